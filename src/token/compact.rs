@@ -109,7 +109,9 @@ impl Malformed {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Critical => "crit_unsupported",
-            Self::Header(JsonError::DuplicateName) | Self::Claims(JsonError::DuplicateName) => "duplicate_name",
+            Self::Header(JsonError::DuplicateName) | Self::Claims(JsonError::DuplicateName) => {
+                "duplicate_name"
+            }
             _ => "malformed",
         }
     }

@@ -1,4 +1,10 @@
 //! Bytes → verified claims. Nothing outside this module can make a verified thing out of an unverified one.
 
+pub mod algorithm;
+pub mod claims;
 pub mod compact;
+pub mod email;
 pub mod json;
+pub mod jws;
+pub mod pointer;
+pub mod refusal;

@@ -1,0 +1,268 @@
+//! Claims whose signature was verified → claims that hold now, for us (RFC 7519 §4.1). Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::json::Object;
+use super::refusal::Refusal;
+use crate::clock::Timestamp;
+
+/// The latest `NumericDate` that is believed: the end of the year 9999. What is beyond it is a mistake or an attack.
+const MAX_DATE: u64 = 253_402_300_799;
+
+/// The longest `sub`, in bytes (OpenID Connect Core §2: 255 ASCII characters).
+const MAX_SUBJECT_BYTES: usize = 255;
+
+/// A payload that nobody vouches for yet.
+#[derive(Clone, Debug)]
+pub struct UnverifiedClaims(Object);
+
+impl UnverifiedClaims {
+    pub(super) fn new(claims: Object) -> Self {
+        Self(claims)
+    }
+
+    /// The `iss` that it names: good for choosing whose rules to apply, and for nothing else.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.0.get("iss")?.as_str()
+    }
+
+    /// To be called where a signature or a shared key was just checked, and nowhere else.
+    pub(super) fn vouched(self) -> VouchedPayload {
+        VouchedPayload(self.0)
+    }
+}
+
+/// A payload that its issuer vouches for: it can be made only by verifying a signature, or by opening a JWE under a
+/// key that only the issuer and we hold.
+#[derive(Clone, Debug)]
+pub struct VouchedPayload(Object);
+
+/// What the claims are measured against.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'e> {
+    /// `iss`, byte for byte.
+    pub issuer: &'e Arc<str>,
+    /// `aud` must contain one of these.
+    pub audience: &'e [String],
+    /// Tolerated clock skew.
+    pub leeway: Duration,
+}
+
+/// Claims that were verified, and were valid when they were checked.
+#[derive(Clone, Debug)]
+pub struct VerifiedClaims {
+    issuer: Arc<str>,
+    subject: String,
+    not_after: Timestamp,
+    all: Object,
+}
+
+impl VerifiedClaims {
+    /// Checks `payload` as the claims of an access token at the time `now`.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(payload: VouchedPayload, expected: Expected<'_>, now: Timestamp) -> Result<Self, Refusal> {
+        let all = payload.0;
+        refuse_other_kinds(&all)?;
+        if all.get("iss").and_then(Value::as_str) != Some(expected.issuer) {
+            return Err(Refusal::IssuerUnknown { configured: expected.issuer.to_string() });
+        }
+        let expires_at = date(&all, "exp")?.ok_or(Refusal::ClaimUnfit { claim: "exp" })?;
+        let not_after = expires_at.after(expected.leeway);
+        if now >= not_after {
+            return Err(Refusal::Expired { ago_secs: now.since(expires_at).as_secs() });
+        }
+        for claim in ["nbf", "iat"] {
+            if let Some(start) = date(&all, claim)?
+                && start > now.after(expected.leeway)
+            {
+                return Err(Refusal::NotYetValid { claim, in_secs: start.since(now).as_secs() });
+            }
+        }
+        check_audience(&all, expected.audience)?;
+        let subject = match all.get("sub") {
+            Some(Value::String(sub)) if (1..=MAX_SUBJECT_BYTES).contains(&sub.len()) => sub.clone(),
+            _ => return Err(Refusal::ClaimUnfit { claim: "sub" }),
+        };
+        Ok(Self { issuer: expected.issuer.clone(), subject, not_after, all })
+    }
+
+    /// `iss`, one of the configured issuers.
+    #[must_use]
+    pub fn issuer(&self) -> &Arc<str> {
+        &self.issuer
+    }
+
+    /// `sub`, not empty.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The end of the token's life: `exp` plus leeway. From then on nothing admits it.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// All claims.
+    #[must_use]
+    pub fn all(&self) -> &Object {
+        &self.all
+    }
+
+    /// All claims, taken out.
+    #[must_use]
+    pub fn into_all(self) -> Object {
+        self.all
+    }
+}
+
+/// An ID token or a logout token is signed by the same keys and says other things. Auth0 lets nobody put these claims
+/// into an access token, so their presence tells.
+fn refuse_other_kinds(claims: &Object) -> Result<(), Refusal> {
+    let telling = [
+        ("nonce", "it has a `nonce`, so it is an ID token"),
+        ("at_hash", "it has an `at_hash`, so it is an ID token"),
+        ("c_hash", "it has a `c_hash`, so it is an ID token"),
+        ("s_hash", "it has an `s_hash`, so it is an ID token"),
+        ("events", "it has `events`, so it is a security event or logout token"),
+    ];
+    match telling.into_iter().find(|(claim, _)| claims.contains_key(*claim)) {
+        Some((_, what)) => Err(Refusal::NotAnAccessToken(what)),
+        None => Ok(()),
+    }
+}
+
+/// A `NumericDate` (RFC 7519 §2), whole seconds or not; absent is `None`, anything else unusable an error.
+fn date(claims: &Object, claim: &'static str) -> Result<Option<Timestamp>, Refusal> {
+    let unfit = Err(Refusal::ClaimUnfit { claim });
+    match claims.get(claim) {
+        None => Ok(None),
+        Some(Value::Number(number)) => {
+            if let Some(secs) = number.as_u64() {
+                return if secs <= MAX_DATE { Ok(Some(Timestamp::from_secs(secs))) } else { unfit };
+            }
+            match number.as_f64() {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "the range was just checked, and a fraction of a second may be dropped"
+                )]
+                #[expect(clippy::cast_precision_loss, reason = "MAX_DATE is far below 2^53")]
+                Some(secs) if secs >= 0.0 && secs <= MAX_DATE as f64 => {
+                    Ok(Some(Timestamp::from_secs(secs as u64)))
+                }
+                _ => unfit,
+            }
+        }
+        Some(_) => unfit,
+    }
+}
+
+/// RFC 7519 §4.1.3: a string or an array of strings. An array with anything else in it is not an audience.
+fn check_audience(claims: &Object, configured: &[String]) -> Result<(), Refusal> {
+    let is_ours = |audience: &str| configured.iter().any(|ours| ours == audience);
+    let unfit = Refusal::ClaimUnfit { claim: "aud" };
+    let found = match claims.get("aud") {
+        Some(Value::String(audience)) => is_ours(audience),
+        Some(Value::Array(audiences)) => {
+            let texts: Option<Vec<&str>> = audiences.iter().map(Value::as_str).collect();
+            texts.ok_or(unfit)?.into_iter().any(is_ours)
+        }
+        _ => return Err(unfit),
+    };
+    if found { Ok(()) } else { Err(Refusal::AudienceMismatch { expected: configured.join(", ") }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::json;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn check(text: &str) -> Result<VerifiedClaims, Refusal> {
+        let issuer: Arc<str> = "https://t.example/".into();
+        let audience = ["https://api".to_owned(), "https://other".to_owned()];
+        let expected = Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30) };
+        let payload = UnverifiedClaims::new(json::object(text.as_bytes()).unwrap()).vouched();
+        VerifiedClaims::check(payload, expected, Timestamp::from_secs(NOW))
+    }
+
+    /// A good token's claims with one member set to `value`, or left out if it is empty.
+    fn with(member: &str, value: &str) -> String {
+        let mut members = vec![
+            ("iss", "\"https://t.example/\"".to_owned()),
+            ("aud", "\"https://api\"".to_owned()),
+            ("sub", "\"auth0|a\"".to_owned()),
+            ("exp", (NOW + 100).to_string()),
+            ("iat", NOW.to_string()),
+        ];
+        members.retain(|(name, _)| *name != member);
+        if !value.is_empty() {
+            members.push((member, value.to_owned()));
+        }
+        let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        format!("{{{}}}", members.join(","))
+    }
+
+    #[test]
+    fn a_good_token_passes() {
+        let claims = check(&with("scope", "\"read\"")).unwrap();
+        assert_eq!(claims.subject(), "auth0|a");
+        assert_eq!(claims.not_after(), Timestamp::from_secs(NOW + 130));
+    }
+
+    #[test]
+    fn each_broken_rule_has_its_reason() {
+        let later = (NOW + 31).to_string();
+        for (member, value, reason) in [
+            ("exp", "", "claim_unfit"),
+            ("exp", "\"1900000000\"", "claim_unfit"),
+            ("exp", "-1", "claim_unfit"),
+            ("exp", "-0.5", "claim_unfit"),
+            ("exp", "1e300", "claim_unfit"),
+            ("exp", "253402300800", "claim_unfit"),
+            ("exp", "null", "claim_unfit"),
+            ("exp", "0", "expired"),
+            ("exp", "1799999970", "expired"),
+            ("nbf", &later, "not_yet_valid"),
+            ("nbf", "true", "claim_unfit"),
+            ("iat", &later, "not_yet_valid"),
+            ("aud", "", "claim_unfit"),
+            ("aud", "\"https://evil\"", "audience_mismatch"),
+            ("aud", "\"https://api/\"", "audience_mismatch"),
+            ("aud", "[]", "audience_mismatch"),
+            ("aud", "[\"https://evil\"]", "audience_mismatch"),
+            ("aud", "[\"https://api\",7]", "claim_unfit"),
+            ("aud", "{\"https://api\":1}", "claim_unfit"),
+            ("iss", "", "issuer_unknown"),
+            ("iss", "\"https://t.example\"", "issuer_unknown"),
+            ("iss", "[\"https://t.example/\"]", "issuer_unknown"),
+            ("sub", "", "claim_unfit"),
+            ("sub", "\"\"", "claim_unfit"),
+            ("sub", "7", "claim_unfit"),
+            ("nonce", "\"n\"", "not_an_access_token"),
+            ("at_hash", "\"n\"", "not_an_access_token"),
+            ("events", "{}", "not_an_access_token"),
+        ] {
+            let refusal = check(&with(member, value)).unwrap_err();
+            assert_eq!(refusal.reason(), reason, "{member} = {value}");
+        }
+    }
+
+    #[test]
+    fn leeway_is_granted_to_the_second() {
+        assert!(check(&with("exp", &(NOW - 29).to_string())).is_ok());
+        assert!(check(&with("exp", &(NOW - 30).to_string())).is_err());
+        assert!(check(&with("nbf", &(NOW + 30).to_string())).is_ok());
+        assert!(check(&with("exp", &format!("{}.9", NOW + 1))).is_ok());
+        assert!(check(&with("aud", "[\"https://evil\",\"https://other\"]")).is_ok());
+    }
+}

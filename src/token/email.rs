@@ -1,0 +1,235 @@
+//! Which email the claims name, and whether it may be put into a header.
+//!
+//! The order of looking is the configuration's `email_claims`; this file walks it. What comes after the claims (the
+//! profile tiers, then `/userinfo`) is decided by the caller, for whom "no email here" is an ordinary answer.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::Value;
+
+use super::json::Object;
+use super::pointer::ClaimPath;
+
+/// The longest email, in bytes (RFC 5321 §4.5.3.1.3, less the angle brackets).
+const MAX_BYTES: usize = 254;
+
+/// An email address that is safe in a header by construction: one `@`, no control characters, no white space, at most
+/// 254 bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Email(String);
+
+/// What a look at the claims found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundEmail {
+    /// The email.
+    pub email: Email,
+    /// What the claim beside it says: `email_verified` in the same object, or under the same namespace.
+    pub verified: Option<bool>,
+    /// Which entry of `email_claims` it came from.
+    pub path: String,
+    /// Whether a later place names another email. The first in order wins, but somebody should know.
+    pub conflict: bool,
+}
+
+impl Email {
+    /// Takes a plausible address.
+    ///
+    /// Quoted local parts, comments and address literals are legal (RFC 5322 §3.4.1) and refused all the same: nobody's
+    /// login has one, and `"a@evil.example"@example.com` has fooled domain checks before.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > MAX_BYTES {
+            return None;
+        }
+        let (local, domain) = text.split_once('@')?;
+        let local_fits = !local.is_empty() && local.len() <= 64 && local.chars().all(is_plain);
+        let label_fits = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || (!c.is_ascii() && is_plain(c)))
+        };
+        (local_fits && domain.split('.').all(label_fits)).then(|| Self(text.to_owned()))
+    }
+
+    /// The address as it is.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands after the `@`, in lower case.
+    #[must_use]
+    pub fn domain(&self) -> String {
+        self.0.rsplit('@').next().unwrap_or_default().to_lowercase()
+    }
+}
+
+/// Keeps addresses out of logs that print a structure whole.
+impl fmt::Debug for Email {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Email(…)")
+    }
+}
+
+/// No controls, white space, quotes, brackets, separators, nor what only looks like an `@` or cannot be seen at all.
+fn is_plain(c: char) -> bool {
+    let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+    let looks_like_at = matches!(c, '@' | '\u{ff20}' | '\u{fe6b}');
+    let separator = matches!(c, '"' | '(' | ')' | '<' | '>' | '[' | ']' | ',' | ';' | ':' | '\\');
+    !(c.is_control() || c.is_whitespace() || invisible || looks_like_at || separator)
+}
+
+/// `%` too, so that what was encoded can be told from what was not.
+const HEADER_UNSAFE: &AsciiSet = &CONTROLS.add(b'%').add(b' ');
+
+/// `text` as a header value: as it is if it is visible ASCII, else as UTF-8 percent-encoded (RFC 3986 §2.1), and then
+/// the second value is true.
+#[must_use]
+pub fn for_header(text: &str) -> (String, bool) {
+    if text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+        (text.to_owned(), false)
+    } else {
+        (utf8_percent_encode(text, HEADER_UNSAFE).to_string(), true)
+    }
+}
+
+/// Walks `paths` in order and returns the first usable email. A value that is not a plausible address, or is not
+/// verified where `require_verified` demands it, is passed over as if it were absent.
+#[must_use]
+pub fn find(claims: &Object, paths: &[ClaimPath], require_verified: bool) -> Option<FoundEmail> {
+    let mut candidates = paths.iter().flat_map(|path| {
+        path.places(claims).filter_map(move |(holder, name)| {
+            let email = Email::parse(holder.get(name)?.as_str()?)?;
+            let verified = holder.get(&companion(name)).and_then(Value::as_bool);
+            (!require_verified || verified == Some(true)).then_some((path, email, verified))
+        })
+    });
+    let (path, email, verified) = candidates.next()?;
+    let conflict = candidates.any(|(_, other, _)| !other.0.eq_ignore_ascii_case(&email.0));
+    Some(FoundEmail { email, verified, path: path.as_str().to_owned(), conflict })
+}
+
+/// `email` → `email_verified`, `https://api.example.com/email` → `https://api.example.com/email_verified`.
+fn companion(name: &str) -> String {
+    format!("{name}_verified")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::token::json;
+
+    fn claims(text: &str) -> Object {
+        json::object(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_first_usable_place_in_order_wins() {
+        let paths = ClaimPath::email_default();
+        for (text, expected) in [
+            (r#"{"email":"d@x.org","user":{"email":"n@x.org"}}"#, Some(("d@x.org", "email", true))),
+            (
+                r#"{"user":{"email":"n@x.org"},"https://a.b/email":"n@x.org"}"#,
+                Some(("n@x.org", "/user/email", false)),
+            ),
+            (r#"{"https://a.b/email":"s@x.org"}"#, Some(("s@x.org", "*/email", false))),
+            (r#"{"https://a.b/user":{"email":"u@x.org"}}"#, Some(("u@x.org", "/*~1user/email", false))),
+            (r#"{"email":"D@x.org","user":{"email":"d@X.org"}}"#, Some(("D@x.org", "email", false))),
+            (
+                r#"{"email":"a\r\nb@x.org","user":{"email":"n@x.org"}}"#,
+                Some(("n@x.org", "/user/email", false)),
+            ),
+            (r#"{"email":["a@x.org"],"user":"a@x.org"}"#, None),
+            (r#"{"email":7}"#, None),
+            (r#"{"email":null}"#, None),
+            (r#"{}"#, None),
+        ] {
+            let found = find(&claims(text), &paths, false);
+            let found = found.as_ref().map(|f| (f.email.as_str(), f.path.as_str(), f.conflict));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn verified_is_read_from_beside_the_email_that_was_chosen() {
+        let paths = ClaimPath::email_default();
+        for (text, required, expected) in [
+            (r#"{"email":"a@x.org","email_verified":true}"#, true, Some(Some(true))),
+            (r#"{"email":"a@x.org","email_verified":false}"#, true, None),
+            (r#"{"email":"a@x.org"}"#, true, None),
+            (r#"{"email":"a@x.org","email_verified":"true"}"#, true, None),
+            (r#"{"email":"a@x.org","email_verified":false}"#, false, Some(Some(false))),
+            (r#"{"user":{"email":"a@x.org"},"email_verified":true}"#, true, None),
+            (r#"{"https://a.b/email":"a@x.org","https://a.b/email_verified":true}"#, true, Some(Some(true))),
+            (
+                r#"{"email":"a@x.org","user":{"email":"b@x.org","email_verified":true}}"#,
+                true,
+                Some(Some(true)),
+            ),
+        ] {
+            let found = find(&claims(text), &paths, required).map(|found| found.verified);
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn implausible_addresses_are_refused() {
+        let long = format!("{}@x.org", "a".repeat(250));
+        for text in [
+            "",
+            "@",
+            "a@",
+            "@x.org",
+            "a",
+            "a@b@c",
+            "attacker@evil.com@company.com",
+            "\"a@b\"@x.org",
+            "a@x.org.",
+            "a@.x.org",
+            "a@x..org",
+            "a b@x.org",
+            "a@x.org\r\nX-Admin: 1",
+            "a@x\0.org",
+            "a@[127.0.0.1]",
+            "<a@x.org>",
+            "a,b@x.org",
+            "a@-x.org",
+            "a@x_y.org",
+            "a\u{200b}@x.org",
+            "a\u{202e}@x.org",
+            "a\u{ff20}b@x.org",
+            &long,
+        ] {
+            assert!(Email::parse(text).is_none(), "{text:?}");
+        }
+        for text in ["a@x.org", "a.b+c%d@x.co", "o'brien@x.org", "jürgen@exämple.de", "a@localhost"] {
+            assert!(Email::parse(text).is_some(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ascii_is_percent_encoded_and_says_so() {
+        assert_eq!(for_header("a+b%c@x.org"), ("a+b%c@x.org".to_owned(), false));
+        assert_eq!(for_header("jü%@x.org"), ("j%C3%BC%25@x.org".to_owned(), true));
+        // A Cyrillic а is not a Latin a, and does not come out as one.
+        assert_eq!(for_header("\u{430}@x.org"), ("%D0%B0@x.org".to_owned(), true));
+    }
+
+    proptest! {
+        #[test]
+        fn every_email_makes_a_header_value(text in "\\PC{0,8}@\\PC{0,8}|.{0,20}") {
+            if let Some(email) = Email::parse(&text) {
+                let (value, _) = for_header(email.as_str());
+                prop_assert!(!value.is_empty() && value.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
+            }
+        }
+    }
+}

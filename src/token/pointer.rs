@@ -1,0 +1,172 @@
+//! Where in the claims a value stands: the small language of `email_claims` and `[headers]`.
+//!
+//! | written | means |
+//! |---|---|
+//! | `email`, `https://api.example.com/email` | the claim of exactly this name |
+//! | `/user/email` | a JSON pointer (RFC 6901) |
+//! | `*/email` | the claim `email` under any namespace: any claim whose name is an URL that ends in `/email` |
+//! | `/*~1user/email` | a JSON pointer that starts at such a claim (`~1` is the pointer's spelling of `/`) |
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::json::Object;
+
+/// A place in the claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimPath {
+    written: String,
+    first: Name,
+    rest: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Name {
+    Exact(String),
+    AnyNamespace { suffix: String },
+}
+
+impl ClaimPath {
+    /// The claim of exactly this name.
+    #[must_use]
+    pub fn member(name: &str) -> Self {
+        Self { written: name.to_owned(), first: Name::Exact(name.to_owned()), rest: Vec::new() }
+    }
+
+    /// Where the email is looked for by default, in this order: the direct claim, nested claims, namespaced claims.
+    #[must_use]
+    pub fn email_default() -> Vec<Self> {
+        ["email", "/user/email", "/*~1user/email", "*/email"]
+            .iter()
+            .filter_map(|path| path.parse().ok())
+            .collect()
+    }
+
+    /// As it was written in the configuration.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.written
+    }
+
+    /// Whether it is the plain claim `name`.
+    #[must_use]
+    pub fn is_member(&self, name: &str) -> bool {
+        self.rest.is_empty() && matches!(&self.first, Name::Exact(exact) if exact == name)
+    }
+
+    /// Every value that stands at this place, in the order of the claims' names; more than one only if several
+    /// namespaces have it.
+    pub fn values<'c>(&'c self, claims: &'c Object) -> impl Iterator<Item = &'c Value> + 'c {
+        self.places(claims).filter_map(|(holder, name)| holder.get(name))
+    }
+
+    /// The first of [`ClaimPath::values`].
+    #[must_use]
+    pub fn value<'c>(&'c self, claims: &'c Object) -> Option<&'c Value> {
+        self.values(claims).next()
+    }
+
+    /// For each value, the object that holds it and its name there: the place where a companion claim would stand.
+    pub(super) fn places<'c>(
+        &'c self,
+        claims: &'c Object,
+    ) -> impl Iterator<Item = (&'c Object, &'c str)> + 'c {
+        claims.keys().filter(|name| self.first.matches(name)).filter_map(move |name| {
+            let mut holder = claims;
+            let mut last = name.as_str();
+            for step in &self.rest {
+                holder = holder.get(last)?.as_object()?;
+                last = step;
+            }
+            holder.contains_key(last).then_some((holder, last))
+        })
+    }
+}
+
+impl Name {
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == name,
+            Self::AnyNamespace { suffix } => {
+                (name.starts_with("https://") || name.starts_with("http://"))
+                    && name.ends_with(suffix.as_str())
+            }
+        }
+    }
+}
+
+impl FromStr for ClaimPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let allowed = || {
+            "a claim's name, a JSON pointer such as /user/email, or */email for a claim under any namespace"
+                .to_owned()
+        };
+        let mut parts: Vec<String> = match text.strip_prefix('/') {
+            Some(pointer) => pointer.split('/').map(unescape).collect(),
+            None => vec![text.to_owned()],
+        };
+        if parts.iter().any(String::is_empty) {
+            return Err(allowed());
+        }
+        let first = parts.remove(0);
+        let first = match first.strip_prefix('*') {
+            Some(suffix) if suffix.len() > 1 && suffix.starts_with('/') => {
+                Name::AnyNamespace { suffix: suffix.to_owned() }
+            }
+            Some(_) => return Err(allowed()),
+            None => Name::Exact(first),
+        };
+        Ok(Self { written: text.to_owned(), first, rest: parts })
+    }
+}
+
+/// RFC 6901 §4: `~1` first, then `~0`, or `~01` would come out wrong.
+fn unescape(part: &str) -> String {
+    part.replace("~1", "/").replace("~0", "~")
+}
+
+impl fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::json;
+
+    #[test]
+    fn each_spelling_finds_its_place() {
+        let claims = json::object(
+            br#"{"email":"direct","user":{"email":"nested"},"https://a.example/email":"namespaced",
+                "https://b.example/email":"second","https://a.example/user":{"email":"both"},"xemail":"no",
+                "a/b":{"~":"escaped"},"list":[{"email":"no"}]}"#,
+        )
+        .unwrap();
+        let found = |path: &str| {
+            let path: ClaimPath = path.parse().unwrap();
+            path.values(&claims).filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(found("email"), ["direct"]);
+        assert_eq!(found("/user/email"), ["nested"]);
+        assert_eq!(found("https://a.example/email"), ["namespaced"]);
+        assert_eq!(found("*/email"), ["namespaced", "second"]);
+        assert_eq!(found("/*~1user/email"), ["both"]);
+        assert_eq!(found("/a~1b/~0"), ["escaped"]);
+        assert!(found("/list/0/email").is_empty());
+        assert!(found("/email/deeper").is_empty());
+        assert!(found("absent").is_empty());
+    }
+
+    #[test]
+    fn nonsense_is_not_a_path() {
+        for text in ["", "/", "//", "/a//b", "*", "*/", "*email"] {
+            assert!(text.parse::<ClaimPath>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Every definitive no. What is in this list is never turned into a yes by any tier.
+
+use thiserror::Error;
+
+use super::compact::Malformed;
+
+/// Why a token is refused. The sentence is for the operator (log, `holdfast inspect`); the client is told only what
+/// RFC 6750 §3.1 has words for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// Not a token.
+    #[error("{0}")]
+    Malformed(#[from] Malformed),
+    /// `alg` is not in the issuer's allow-list.
+    #[error("the token's algorithm is not allowed for this issuer; allowed: {allowed}")]
+    AlgorithmNotAllowed {
+        /// The allow-list.
+        allowed: String,
+    },
+    /// `iss` is missing or names no configured issuer.
+    #[error("the token's issuer is not configured; configured: {configured}")]
+    IssuerUnknown {
+        /// The configured issuers.
+        configured: String,
+    },
+    /// No key of the issuer fits the token's `kid`.
+    #[error("the issuer has no key with the token's `kid`, or several keys fit a token without one")]
+    KeyUnknown,
+    /// The key that `kid` names is of another type or for another use.
+    #[error("the key that the token's `kid` names is not for signatures with the token's algorithm")]
+    KeyUnfit,
+    /// The signature does not verify.
+    #[error("the token's signature does not verify")]
+    SignatureInvalid,
+    /// A claim is missing or of the wrong type.
+    #[error("the claim `{claim}` is missing or has a wrong type or range")]
+    ClaimUnfit {
+        /// The claim.
+        claim: &'static str,
+    },
+    /// `exp` has passed.
+    #[error("the token expired {ago_secs} s ago")]
+    Expired {
+        /// How long ago, in seconds.
+        ago_secs: u64,
+    },
+    /// `nbf` or `iat` is in the future.
+    #[error("the token is not valid before {in_secs} s from now (`{claim}`); check both clocks")]
+    NotYetValid {
+        /// `nbf` or `iat`.
+        claim: &'static str,
+        /// In how many seconds.
+        in_secs: u64,
+    },
+    /// `aud` names none of the configured audiences.
+    #[error("the token is for another audience; expected one of: {expected}")]
+    AudienceMismatch {
+        /// The configured audiences.
+        expected: String,
+    },
+    /// An ID token, a logout token, or another kind of JWT.
+    #[error("this is not an access token: {0}")]
+    NotAnAccessToken(&'static str),
+}
+
+impl Refusal {
+    /// The metric label.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(malformed) => malformed.reason(),
+            Self::AlgorithmNotAllowed { .. } => "algorithm_not_allowed",
+            Self::IssuerUnknown { .. } => "issuer_unknown",
+            Self::KeyUnknown => "key_unknown",
+            Self::KeyUnfit => "key_unfit",
+            Self::SignatureInvalid => "signature_invalid",
+            Self::ClaimUnfit { .. } => "claim_unfit",
+            Self::Expired { .. } => "expired",
+            Self::NotYetValid { .. } => "not_yet_valid",
+            Self::AudienceMismatch { .. } => "audience_mismatch",
+            Self::NotAnAccessToken(_) => "not_an_access_token",
+        }
+    }
+
+    /// Whether it may be remembered under the token's digest. Not if time alone or a new key can change it.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        !matches!(self, Self::NotYetValid { .. } | Self::KeyUnknown | Self::KeyUnfit)
+    }
+}
