@@ -1,0 +1,266 @@
+//! Every metric, declared in one place with its help text (DESIGN §9).
+//!
+//! Handles are looked up once, here, so that bumping one on the hot path is an atomic addition. No label ever holds a
+//! user, a token, or anything that a stranger can choose.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// The metrics of one instance.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    allowed_from_memory: IntCounter,
+    /// `holdfast_request_duration_seconds`.
+    pub request_duration: Histogram,
+    tier_hits: IntCounterVec,
+    store_lookups: IntCounterVec,
+    memory_hit: IntCounter,
+    stale_answers: IntCounterVec,
+    tokens: IntCounterVec,
+    email_source: IntCounterVec,
+    email_conflicts: IntCounter,
+    breaker_state: IntGaugeVec,
+    breaker_transitions: IntCounterVec,
+    upstream_requests: IntCounterVec,
+    upstream_duration: HistogramVec,
+    upstream_suppressed: IntCounterVec,
+    singleflight_joined: IntCounter,
+    store_errors: IntCounterVec,
+    records: IntGaugeVec,
+    reloads: IntCounterVec,
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    ///
+    /// # Errors
+    /// If two metrics have the same name, which the tests rule out.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("holdfast".to_owned()), None)?;
+        let new = Declared(&registry);
+        let build = new.gauges("build_info", "Always 1; the labels say which build runs.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let requests = new.counters(
+            "requests_total",
+            "Auth requests by outcome (allow, unauthenticated, forbidden, undecided, error) and reason.",
+            &["outcome", "reason"],
+        )?;
+        let store_lookups =
+            new.counters("store_lookups_total", "Lookups in a store, by result (hit, miss, unreadable, error).", &[
+                "store", "result",
+            ])?;
+        Ok(Self {
+            allowed_from_memory: requests.with_label_values(&["allow", "memory"]),
+            request_duration: new.histogram(
+                "request_duration_seconds",
+                "Time from a request's last header byte to its answer.",
+                &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 3.0, 10.0],
+            )?,
+            tier_hits: new.counters("tier_hits_total", "Answers from a record, by its tier and store.", &[
+                "tier", "store",
+            ])?,
+            memory_hit: store_lookups.with_label_values(&["memory", "hit"]),
+            store_lookups,
+            stale_answers: new.counters(
+                "stale_answers_total",
+                "Answers from a record whose issuer could not be asked, by tier.",
+                &["tier"],
+            )?,
+            tokens: new.counters("tokens_total", "Tokens judged at first sight, by format and result.", &[
+                "format", "result",
+            ])?,
+            email_source: new.counters("email_source_total", "Where the email of a judged token came from.", &[
+                "source",
+            ])?,
+            email_conflicts: new
+                .counters("email_conflicts_total", "Tokens whose claims name different emails.", &[])?
+                .with_label_values::<&str>(&[]),
+            breaker_state: new.gauges("breaker_state", "1 for the state that the breaker is in, else 0.", &[
+                "issuer", "endpoint", "state",
+            ])?,
+            breaker_transitions: new.counters("breaker_transitions_total", "Changes of a breaker's state.", &[
+                "issuer", "endpoint", "from", "to",
+            ])?,
+            upstream_requests: new.counters(
+                "upstream_requests_total",
+                "Calls to an issuer by HTTP status, or by the kind of failure.",
+                &["issuer", "endpoint", "status"],
+            )?,
+            upstream_duration: new.histograms(
+                "upstream_duration_seconds",
+                "Duration of calls to an issuer.",
+                &["issuer", "endpoint"],
+                &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0],
+            )?,
+            upstream_suppressed: new.counters(
+                "upstream_suppressed_total",
+                "Calls to an issuer that were not made, by reason.",
+                &["reason"],
+            )?,
+            singleflight_joined: new
+                .counters("singleflight_joined_total", "Callers that shared another's call to an issuer.", &[])?
+                .with_label_values::<&str>(&[]),
+            store_errors: new.counters("store_errors_total", "Errors of a store, by kind.", &["store", "kind"])?,
+            records: new.gauges("records", "Records in a store, estimated for disk.", &["store"])?,
+            reloads: new.counters("config_reloads_total", "Reloads by SIGHUP, by result (ok, refused).", &["result"])?,
+            requests,
+            registry,
+        })
+    }
+
+    /// An answer that lay ready in memory. The hot path: three atomic additions, no lookup by label.
+    pub fn answered_from_memory(&self) {
+        self.allowed_from_memory.inc();
+        self.memory_hit.inc();
+    }
+
+    /// Any other answer.
+    pub fn answered(&self, outcome: &str, reason: &str) {
+        self.requests.with_label_values(&[outcome, reason]).inc();
+    }
+
+    /// A record of `tier` in `store` was the answer.
+    pub fn tier_hit(&self, tier: &str, store: &str) {
+        self.tier_hits.with_label_values(&[tier, store]).inc();
+    }
+
+    /// The counter of one tier and store, for a caller that keeps it.
+    #[must_use]
+    pub fn tier_hit_counter(&self, tier: &str, store: &str) -> IntCounter {
+        self.tier_hits.with_label_values(&[tier, store])
+    }
+
+    /// A lookup in `store` with `result`.
+    pub fn looked_up(&self, store: &str, result: &str) {
+        self.store_lookups.with_label_values(&[store, result]).inc();
+    }
+
+    /// A record of `tier` was served although its issuer could not be asked.
+    pub fn served_stale(&self, tier: &str) {
+        self.stale_answers.with_label_values(&[tier]).inc();
+    }
+
+    /// A token of `format` was judged at first sight.
+    pub fn judged(&self, format: &str, result: &str) {
+        self.tokens.with_label_values(&[format, result]).inc();
+    }
+
+    /// The email came from `source`: an entry of `email_claims`, `profile`, `userinfo`, or `none`.
+    pub fn email_from(&self, source: &str) {
+        self.email_source.with_label_values(&[source]).inc();
+    }
+
+    /// A token's claims name different emails.
+    pub fn email_conflict(&self) {
+        self.email_conflicts.inc();
+    }
+
+    /// A breaker is in `state` now; `states` are all of them, so that exactly one reads 1.
+    pub fn breaker_is(&self, issuer: &str, endpoint: &str, state: &str, states: &[&str]) {
+        for other in states {
+            let value = i64::from(*other == state);
+            self.breaker_state.with_label_values(&[issuer, endpoint, other]).set(value);
+        }
+    }
+
+    /// A breaker went from one state to another.
+    pub fn breaker_moved(&self, issuer: &str, endpoint: &str, from: &str, to: &str) {
+        self.breaker_transitions.with_label_values(&[issuer, endpoint, from, to]).inc();
+    }
+
+    /// A call to an issuer ended: `status` is the HTTP status, or the kind of failure.
+    pub fn called(&self, issuer: &str, endpoint: &str, status: &str, took: Duration) {
+        self.upstream_requests.with_label_values(&[issuer, endpoint, status]).inc();
+        self.upstream_duration.with_label_values(&[issuer, endpoint]).observe(took.as_secs_f64());
+    }
+
+    /// A call to an issuer was not made.
+    pub fn suppressed(&self, reason: &str) {
+        self.upstream_suppressed.with_label_values(&[reason]).inc();
+    }
+
+    /// Somebody shared another's call.
+    pub fn joined(&self) {
+        self.singleflight_joined.inc();
+    }
+
+    /// A store failed.
+    pub fn store_failed(&self, store: &str, kind: &str) {
+        self.store_errors.with_label_values(&[store, kind]).inc();
+    }
+
+    /// How many records a store holds now.
+    pub fn records(&self, store: &str, count: u64) {
+        self.records.with_label_values(&[store]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// The configuration was reloaded, or kept because the new one was bad.
+    pub fn reloaded(&self, result: &str) {
+        self.reloads.with_label_values(&[result]).inc();
+    }
+
+    /// All metrics in the Prometheus text format, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Writing to a vector cannot fail, and metrics that cannot be encoded were refused when they were declared.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+/// Makes a metric and registers it.
+struct Declared<'r>(&'r Registry);
+
+impl Declared<'_> {
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_declared_once_and_rendered_with_its_prefix() {
+        let metrics = Metrics::new().unwrap();
+        metrics.answered_from_memory();
+        metrics.breaker_is("https://t/", "userinfo", "open", &["closed", "open", "half_open"]);
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(text.contains(r#"holdfast_requests_total{outcome="allow",reason="memory"} 1"#), "{text}");
+        assert!(text.contains(r#"state="open"} 1"#) && text.contains(r#"state="closed"} 0"#), "{text}");
+        assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("holdfast_")), "{text}");
+    }
+}

@@ -1,0 +1,4 @@
+//! What an operator sees: metrics and log lines. Declared here, bumped through named methods elsewhere.
+
+pub mod logs;
+pub mod metrics;
