@@ -1,0 +1,189 @@
+//! A backend that tells what reached it.
+//!
+//! It reads HTTP/1.1 by itself, since every HTTP library tidies headers up: here each line comes back exactly as it
+//! was received, in order, with its case and its duplicates. That is what shows whether a proxy let a client's own
+//! identity header through.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::error::TenantError;
+use crate::lock;
+use crate::serve::{self, Server};
+
+/// The head of a request may be this long.
+const MAX_HEAD: u64 = 256 * 1024;
+
+/// A running echo backend; it stops when dropped.
+///
+/// Every request gets a 200 and a page of text: the request line, each header line as it was received, an empty line,
+/// and `body: N bytes`.
+#[derive(Debug)]
+pub struct EchoBackend {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+    server: Server,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    requests: AtomicU64,
+    last: Mutex<Option<String>>,
+}
+
+impl EchoBackend {
+    /// Starts a backend on the current tokio runtime.
+    ///
+    /// # Errors
+    /// If the address is not loopback, or taken.
+    pub async fn start(listen: SocketAddr) -> Result<Self, TenantError> {
+        let (listener, address) = serve::listen(listen).await?;
+        let seen = Arc::new(Seen::default());
+        let server = Server::start(listener, {
+            let seen = Arc::clone(&seen);
+            move |stream| {
+                let seen = Arc::clone(&seen);
+                async move {
+                    // A client that breaks off or sends nonsense is its own affair.
+                    let _ = echo(stream, &seen).await;
+                }
+            }
+        });
+        Ok(Self { address, seen, server })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many requests were answered.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.seen.requests.load(Ordering::SeqCst)
+    }
+
+    /// The page that the last request got.
+    #[must_use]
+    pub fn last_request(&self) -> Option<String> {
+        lock(&self.seen.last).clone()
+    }
+
+    /// Stops listening and cuts every connection.
+    pub async fn stop(self) {
+        self.server.close().await;
+    }
+}
+
+async fn echo(stream: TcpStream, seen: &Seen) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    while let Some(head) = Head::read(&mut stream).await? {
+        if head.has("expect", "100-continue") {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        let length = head.body_length(&mut stream).await?;
+        let page = format!("{}\r\nbody: {length} bytes\n", head.text).replace("\r\n", "\n");
+        seen.requests.fetch_add(1, Ordering::SeqCst);
+        *lock(&seen.last) = Some(page.clone());
+
+        let close = head.has("connection", "close") || head.text.contains(" HTTP/1.0\r\n");
+        let connection = if close { "connection: close\r\n" } else { "" };
+        let body = if head.text.starts_with("HEAD ") { "" } else { page.as_str() };
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\n{connection}content-length: {}\r\n\r\n{body}",
+            page.len()
+        );
+        stream.write_all(answer.as_bytes()).await?;
+        if close {
+            return stream.shutdown().await;
+        }
+    }
+    Ok(())
+}
+
+/// The request line and the header lines, each with its CRLF, as received.
+struct Head {
+    text: String,
+}
+
+impl Head {
+    /// The next head; `None` if the client has closed the connection.
+    async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Self>> {
+        let mut bytes = Vec::new();
+        let mut limited = stream.take(MAX_HEAD);
+        loop {
+            let start = bytes.len();
+            if limited.read_until(b'\n', &mut bytes).await? == 0 {
+                return if start == 0 { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+            if matches!(&bytes[start..], b"\r\n" | b"\n") {
+                bytes.truncate(start);
+                return Ok(Some(Self { text: String::from_utf8_lossy(&bytes).into_owned() }));
+            }
+        }
+    }
+
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let headers = self.text.lines().skip(1).filter_map(|line| line.split_once(':'));
+        headers.filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    fn has(&self, name: &str, word: &str) -> bool {
+        self.values(name).any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+    }
+
+    /// Reads the body and tells its length (RFC 9112 §6.3).
+    async fn body_length(&self, stream: &mut BufReader<TcpStream>) -> io::Result<u64> {
+        if self.has("transfer-encoding", "chunked") {
+            return chunked_length(stream).await;
+        }
+        let length = match self.values("content-length").next() {
+            Some(value) => value.parse().map_err(|_| io::ErrorKind::InvalidData)?,
+            None => 0,
+        };
+        skip(stream, length).await?;
+        Ok(length)
+    }
+}
+
+/// Reads a chunked body with its trailers (RFC 9112 §7.1).
+async fn chunked_length(stream: &mut BufReader<TcpStream>) -> io::Result<u64> {
+    let mut total = 0;
+    loop {
+        let line = line(stream).await?;
+        let size = line.split(';').next().unwrap_or_default().trim();
+        let size = u64::from_str_radix(size, 16).map_err(|_| io::ErrorKind::InvalidData)?;
+        if size == 0 {
+            break;
+        }
+        skip(stream, size).await?;
+        line_end(stream).await?;
+        total += size;
+    }
+    while !line(stream).await?.is_empty() {}
+    Ok(total)
+}
+
+async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+    let mut line = String::new();
+    if stream.take(MAX_HEAD).read_line(&mut line).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(line.trim_end().to_owned())
+}
+
+async fn line_end(stream: &mut BufReader<TcpStream>) -> io::Result<()> {
+    if line(stream).await?.is_empty() { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+async fn skip(stream: &mut BufReader<TcpStream>, length: u64) -> io::Result<()> {
+    let skipped = tokio::io::copy(&mut stream.take(length), &mut tokio::io::sink()).await?;
+    if skipped == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
