@@ -1,0 +1,433 @@
+//! The circuit breaker: whether a call to one endpoint of one issuer may leave at all.
+//!
+//! A pure state machine. It has no clock (`now` is an argument), no randomness (so is `jitter`), no lock and no task;
+//! every rule can be tested by calling functions in order.
+//!
+//! - **Closed**: calls leave; their results are counted in a sliding [`Window`]. Too many failures or slow calls among
+//!   enough calls open the breaker; a 429 of the tenant opens it at once.
+//! - **Open**: no call leaves until the time is over. Each opening in a row lasts twice as long, up to a maximum.
+//! - **Half-open**: one call at a time is let through as a probe. Some successes in a row close the breaker, one
+//!   failure opens it again.
+//!
+//! **Why late results do no harm.** A [`Permit`] carries the *generation* it was granted in. Every transition and every
+//! probe begins a new generation, and the result of a permit from an older one is ignored. So 20 calls that were under
+//! way when the breaker opened cannot re-open it, and cannot close it, when they come in one by one. Within half-open
+//! only the newest permit is of the current generation, which is the same as saying: one probe at a time.
+//!
+//! **Why a permit cannot leak.** A closed breaker does not count permits. A half-open one holds a single place, which
+//! becomes free by [`Breaker::record`], by [`Breaker::cancel`], or, should a caller vanish without either, when its
+//! lease is over.
+
+use std::time::Duration;
+
+use super::retry_after;
+use super::window::Window;
+use crate::clock::Ticks;
+
+/// The most by which jitter shortens an opening, as a part: one fifth. Jitter only ever shortens, so that the maximum
+/// holds, and by less than half, so that the next opening is longer whatever the dice say.
+const JITTER_PART: u32 = 5;
+
+/// What a caller is told to wait while another call is the probe: about what the probe takes.
+const PROBE_WAIT: Duration = Duration::from_secs(1);
+
+/// No duration in the settings is longer than this, so that arithmetic on them cannot overflow.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The breaker's thresholds. [`Breaker::new`] brings values out of range into range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BreakerSettings {
+    /// How far back results count (default 30 s).
+    pub window: Duration,
+    /// How many calls must have ended within the window before their rates say anything (default 10; at least 1).
+    pub minimum_calls: u32,
+    /// The share of failed calls that opens the breaker (default 0.5; more than 0, at most 1).
+    pub failure_rate: f64,
+    /// A call that takes this long or longer is slow (default 2 s).
+    pub slow_call: Duration,
+    /// The share of slow calls that opens the breaker (default 0.5; more than 0, at most 1).
+    pub slow_rate: f64,
+    /// How long the first opening lasts (default 5 s).
+    pub open_for: Duration,
+    /// The longest opening that the breaker chooses by itself (default 5 min; at least `open_for`).
+    pub open_for_max: Duration,
+    /// How many probes in a row must succeed to close the breaker (default 3; at least 1).
+    pub probes: u32,
+    /// After this a probe that was neither recorded nor cancelled is given up (default 10 s). It must be longer than a
+    /// call can take, else two probes may be under way.
+    pub probe_lease: Duration,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(30),
+            minimum_calls: 10,
+            failure_rate: 0.5,
+            slow_call: Duration::from_secs(2),
+            slow_rate: 0.5,
+            open_for: Duration::from_secs(5),
+            open_for_max: Duration::from_secs(5 * 60),
+            probes: 3,
+            probe_lease: Duration::from_secs(10),
+        }
+    }
+}
+
+impl BreakerSettings {
+    /// The same settings with each value brought into its range. A rate that is no share becomes the default: of two
+    /// wrong ways, never opening is the worse one.
+    fn in_range(self) -> Self {
+        let share = |rate: f64, otherwise: f64| if rate > 0.0 && rate <= 1.0 { rate } else { otherwise };
+        let defaults = Self::default();
+        let open_for = self.open_for.clamp(Duration::from_millis(1), LONGEST);
+        Self {
+            window: self.window.min(LONGEST),
+            minimum_calls: self.minimum_calls.max(1),
+            failure_rate: share(self.failure_rate, defaults.failure_rate),
+            slow_call: self.slow_call,
+            slow_rate: share(self.slow_rate, defaults.slow_rate),
+            open_for,
+            open_for_max: self.open_for_max.clamp(open_for, LONGEST),
+            probes: self.probes.max(1),
+            probe_lease: self.probe_lease.clamp(Duration::from_millis(1), LONGEST),
+        }
+    }
+}
+
+/// What a call came to, as far as the breaker is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The issuer answered: 200, and just as well 401 or 403.
+    Success,
+    /// 5xx, timeout, connection or TLS error, or an answer that makes no sense.
+    Failure,
+    /// The issuer limits all of the tenant's calls.
+    RateLimited {
+        /// How long it asks us to wait, if it says so; bounded to 1 s..5 min.
+        until: Option<Duration>,
+    },
+}
+
+/// The breaker's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Calls leave.
+    Closed,
+    /// No call leaves.
+    Open,
+    /// One call at a time leaves, to find out whether the endpoint is well again.
+    HalfOpen,
+}
+
+impl State {
+    /// All states, for one-hot metrics.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// The label used in metrics, log lines and `/status`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// What an operator can force the breaker into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForcedState {
+    /// No call leaves; after the expiry the breaker is half-open.
+    Open,
+    /// Calls leave whatever they come to, a 429 of the tenant included; after the expiry results open it again.
+    Closed,
+}
+
+/// Why the breaker changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Too large a share of the calls in the window failed.
+    Failures,
+    /// Too large a share of the calls in the window was slow.
+    SlowCalls,
+    /// The issuer limits all of the tenant's calls.
+    RateLimited,
+    /// A probe failed.
+    ProbeFailed,
+    /// A probe was answered, but slowly.
+    ProbeSlow,
+    /// The opening is over: the next call is a probe.
+    WaitOver,
+    /// Enough probes succeeded.
+    Recovered,
+    /// An operator forced it.
+    Forced,
+    /// An operator reset it.
+    Reset,
+}
+
+impl Reason {
+    /// The label used in metrics, log lines and `/status`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failures => "failures",
+            Self::SlowCalls => "slow_calls",
+            Self::RateLimited => "rate_limited",
+            Self::ProbeFailed => "probe_failed",
+            Self::ProbeSlow => "probe_slow",
+            Self::WaitOver => "wait_over",
+            Self::Recovered => "recovered",
+            Self::Forced => "forced",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+/// One change of state, for the log line and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state before.
+    pub from: State,
+    /// The state after; the same as before only where an operator forced or reset what already was.
+    pub to: State,
+    /// Why.
+    pub reason: Reason,
+    /// How long the breaker will stay open, if it opened.
+    pub open_for: Option<Duration>,
+}
+
+/// Leave to make one call. Give it back through [`Breaker::record`] or [`Breaker::cancel`].
+#[derive(Debug)]
+#[must_use = "a permit that is neither recorded nor cancelled blocks a half-open breaker until its lease is over"]
+pub struct Permit {
+    generation: u64,
+    transition: Option<Transition>,
+}
+
+impl Permit {
+    /// The transition that granting this permit made: from open to half-open, or none.
+    #[must_use]
+    pub fn transition(&self) -> Option<Transition> {
+        self.transition
+    }
+}
+
+/// The call may not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// When it is worth asking again.
+    pub retry_after: Duration,
+}
+
+/// The circuit breaker of one endpoint of one issuer.
+#[derive(Debug)]
+pub struct Breaker {
+    settings: BreakerSettings,
+    phase: Phase,
+    window: Window,
+    generation: u64,
+    /// Openings since the breaker was last closed: the exponent of the next one.
+    openings: u32,
+    reason: Option<Reason>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Closed { forced_until: Option<Ticks> },
+    Open { until: Ticks },
+    HalfOpen { successes: u32, probe: Option<Probe> },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    lease_ends: Ticks,
+}
+
+impl Breaker {
+    /// A closed breaker that knows of no calls yet.
+    #[must_use]
+    pub fn new(settings: BreakerSettings) -> Self {
+        let settings = settings.in_range();
+        Self {
+            phase: Phase::Closed { forced_until: None },
+            window: Window::new(settings.window),
+            generation: 0,
+            openings: 0,
+            reason: None,
+            settings,
+        }
+    }
+
+    /// Asks for leave to make one call.
+    ///
+    /// # Errors
+    /// [`Refused`] while the breaker is open, and while it is half-open and another call is the probe.
+    pub fn try_acquire(&mut self, now: Ticks) -> Result<Permit, Refused> {
+        if let Some(refused) = self.refusal(now) {
+            return Err(refused);
+        }
+        let transition = match self.phase {
+            Phase::Open { .. } => {
+                let half_open = Phase::HalfOpen { successes: 0, probe: None };
+                Some(self.enter(half_open, Reason::WaitOver, None))
+            }
+            Phase::Closed { .. } | Phase::HalfOpen { .. } => None,
+        };
+        if let Phase::HalfOpen { probe, .. } = &mut self.phase {
+            *probe = Some(Probe { lease_ends: now.after(self.settings.probe_lease) });
+            self.generation += 1;
+        }
+        Ok(Permit { generation: self.generation, transition })
+    }
+
+    /// What [`Breaker::try_acquire`] would refuse with, if it would; changes nothing.
+    #[must_use]
+    pub fn refusal(&self, now: Ticks) -> Option<Refused> {
+        match self.phase {
+            Phase::Open { until } if now < until => Some(Refused { retry_after: until.since(now) }),
+            Phase::HalfOpen { probe: Some(Probe { lease_ends }), .. } if now < lease_ends => {
+                Some(Refused { retry_after: lease_ends.since(now).min(PROBE_WAIT) })
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes what the call of `permit` came to and how long it `took`; `jitter` is a random number from 0 to 1. A
+    /// result from before the latest transition changes nothing.
+    pub fn record(
+        &mut self,
+        permit: Permit,
+        outcome: Outcome,
+        took: Duration,
+        now: Ticks,
+        jitter: f64,
+    ) -> Option<Transition> {
+        if permit.generation != self.generation {
+            return None;
+        }
+        let slow = took >= self.settings.slow_call;
+        let reason = match &mut self.phase {
+            Phase::Closed { forced_until } => {
+                self.window.record(outcome != Outcome::Success, slow, now);
+                if forced_until.is_some_and(|until| now < until) {
+                    return None;
+                }
+                *forced_until = None;
+                self.reason_to_open(outcome, now)?
+            }
+            Phase::HalfOpen { successes, probe } => {
+                *probe = None;
+                match outcome {
+                    Outcome::Success if !slow => {
+                        *successes += 1;
+                        return (*successes >= self.settings.probes)
+                            .then(|| self.close(None, Reason::Recovered));
+                    }
+                    Outcome::Success => Reason::ProbeSlow,
+                    Outcome::Failure => Reason::ProbeFailed,
+                    Outcome::RateLimited { .. } => Reason::RateLimited,
+                }
+            }
+            // Opening began a new generation, and an open breaker grants no permit.
+            Phase::Open { .. } => return None,
+        };
+        let open_for = match outcome {
+            Outcome::RateLimited { until: Some(wait) } => retry_after::bounded(wait),
+            _ => self.next_opening(jitter),
+        };
+        Some(self.enter(Phase::Open { until: now.after(open_for) }, reason, Some(open_for)))
+    }
+
+    /// Gives back a permit whose call came to nothing that could be counted: it did not leave, or its caller went away.
+    pub fn cancel(&mut self, permit: Permit) {
+        if let Phase::HalfOpen { probe, .. } = &mut self.phase
+            && permit.generation == self.generation
+        {
+            *probe = None;
+        }
+    }
+
+    /// The state at `now`. An opening that is over reads as half-open, though the transition happens (and is reported)
+    /// only when the first call asks.
+    #[must_use]
+    pub fn state(&self, now: Ticks) -> State {
+        match self.phase {
+            Phase::Open { until } if now >= until => State::HalfOpen,
+            phase => phase.state(),
+        }
+    }
+
+    /// Why the breaker last changed its state; `None` if it never did.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
+    /// Forces a state until `until`, as an operator wishes.
+    pub fn force(&mut self, forced: ForcedState, until: Ticks, now: Ticks) -> Transition {
+        match forced {
+            ForcedState::Open => self.enter(Phase::Open { until }, Reason::Forced, Some(until.since(now))),
+            ForcedState::Closed => self.close(Some(until), Reason::Forced),
+        }
+    }
+
+    /// Closes the breaker and forgets all results, as an operator wishes; ends a forced state.
+    pub fn reset(&mut self) -> Transition {
+        self.close(None, Reason::Reset)
+    }
+
+    fn reason_to_open(&self, outcome: Outcome, now: Ticks) -> Option<Reason> {
+        if let Outcome::RateLimited { .. } = outcome {
+            return Some(Reason::RateLimited);
+        }
+        let counts = self.window.counts(now);
+        if counts.calls < self.settings.minimum_calls {
+            None
+        } else if counts.failure_rate() >= self.settings.failure_rate {
+            Some(Reason::Failures)
+        } else if counts.slow_rate() >= self.settings.slow_rate {
+            Some(Reason::SlowCalls)
+        } else {
+            None
+        }
+    }
+
+    /// The length of the next opening, and counts it. The jitter is taken in thousandths, so that no value of it, not
+    /// even NaN, can do harm.
+    fn next_opening(&mut self, jitter: f64) -> Duration {
+        let doubled = self.settings.open_for.saturating_mul(1 << self.openings.min(30));
+        self.openings = self.openings.saturating_add(1);
+        let longest = doubled.min(self.settings.open_for_max);
+        let thousandths = (jitter.clamp(0.0, 1.0) * 1000.0) as u32;
+        longest - longest / JITTER_PART * thousandths / 1000
+    }
+
+    fn close(&mut self, forced_until: Option<Ticks>, reason: Reason) -> Transition {
+        self.openings = 0;
+        self.window.clear();
+        self.enter(Phase::Closed { forced_until }, reason, None)
+    }
+
+    fn enter(&mut self, phase: Phase, reason: Reason, open_for: Option<Duration>) -> Transition {
+        let from = self.phase.state();
+        self.phase = phase;
+        self.generation += 1;
+        self.reason = Some(reason);
+        Transition { from, to: phase.state(), reason, open_for }
+    }
+}
+
+impl Phase {
+    fn state(self) -> State {
+        match self {
+            Self::Closed { .. } => State::Closed,
+            Self::Open { .. } => State::Open,
+            Self::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

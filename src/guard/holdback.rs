@@ -1,0 +1,266 @@
+//! Holding back one subject: a 429 may concern one user alone.
+//!
+//! Auth0 limits `/userinfo` for each user (a burst of 10, then 5 a minute) while the tenant is perfectly well, so one
+//! noisy user must not open the breaker for everybody. The subject that was limited is held back, the others go on
+//! asking. Only when several *different* subjects are limited within a short time is it the tenant after all, and
+//! [`Holdback::limited`] says so.
+//!
+//! Memory is bounded: what is over is dropped first, then the oldest. A 429 is rare and each costs a call, so the scan
+//! for the oldest runs rarely; asking whether a subject is held back is one look-up.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::retry_after;
+use crate::clock::Ticks;
+
+/// When and for how long a subject is held back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HoldbackSettings {
+    /// How long a subject is held back if the answer does not say (default 60 s; bounded to 1 s..5 min).
+    pub hold_for: Duration,
+    /// This many different subjects limited within `window` mean that the tenant is limited (default 3; at least 1).
+    pub subjects: usize,
+    /// How close together they must be (default 30 s).
+    pub window: Duration,
+    /// How many subjects are remembered (default 4096; at least `subjects`).
+    pub capacity: usize,
+    /// An `X-RateLimit-Limit` up to this is taken for one user's own limit, a larger one for the tenant's (default 10:
+    /// what Auth0 grants a user at `/userinfo`, where no plan grants a tenant so little).
+    pub user_limit: u32,
+}
+
+impl Default for HoldbackSettings {
+    fn default() -> Self {
+        Self {
+            hold_for: Duration::from_secs(60),
+            subjects: 3,
+            window: Duration::from_secs(30),
+            capacity: 4096,
+            user_limit: 10,
+        }
+    }
+}
+
+/// Whom a call asks about: a digest that gives nothing away, of a subject or, while that is unknown, of the token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SubjectKey([u8; 32]);
+
+impl SubjectKey {
+    /// From a keyed digest.
+    #[must_use]
+    pub const fn from_digest(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+}
+
+impl std::fmt::Debug for SubjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SubjectKey(..)")
+    }
+}
+
+/// Who is limited, as far as the 429s so far tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// This subject alone; it is held back.
+    Subject,
+    /// So many subjects that it must be the tenant.
+    Tenant,
+}
+
+/// The subjects that are held back.
+#[derive(Debug)]
+pub struct Holdback {
+    settings: HoldbackSettings,
+    held: HashMap<SubjectKey, Held>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    since: Ticks,
+    until: Ticks,
+    /// Until when this counts as one of several limited subjects; not at all if it was held back as a precaution.
+    counts_until: Option<Ticks>,
+}
+
+impl Held {
+    fn is_over(&self, now: Ticks) -> bool {
+        now >= self.until && self.counts_until.is_none_or(|until| now >= until)
+    }
+}
+
+impl Holdback {
+    /// Nobody is held back yet.
+    #[must_use]
+    pub fn new(settings: HoldbackSettings) -> Self {
+        let subjects = settings.subjects.max(1);
+        let capacity = settings.capacity.max(subjects);
+        Self { settings: HoldbackSettings { subjects, capacity, ..settings }, held: HashMap::new() }
+    }
+
+    /// How long `subject` is still held back; `None` if it may be asked about.
+    #[must_use]
+    pub fn remaining(&self, subject: SubjectKey, now: Ticks) -> Option<Duration> {
+        self.held.get(&subject).filter(|held| now < held.until).map(|held| held.until.since(now))
+    }
+
+    /// Notes a 429 to a call about `subject`, with the wait that it asked for: holds the subject back, and tells
+    /// whether it is the tenant that is limited.
+    pub fn limited(&mut self, subject: SubjectKey, wait: Option<Duration>, now: Ticks) -> Limited {
+        let counts_until = Some(now.after(self.settings.window));
+        self.insert(subject, wait, counts_until, now);
+        let counted = self.held.values().filter(|held| held.counts_until.is_some_and(|until| now < until));
+        if counted.count() >= self.settings.subjects { Limited::Tenant } else { Limited::Subject }
+    }
+
+    /// Holds `subject` back without counting it as limited: its answer said that nothing remains, or nothing is known
+    /// of it but a token that anybody could have sent.
+    pub fn hold(&mut self, subject: SubjectKey, wait: Option<Duration>, now: Ticks) {
+        self.insert(subject, wait, None, now);
+    }
+
+    /// How many subjects are held back at `now`.
+    #[must_use]
+    pub fn count(&self, now: Ticks) -> usize {
+        self.held.values().filter(|held| now < held.until).count()
+    }
+
+    fn insert(
+        &mut self,
+        subject: SubjectKey,
+        wait: Option<Duration>,
+        counts_until: Option<Ticks>,
+        now: Ticks,
+    ) {
+        if self.held.len() >= self.settings.capacity && !self.held.contains_key(&subject) {
+            self.held.retain(|_, held| !held.is_over(now));
+            if self.held.len() >= self.settings.capacity
+                && let Some(oldest) = self.held.iter().min_by_key(|(_, held)| held.since).map(|(key, _)| *key)
+            {
+                self.held.remove(&oldest);
+            }
+        }
+        let until = now.after(retry_after::bounded(wait.unwrap_or(self.settings.hold_for)));
+        let before = self.held.get(&subject);
+        let held = Held {
+            since: now,
+            until: before.map_or(until, |before| before.until.max(until)),
+            counts_until: counts_until.or(before.and_then(|before| before.counts_until)),
+        };
+        self.held.insert(subject, held);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(secs: u64) -> Ticks {
+        Ticks::from_elapsed(Duration::from_secs(secs))
+    }
+
+    fn user(number: u64) -> SubjectKey {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_be_bytes());
+        SubjectKey::from_digest(digest)
+    }
+
+    fn holdback() -> Holdback {
+        Holdback::new(HoldbackSettings::default())
+    }
+
+    #[test]
+    fn a_limited_user_is_held_back_and_nobody_else() {
+        let mut holdback = holdback();
+        assert_eq!(holdback.limited(user(1), Some(SECOND * 12), at(0)), Limited::Subject);
+        assert_eq!(holdback.remaining(user(1), at(2)), Some(SECOND * 10));
+        assert_eq!(holdback.remaining(user(2), at(2)), None);
+        assert_eq!(holdback.remaining(user(1), at(12)), None);
+    }
+
+    #[test]
+    fn one_noisy_user_is_never_the_tenant() {
+        let mut holdback = holdback();
+        for second in 0..100 {
+            assert_eq!(holdback.limited(user(1), None, at(second)), Limited::Subject);
+        }
+    }
+
+    #[test]
+    fn three_users_within_the_window_are_the_tenant_and_spread_out_they_are_not() {
+        let mut close = holdback();
+        close.limited(user(1), None, at(0));
+        close.limited(user(2), None, at(10));
+        assert_eq!(close.limited(user(3), None, at(29)), Limited::Tenant);
+        let mut apart = holdback();
+        for number in 0..20 {
+            assert_eq!(apart.limited(user(number), None, at(15 * number)), Limited::Subject);
+        }
+    }
+
+    #[test]
+    fn a_precaution_does_not_count_and_does_not_undo_what_counts() {
+        let mut holdback = holdback();
+        for number in 0..10 {
+            holdback.hold(user(number), None, at(0));
+        }
+        assert_eq!(holdback.limited(user(1), None, at(0)), Limited::Subject);
+        holdback.limited(user(2), None, at(0));
+        holdback.hold(user(2), None, at(1));
+        assert_eq!(holdback.limited(user(3), None, at(1)), Limited::Tenant);
+    }
+
+    #[test]
+    fn the_longest_wait_holds_and_absurd_ones_are_bounded() {
+        let mut holdback = holdback();
+        holdback.limited(user(1), Some(SECOND * 1_000_000), at(0));
+        holdback.limited(user(1), Some(Duration::ZERO), at(0));
+        assert_eq!(holdback.remaining(user(1), at(0)), Some(SECOND * 300));
+        holdback.limited(user(2), Some(Duration::ZERO), at(0));
+        assert_eq!(holdback.remaining(user(2), at(0)), Some(SECOND));
+    }
+
+    #[test]
+    fn when_full_what_is_over_goes_first_and_then_the_oldest() {
+        let mut holdback = Holdback::new(HoldbackSettings { capacity: 3, ..HoldbackSettings::default() });
+        holdback.hold(user(1), Some(SECOND * 100), at(0));
+        holdback.hold(user(2), Some(SECOND), at(1));
+        holdback.hold(user(3), Some(SECOND * 100), at(2));
+        holdback.hold(user(4), Some(SECOND * 100), at(5));
+        assert!(holdback.remaining(user(1), at(5)).is_some(), "user 2 was over, user 1 was not");
+        holdback.hold(user(5), Some(SECOND * 100), at(6));
+        assert_eq!(holdback.remaining(user(1), at(6)), None);
+        assert_eq!(holdback.count(at(6)), 3);
+    }
+
+    #[test]
+    fn the_key_does_not_show_in_logs() {
+        assert_eq!(format!("{:?}", user(7)), "SubjectKey(..)");
+    }
+
+    proptest! {
+        #[test]
+        fn memory_is_bounded_and_the_latest_is_always_held(
+            steps in prop::collection::vec((0_u64..50, 0_u64..20, prop::option::of(0_u64..400), any::<bool>()), 0..200),
+        ) {
+            let mut holdback = Holdback::new(HoldbackSettings { capacity: 16, ..HoldbackSettings::default() });
+            let mut now = 0;
+            for (number, step, wait, counts) in steps {
+                now += step;
+                let wait = wait.map(Duration::from_secs);
+                if counts {
+                    holdback.limited(user(number), wait, at(now));
+                } else {
+                    holdback.hold(user(number), wait, at(now));
+                }
+                prop_assert!(holdback.held.len() <= 16);
+                prop_assert!(holdback.remaining(user(number), at(now)).is_some());
+            }
+        }
+    }
+}

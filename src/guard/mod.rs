@@ -1,0 +1,358 @@
+//! How the issuer is asked: sparingly, and not at all while it is unwell.
+//!
+//! Every call to an endpoint of an issuer passes, in this order:
+//!
+//! 1. [`Singleflight`]: one call for each token or subject, however many wait for it;
+//! 2. [`Guard::admit`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? is there budget left
+//!    ([`budget`])?
+//! 3. the HTTP client, and then [`Admission::finish`] with what the call came to.
+//!
+//! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does not count
+//! against the issuer.
+//!
+//! The parts are pure: each takes `now` and returns a value. [`Guard`] is the thin shell that holds the breaker, the
+//! budget and the hold-back of one endpoint behind **one** lock.
+//!
+//! **Proof by construction that there are no interleavings to check.** All shared state of a guard is one value behind
+//! one mutex; each public method takes the lock once, reads the clock under it, calls pure functions, and lets go before
+//! it returns; nothing awaits, calls back, or takes another lock under it. So every concurrent execution equals some
+//! sequence of those method calls, and arbitrary sequences are what the property tests explore.
+
+pub mod breaker;
+pub mod budget;
+pub mod holdback;
+pub mod retry_after;
+pub mod singleflight;
+pub mod window;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use breaker::{BreakerSettings, ForcedState, Reason, State, Transition};
+pub use budget::{BudgetSettings, Priority};
+pub use holdback::{HoldbackSettings, SubjectKey};
+pub use singleflight::{Role, Singleflight, SingleflightError, SingleflightSettings};
+
+use self::breaker::{Breaker, Outcome, Permit};
+use self::budget::{Budget, Exhausted};
+use self::holdback::{Holdback, Limited};
+use crate::clock::{Clock, Ticks};
+
+/// The settings of one guard.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GuardSettings {
+    /// When calls are stopped because the endpoint is unwell.
+    pub breaker: BreakerSettings,
+    /// How many calls may be made.
+    pub budget: BudgetSettings,
+    /// When one subject is held back.
+    pub holdback: HoldbackSettings,
+}
+
+/// What a call to the issuer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// It answered: 200, and just as well 401 or 403.
+    Answered,
+    /// 5xx, timeout, connection or TLS error, or an answer that makes no sense.
+    Failed,
+    /// A 429: whether it concerns the tenant or the subject of this call follows from `limit`, and if that does not tell,
+    /// from how many different subjects are limited.
+    RateLimited {
+        /// How long it asks us to wait: [`retry_after::hold`].
+        hold: Option<Duration>,
+        /// `X-RateLimit-Limit`, read by [`retry_after::calls`].
+        limit: Option<u32>,
+    },
+}
+
+/// What the headers of an answer say of the limit it was counted against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// `X-RateLimit-Limit`.
+    pub limit: Option<u32>,
+    /// `X-RateLimit-Remaining`.
+    pub remaining: u32,
+    /// How long until `X-RateLimit-Reset`: [`retry_after::from_reset`].
+    pub reset_in: Duration,
+}
+
+/// Why a call was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SuppressReason {
+    /// The breaker is open, or half-open with another call as its probe.
+    BreakerOpen,
+    /// The budget is spent.
+    Budget,
+    /// The subject is held back.
+    Holdback,
+    /// The budget of foreign tokens never seen before is spent.
+    SuspectBudget,
+}
+
+impl SuppressReason {
+    /// All reasons, for metrics that start at zero.
+    pub const ALL: [Self; 4] = [Self::BreakerOpen, Self::Budget, Self::Holdback, Self::SuspectBudget];
+
+    /// The label used in metrics and log lines.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BreakerOpen => "breaker_open",
+            Self::Budget => "budget",
+            Self::Holdback => "holdback",
+            Self::SuspectBudget => "suspect_budget",
+        }
+    }
+}
+
+/// The call may not be made now: cannot tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the issuer was not asked ({}); ask again in {} s", .reason.as_str(), .retry_after.as_secs_f64().ceil())]
+pub struct Suppressed {
+    /// Why.
+    pub reason: SuppressReason,
+    /// When it is worth asking again.
+    pub retry_after: Duration,
+}
+
+/// What `/status` shows of a guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardStatus {
+    /// The breaker's state.
+    pub state: State,
+    /// Why the breaker last changed its state.
+    pub reason: Option<Reason>,
+    /// How long the breaker refuses calls; zero if it does not.
+    pub refuses_for: Duration,
+    /// How many foreground calls could be made at once.
+    pub budget: u32,
+    /// How many subjects are held back.
+    pub held_back: usize,
+}
+
+/// Guards one endpoint of one issuer. Cheap to clone; clones share their state.
+#[derive(Clone)]
+pub struct Guard(Arc<Shared>);
+
+struct Shared {
+    clock: Clock,
+    jitter: Jitter,
+    user_limit: u32,
+    parts: Mutex<Parts>,
+}
+
+struct Parts {
+    breaker: Breaker,
+    budget: Budget,
+    holdback: Holdback,
+}
+
+/// Where random numbers from 0 to 1 come from.
+pub type Jitter = Box<dyn Fn() -> f64 + Send + Sync>;
+
+impl Guard {
+    /// A guard with a closed breaker and a full budget.
+    #[must_use]
+    pub fn new(settings: GuardSettings, clock: Clock) -> Self {
+        Self::with_jitter(settings, clock, random_jitter())
+    }
+
+    /// The same, with the randomness of the breaker's openings given: for tests.
+    #[must_use]
+    pub fn with_jitter(settings: GuardSettings, clock: Clock, jitter: Jitter) -> Self {
+        let user_limit = settings.holdback.user_limit;
+        let parts = Parts {
+            breaker: Breaker::new(settings.breaker),
+            budget: Budget::new(&settings.budget),
+            holdback: Holdback::new(settings.holdback),
+        };
+        Self(Arc::new(Shared { clock, jitter, user_limit, parts: Mutex::new(parts) }))
+    }
+
+    /// Asks for leave to make one call, about `subject` if there is one.
+    ///
+    /// # Errors
+    /// [`Suppressed`] if the call may not be made now; then it has cost nothing.
+    pub fn admit(&self, priority: Priority, subject: Option<SubjectKey>) -> Result<Admission, Suppressed> {
+        let (parts, now) = self.lock();
+        let permit = admit_at(parts, priority, subject, now)?;
+        let transition = permit.transition();
+        Ok(Admission {
+            guard: self.clone(),
+            permit: Some(permit),
+            transition,
+            started: now,
+            priority,
+            subject,
+        })
+    }
+
+    /// Forces the breaker into a state for a time, as an operator wishes.
+    pub fn force(&self, forced: ForcedState, lasting: Duration) -> Transition {
+        let (mut parts, now) = self.lock();
+        parts.breaker.force(forced, now.after(lasting), now)
+    }
+
+    /// Closes the breaker and forgets what led it to where it was, as an operator wishes.
+    pub fn reset(&self) -> Transition {
+        self.lock().0.breaker.reset()
+    }
+
+    /// How things stand.
+    #[must_use]
+    pub fn status(&self) -> GuardStatus {
+        let (parts, now) = self.lock();
+        GuardStatus {
+            state: parts.breaker.state(now),
+            reason: parts.breaker.reason(),
+            refuses_for: parts.breaker.refusal(now).map_or(Duration::ZERO, |refused| refused.retry_after),
+            budget: parts.budget.available(now),
+            held_back: parts.holdback.count(now),
+        }
+    }
+
+    /// The parts and the time. The clock is read under the lock, so that time does not go back from one call to the
+    /// next. No part can be left half changed, so a poisoned lock is as good as any other.
+    fn lock(&self) -> (MutexGuard<'_, Parts>, Ticks) {
+        let parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.0.clock.ticks();
+        (parts, now)
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Guard({:?})", self.status())
+    }
+}
+
+/// Hold-back and breaker are asked before the budget, so that a call that cannot leave anyway spends no token. The
+/// breaker's permit comes last, so that there is none to give back.
+fn admit_at(
+    mut parts: MutexGuard<'_, Parts>,
+    priority: Priority,
+    subject: Option<SubjectKey>,
+    now: Ticks,
+) -> Result<Permit, Suppressed> {
+    let Parts { breaker, budget, holdback } = &mut *parts;
+    let breaker_open = |refused: breaker::Refused| Suppressed {
+        reason: SuppressReason::BreakerOpen,
+        retry_after: refused.retry_after,
+    };
+    if let Some(retry_after) = subject.and_then(|subject| holdback.remaining(subject, now)) {
+        return Err(Suppressed { reason: SuppressReason::Holdback, retry_after });
+    }
+    if let Some(refused) = breaker.refusal(now) {
+        return Err(breaker_open(refused));
+    }
+    budget.take(priority, now).map_err(|refused| {
+        let reason = match refused.exhausted {
+            Exhausted::Main => SuppressReason::Budget,
+            Exhausted::Suspect => SuppressReason::SuspectBudget,
+        };
+        Suppressed { reason, retry_after: refused.retry_after }
+    })?;
+    breaker.try_acquire(now).map_err(breaker_open)
+}
+
+/// Leave to make one call. Dropped without [`Admission::finish`], it is given back: the call then counts as never made,
+/// except in the budget, since it may have left.
+#[must_use = "dropping an admission gives it back; finish it with what the call came to"]
+#[derive(Debug)]
+pub struct Admission {
+    guard: Guard,
+    permit: Option<Permit>,
+    transition: Option<Transition>,
+    started: Ticks,
+    priority: Priority,
+    subject: Option<SubjectKey>,
+}
+
+impl Admission {
+    /// The transition that this admission made: from open to half-open, or none.
+    #[must_use]
+    pub fn transition(&self) -> Option<Transition> {
+        self.transition
+    }
+
+    /// Learns from the rate-limit headers of an answer, of whatever status. Those of the subject's own limit hold the
+    /// subject back if nothing remains, and teach nothing about the tenant's.
+    pub fn observe(&self, allowance: Allowance) {
+        let (mut parts, now) = self.guard.lock();
+        match self.subject {
+            Some(subject) if allowance.limit.is_some_and(|limit| limit <= self.guard.0.user_limit) => {
+                if allowance.remaining == 0 {
+                    parts.holdback.hold(subject, Some(allowance.reset_in), now);
+                }
+            }
+            _ => parts.budget.observe(allowance.remaining, allowance.reset_in, now),
+        }
+    }
+
+    /// Gives the admission back with what the call came to.
+    pub fn finish(mut self, outcome: CallOutcome) -> Option<Transition> {
+        let permit = self.permit.take()?;
+        let jitter = (self.guard.0.jitter)();
+        let (mut parts, now) = self.guard.lock();
+        let outcome = match outcome {
+            CallOutcome::Answered => Outcome::Success,
+            CallOutcome::Failed => Outcome::Failure,
+            CallOutcome::RateLimited { hold, limit } => {
+                match self.who_is_limited(&mut parts.holdback, hold, limit, now) {
+                    Limited::Tenant => Outcome::RateLimited { until: hold },
+                    Limited::Subject => {
+                        // It says nothing about the endpoint, neither good nor bad.
+                        parts.breaker.cancel(permit);
+                        return None;
+                    }
+                }
+            }
+        };
+        parts.breaker.record(permit, outcome, now.since(self.started), now, jitter)
+    }
+
+    /// A call that is about nobody, or whose limit is larger than any user's, was limited as the tenant's. A suspect
+    /// call counts for nobody: one user can send any number of new tokens, and would pass for many users.
+    fn who_is_limited(
+        &self,
+        holdback: &mut Holdback,
+        hold: Option<Duration>,
+        limit: Option<u32>,
+        now: Ticks,
+    ) -> Limited {
+        match self.subject {
+            Some(_) if limit.is_some_and(|limit| limit > self.guard.0.user_limit) => Limited::Tenant,
+            Some(subject) if self.priority == Priority::Suspect => {
+                holdback.hold(subject, hold, now);
+                Limited::Subject
+            }
+            Some(subject) => holdback.limited(subject, hold, now),
+            None => Limited::Tenant,
+        }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.guard.lock().0.breaker.cancel(permit);
+        }
+    }
+}
+
+/// Jitter need not be unpredictable, only different in each instance, which the seeds of the standard library's hash
+/// maps are.
+fn random_jitter() -> Jitter {
+    let seed = RandomState::new();
+    let count = std::sync::atomic::AtomicU64::new(0);
+    Box::new(move || {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        (seed.hash_one(number) >> 11) as f64 / (1_u64 << 53) as f64
+    })
+}
+
+#[cfg(test)]
+mod tests;

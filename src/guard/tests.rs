@@ -1,0 +1,212 @@
+//! What the parts promise together, behind one lock.
+
+use super::*;
+use crate::clock::Timestamp;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn guarded(settings: GuardSettings) -> (Guard, Clock) {
+    let clock = Clock::held_at(Timestamp::from_secs(1_000_000));
+    (Guard::with_jitter(settings, clock.clone(), Box::new(|| 0.0)), clock)
+}
+
+fn guard() -> (Guard, Clock) {
+    let budget = BudgetSettings { rate: 1_000.0, burst: 1_000, ..BudgetSettings::default() };
+    guarded(GuardSettings { budget, ..GuardSettings::default() })
+}
+
+fn user(number: u8) -> Option<SubjectKey> {
+    Some(SubjectKey::from_digest([number; 32]))
+}
+
+const LIMITED: CallOutcome = CallOutcome::RateLimited { hold: Some(Duration::from_secs(20)), limit: None };
+
+fn call(guard: &Guard, subject: Option<SubjectKey>, outcome: CallOutcome) -> Option<Transition> {
+    guard.admit(Priority::Foreground, subject).unwrap().finish(outcome)
+}
+
+fn reason(admitted: Result<Admission, Suppressed>) -> SuppressReason {
+    admitted.unwrap_err().reason
+}
+
+#[test]
+fn failures_open_the_breaker_and_the_next_call_after_the_wait_is_the_probe() {
+    let (guard, clock) = guard();
+    let opened = (0..10).find_map(|_| call(&guard, user(1), CallOutcome::Failed)).unwrap();
+    assert_eq!((opened.to, opened.reason), (State::Open, Reason::Failures));
+    let suppressed = guard.admit(Priority::Foreground, user(1)).unwrap_err();
+    assert_eq!(suppressed, Suppressed { reason: SuppressReason::BreakerOpen, retry_after: SECOND * 5 });
+    assert_eq!(suppressed.to_string(), "the issuer was not asked (breaker_open); ask again in 5 s");
+    clock.advance(SECOND * 5);
+    let probe = guard.admit(Priority::Foreground, user(1)).unwrap();
+    assert_eq!(probe.transition().unwrap().to, State::HalfOpen);
+    assert_eq!(reason(guard.admit(Priority::Foreground, user(2))), SuppressReason::BreakerOpen);
+    assert_eq!(probe.finish(CallOutcome::Answered), None);
+}
+
+#[test]
+fn how_long_a_call_took_is_measured() {
+    let (guard, clock) = guard();
+    let slow = (0..10).find_map(|_| {
+        let admission = guard.admit(Priority::Foreground, None).unwrap();
+        clock.advance(SECOND * 2);
+        admission.finish(CallOutcome::Answered)
+    });
+    assert_eq!(slow.unwrap().reason, Reason::SlowCalls);
+}
+
+#[test]
+fn a_dropped_admission_gives_the_probe_back() {
+    let (guard, clock) = guard();
+    guard.force(ForcedState::Open, SECOND);
+    clock.advance(SECOND);
+    drop(guard.admit(Priority::Foreground, None).unwrap());
+    assert!(guard.admit(Priority::Foreground, None).is_ok());
+}
+
+#[test]
+fn a_dropped_admission_counts_neither_way() {
+    let (guard, _) = guard();
+    for _ in 0..50 {
+        drop(guard.admit(Priority::Foreground, None).unwrap());
+    }
+    for _ in 0..9 {
+        assert_eq!(call(&guard, None, CallOutcome::Failed), None);
+    }
+    assert!(call(&guard, None, CallOutcome::Failed).is_some());
+}
+
+#[test]
+fn a_limited_user_is_held_back_alone_and_the_breaker_stays_closed() {
+    let (guard, clock) = guard();
+    assert_eq!(call(&guard, user(1), LIMITED), None);
+    let suppressed = guard.admit(Priority::Foreground, user(1)).unwrap_err();
+    assert_eq!(suppressed, Suppressed { reason: SuppressReason::Holdback, retry_after: SECOND * 20 });
+    assert_eq!(call(&guard, user(2), CallOutcome::Answered), None);
+    assert_eq!((guard.status().state, guard.status().held_back), (State::Closed, 1));
+    clock.advance(SECOND * 20);
+    assert!(guard.admit(Priority::Foreground, user(1)).is_ok());
+}
+
+#[test]
+fn three_limited_users_are_the_tenant() {
+    let (guard, _) = guard();
+    assert_eq!(call(&guard, user(1), LIMITED), None);
+    assert_eq!(call(&guard, user(2), LIMITED), None);
+    let opened = call(&guard, user(3), LIMITED).unwrap();
+    assert_eq!((opened.reason, opened.open_for), (Reason::RateLimited, Some(SECOND * 20)));
+}
+
+#[test]
+fn a_limit_that_no_user_has_or_a_call_about_nobody_is_the_tenant_at_once() {
+    let (guard, _) = guard();
+    let of_the_tenant = CallOutcome::RateLimited { hold: None, limit: Some(300) };
+    assert_eq!(call(&guard, user(1), of_the_tenant).unwrap().reason, Reason::RateLimited);
+    guard.reset();
+    let of_a_user = CallOutcome::RateLimited { hold: None, limit: Some(10) };
+    assert_eq!(call(&guard, user(1), of_a_user), None);
+    assert_eq!(call(&guard, None, LIMITED).unwrap().reason, Reason::RateLimited);
+}
+
+#[test]
+fn one_user_with_many_new_tokens_does_not_pass_for_many_users() {
+    let (guard, _) = guard();
+    for number in 0..100 {
+        let admission = guard.admit(Priority::Suspect, user(number)).unwrap();
+        assert_eq!(admission.finish(LIMITED), None);
+        assert_eq!(reason(guard.admit(Priority::Suspect, user(number))), SuppressReason::Holdback);
+    }
+    assert_eq!(guard.status().state, State::Closed);
+}
+
+#[test]
+fn refused_by_the_budget_is_no_failure() {
+    let budget = BudgetSettings { rate: 1.0, burst: 4, background_share: 0.5, suspect_share: 0.25 };
+    let (guard, _) = guarded(GuardSettings { budget, ..GuardSettings::default() });
+    assert!(guard.admit(Priority::Suspect, user(1)).is_ok());
+    assert_eq!(reason(guard.admit(Priority::Suspect, user(2))), SuppressReason::SuspectBudget);
+    assert!(guard.admit(Priority::Background, user(3)).is_ok());
+    assert_eq!(reason(guard.admit(Priority::Background, user(3))), SuppressReason::Budget);
+    assert!(guard.admit(Priority::Foreground, None).is_ok());
+    assert!(guard.admit(Priority::Foreground, None).is_ok());
+    for _ in 0..100 {
+        assert_eq!(reason(guard.admit(Priority::Foreground, None)), SuppressReason::Budget);
+    }
+    assert_eq!((guard.status().state, guard.status().budget), (State::Closed, 0));
+}
+
+#[test]
+fn a_call_that_cannot_leave_spends_no_budget() {
+    let (guard, clock) = guarded(GuardSettings::default());
+    guard.force(ForcedState::Open, SECOND);
+    for _ in 0..100 {
+        assert_eq!(reason(guard.admit(Priority::Foreground, None)), SuppressReason::BreakerOpen);
+    }
+    assert_eq!(guard.status().budget, 20);
+    clock.advance(SECOND);
+    assert!(guard.admit(Priority::Foreground, None).is_ok());
+}
+
+#[test]
+fn a_budget_that_is_spent_leaves_an_opening_that_is_over_untouched() {
+    let budget = BudgetSettings { rate: 0.1, burst: 1, ..BudgetSettings::default() };
+    let (guard, clock) = guarded(GuardSettings { budget, ..GuardSettings::default() });
+    let opened = call(&guard, None, CallOutcome::RateLimited { hold: Some(SECOND), limit: None }).unwrap();
+    clock.advance(SECOND);
+    assert_eq!(reason(guard.admit(Priority::Foreground, None)), SuppressReason::Budget);
+    clock.advance(SECOND * 9);
+    let half_open = guard.admit(Priority::Foreground, None).unwrap().transition().unwrap();
+    assert_eq!((half_open.from, half_open.to), (opened.to, State::HalfOpen));
+}
+
+#[test]
+fn the_tenants_headers_teach_the_budget_and_a_users_own_hold_the_user_back() {
+    let (guard, _) = guarded(GuardSettings::default());
+    let admission = guard.admit(Priority::Foreground, user(1)).unwrap();
+    admission.observe(Allowance { limit: Some(10), remaining: 4, reset_in: SECOND * 60 });
+    assert_eq!(guard.status().budget, 19);
+    assert!(guard.admit(Priority::Foreground, user(1)).is_ok());
+    admission.observe(Allowance { limit: Some(10), remaining: 0, reset_in: SECOND * 60 });
+    assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::Holdback);
+    admission.observe(Allowance { limit: Some(300), remaining: 2, reset_in: SECOND * 60 });
+    assert_eq!(guard.status().budget, 2);
+    admission.finish(CallOutcome::Answered);
+}
+
+#[test]
+fn force_and_reset_show_in_the_status() {
+    let (guard, _) = guard();
+    guard.force(ForcedState::Open, SECOND * 60);
+    let status = guard.status();
+    assert_eq!((status.state, status.reason), (State::Open, Some(Reason::Forced)));
+    assert_eq!(status.refuses_for, SECOND * 60);
+    assert_eq!(guard.reset().to, State::Closed);
+    assert_eq!(guard.status().refuses_for, Duration::ZERO);
+    guard.force(ForcedState::Closed, SECOND * 60);
+    for _ in 0..100 {
+        assert_eq!(call(&guard, None, CallOutcome::Failed), None);
+    }
+    assert_eq!(guard.status().state, State::Closed);
+}
+
+#[test]
+fn while_the_breaker_is_half_open_many_threads_get_one_probe() {
+    let (guard, clock) = guard();
+    guard.force(ForcedState::Open, SECOND);
+    clock.advance(SECOND);
+    let admissions: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..16).map(|_| scope.spawn(|| guard.admit(Priority::Foreground, None).ok())).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(admissions.len(), 1);
+}
+
+#[test]
+fn the_default_jitter_is_a_share_and_not_always_the_same() {
+    let jitter = random_jitter();
+    let numbers: Vec<_> = (0..100).map(|_| jitter()).collect();
+    assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
+    assert!(numbers.iter().any(|number| *number < 0.4) && numbers.iter().any(|number| *number > 0.6));
+    assert!(random_jitter()().to_bits() != jitter().to_bits());
+}
