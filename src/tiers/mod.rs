@@ -1,0 +1,11 @@
+//! What holdfast remembers, and what it may still answer from it.
+//!
+//! A tier is an age, not a place ([`table`]); what may be done with a record of some age is a pure function
+//! ([`policy`]). Stores keep a [`record`] once, [`seal`]ed under the instance [`secret`], by a keyed [`digest`].
+
+pub mod digest;
+pub mod policy;
+pub mod record;
+pub mod seal;
+pub mod secret;
+pub mod table;

@@ -1,0 +1,248 @@
+//! What stores keep: verdicts, profiles, keys, and deny records.
+//!
+//! A record is a plain struct, encoded by postcard (compact, fixed by its fields in order) and then sealed. Fields are
+//! never reordered or removed without a new [`VERSION`](super::seal::VERSION): postcard has no field names that could
+//! tell.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::policy::{Known, RecordKind};
+use super::seal::{OpenError, Place, SealFailed, Sealer};
+use crate::clock::Timestamp;
+
+/// The four kinds of data that a store keeps apart: column families on disk, key prefixes in the shared store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// [`VerdictRecord`]s, by token digest.
+    Verdicts,
+    /// [`ProfileRecord`]s, by subject key.
+    Profiles,
+    /// [`KeysRecord`]s, by issuer.
+    Keys,
+    /// Deny records (DESIGN §7), by what they deny.
+    Revocations,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Verdicts, Self::Profiles, Self::Keys, Self::Revocations];
+
+    /// The name of the column family.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verdicts => "verdicts",
+            Self::Profiles => "profiles",
+            Self::Keys => "keys",
+            Self::Revocations => "revocations",
+        }
+    }
+}
+
+/// A record that can be sealed into its family and opened from it.
+pub trait Record: Serialize + DeserializeOwned {
+    /// Where records of this type lie.
+    const FAMILY: Family;
+
+    /// Seals this record under `key`.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    fn seal(&self, sealer: &Sealer, key: &[u8], useless_from: Timestamp) -> Result<Vec<u8>, SealFailed> {
+        let plaintext = postcard::to_stdvec(self).map_err(|_| SealFailed::Encoding)?;
+        sealer.seal(Place { family: Self::FAMILY, key }, useless_from, &plaintext)
+    }
+
+    /// Opens the record that was found under `key`.
+    ///
+    /// # Errors
+    /// When it is not such a record, sealed for this key under this secret: a miss.
+    fn open(sealer: &Sealer, key: &[u8], sealed: &[u8]) -> Result<Self, OpenError> {
+        let plaintext = sealer.open(Place { family: Self::FAMILY, key }, sealed)?;
+        match postcard::take_from_bytes(&plaintext) {
+            Ok((record, [])) => Ok(record),
+            Ok(_) | Err(_) => Err(OpenError::Undecodable),
+        }
+    }
+}
+
+/// Where an identity's email came from: the value of `X-Auth-Source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum IdentitySource {
+    /// From the token's own claims.
+    Claims,
+    /// From the issuer's `/userinfo`.
+    Userinfo,
+}
+
+impl IdentitySource {
+    /// The value of `X-Auth-Source` and of the metric label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Claims => "claims",
+            Self::Userinfo => "userinfo",
+        }
+    }
+}
+
+/// "This exact token was accepted, for this identity."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictRecord {
+    /// When the issuer, or a signature, vouched for it.
+    pub verified_at: Timestamp,
+    /// The token's `exp`, where it can be read; without leeway.
+    pub not_after: Option<Timestamp>,
+    /// Whether only the issuer can judge the token.
+    pub foreign: bool,
+    /// The issuer.
+    pub issuer: String,
+    /// The subject, `sub`.
+    pub subject: String,
+    /// The email, if there is one.
+    pub email: Option<String>,
+    /// Whether the issuer says that the email is verified, if it says.
+    pub email_verified: Option<bool>,
+    /// Where the email came from.
+    pub source: IdentitySource,
+    /// The claims that headers and route rules need, as a JSON object.
+    pub claims: String,
+}
+
+impl VerdictRecord {
+    /// What the policy has to know of it. A verdict that was reached here ages as a profile does: its token's own life
+    /// is what bounds it.
+    #[must_use]
+    pub const fn known(&self) -> Known {
+        let kind = if self.foreign { RecordKind::ForeignVerdict } else { RecordKind::Profile };
+        Known { kind, verified_at: self.verified_at, not_after: self.not_after }
+    }
+}
+
+impl Record for VerdictRecord {
+    const FAMILY: Family = Family::Verdicts;
+}
+
+/// What `/userinfo`, or a token, says of a subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileRecord {
+    /// When it was said.
+    pub verified_at: Timestamp,
+    /// The email, if there is one.
+    pub email: Option<String>,
+    /// Whether the issuer says that the email is verified, if it says.
+    pub email_verified: Option<bool>,
+    /// The name, if there is one.
+    pub name: Option<String>,
+}
+
+impl ProfileRecord {
+    /// What the policy has to know of it, for a token of this `exp`.
+    #[must_use]
+    pub const fn known(&self, not_after: Option<Timestamp>) -> Known {
+        Known { kind: RecordKind::Profile, verified_at: self.verified_at, not_after }
+    }
+}
+
+impl Record for ProfileRecord {
+    const FAMILY: Family = Family::Profiles;
+}
+
+/// The keys of an issuer, so that a restart during an outage still verifies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysRecord {
+    /// When they were fetched.
+    pub verified_at: Timestamp,
+    /// The JWKS document, as it was fetched.
+    pub jwks: Vec<u8>,
+    /// The discovery document, as it was fetched; empty if there was none.
+    pub discovery: Vec<u8>,
+}
+
+impl KeysRecord {
+    /// What the policy has to know of it.
+    #[must_use]
+    pub const fn known(&self) -> Known {
+        Known { kind: RecordKind::Keys, verified_at: self.verified_at, not_after: None }
+    }
+}
+
+impl Record for KeysRecord {
+    const FAMILY: Family = Family::Keys;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::secret::InstanceSecret;
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    fn sealer() -> Sealer {
+        Sealer::new(&InstanceSecret::from_bytes(&[1; 32])).unwrap()
+    }
+
+    fn verdict() -> VerdictRecord {
+        VerdictRecord {
+            verified_at: NOW,
+            not_after: Some(NOW.after(std::time::Duration::from_secs(86_400))),
+            foreign: true,
+            issuer: "https://tenant.example/".to_owned(),
+            subject: "auth0|5f7c8ec7c33c6c004bbafe82".to_owned(),
+            email: Some("ada@example.com".to_owned()),
+            email_verified: Some(true),
+            source: IdentitySource::Userinfo,
+            claims: r#"{"scope":"openid email"}"#.to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_record_comes_back_as_it_was() {
+        let profile = ProfileRecord {
+            verified_at: NOW,
+            email: None,
+            email_verified: None,
+            name: Some("Ada".to_owned()),
+        };
+        let keys = KeysRecord { verified_at: NOW, jwks: b"{}".to_vec(), discovery: vec![] };
+        let sealed = verdict().seal(&sealer(), b"key", NOW).unwrap();
+        assert_eq!(VerdictRecord::open(&sealer(), b"key", &sealed), Ok(verdict()));
+        let sealed = profile.seal(&sealer(), b"key", NOW).unwrap();
+        assert_eq!(ProfileRecord::open(&sealer(), b"key", &sealed), Ok(profile));
+        let sealed = keys.seal(&sealer(), b"key", NOW).unwrap();
+        assert_eq!(KeysRecord::open(&sealer(), b"key", &sealed), Ok(keys));
+    }
+
+    #[test]
+    fn the_email_is_not_in_what_is_stored() {
+        let sealed = verdict().seal(&sealer(), b"key", NOW).unwrap();
+        for secret in [&b"ada@example.com"[..], b"auth0|5f7c", b"openid", b"tenant.example"] {
+            assert!(!sealed.windows(secret.len()).any(|window| window == secret));
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_left_over_or_missing_are_a_miss() {
+        let place = Place { family: Family::Verdicts, key: b"key" };
+        let plaintext = postcard::to_stdvec(&verdict()).unwrap();
+        let longer = [plaintext.as_slice(), b"!"].concat();
+        for wrong in [longer.as_slice(), &plaintext[..plaintext.len() - 1], b""] {
+            let sealed = sealer().seal(place, NOW, wrong).unwrap();
+            assert_eq!(VerdictRecord::open(&sealer(), b"key", &sealed), Err(OpenError::Undecodable));
+        }
+    }
+
+    #[test]
+    fn the_encoding_of_this_version_is_fixed() {
+        // A later version must either read this or have another version byte.
+        let profile = ProfileRecord {
+            verified_at: Timestamp::from_millis(300),
+            email: Some("a@b".to_owned()),
+            email_verified: Some(true),
+            name: None,
+        };
+        assert_eq!(postcard::to_stdvec(&profile).unwrap(), [0xac, 0x02, 1, 3, b'a', b'@', b'b', 1, 1, 0]);
+        assert_eq!(postcard::to_stdvec(&verdict()).unwrap().len(), 114);
+    }
+}

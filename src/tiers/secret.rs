@@ -1,0 +1,229 @@
+//! The instance secret: the one secret that digests and seals hang on.
+//!
+//! It is 32 random bytes in a file that only its owner can read. Every key in use is derived from it by HKDF-SHA-256
+//! (RFC 5869) under a label of its own, so that no key serves two purposes. Instances that share a store share the file.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::aead::{AES_256_GCM, UnboundKey};
+use aws_lc_rs::{hkdf, hmac, rand};
+
+/// The length of the secret, in bytes.
+pub const SECRET_LENGTH: usize = 32;
+
+/// Permission bits of group and others.
+const NOT_THE_OWNER: u32 = 0o077;
+
+/// The instance secret. Holds no more than what keys are derived from; the memory is cleared when it is dropped.
+pub struct InstanceSecret(hkdf::Prk);
+
+impl InstanceSecret {
+    /// The secret in the file at `path`; if there is none, a new one is made there, readable by its owner alone.
+    ///
+    /// The file appears under its name in one piece: neither a crash nor a second instance that starts at the same
+    /// moment finds half a secret, and of two that make one, both use the first.
+    ///
+    /// # Errors
+    /// When it cannot be read or made, is of another length, or others than its owner may read it.
+    pub fn load_or_create(path: &Path) -> Result<Self, SecretError> {
+        match Self::load(path) {
+            Err(SecretError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                create(path).map_err(|source| SecretError::Create { path: path.to_owned(), source })?;
+                Self::load(path)
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// The secret in the file at `path`, which must be there.
+    ///
+    /// # Errors
+    /// As [`InstanceSecret::load_or_create`].
+    pub fn load(path: &Path) -> Result<Self, SecretError> {
+        let unreadable = |source| SecretError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode();
+        if mode & NOT_THE_OWNER != 0 {
+            return Err(SecretError::ReadableByOthers { path: path.to_owned(), mode: mode & 0o7777 });
+        }
+        // One byte more than is wanted tells a longer file, of whatever length, from a right one.
+        let mut bytes = Vec::with_capacity(SECRET_LENGTH + 1);
+        file.take(SECRET_LENGTH as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        let length = bytes.len();
+        let bytes = <[u8; SECRET_LENGTH]>::try_from(bytes)
+            .map_err(|_| SecretError::WrongLength { path: path.to_owned(), length })?;
+        Ok(Self::from_bytes(&bytes))
+    }
+
+    /// A secret that is given. It must be random: everything rests on it.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; SECRET_LENGTH]) -> Self {
+        Self(hkdf::Salt::new(hkdf::HKDF_SHA256, b"holdfast instance secret").extract(bytes))
+    }
+
+    /// The key for HMAC-SHA-256 of this label.
+    pub(super) fn hmac_key(&self, label: &str) -> Result<hmac::Key, DerivationFailed> {
+        let info = [label.as_bytes()];
+        let key = self.0.expand(&info, hmac::HMAC_SHA256).map_err(|_| DerivationFailed)?;
+        Ok(hmac::Key::from(key))
+    }
+
+    /// The key for AES-256-GCM of this label.
+    pub(super) fn aead_key(&self, label: &str) -> Result<UnboundKey, DerivationFailed> {
+        let info = [label.as_bytes()];
+        let key = self.0.expand(&info, &AES_256_GCM).map_err(|_| DerivationFailed)?;
+        Ok(UnboundKey::from(key))
+    }
+}
+
+impl fmt::Debug for InstanceSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InstanceSecret")
+    }
+}
+
+/// Writes a new secret under a name of its own and links it to `path`, which fails if somebody else was first: then
+/// theirs is the secret.
+fn create(path: &Path) -> io::Result<()> {
+    let mut bytes = [0; SECRET_LENGTH + 8];
+    rand::fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    let (secret, name) = bytes.split_at(SECRET_LENGTH);
+    let suffix: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+    let draft = path.with_extension(suffix);
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
+            file.write_all(secret)?;
+            file.sync_all()
+        });
+    let linked = written.and_then(|()| match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    fs::remove_file(&draft)?;
+    linked
+}
+
+/// HKDF refused. It does so only for outputs of more than 8160 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no key could be derived from the instance secret: this is a fault of the program, please report it")]
+pub struct DerivationFailed;
+
+/// Why there is no instance secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file cannot be read.
+    #[error("cannot read the instance secret {}: {source}: check that it exists and belongs to the user that holdfast runs as", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file cannot be made.
+    #[error("cannot create the instance secret {}: {source}: check that its directory exists and can be written to", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Others than its owner may read it.
+    #[error("others may read the instance secret {} (mode {mode:04o}): run chmod 600 on it, and if they may have read it, delete it to get a new one", path.display())]
+    ReadableByOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file is not 32 bytes long. A longer one is reported as of 33 bytes.
+    #[error(
+        "the instance secret {} does not hold exactly {SECRET_LENGTH} bytes (read {length}): give it {SECRET_LENGTH} random bytes, not text, or delete it to get a new one (stored records are lost then)",
+        path.display()
+    )]
+    WrongLength {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes were read.
+        length: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(secret: &InstanceSecret) -> Vec<u8> {
+        hmac::sign(&secret.hmac_key("test").unwrap(), b"data").as_ref().to_vec()
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_found_again_and_only_its_owner_can_read_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("instance.secret");
+        let first = InstanceSecret::load_or_create(&path).unwrap();
+        let second = InstanceSecret::load_or_create(&path).unwrap();
+        assert_eq!(tag(&first), tag(&second));
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o777, metadata.len()), (0o600, 32));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a draft was left behind");
+        let other = InstanceSecret::load_or_create(&directory.path().join("other.secret")).unwrap();
+        assert_ne!(tag(&first), tag(&other));
+    }
+
+    #[test]
+    fn instances_that_start_at_one_moment_agree_on_one_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("instance.secret");
+        let tags: Vec<_> = std::thread::scope(|scope| {
+            let starts: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| InstanceSecret::load_or_create(&path))).collect();
+            starts.into_iter().map(|start| tag(&start.join().unwrap().unwrap())).collect()
+        });
+        assert!(tags.iter().all(|tag| *tag == tags[0]));
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_or_of_another_length_is_refused_with_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("instance.secret");
+        for mode in [0o640, 0o604, 0o660] {
+            fs::write(&path, [7; 32]).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = InstanceSecret::load_or_create(&path).unwrap_err().to_string();
+            assert!(error.contains("chmod 600") && error.contains(&format!("{mode:04o}")), "{error}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        for length in [0, 31, 33, 64] {
+            fs::write(&path, vec![7; length]).unwrap();
+            let error = InstanceSecret::load_or_create(&path).unwrap_err();
+            assert!(matches!(error, SecretError::WrongLength { .. }), "{error}");
+        }
+        fs::write(&path, [7; 32]).unwrap();
+        assert_eq!(tag(&InstanceSecret::load(&path).unwrap()), tag(&InstanceSecret::from_bytes(&[7; 32])));
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error_with_the_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nowhere").join("instance.secret");
+        let error = InstanceSecret::load_or_create(&path).unwrap_err();
+        assert!(
+            matches!(error, SecretError::Create { .. }) && error.to_string().contains("nowhere"),
+            "{error}"
+        );
+        assert!(matches!(InstanceSecret::load(&path), Err(SecretError::Read { .. })));
+    }
+
+    #[test]
+    fn each_label_has_a_key_of_its_own() {
+        let secret = InstanceSecret::from_bytes(&[7; 32]);
+        let sign = |label| hmac::sign(&secret.hmac_key(label).unwrap(), b"data").as_ref().to_vec();
+        assert_eq!(sign("a"), sign("a"));
+        assert_ne!(sign("a"), sign("b"));
+        assert_eq!(format!("{secret:?}"), "InstanceSecret");
+    }
+}
