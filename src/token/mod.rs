@@ -5,6 +5,7 @@ pub mod claims;
 pub mod compact;
 pub mod email;
 pub mod json;
+pub mod jwe;
 pub mod jws;
 pub mod pointer;
 pub mod refusal;

@@ -1,0 +1,265 @@
+//! One decryption key, and exactly what it may be used for.
+//!
+//! A key is turned into one [`Opener`] for each algorithm that it may serve: what its type allows, narrowed by what its
+//! JWK says (`alg`, `use`, `key_ops`). No other check of key against algorithm is needed later, and no key material is
+//! parsed while requests wait.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use josekit::JoseError;
+use josekit::jwe::alg::aeskw::AeskwJweAlgorithm;
+use josekit::jwe::alg::direct::DirectJweAlgorithm;
+use josekit::jwe::alg::ecdh_es::EcdhEsJweAlgorithm;
+use josekit::jwe::alg::rsaes::RsaesJweAlgorithm;
+use josekit::jwe::{JweDecrypter, JweHeader};
+use josekit::jwk::alg::ec::EcKeyPair;
+use josekit::jwk::alg::rsa::RsaKeyPair;
+use josekit::jwk::{Jwk, KeyPair as _};
+use openssl::nid::Nid;
+use openssl::pkey::{Id, PKey, Private};
+use serde_json::Value;
+
+use super::keys::KeyProblem;
+use super::{ContentEncryption, KeyManagement};
+use crate::token::compact;
+use crate::token::json::Object;
+
+/// NIST SP 800-131A: shorter RSA keys are not to be used.
+const MIN_RSA_BITS: u32 = 2048;
+
+/// A key, ready to open tokens.
+pub(super) struct Key {
+    pub kid: Option<String>,
+    pub kty: &'static str,
+    pub file: Arc<Path>,
+    pub openers: Vec<Opener>,
+}
+
+/// A key in its use for one algorithm.
+pub(super) struct Opener {
+    pub alg: KeyManagement,
+    /// With `dir` those for which the key has the right length, else all.
+    encs: Vec<ContentEncryption>,
+    /// The length in bytes of an RSA ciphertext, which is that of the modulus; 0 for other keys.
+    modulus_len: usize,
+    decrypter: Box<dyn JweDecrypter>,
+}
+
+impl Opener {
+    /// Whether it opens tokens of this kind.
+    pub fn fits(&self, alg: KeyManagement, enc: ContentEncryption) -> bool {
+        self.alg == alg && self.encs.contains(&enc)
+    }
+
+    /// Recovers the content key from the token's second part.
+    pub fn content_key(&self, sealed: &[u8], enc: ContentEncryption, header: &JweHeader) -> Option<Vec<u8>> {
+        if sealed.len() != self.sealed_key_len(enc) {
+            return None;
+        }
+        let sealed = Some(sealed).filter(|sealed| !sealed.is_empty());
+        let key = self.decrypter.decrypt(sealed, enc.josekit(), header).ok()?;
+        (key.len() == enc.key_len()).then(|| key.into_owned())
+    }
+
+    /// The only length in bytes that the token's second part can have.
+    fn sealed_key_len(&self, enc: ContentEncryption) -> usize {
+        match self.alg {
+            KeyManagement::Dir | KeyManagement::EcdhEs => 0,
+            KeyManagement::A128kw
+            | KeyManagement::A256kw
+            | KeyManagement::EcdhEsA128kw
+            | KeyManagement::EcdhEsA256kw => enc.key_len() + 8,
+            KeyManagement::RsaOaep
+            | KeyManagement::RsaOaep256
+            | KeyManagement::RsaOaep384
+            | KeyManagement::RsaOaep512 => self.modulus_len,
+        }
+    }
+}
+
+impl Key {
+    /// What to call it before people.
+    pub fn label(&self) -> String {
+        self.kid
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(self.file.file_name().unwrap_or_default()).display().to_string())
+    }
+
+    /// The key of a PEM file, which may be used for all that its type allows.
+    pub fn from_private_key(key: &PKey<Private>, file: Arc<Path>) -> Result<Self, KeyProblem> {
+        let (kty, openers) = asymmetric_openers(key, &Restrictions::default())?;
+        Ok(Self { kid: None, kty, file, openers })
+    }
+
+    /// The key of a JWK (RFC 7517, RFC 7518 §6).
+    pub fn from_jwk(mut jwk: Object, file: Arc<Path>) -> Result<Self, KeyProblem> {
+        let restrictions = Restrictions::take(&mut jwk)?;
+        let kid = take_text(&mut jwk, "kid")?;
+        let (kty, openers) = match jwk.get("kty").and_then(Value::as_str) {
+            Some("oct") => ("oct", symmetric_openers(&mut jwk, &restrictions)?),
+            Some(kty @ ("RSA" | "EC")) => {
+                if !jwk.contains_key("d") {
+                    return Err(KeyProblem::Public);
+                }
+                let is_rsa = kty == "RSA";
+                let jwk = Jwk::from_map(jwk).map_err(malformed)?;
+                let der = if is_rsa {
+                    RsaKeyPair::from_jwk(&jwk).map_err(malformed)?.to_der_private_key()
+                } else {
+                    EcKeyPair::from_jwk(&jwk).map_err(malformed)?.to_der_private_key()
+                };
+                let key = PKey::private_key_from_der(&der).map_err(|_| KeyProblem::Malformed)?;
+                asymmetric_openers(&key, &restrictions)?
+            }
+            Some(kty) => return Err(KeyProblem::Type { found: kty.to_owned() }),
+            None => return Err(KeyProblem::Malformed),
+        };
+        if openers.is_empty() {
+            return Err(KeyProblem::NoUse);
+        }
+        Ok(Self { kid, kty, file, openers })
+    }
+}
+
+fn asymmetric_openers(
+    key: &PKey<Private>,
+    restrictions: &Restrictions,
+) -> Result<(&'static str, Vec<Opener>), KeyProblem> {
+    match key.id() {
+        Id::RSA => Ok(("RSA", rsa_openers(key, restrictions)?)),
+        Id::EC => Ok(("EC", ec_openers(key, restrictions)?)),
+        other => {
+            Err(KeyProblem::Type { found: Nid::from_raw(other.as_raw()).short_name().unwrap_or("?").into() })
+        }
+    }
+}
+
+fn rsa_openers(key: &PKey<Private>, restrictions: &Restrictions) -> Result<Vec<Opener>, KeyProblem> {
+    let rsa = key.rsa().map_err(|_| KeyProblem::Malformed)?;
+    let bits = rsa.n().num_bits().unsigned_abs();
+    if bits < MIN_RSA_BITS {
+        return Err(KeyProblem::ShortRsa { bits });
+    }
+    // A key whose numbers do not belong together would refuse every token, which is better said now.
+    if !rsa.check_key().unwrap_or(false) {
+        return Err(KeyProblem::Malformed);
+    }
+    let der = key.private_key_to_pkcs8().map_err(|_| KeyProblem::Malformed)?;
+    [
+        (KeyManagement::RsaOaep, RsaesJweAlgorithm::RsaOaep),
+        (KeyManagement::RsaOaep256, RsaesJweAlgorithm::RsaOaep256),
+        (KeyManagement::RsaOaep384, RsaesJweAlgorithm::RsaOaep384),
+        (KeyManagement::RsaOaep512, RsaesJweAlgorithm::RsaOaep512),
+    ]
+    .into_iter()
+    .filter(|(alg, _)| restrictions.allow(*alg, &["decrypt", "unwrapKey"]))
+    .map(|(alg, josekit)| {
+        let decrypter = Box::new(josekit.decrypter_from_der(&der).map_err(malformed)?);
+        Ok(Opener { alg, encs: ContentEncryption::ALL.into(), modulus_len: rsa.size() as usize, decrypter })
+    })
+    .collect()
+}
+
+fn ec_openers(key: &PKey<Private>, restrictions: &Restrictions) -> Result<Vec<Opener>, KeyProblem> {
+    let ec = key.ec_key().map_err(|_| KeyProblem::Malformed)?;
+    match ec.group().curve_name() {
+        Some(Nid::X9_62_PRIME256V1 | Nid::SECP384R1 | Nid::SECP521R1) => {}
+        _ => return Err(KeyProblem::Curve),
+    }
+    ec.check_key().map_err(|_| KeyProblem::Malformed)?;
+    let der = key.private_key_to_pkcs8().map_err(|_| KeyProblem::Malformed)?;
+    [
+        (KeyManagement::EcdhEs, EcdhEsJweAlgorithm::EcdhEs),
+        (KeyManagement::EcdhEsA128kw, EcdhEsJweAlgorithm::EcdhEsA128kw),
+        (KeyManagement::EcdhEsA256kw, EcdhEsJweAlgorithm::EcdhEsA256kw),
+    ]
+    .into_iter()
+    .filter(|(alg, _)| restrictions.allow(*alg, &["deriveKey", "deriveBits"]))
+    .map(|(alg, josekit)| {
+        let decrypter = Box::new(josekit.decrypter_from_der(&der).map_err(malformed)?);
+        Ok(Opener { alg, encs: ContentEncryption::ALL.into(), modulus_len: 0, decrypter })
+    })
+    .collect()
+}
+
+fn symmetric_openers(jwk: &mut Object, restrictions: &Restrictions) -> Result<Vec<Opener>, KeyProblem> {
+    let secret = take_text(jwk, "k")?.ok_or(KeyProblem::Malformed)?;
+    let secret = compact::decode(&secret).map_err(|_| KeyProblem::Malformed)?;
+    let mut openers = Vec::new();
+    let wrap = match secret.len() {
+        16 => Some((KeyManagement::A128kw, AeskwJweAlgorithm::A128kw)),
+        32 => Some((KeyManagement::A256kw, AeskwJweAlgorithm::A256kw)),
+        64 => None,
+        bytes => return Err(KeyProblem::SecretLength { bytes }),
+    };
+    if let Some((alg, josekit)) = wrap.filter(|(alg, _)| restrictions.allow(*alg, &["unwrapKey"])) {
+        let decrypter = Box::new(josekit.decrypter_from_bytes(&secret).map_err(malformed)?);
+        openers.push(Opener { alg, encs: ContentEncryption::ALL.into(), modulus_len: 0, decrypter });
+    }
+    let encs = restrictions.allow_dir_with(secret.len());
+    if !encs.is_empty() {
+        let decrypter = Box::new(DirectJweAlgorithm::Dir.decrypter_from_bytes(&secret).map_err(malformed)?);
+        openers.push(Opener { alg: KeyManagement::Dir, encs, modulus_len: 0, decrypter });
+    }
+    Ok(openers)
+}
+
+/// What a JWK says that it may be used for (RFC 7517 §4.2 to §4.4). A PEM file says nothing.
+#[derive(Default)]
+struct Restrictions {
+    alg: Option<String>,
+    operations: Option<Vec<Value>>,
+}
+
+impl Restrictions {
+    /// Takes them out of `jwk`, so that josekit's own, narrower reading of `key_ops` never applies.
+    fn take(jwk: &mut Object) -> Result<Self, KeyProblem> {
+        if let Some(purpose) = take_text(jwk, "use")?.filter(|purpose| purpose != "enc") {
+            return Err(KeyProblem::Use { found: purpose });
+        }
+        let operations = match jwk.remove("key_ops") {
+            None => None,
+            Some(Value::Array(operations)) => Some(operations),
+            Some(_) => return Err(KeyProblem::Malformed),
+        };
+        Ok(Self { alg: take_text(jwk, "alg")?, operations })
+    }
+
+    fn allow(&self, alg: KeyManagement, operations: &[&str]) -> bool {
+        self.alg.as_ref().is_none_or(|only| only == alg.name()) && self.allow_one_of(operations)
+    }
+
+    /// The content encryptions that a shared key of this length serves with `dir`. Such a key's `alg` may also be the
+    /// name of the content encryption, as in RFC 7520 §5.6.
+    fn allow_dir_with(&self, key_len: usize) -> Vec<ContentEncryption> {
+        let allowed = |enc: &ContentEncryption| {
+            enc.key_len() == key_len
+                && self
+                    .alg
+                    .as_ref()
+                    .is_none_or(|only| only == KeyManagement::Dir.name() || only == enc.name())
+                && self.allow_one_of(&["decrypt"])
+        };
+        ContentEncryption::ALL.into_iter().filter(allowed).collect()
+    }
+
+    fn allow_one_of(&self, operations: &[&str]) -> bool {
+        self.operations
+            .as_ref()
+            .is_none_or(|allowed| operations.iter().any(|operation| allowed.contains(&(*operation).into())))
+    }
+}
+
+fn take_text(jwk: &mut Object, name: &str) -> Result<Option<String>, KeyProblem> {
+    match jwk.remove(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(KeyProblem::Malformed),
+    }
+}
+
+/// josekit's own messages can quote key material.
+fn malformed(_: JoseError) -> KeyProblem {
+    KeyProblem::Malformed
+}
