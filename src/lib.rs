@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod guard;
+pub mod issuer;
 pub mod telemetry;
 pub mod tiers;
 pub mod token;

@@ -108,8 +108,23 @@ pub struct IssuerSettings {
     pub email_claims: Vec<ClaimPath>,
     /// `userinfo`: whether `/userinfo` may be asked for a missing email. Default true.
     pub userinfo: bool,
+    /// `foreign_tokens`: whether the issuer is asked about tokens that only it can judge. Default `ask-issuer`.
+    pub foreign_tokens: ForeignTokens,
+    /// `decryption_keys`: files of private or shared keys that open JWEs.
+    pub decryption_keys: Vec<PathBuf>,
+    /// `bare_claims`: whether a JWE under a *shared* key may carry claims without a nested JWS. Default false.
+    pub bare_claims: bool,
     /// `jwks_refresh`: how often the keys are fetched anew. Default 10 min.
     pub jwks_refresh: Duration,
+}
+
+/// What is done with a token that only the issuer can judge: opaque, or a JWE that we have no key for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignTokens {
+    /// `/userinfo` is asked. Its audience cannot be checked: any application of the same tenant can obtain one.
+    AskIssuer,
+    /// It is refused.
+    Refuse,
 }
 
 /// `[policy]`.
@@ -452,6 +467,13 @@ impl IssuerSettings {
         let email_claims =
             section.list("email_claims", |text| text.parse()).unwrap_or_else(ClaimPath::email_default);
         let userinfo = section.value("userinfo", true, value::boolean);
+        let foreign_tokens = section.value("foreign_tokens", ForeignTokens::AskIssuer, |text| match text {
+            "ask-issuer" => Ok(ForeignTokens::AskIssuer),
+            "refuse" => Ok(ForeignTokens::Refuse),
+            _ => Err("ask-issuer or refuse".to_owned()),
+        });
+        let decryption_keys = section.list("decryption_keys", value::path).unwrap_or_default();
+        let bare_claims = section.value("bare_claims", false, value::boolean);
         let jwks_refresh = section.value(
             "jwks_refresh",
             Duration::from_secs(600),
@@ -485,6 +507,9 @@ impl IssuerSettings {
             secret_file,
             email_claims,
             userinfo,
+            foreign_tokens,
+            decryption_keys,
+            bare_claims,
             jwks_refresh,
         })
     }

@@ -1,0 +1,407 @@
+//! What we ask an issuer: its keys, and its word on a token. Everything else is known here already.
+//!
+//! | file | what |
+//! |---|---|
+//! | `client` | one HTTP client with all its bounds |
+//! | `endpoint` | a call through its guard; the only way out |
+//! | `discovery`, `jwks`, `userinfo` | reading the three documents |
+
+pub mod client;
+pub mod discovery;
+pub mod endpoint;
+pub mod jwks;
+pub mod userinfo;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use thiserror::Error;
+use tracing::{debug, info, warn};
+
+use self::client::Client;
+use self::discovery::Discovery;
+pub use self::endpoint::CannotTell;
+use self::endpoint::Endpoint;
+use self::jwks::{KeySet, Lookup};
+use self::userinfo::Word;
+use crate::clock::{Clock, Ticks, Timestamp};
+use crate::config::IssuerSettings;
+use crate::guard::{
+    GuardSettings, GuardStatus, Priority, Role, Singleflight, SingleflightSettings, SubjectKey,
+};
+use crate::telemetry::metrics::Metrics;
+use crate::token::algorithm::SignatureAlgorithm;
+use crate::token::jwe::{DecryptionKeys, KeyFileError};
+
+/// How often an unknown `kid` may cause a fetch of the keys, however many tokens ask (DESIGN §4).
+const UNKNOWN_KID_PAUSE: Duration = Duration::from_secs(60);
+
+/// After a failed fetch of the keys the next one waits at least this long.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// The shortest shared secret, in bytes: as long as the hash (RFC 7518 §3.2).
+const MIN_SECRET_BYTES: usize = 32;
+
+/// The keys as they were fetched, for whoever keeps them.
+#[derive(Clone, Debug)]
+pub struct FetchedKeys {
+    /// The JWKS document.
+    pub jwks: Vec<u8>,
+    /// The discovery document.
+    pub discovery: Vec<u8>,
+}
+
+/// Why an issuer of the configuration cannot be served.
+#[derive(Debug, Error)]
+pub enum IssuerError {
+    /// The shared secret cannot be read.
+    #[error("issuer {issuer}: cannot read secret_file {file}: {problem}")]
+    Secret {
+        /// The issuer.
+        issuer: String,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A decryption key cannot be used.
+    #[error("issuer {issuer}: {problem}")]
+    DecryptionKey {
+        /// The issuer.
+        issuer: String,
+        /// What is wrong.
+        problem: KeyFileError,
+    },
+}
+
+/// What an issuer is built with, besides its settings.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The HTTP client.
+    pub client: Client,
+    /// The clock.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The settings of its guards.
+    pub guard: GuardSettings,
+}
+
+/// One configured issuer, with its keys as far as they are known.
+pub struct Issuer {
+    settings: IssuerSettings,
+    name: Arc<str>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    decryption: DecryptionKeys,
+    keys: ArcSwapOption<KeySet>,
+    discovery: ArcSwapOption<Discovery>,
+    discovery_endpoint: Endpoint,
+    jwks_endpoint: Endpoint,
+    userinfo_endpoint: Endpoint,
+    refreshes: Singleflight<(), Result<(), CannotTell>>,
+    questions: Singleflight<[u8; 32], Result<Word, CannotTell>>,
+    unknown_kid_at: Mutex<Option<Ticks>>,
+    on_fetch: OnFetch,
+}
+
+/// Called with the keys after each successful fetch.
+pub type OnFetch = Box<dyn Fn(&str, FetchedKeys) + Send + Sync>;
+
+/// Where to find the key for a token.
+pub enum KeyLookup<T> {
+    /// Found, and used.
+    Found(T),
+    /// The issuer has no such key.
+    Unknown,
+    /// The issuer has a key of this name for something else.
+    Unfit,
+}
+
+impl Issuer {
+    /// An issuer whose keys are not fetched yet.
+    ///
+    /// # Errors
+    /// [`IssuerError`], if a file of secrets or keys cannot be used.
+    pub fn new(
+        settings: IssuerSettings,
+        with: &Surroundings,
+        on_fetch: OnFetch,
+    ) -> Result<Arc<Self>, IssuerError> {
+        let name: Arc<str> = settings.url.as_str().into();
+        let decryption = DecryptionKeys::load(&settings.decryption_keys)
+            .map_err(|problem| IssuerError::DecryptionKey { issuer: settings.url.clone(), problem })?;
+        let keys = match &settings.secret_file {
+            Some(file) => Some(Arc::new(KeySet::of_secret(&read_secret(file).map_err(|problem| {
+                IssuerError::Secret { issuer: settings.url.clone(), file: file.clone(), problem }
+            })?))),
+            None => None,
+        };
+        let endpoint = |label| {
+            Endpoint::new(
+                name.clone(),
+                label,
+                with.client.clone(),
+                with.guard.clone(),
+                with.clock.clone(),
+                with.metrics.clone(),
+            )
+        };
+        Ok(Arc::new(Self {
+            discovery_endpoint: endpoint("discovery"),
+            jwks_endpoint: endpoint("jwks"),
+            userinfo_endpoint: endpoint("userinfo"),
+            settings,
+            name,
+            clock: with.clock.clone(),
+            metrics: with.metrics.clone(),
+            decryption,
+            keys: ArcSwapOption::new(keys),
+            discovery: ArcSwapOption::empty(),
+            refreshes: Singleflight::new(SingleflightSettings::default()),
+            questions: Singleflight::new(SingleflightSettings::default()),
+            unknown_kid_at: Mutex::new(None),
+            on_fetch,
+        }))
+    }
+
+    /// Its URL, as in `iss`.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn settings(&self) -> &IssuerSettings {
+        &self.settings
+    }
+
+    /// The keys that open JWEs for its tokens.
+    #[must_use]
+    pub fn decryption_keys(&self) -> &DecryptionKeys {
+        &self.decryption
+    }
+
+    /// Whether tokens can be verified now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.keys.load().is_some()
+    }
+
+    /// The `kid`s that are known, for a person.
+    #[must_use]
+    pub fn key_ids(&self) -> Vec<String> {
+        self.keys.load().as_ref().map_or_else(Vec::new, |keys| keys.ids().map(str::to_owned).collect())
+    }
+
+    /// The guards of its endpoints, by name.
+    pub fn guards(&self) -> impl Iterator<Item = (&'static str, GuardStatus)> {
+        [&self.discovery_endpoint, &self.jwks_endpoint, &self.userinfo_endpoint]
+            .map(|endpoint| (endpoint.name(), endpoint.status()))
+            .into_iter()
+    }
+
+    /// Since when no call to `/userinfo` has been let through, if the breaker is not closed.
+    #[must_use]
+    pub fn userinfo_open_since(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Takes keys that were kept from an earlier fetch, so that a restart during an outage still verifies. Keys that
+    /// were fetched since stay.
+    ///
+    /// # Errors
+    /// What is wrong with the documents.
+    pub fn restore(&self, kept: &FetchedKeys) -> Result<(), &'static str> {
+        let keys = KeySet::read(&kept.jwks)?;
+        let discovery = Discovery::read(&kept.discovery, &self.settings.url)?;
+        if self.keys.load().is_none() {
+            self.keys.store(Some(Arc::new(keys)));
+        }
+        if self.discovery.load().is_none() {
+            self.discovery.store(Some(Arc::new(discovery)));
+        }
+        Ok(())
+    }
+
+    /// Finds the key for a token and gives it to `use_key`. Keys that are not known yet are fetched; so they are for
+    /// an unknown `kid`, but at most once a minute.
+    ///
+    /// # Errors
+    /// [`CannotTell`], if the keys had to be fetched and could not be.
+    pub async fn with_key<T>(
+        self: &Arc<Self>,
+        kid: Option<&str>,
+        algorithm: SignatureAlgorithm,
+        use_key: impl FnOnce(&Arc<KeySet>) -> T,
+    ) -> Result<KeyLookup<T>, CannotTell> {
+        for attempt in 0..2 {
+            let keys = self.known_keys().await?;
+            match keys.find(kid, algorithm) {
+                Lookup::Found(_) => return Ok(KeyLookup::Found(use_key(&keys))),
+                Lookup::Unfit => return Ok(KeyLookup::Unfit),
+                Lookup::Unknown
+                    if attempt == 0 && self.settings.secret_file.is_none() && self.may_look_again() =>
+                {
+                    self.refresh(Priority::Foreground).await?;
+                }
+                Lookup::Unknown => break,
+            }
+        }
+        Ok(KeyLookup::Unknown)
+    }
+
+    async fn known_keys(self: &Arc<Self>) -> Result<Arc<KeySet>, CannotTell> {
+        if let Some(keys) = self.keys.load_full() {
+            return Ok(keys);
+        }
+        self.refresh(Priority::Foreground).await?;
+        self.keys.load_full().ok_or_else(|| CannotTell::NoKeys(self.settings.url.clone()))
+    }
+
+    /// Whether an unknown `kid` may cause a fetch now; then none may for a minute.
+    fn may_look_again(&self) -> bool {
+        let now = self.clock.ticks();
+        let mut last = self.unknown_kid_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| now.since(last) >= UNKNOWN_KID_PAUSE);
+        if may {
+            *last = Some(now);
+        }
+        may
+    }
+
+    /// Fetches discovery document and keys. However many ask, one fetch is under way.
+    ///
+    /// # Errors
+    /// [`CannotTell`]; the keys that are known stay.
+    pub async fn refresh(self: &Arc<Self>, priority: Priority) -> Result<(), CannotTell> {
+        let this = self.clone();
+        let (result, role) =
+            self.refreshes.run((), move || async move { this.fetch(priority).await }).await?;
+        self.count(role);
+        result
+    }
+
+    async fn fetch(&self, priority: Priority) -> Result<(), CannotTell> {
+        let url = Discovery::url(&self.settings.base);
+        let endpoint = &self.discovery_endpoint;
+        let (found, document) = endpoint
+            .call(&url, None, priority, None, |status, body| {
+                let found = Discovery::read(if status == 200 { body } else { b"" }, &self.settings.url)?;
+                Ok((Arc::new(found), body.to_vec()))
+            })
+            .await?;
+        self.discovery.store(Some(found.clone()));
+        if self.settings.secret_file.is_some() {
+            return Ok(());
+        }
+        let (keys, jwks) = self
+            .jwks_endpoint
+            .call(&found.jwks, None, priority, None, |status, body| {
+                let keys = KeySet::read(if status == 200 { body } else { b"" })?;
+                Ok((Arc::new(keys), body.to_vec()))
+            })
+            .await?;
+        debug!(issuer = &*self.name, keys = keys.count(), "keys fetched");
+        self.keys.store(Some(keys));
+        (self.on_fetch)(&self.name, FetchedKeys { jwks, discovery: document });
+        Ok(())
+    }
+
+    /// Keeps the keys fresh until the task is aborted.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        let mut failing = false;
+        loop {
+            let pause = match self.refresh(Priority::Background).await {
+                Ok(()) => {
+                    if failing {
+                        info!(issuer = &*self.name, "keys fetched again");
+                    }
+                    failing = false;
+                    self.settings.jwks_refresh
+                }
+                Err(error) => {
+                    if !failing {
+                        warn!(
+                            issuer = &*self.name,
+                            reason = error.reason(),
+                            "cannot fetch the keys: {error}"
+                        );
+                    }
+                    failing = true;
+                    error.retry_after().max(RETRY_PAUSE)
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Asks `/userinfo` about `token`. Callers with the same `flight` key share one call; the second value says
+    /// whether this caller joined another's.
+    ///
+    /// # Errors
+    /// [`CannotTell`], with nothing learnt about the token.
+    pub async fn ask(self: &Arc<Self>, question: Question) -> Result<(Word, Role), CannotTell> {
+        let this = self.clone();
+        let (word, role) =
+            self.questions.run(question.flight, move || async move { this.put(question).await }).await?;
+        self.count(role);
+        word.map(|word| (word, role))
+    }
+
+    async fn put(self: &Arc<Self>, question: Question) -> Result<Word, CannotTell> {
+        if self.discovery.load().is_none() {
+            self.refresh(question.priority).await?;
+        }
+        let discovery = self.discovery.load_full();
+        let url = discovery
+            .as_ref()
+            .and_then(|discovery| discovery.userinfo.as_ref())
+            .ok_or(CannotTell::Garbage("the issuer's discovery document names no userinfo_endpoint"))?;
+        let subject = question.subject.as_deref();
+        self.userinfo_endpoint
+            .call(url, Some(&question.token), question.priority, question.about, |status, body| {
+                Word::read(status, body, subject)
+            })
+            .await
+    }
+
+    fn count(&self, role: Role) {
+        if role == Role::Joined {
+            self.metrics.joined();
+        }
+    }
+}
+
+/// A question to `/userinfo`.
+pub struct Question {
+    /// The token, which is the credential for the question.
+    pub token: String,
+    /// Callers with the same key share one call.
+    pub flight: [u8; 32],
+    /// The subject that the token names, if that was verified; the answer must be about it.
+    pub subject: Option<String>,
+    /// Whom the issuer's per-user limit would hit.
+    pub about: Option<SubjectKey>,
+    /// Who waits for the answer.
+    pub priority: Priority,
+}
+
+fn read_secret(file: &std::path::Path) -> Result<Vec<u8>, String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(file).map_err(|error| error.to_string())?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(format!("others than its owner may read it (mode {:o}); chmod 600 it", mode & 0o777));
+    }
+    let mut secret = std::fs::read(file).map_err(|error| error.to_string())?;
+    while secret.last().is_some_and(|byte| *byte == b'\n' || *byte == b'\r') {
+        secret.pop();
+    }
+    if secret.len() < MIN_SECRET_BYTES {
+        return Err(format!("it has {} bytes; at least {MIN_SECRET_BYTES} are needed", secret.len()));
+    }
+    Ok(secret)
+}
