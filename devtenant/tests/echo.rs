@@ -1,5 +1,7 @@
 //! The echo backend tells exactly what it received.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use holdfast_devtenant::EchoBackend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -1,5 +1,7 @@
 //! A tenant starts, counts, rotates, goes down, comes back and ends.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -7,7 +9,7 @@ use std::io;
 
 use holdfast_devtenant::{Calls, Options, Tenant, TenantError};
 use josekit::jwk::JwkSet;
-use support::{Reply, get, request, tenant, userinfo};
+use support::{PATIENCE, Reply, get, request, tenant, userinfo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -78,7 +80,7 @@ async fn down_means_refused_and_cut_and_back_means_the_same_port_and_the_same_ke
     let refused = request(tenant.address(), "GET", JWKS, None).await.unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     let mut rest = Vec::new();
-    let cut = idle.read_to_end(&mut rest).await;
+    let cut = tokio::time::timeout(PATIENCE, idle.read_to_end(&mut rest)).await.unwrap();
     assert!(cut.is_ok() || cut.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset));
 
     tenant.come_back().await.unwrap();
@@ -95,9 +97,12 @@ async fn the_server_ends_with_its_last_handle() {
     assert_eq!(get(address, JWKS).await.status, 200);
     drop(other);
     // The listener closes as soon as its task runs.
-    while request(address, "GET", JWKS, None).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    let refused = async {
+        while request(address, "GET", JWKS, None).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.unwrap();
 }
 
 #[tokio::test]

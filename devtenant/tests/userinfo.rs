@@ -1,5 +1,7 @@
 //! `/userinfo` answers as Auth0's: to whom, what, how often.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -4,11 +4,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use holdfast_devtenant::{Options, Tenant};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// How long a test waits for the end of a connection before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An answer, headers in order with names in lower case.
 #[derive(Debug)]
@@ -52,7 +56,7 @@ pub async fn request(
     let head = format!("{method} {path} HTTP/1.1\r\nHost: dev\r\nConnection: close\r\n{authorization}\r\n");
     stream.write_all(head.as_bytes()).await?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).await?;
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await??;
     parse(&String::from_utf8_lossy(&bytes)).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
