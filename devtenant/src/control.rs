@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::body::AnswerBody;
 use crate::faults::{Endpoint, Fault, Faults};
+use crate::keys::KeyRing;
 use crate::limits::RateLimit;
 use crate::lock;
 use crate::mint::TokenBuilder;
@@ -66,7 +67,7 @@ pub(crate) fn handle(
             done()
         }
         ("POST", "/dev/limit") => set_limit(state, &query),
-        ("POST", "/dev/rotate") => match lock(&state.keys).rotate() {
+        ("POST", "/dev/rotate") => match KeyRing::rotate(&state.keys) {
             Ok(()) => done(),
             Err(error) => text_answer(500, format!("{error}\n")),
         },
@@ -157,7 +158,7 @@ fn set_fault(state: &State, query: &Query) -> Response<AnswerBody> {
     };
     match fault(query) {
         Ok(fault) => {
-            lock(&state.faults).set(endpoint, &fault);
+            state.set_fault(endpoint, &fault);
             text_answer(200, "done\n")
         }
         Err(mistake) => bad_request(&mistake),

@@ -52,10 +52,14 @@ impl KeyRing {
     }
 
     /// Makes a new generation the current one; the older ones stay listed.
-    pub(crate) fn rotate(&mut self) -> Result<(), TenantError> {
-        let number = self.current_number() + 1;
-        let material = rsa(RsaUse::Signing(self.base + number as usize - 1))?;
-        self.generations.insert(0, Generation::new(number, material)?);
+    ///
+    /// The slow part, the RSA key, is made before the lock is taken, so that the JWKS is served meanwhile.
+    pub(crate) fn rotate(ring: &Mutex<Self>) -> Result<(), TenantError> {
+        let usage = lock(ring).next_rsa();
+        rsa(usage)?;
+        let mut ring = lock(ring);
+        let generation = Generation::new(ring.current_number() + 1, rsa(ring.next_rsa())?)?;
+        ring.generations.insert(0, generation);
         Ok(())
     }
 
@@ -104,9 +108,18 @@ impl KeyRing {
         Ok(json!({ "keys": keys }))
     }
 
+    fn next_rsa(&self) -> RsaUse {
+        RsaUse::Signing(self.base + self.current_number() as usize)
+    }
+
     fn current_number(&self) -> u32 {
         self.generations.first().map_or(0, |generation| generation.number)
     }
+}
+
+/// Makes the key of [`KeyRing::wrong_jwks`] ahead of time, so that its first answer is not late.
+pub(crate) fn prepare_wrong_key() -> Result<(), TenantError> {
+    rsa(RsaUse::Wrong).map(drop)
 }
 
 /// A signer whose key the tenant does not list: an attacker's.

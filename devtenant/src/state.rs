@@ -8,9 +8,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use crate::error::TenantError;
-use crate::faults::{Endpoint, Faults};
+use crate::faults::{Endpoint, Fault, Faults};
 use crate::jwe::JweKeys;
-use crate::keys::KeyRing;
+use crate::keys::{self, KeyRing};
 use crate::limits::Limits;
 use crate::lock;
 use crate::tenant::Options;
@@ -173,6 +173,15 @@ impl State {
         if !secrets.iter().any(|known| known == secret) {
             secrets.push(secret.to_vec());
         }
+    }
+
+    /// Lets something go wrong from now on.
+    pub(crate) fn set_fault(&self, endpoint: Endpoint, fault: &Fault) {
+        if *fault == Fault::WrongKey {
+            // Should it fail, the JWKS answers 500: wrong enough.
+            let _ = keys::prepare_wrong_key();
+        }
+        lock(&self.faults).set(endpoint, fault);
     }
 
     /// Counts a call that has just arrived.

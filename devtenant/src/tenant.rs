@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::error::TenantError;
 use crate::faults::{Endpoint, Fault, Faults};
+use crate::keys::KeyRing;
 use crate::limits::RateLimit;
 use crate::lock;
 use crate::mint::TokenBuilder;
@@ -116,7 +117,7 @@ impl Tenant {
 
     /// Lets something go wrong at `endpoint` from now on, in place of what went wrong there before.
     pub fn set_fault(&self, endpoint: Endpoint, fault: Fault) {
-        lock(&self.state.faults).set(endpoint, &fault);
+        self.state.set_fault(endpoint, &fault);
     }
 
     /// All is well again. A call that hangs or is delayed stays so.
@@ -128,7 +129,7 @@ impl Tenant {
     /// of a second. Should the system be unable to make a key, the current ones stay.
     pub fn rotate_keys(&self) {
         // Not an error to the caller: it happens only where no tenant could have started.
-        let _ = lock(&self.state.keys).rotate();
+        let _ = KeyRing::rotate(&self.state.keys);
     }
 
     /// Drops every signing key but the current ones from the JWKS; `/userinfo` no longer accepts what they signed.
