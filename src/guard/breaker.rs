@@ -1,22 +1,24 @@
 //! The circuit breaker: whether a call to one endpoint of one issuer may leave at all.
 //!
-//! A pure state machine. It has no clock (`now` is an argument), no randomness (so is `jitter`), no lock and no task;
-//! every rule can be tested by calling functions in order.
+//! A pure state machine. It has no clock (`now` is an argument), no randomness (so is `jitter`), no lock and
+//! no task; every rule can be tested by calling functions in order.
 //!
-//! - **Closed**: calls leave; their results are counted in a sliding [`Window`]. Too many failures or slow calls among
-//!   enough calls open the breaker; a 429 of the tenant opens it at once.
-//! - **Open**: no call leaves until the time is over. Each opening in a row lasts twice as long, up to a maximum.
-//! - **Half-open**: one call at a time is let through as a probe. Some successes in a row close the breaker, one
-//!   failure opens it again.
+//! - **Closed**: calls leave; their results are counted in a sliding [`Window`]. Too many failures or slow
+//!   calls among enough calls open the breaker; a 429 of the tenant opens it at once.
+//! - **Open**: no call leaves until the time is over. Each opening in a row lasts twice as long, up to a
+//!   maximum.
+//! - **Half-open**: one call at a time is let through as a probe. Some successes in a row close the breaker,
+//!   one failure opens it again.
 //!
-//! **Why late results do no harm.** A [`Permit`] carries the *generation* it was granted in. Every transition and every
-//! probe begins a new generation, and the result of a permit from an older one is ignored. So 20 calls that were under
-//! way when the breaker opened cannot re-open it, and cannot close it, when they come in one by one. Within half-open
-//! only the newest permit is of the current generation, which is the same as saying: one probe at a time.
+//! **Why late results do no harm.** A [`Permit`] carries the *generation* it was granted in. Every transition
+//! and every probe begins a new generation, and the result of a permit from an older one is ignored. So 20
+//! calls that were under way when the breaker opened cannot re-open it, and cannot close it, when they come
+//! in one by one. Within half-open only the newest permit is of the current generation, which is the same as
+//! saying: one probe at a time.
 //!
-//! **Why a permit cannot leak.** A closed breaker does not count permits. A half-open one holds a single place, which
-//! becomes free by [`Breaker::record`], by [`Breaker::cancel`], or, should a caller vanish without either, when its
-//! lease is over.
+//! **Why a permit cannot leak.** A closed breaker does not count permits. A half-open one holds a single
+//! place, which becomes free by [`Breaker::record`], by [`Breaker::cancel`], or, should a caller vanish
+//! without either, when its lease is over.
 
 use std::time::Duration;
 
@@ -24,8 +26,8 @@ use super::retry_after;
 use super::window::Window;
 use crate::clock::Ticks;
 
-/// The most by which jitter shortens an opening, as a part: one fifth. Jitter only ever shortens, so that the maximum
-/// holds, and by less than half, so that the next opening is longer whatever the dice say.
+/// The most by which jitter shortens an opening, as a part: one fifth. Jitter only ever shortens, so that the
+/// maximum holds, and by less than half, so that the next opening is longer whatever the dice say.
 const JITTER_PART: u32 = 5;
 
 /// What a caller is told to wait while another call is the probe: about what the probe takes.
@@ -39,7 +41,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 pub struct BreakerSettings {
     /// How far back results count (default 30 s).
     pub window: Duration,
-    /// How many calls must have ended within the window before their rates say anything (default 10; at least 1).
+    /// How many calls must have ended within the window before their rates say anything (default 10; at least
+    /// 1).
     pub minimum_calls: u32,
     /// The share of failed calls that opens the breaker (default 0.5; more than 0, at most 1).
     pub failure_rate: f64,
@@ -53,8 +56,8 @@ pub struct BreakerSettings {
     pub open_for_max: Duration,
     /// How many probes in a row must succeed to close the breaker (default 3; at least 1).
     pub probes: u32,
-    /// After this a probe that was neither recorded nor cancelled is given up (default 10 s). It must be longer than a
-    /// call can take, else two probes may be under way.
+    /// After this a probe that was neither recorded nor cancelled is given up (default 10 s). It must be
+    /// longer than a call can take, else two probes may be under way.
     pub probe_lease: Duration,
 }
 
@@ -75,8 +78,8 @@ impl Default for BreakerSettings {
 }
 
 impl BreakerSettings {
-    /// The same settings with each value brought into its range. A rate that is no share becomes the default: of two
-    /// wrong ways, never opening is the worse one.
+    /// The same settings with each value brought into its range. A rate that is no share becomes the default:
+    /// of two wrong ways, never opening is the worse one.
     fn in_range(self) -> Self {
         let share = |rate: f64, otherwise: f64| if rate > 0.0 && rate <= 1.0 { rate } else { otherwise };
         let defaults = Self::default();
@@ -140,7 +143,8 @@ impl State {
 pub enum ForcedState {
     /// No call leaves; after the expiry the breaker is half-open.
     Open,
-    /// Calls leave whatever they come to, a 429 of the tenant included; after the expiry results open it again.
+    /// Calls leave whatever they come to, a 429 of the tenant included; after the expiry results open it
+    /// again.
     Closed,
 }
 
@@ -294,8 +298,8 @@ impl Breaker {
         }
     }
 
-    /// Notes what the call of `permit` came to and how long it `took`; `jitter` is a random number from 0 to 1. A
-    /// result from before the latest transition changes nothing.
+    /// Notes what the call of `permit` came to and how long it `took`; `jitter` is a random number from 0 to
+    /// 1. A result from before the latest transition changes nothing.
     pub fn record(
         &mut self,
         permit: Permit,
@@ -340,7 +344,8 @@ impl Breaker {
         Some(self.enter(Phase::Open { until: now.after(open_for) }, reason, Some(open_for)))
     }
 
-    /// Gives back a permit whose call came to nothing that could be counted: it did not leave, or its caller went away.
+    /// Gives back a permit whose call came to nothing that could be counted: it did not leave, or its caller
+    /// went away.
     pub fn cancel(&mut self, permit: Permit) {
         if let Phase::HalfOpen { probe, .. } = &mut self.phase
             && permit.generation == self.generation
@@ -349,8 +354,8 @@ impl Breaker {
         }
     }
 
-    /// The state at `now`. An opening that is over reads as half-open, though the transition happens (and is reported)
-    /// only when the first call asks.
+    /// The state at `now`. An opening that is over reads as half-open, though the transition happens (and is
+    /// reported) only when the first call asks.
     #[must_use]
     pub fn state(&self, now: Ticks) -> State {
         match self.phase {
@@ -394,8 +399,8 @@ impl Breaker {
         }
     }
 
-    /// The length of the next opening, and counts it. The jitter is taken in thousandths, so that no value of it, not
-    /// even NaN, can do harm.
+    /// The length of the next opening, and counts it. The jitter is taken in thousandths, so that no value of
+    /// it, not even NaN, can do harm.
     fn next_opening(&mut self, jitter: f64) -> Duration {
         let doubled = self.settings.open_for.saturating_mul(1 << self.openings.min(30));
         self.openings = self.openings.saturating_add(1);

@@ -4,37 +4,39 @@
 //!
 //! - [`Priority::Foreground`], a request that waits for the answer, may use all of it.
 //! - [`Priority::Background`], revalidation of what is known anyway, may use only what lies above a reserve.
-//! - [`Priority::Suspect`], a foreign token never seen before, needs a token of a bucket of its own as well. Anyone can
-//!   send such tokens, different ones without end; with the second bucket they spend a share of the calls, never those
-//!   of users who are known.
+//! - [`Priority::Suspect`], a foreign token never seen before, needs a token of a bucket of its own as well.
+//!   Anyone can send such tokens, different ones without end; with the second bucket they spend a share of
+//!   the calls, never those of users who are known.
 //!
-//! **Tokens are measured in time.** One token is the time in which it grows back, so a level is a [`Duration`], a refill
-//! is an addition, a refusal's `retry_after` is a subtraction, and nothing is ever rounded: over any stretch of time
-//! the calls admitted are at most `burst + rate × time`, exactly.
+//! **Tokens are measured in time.** One token is the time in which it grows back, so a level is a
+//! [`Duration`], a refill is an addition, a refusal's `retry_after` is a subtraction, and nothing is ever
+//! rounded: over any stretch of time the calls admitted are at most `burst + rate × time`, exactly.
 //!
-//! **Learned downward.** `X-RateLimit-Remaining` can only lower what may be spent until the tenant's reset, since other
-//! programs spend the same limit. It never raises it over the configured rate.
+//! **Learned downward.** `X-RateLimit-Remaining` can only lower what may be spent until the tenant's reset,
+//! since other programs spend the same limit. It never raises it over the configured rate.
 
 use std::time::Duration;
 
 use super::retry_after;
 use crate::clock::Ticks;
 
-/// Rates outside of this are brought into it: a call in a thousand seconds to one in a microsecond, the clock's unit.
+/// Rates outside of this are brought into it: a call in a thousand seconds to one in a microsecond, the
+/// clock's unit.
 const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
 
 /// How many calls may be made. [`Budget::new`] brings values out of range into range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetSettings {
-    /// Calls a second in the long run (default 4: with the burst this is 260 in any one minute, where Auth0's smallest
-    /// plan allows 300 to all programs of the tenant together).
+    /// Calls a second in the long run (default 4: with the burst this is 260 in any one minute, where Auth0's
+    /// smallest plan allows 300 to all programs of the tenant together).
     pub rate: f64,
     /// Calls that may be made at once after a quiet time (default 20; at least 1).
     pub burst: u32,
-    /// The share of the bucket that background calls and suspect tokens may use; the rest is kept for foreground calls
-    /// (default 0.5; 0 to 1, where 0 refuses them all).
+    /// The share of the bucket that background calls and suspect tokens may use; the rest is kept for
+    /// foreground calls (default 0.5; 0 to 1, where 0 refuses them all).
     pub background_share: f64,
-    /// The share of rate and burst that suspect tokens may use (default 0.5; 0 to 1, but always at least one call).
+    /// The share of rate and burst that suspect tokens may use (default 0.5; 0 to 1, but always at least one
+    /// call).
     pub suspect_share: f64,
 }
 
@@ -132,12 +134,12 @@ impl Budget {
         Ok(())
     }
 
-    /// Learns from an answer that the tenant takes `remaining` more calls until its limit is reset in `reset_in`
-    /// (bounded to 1 s..5 min).
+    /// Learns from an answer that the tenant takes `remaining` more calls until its limit is reset in
+    /// `reset_in` (bounded to 1 s..5 min).
     ///
-    /// Until then the lowest number heard counts: answers overtake each other, and each was written before the calls
-    /// that are still on their way. The time of the reset is that of the first one, so that a limit that refills all
-    /// the time, and moves its reset with every answer, cannot keep an old number alive.
+    /// Until then the lowest number heard counts: answers overtake each other, and each was written before
+    /// the calls that are still on their way. The time of the reset is that of the first one, so that a limit
+    /// that refills all the time, and moves its reset with every answer, cannot keep an old number alive.
     pub fn observe(&mut self, remaining: u32, reset_in: Duration, now: Ticks) {
         match &mut self.ceiling {
             Some(ceiling) if now < ceiling.until => ceiling.calls = ceiling.calls.min(remaining),
@@ -250,6 +252,14 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_that_is_no_whole_number_of_microseconds_is_kept_from_below() {
+        let mut budget = Budget::new(&BudgetSettings { rate: 3.0, burst: 1, ..BudgetSettings::default() });
+        assert!(budget.take(Priority::Foreground, Ticks::ZERO).is_ok());
+        let refused = budget.take(Priority::Foreground, Ticks::ZERO).unwrap_err();
+        assert_eq!(refused.retry_after, Duration::from_micros(333_334));
+    }
+
+    #[test]
     fn the_background_leaves_the_reserve_to_the_foreground() {
         let mut budget = budget();
         assert_eq!(admitted(&mut budget, Priority::Background, at(0)), 10);
@@ -321,6 +331,9 @@ mod tests {
         budget.observe(0, Duration::from_secs(10), at(9_000));
         assert_eq!(budget.available(at(9_999)), 0);
         assert_eq!(budget.available(at(10_000)), 20);
+        // The first answer after the reset is news again.
+        budget.observe(5, Duration::from_secs(10), at(20_000));
+        assert_eq!(budget.available(at(20_000)), 5);
     }
 
     #[test]
@@ -344,8 +357,8 @@ mod tests {
     }
 
     proptest! {
-        /// Over every stretch of every schedule: at most burst + rate × time, for all calls and for suspect ones; and
-        /// behind a call that was not foreground's lies the whole reserve.
+        /// Over every stretch of every schedule: at most burst + rate × time, for all calls and for suspect
+        /// ones; and behind a call that was not foreground's lies the whole reserve.
         #[test]
         fn never_more_than_burst_and_rate(
             rate in 0.1_f64..50.0,

@@ -1,12 +1,12 @@
 //! Holding back one subject: a 429 may concern one user alone.
 //!
-//! Auth0 limits `/userinfo` for each user (a burst of 10, then 5 a minute) while the tenant is perfectly well, so one
-//! noisy user must not open the breaker for everybody. The subject that was limited is held back, the others go on
-//! asking. Only when several *different* subjects are limited within a short time is it the tenant after all, and
-//! [`Holdback::limited`] says so.
+//! Auth0 limits `/userinfo` for each user (a burst of 10, then 5 a minute) while the tenant is perfectly
+//! well, so one noisy user must not open the breaker for everybody. The subject that was limited is held
+//! back, the others go on asking. Only when several *different* subjects are limited within a short time is
+//! it the tenant after all, and [`Holdback::limited`] says so.
 //!
-//! Memory is bounded: what is over is dropped first, then the oldest. A 429 is rare and each costs a call, so the scan
-//! for the oldest runs rarely; asking whether a subject is held back is one look-up.
+//! Memory is bounded: what is over is dropped first, then the oldest. A 429 is rare and each costs a call, so
+//! the scan for the oldest runs rarely; asking whether a subject is held back is one look-up.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,14 +19,15 @@ use crate::clock::Ticks;
 pub struct HoldbackSettings {
     /// How long a subject is held back if the answer does not say (default 60 s; bounded to 1 s..5 min).
     pub hold_for: Duration,
-    /// This many different subjects limited within `window` mean that the tenant is limited (default 3; at least 1).
+    /// This many different subjects limited within `window` mean that the tenant is limited (default 3; at
+    /// least 1).
     pub subjects: usize,
     /// How close together they must be (default 30 s).
     pub window: Duration,
     /// How many subjects are remembered (default 4096; at least `subjects`).
     pub capacity: usize,
-    /// An `X-RateLimit-Limit` up to this is taken for one user's own limit, a larger one for the tenant's (default 10:
-    /// what Auth0 grants a user at `/userinfo`, where no plan grants a tenant so little).
+    /// An `X-RateLimit-Limit` up to this is taken for one user's own limit, a larger one for the tenant's
+    /// (default 10: what Auth0 grants a user at `/userinfo`, where no plan grants a tenant so little).
     pub user_limit: u32,
 }
 
@@ -42,7 +43,8 @@ impl Default for HoldbackSettings {
     }
 }
 
-/// Whom a call asks about: a digest that gives nothing away, of a subject or, while that is unknown, of the token.
+/// Whom a call asks about: a digest that gives nothing away, of a subject or, while that is unknown, of the
+/// token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SubjectKey([u8; 32]);
 
@@ -80,7 +82,8 @@ pub struct Holdback {
 struct Held {
     since: Ticks,
     until: Ticks,
-    /// Until when this counts as one of several limited subjects; not at all if it was held back as a precaution.
+    /// Until when this counts as one of several limited subjects; not at all if it was held back as a
+    /// precaution.
     counts_until: Option<Ticks>,
 }
 
@@ -105,8 +108,8 @@ impl Holdback {
         self.held.get(&subject).filter(|held| now < held.until).map(|held| held.until.since(now))
     }
 
-    /// Notes a 429 to a call about `subject`, with the wait that it asked for: holds the subject back, and tells
-    /// whether it is the tenant that is limited.
+    /// Notes a 429 to a call about `subject`, with the wait that it asked for: holds the subject back, and
+    /// tells whether it is the tenant that is limited.
     pub fn limited(&mut self, subject: SubjectKey, wait: Option<Duration>, now: Ticks) -> Limited {
         let counts_until = Some(now.after(self.settings.window));
         self.insert(subject, wait, counts_until, now);
@@ -114,8 +117,8 @@ impl Holdback {
         if counted.count() >= self.settings.subjects { Limited::Tenant } else { Limited::Subject }
     }
 
-    /// Holds `subject` back without counting it as limited: its answer said that nothing remains, or nothing is known
-    /// of it but a token that anybody could have sent.
+    /// Holds `subject` back without counting it as limited: its answer said that nothing remains, or nothing
+    /// is known of it but a token that anybody could have sent.
     pub fn hold(&mut self, subject: SubjectKey, wait: Option<Duration>, now: Ticks) {
         self.insert(subject, wait, None, now);
     }

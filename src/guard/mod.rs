@@ -3,20 +3,21 @@
 //! Every call to an endpoint of an issuer passes, in this order:
 //!
 //! 1. [`Singleflight`]: one call for each token or subject, however many wait for it;
-//! 2. [`Guard::admit`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? is there budget left
-//!    ([`budget`])?
+//! 2. [`Guard::admit`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? is there
+//!    budget left ([`budget`])?
 //! 3. the HTTP client, and then [`Admission::finish`] with what the call came to.
 //!
-//! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does not count
-//! against the issuer.
+//! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does
+//! not count against the issuer.
 //!
-//! The parts are pure: each takes `now` and returns a value. [`Guard`] is the thin shell that holds the breaker, the
-//! budget and the hold-back of one endpoint behind **one** lock.
+//! The parts are pure: each takes `now` and returns a value. [`Guard`] is the thin shell that holds the
+//! breaker, the budget and the hold-back of one endpoint behind **one** lock.
 //!
-//! **Proof by construction that there are no interleavings to check.** All shared state of a guard is one value behind
-//! one mutex; each public method takes the lock once, reads the clock under it, calls pure functions, and lets go before
-//! it returns; nothing awaits, calls back, or takes another lock under it. So every concurrent execution equals some
-//! sequence of those method calls, and arbitrary sequences are what the property tests explore.
+//! **Proof by construction that there are no interleavings to check.** All shared state of a guard is one
+//! value behind one mutex; each public method takes the lock once, reads the clock under it, calls pure
+//! functions, and lets go before it returns; nothing awaits, calls back, or takes another lock under it. So
+//! every concurrent execution equals some sequence of those method calls, and arbitrary sequences are what
+//! the property tests explore.
 
 pub mod breaker;
 pub mod budget;
@@ -58,8 +59,8 @@ pub enum CallOutcome {
     Answered,
     /// 5xx, timeout, connection or TLS error, or an answer that makes no sense.
     Failed,
-    /// A 429: whether it concerns the tenant or the subject of this call follows from `limit`, and if that does not tell,
-    /// from how many different subjects are limited.
+    /// A 429: whether it concerns the tenant or the subject of this call follows from `limit`, and if that
+    /// does not tell, from how many different subjects are limited.
     RateLimited {
         /// How long it asks us to wait: [`retry_after::hold`].
         hold: Option<Duration>,
@@ -214,8 +215,8 @@ impl Guard {
         }
     }
 
-    /// The parts and the time. The clock is read under the lock, so that time does not go back from one call to the
-    /// next. No part can be left half changed, so a poisoned lock is as good as any other.
+    /// The parts and the time. The clock is read under the lock, so that time does not go back from one call
+    /// to the next. No part can be left half changed, so a poisoned lock is as good as any other.
     fn lock(&self) -> (MutexGuard<'_, Parts>, Ticks) {
         let parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.0.clock.ticks();
@@ -229,8 +230,8 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Hold-back and breaker are asked before the budget, so that a call that cannot leave anyway spends no token. The
-/// breaker's permit comes last, so that there is none to give back.
+/// Hold-back and breaker are asked before the budget, so that a call that cannot leave anyway spends no
+/// token. The breaker's permit comes last, so that there is none to give back.
 fn admit_at(
     mut parts: MutexGuard<'_, Parts>,
     priority: Priority,
@@ -258,8 +259,8 @@ fn admit_at(
     breaker.try_acquire(now).map_err(breaker_open)
 }
 
-/// Leave to make one call. Dropped without [`Admission::finish`], it is given back: the call then counts as never made,
-/// except in the budget, since it may have left.
+/// Leave to make one call. Dropped without [`Admission::finish`], it is given back: the call then counts as
+/// never made, except in the budget, since it may have left.
 #[must_use = "dropping an admission gives it back; finish it with what the call came to"]
 #[derive(Debug)]
 pub struct Admission {
@@ -278,8 +279,8 @@ impl Admission {
         self.transition
     }
 
-    /// Learns from the rate-limit headers of an answer, of whatever status. Those of the subject's own limit hold the
-    /// subject back if nothing remains, and teach nothing about the tenant's.
+    /// Learns from the rate-limit headers of an answer, of whatever status. Those of the subject's own limit
+    /// hold the subject back if nothing remains, and teach nothing about the tenant's.
     pub fn observe(&self, allowance: Allowance) {
         let (mut parts, now) = self.guard.lock();
         match self.subject {
@@ -314,8 +315,9 @@ impl Admission {
         parts.breaker.record(permit, outcome, now.since(self.started), now, jitter)
     }
 
-    /// A call that is about nobody, or whose limit is larger than any user's, was limited as the tenant's. A suspect
-    /// call counts for nobody: one user can send any number of new tokens, and would pass for many users.
+    /// A call that is about nobody, or whose limit is larger than any user's, was limited as the tenant's. A
+    /// suspect call counts for nobody: one user can send any number of new tokens, and would pass for many
+    /// users.
     fn who_is_limited(
         &self,
         holdback: &mut Holdback,
@@ -343,8 +345,8 @@ impl Drop for Admission {
     }
 }
 
-/// Jitter need not be unpredictable, only different in each instance, which the seeds of the standard library's hash
-/// maps are.
+/// Jitter need not be unpredictable, only different in each instance, which the seeds of the standard
+/// library's hash maps are.
 fn random_jitter() -> Jitter {
     let seed = RandomState::new();
     let count = std::sync::atomic::AtomicU64::new(0);

@@ -1,9 +1,9 @@
 //! How long the issuer asks us to wait: `Retry-After` (RFC 9110 §10.2.3) and `X-RateLimit-Reset`.
 //!
 //! Both come from the network and may be absurd, so everything read here ends up between [`SHORTEST`] and
-//! [`LONGEST`]: a "wait 0" must not make us hammer, a "wait a year" must not cut us off for a year. What cannot be read
-//! is `None`, and the breaker then falls back to its own waiting times. Dates are compared with a `now` that is passed
-//! in, because a parser that reads the machine's clock can hardly be tested.
+//! [`LONGEST`]: a "wait 0" must not make us hammer, a "wait a year" must not cut us off for a year. What
+//! cannot be read is `None`, and the breaker then falls back to its own waiting times. Dates are compared
+//! with a `now` that is passed in, because a parser that reads the machine's clock can hardly be tested.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -29,8 +29,8 @@ pub fn hold(retry_after: Option<&str>, reset: Option<&str>, now: Timestamp) -> O
         .or_else(|| reset.and_then(|value| from_reset(value, now)))
 }
 
-/// Reads the value of `Retry-After`: seconds, or an HTTP-date (RFC 9110 §5.6.7, all three forms). A date that has
-/// passed is [`SHORTEST`].
+/// Reads the value of `Retry-After`: seconds, or an HTTP-date (RFC 9110 §5.6.7, all three forms). A date that
+/// has passed is [`SHORTEST`].
 #[must_use]
 pub fn from_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = trimmed(value);
@@ -41,14 +41,15 @@ pub fn from_retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     Some(bounded(Timestamp::from_secs(date.as_secs()).since(now)))
 }
 
-/// Reads the value of `X-RateLimit-Reset`: seconds since the Unix epoch. A time that has passed is [`SHORTEST`].
+/// Reads the value of `X-RateLimit-Reset`: seconds since the Unix epoch. A time that has passed is
+/// [`SHORTEST`].
 #[must_use]
 pub fn from_reset(value: &str, now: Timestamp) -> Option<Duration> {
     digits(trimmed(value)).map(|seconds| bounded(Timestamp::from_secs(seconds).since(now)))
 }
 
-/// Reads the value of `X-RateLimit-Limit` or `X-RateLimit-Remaining`: a number of calls. What is too large for the
-/// type is its maximum.
+/// Reads the value of `X-RateLimit-Limit` or `X-RateLimit-Remaining`: a number of calls. What is too large
+/// for the type is its maximum.
 #[must_use]
 pub fn calls(value: &str) -> Option<u32> {
     digits(trimmed(value)).map(|calls| u32::try_from(calls).unwrap_or(u32::MAX))

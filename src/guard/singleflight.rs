@@ -1,16 +1,16 @@
 //! Singleflight: however many ask the same thing at once, one call is made, and all get its answer.
 //!
-//! The call runs in a task of its own. None of its callers owns it, so that a client that goes away, the first one
-//! included, does not cancel what the others wait for.
+//! The call runs in a task of its own. None of its callers owns it, so that a client that goes away, the
+//! first one included, does not cancel what the others wait for.
 //!
-//! **Why a key cannot be wedged.** A key is taken out of the map by the drop of a value that lives in the task. Answer,
-//! panic, timeout and a runtime that shuts down all end in that drop, and the callers who still wait are told
-//! [`SingleflightError::Lost`] because the channel closes with it.
+//! **Why a key cannot be wedged.** A key is taken out of the map by the drop of a value that lives in the
+//! task. Answer, panic, timeout and a runtime that shuts down all end in that drop, and the callers who still
+//! wait are told [`SingleflightError::Lost`] because the channel closes with it.
 //!
-//! **Why there are no interleavings to check.** Joining a call and starting one happen under one lock, as does taking
-//! the key out; the lock is never held across an await. An answer is published before its key is taken out, so whoever
-//! joins in between has it at once; after a panic the key is taken out before the channel closes, so whoever comes in
-//! between starts a new call.
+//! **Why there are no interleavings to check.** Joining a call and starting one happen under one lock, as
+//! does taking the key out; the lock is never held across an await. An answer is published before its key is
+//! taken out, so whoever joins in between has it at once; after a panic the key is taken out before the
+//! channel closes, so whoever comes in between starts a new call.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -27,8 +27,8 @@ pub struct SingleflightSettings {
     pub waiters_per_key: usize,
     /// How many callers may wait for all keys together, and how many calls may be under way (default 10,000).
     pub waiters: usize,
-    /// After this a call is given up (default 10 s). The call should have a shorter timeout of its own; this is the
-    /// one that cannot be forgotten.
+    /// After this a call is given up (default 10 s). The call should have a shorter timeout of its own; this
+    /// is the one that cannot be forgotten.
     pub timeout: Duration,
 }
 
@@ -100,8 +100,8 @@ where
     /// Waits for the call under `key` if there is one, else makes it.
     ///
     /// # Errors
-    /// [`SingleflightError::Busy`] at once if too many wait already; [`SingleflightError::Lost`] if the call panicked or
-    /// took too long.
+    /// [`SingleflightError::Busy`] at once if too many wait already; [`SingleflightError::Lost`] if the call
+    /// panicked or took too long.
     pub async fn run<F, Fut>(&self, key: K, make: F) -> Result<(V, Role), SingleflightError>
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -171,8 +171,8 @@ impl<K, V> Clone for Singleflight<K, V> {
 }
 
 impl<K, V> Shared<K, V> {
-    /// Nothing that can panic runs under the lock but the key's own `Hash` and `Eq`, and the map is whole between two
-    /// operations, so a poisoned lock is as good as any other.
+    /// Nothing that can panic runs under the lock but the key's own `Hash` and `Eq`, and the map is whole
+    /// between two operations, so a poisoned lock is as good as any other.
     fn calls(&self) -> MutexGuard<'_, Calls<K, V>> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -344,8 +344,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_hangs_is_given_up() {
-        let flights = flights();
+        let (flights, started) = (flights(), tokio::time::Instant::now());
         assert_eq!(flights.run("token", pending).await, Err(SingleflightError::Lost));
+        assert_eq!(started.elapsed(), SingleflightSettings::default().timeout);
         assert_eq!(flights.run("token", || async { 7 }).await, Ok((7, Role::Led)));
     }
 

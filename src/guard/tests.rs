@@ -89,6 +89,16 @@ fn a_limited_user_is_held_back_alone_and_the_breaker_stays_closed() {
 }
 
 #[test]
+fn a_limited_user_as_the_probe_leaves_the_place_to_the_next() {
+    let (guard, clock) = guard();
+    guard.force(ForcedState::Open, SECOND);
+    clock.advance(SECOND);
+    assert_eq!(call(&guard, user(1), LIMITED), None);
+    assert_eq!(guard.status().state, State::HalfOpen);
+    assert!(guard.admit(Priority::Foreground, user(2)).is_ok());
+}
+
+#[test]
 fn three_limited_users_are_the_tenant() {
     let (guard, _) = guard();
     assert_eq!(call(&guard, user(1), LIMITED), None);

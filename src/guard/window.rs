@@ -1,11 +1,11 @@
 //! A sliding window of call results, by time.
 //!
-//! The window is ten slices of equal width. A slice knows its own absolute number (time divided by width), so nothing
-//! has to be moved or cleared when time passes: a slice whose number has fallen out of the window is simply not
-//! counted, and is overwritten when its place is needed.
+//! The window is ten slices of equal width. A slice knows its own absolute number (time divided by width), so
+//! nothing has to be moved or cleared when time passes: a slice whose number has fallen out of the window is
+//! simply not counted, and is overwritten when its place is needed.
 //!
-//! The counts are exact. A moving average that weighs a result by the time since the last one would let a tight burst
-//! of failures weigh next to nothing, and so hide an outage exactly when the load is high.
+//! The counts are exact. A moving average that weighs a result by the time since the last one would let a
+//! tight burst of failures weigh next to nothing, and so hide an outage exactly when the load is high.
 
 use std::time::Duration;
 
@@ -52,8 +52,8 @@ impl Counts {
     }
 }
 
-/// The last `span` of call results. The newest slice is still filling, so what is counted reaches back between nine
-/// tenths of the span and the whole of it.
+/// The last `span` of call results. The newest slice is still filling, so what is counted reaches back
+/// between nine tenths of the span and the whole of it.
 #[derive(Clone, Debug)]
 pub struct Window {
     width: Duration,

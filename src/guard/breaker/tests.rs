@@ -366,8 +366,8 @@ proptest! {
         World::after(steps)?;
     }
 
-    /// Whatever happened, and whoever vanished with a permit: within the longest opening, a lease and three calls it is
-    /// closed again.
+    /// Whatever happened, and whoever vanished with a permit: within the longest opening, a lease and three
+    /// calls it is closed again.
     #[test]
     fn once_the_upstream_is_well_it_always_recovers(steps in prop::collection::vec(step(), 0..400)) {
         let World { mut breaker, now, under_way, .. } = World::after(steps)?;
@@ -382,7 +382,8 @@ proptest! {
         drop(under_way);
     }
 
-    /// Whatever happened before, if every call fails and there are enough of them, it opens within two windows.
+    /// Whatever happened before, if every call fails and there are enough of them, it opens within two
+    /// windows.
     #[test]
     fn it_never_stays_closed_when_every_call_fails(steps in prop::collection::vec(step(), 0..400)) {
         let World { mut breaker, now, .. } = World::after(steps)?;
