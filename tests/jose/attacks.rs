@@ -300,7 +300,11 @@ fn peak_memory() -> usize {
 
 /// A token under ECDH-ES and A256GCM, as RFC 7518 §4.6 makes it, but from any `epk` and any shared secret.
 fn seal_ecdh(epk: &Value, shared_secret: &[u8]) -> String {
-    let header = b64(json!({"alg": "ECDH-ES", "enc": "A256GCM", "epk": epk}).to_string());
+    seal_ecdh_with(json!({"alg": "ECDH-ES", "enc": "A256GCM", "epk": epk}), shared_secret)
+}
+
+fn seal_ecdh_with(fields: Value, shared_secret: &[u8]) -> String {
+    let header = b64(fields.to_string());
     let length = |number: u32| number.to_be_bytes().to_vec();
     let derivation = [
         length(1),
@@ -329,6 +333,11 @@ fn an_epk_off_the_curve_is_refused() {
     let shared_secret = deriver.derive_to_vec().unwrap();
     let honest = serde_json::to_value(ephemeral.to_jwk_public_key().as_ref()).unwrap();
     assert_eq!(open(&KEYS, &seal_ecdh(&honest, &shared_secret)).unwrap().payload, b"payload");
+
+    let ignored = json!({
+        "alg": "ECDH-ES", "enc": "A256GCM", "epk": honest, "jwk": 5, "jku": [], "x5u": {}, "x5c": "?", "x5t": "?",
+    });
+    assert!(open(&KEYS, &seal_ecdh_with(ignored, &shared_secret)).is_ok(), "what is ignored may be anything");
 
     // The point (5, 0) has order 2 on its own curve: times our odd private number, it is itself. So who leaves the
     // check out agrees with the sender on the secret 5, and by more such points loses the private key.
