@@ -140,7 +140,10 @@ fn read(path: &Path) -> Result<String, KeyProblem> {
         return Err(KeyProblem::Permissions { mode });
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(KeyProblem::Read)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(KeyProblem::Read)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(KeyProblem::Unrecognised);
+    }
     String::from_utf8(bytes).map_err(|_| KeyProblem::Unrecognised)
 }
 
@@ -378,6 +381,8 @@ mod tests {
             assert!(matches!(problem(text), KeyProblem::Unrecognised), "{text}");
         }
         assert!(matches!(problem(b"\xff\xfe"), KeyProblem::Unrecognised));
+        let long = [pem, vec![b'\n'; 256 * 1024]].concat();
+        assert!(matches!(problem(long), KeyProblem::Unrecognised));
         for text in
             ["{}", r#"{"kty":1}"#, r#"{"kty":"oct"}"#, r#"{"kty":"oct","k":"/w=="}"#, r#"{"keys":[1]}"#]
         {
