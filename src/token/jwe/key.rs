@@ -4,6 +4,7 @@
 //! JWK says (`alg`, `use`, `key_ops`). No other check of key against algorithm is needed later, and no key material is
 //! parsed while requests wait.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,8 +20,9 @@ use josekit::jwk::{Jwk, KeyPair as _};
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
 use serde_json::Value;
+use thiserror::Error;
 
-use super::keys::KeyProblem;
+use super::open::MAX_TRIES;
 use super::{ContentEncryption, KeyManagement};
 use crate::token::compact;
 use crate::token::json::Object;
@@ -120,6 +122,72 @@ impl Key {
         }
         Ok(Self { kid, kty, file, openers })
     }
+}
+
+/// What is wrong with a key or its file.
+#[derive(Debug, Error)]
+pub enum KeyProblem {
+    /// The operating system does not let us read it.
+    #[error("cannot be read: {0}")]
+    Read(io::Error),
+    /// Not a regular file.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// Other users can get at it.
+    #[error("is open to other users (mode {mode:04o}); run `chmod 600` on it")]
+    Permissions {
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Neither PEM nor JSON, or too long, or without any key.
+    #[error("holds neither a private key in PEM nor a JWK or JWK set in JSON")]
+    Unrecognised,
+    /// Protected by a passphrase.
+    #[error(
+        "is protected by a passphrase, which nobody can enter here; write it out with `openssl pkey` and mode 600"
+    )]
+    Encrypted,
+    /// The public half only.
+    #[error("holds only a public key; to decrypt, the private key is needed")]
+    Public,
+    /// Cannot be parsed, or its numbers do not belong together.
+    #[error("is damaged or incomplete: it does not make a valid private key")]
+    Malformed,
+    /// A type that no accepted algorithm uses.
+    #[error("is of the type {found:?}; usable are RSA, EC and oct")]
+    Type {
+        /// Its `kty`, or OpenSSL's name for it.
+        found: String,
+    },
+    /// Too short.
+    #[error("is an RSA key of {bits} bits; at least 2048 are required")]
+    ShortRsa {
+        /// The length of its modulus.
+        bits: u32,
+    },
+    /// A curve that JOSE has not, or that we do not take.
+    #[error("is on a curve other than P-256, P-384 and P-521")]
+    Curve,
+    /// A length that no accepted algorithm has.
+    #[error("is a shared key of {bytes} bytes; usable are 16, 32 and 64")]
+    SecretLength {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Meant for signatures.
+    #[error("says `use` {found:?}; a decryption key says \"enc\" or nothing")]
+    Use {
+        /// Its `use`.
+        found: String,
+    },
+    /// `alg` or `key_ops` leave nothing that we could do with it.
+    #[error("may not be used for any accepted algorithm, by its own `alg` or `key_ops`")]
+    NoUse,
+    /// More keys than are ever tried.
+    #[error(
+        "is one too many: of each type there can be at most {MAX_TRIES} keys without `kid`; give them one, in a JWK"
+    )]
+    TooMany,
 }
 
 fn asymmetric_openers(

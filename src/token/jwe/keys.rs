@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use openssl::pkey::PKey;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::key::Key;
+use super::key::{Key, KeyProblem};
 use super::open::MAX_TRIES;
 use crate::token::json;
 
@@ -54,72 +54,6 @@ pub struct KeyFileError {
     pub key: Option<String>,
     /// What is wrong with it.
     pub problem: KeyProblem,
-}
-
-/// What is wrong with a key or its file.
-#[derive(Debug, Error)]
-pub enum KeyProblem {
-    /// The operating system does not let us read it.
-    #[error("cannot be read: {0}")]
-    Read(io::Error),
-    /// Not a regular file.
-    #[error("is not a regular file")]
-    NotAFile,
-    /// Other users can get at it.
-    #[error("is open to other users (mode {mode:04o}); run `chmod 600` on it")]
-    Permissions {
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Neither PEM nor JSON, or too long, or without any key.
-    #[error("holds neither a private key in PEM nor a JWK or JWK set in JSON")]
-    Unrecognised,
-    /// Protected by a passphrase.
-    #[error(
-        "is protected by a passphrase, which nobody can enter here; write it out with `openssl pkey` and mode 600"
-    )]
-    Encrypted,
-    /// The public half only.
-    #[error("holds only a public key; to decrypt, the private key is needed")]
-    Public,
-    /// Cannot be parsed, or its numbers do not belong together.
-    #[error("is damaged or incomplete: it does not make a valid private key")]
-    Malformed,
-    /// A type that no accepted algorithm uses.
-    #[error("is of the type {found:?}; usable are RSA, EC and oct")]
-    Type {
-        /// Its `kty`, or OpenSSL's name for it.
-        found: String,
-    },
-    /// Too short.
-    #[error("is an RSA key of {bits} bits; at least 2048 are required")]
-    ShortRsa {
-        /// The length of its modulus.
-        bits: u32,
-    },
-    /// A curve that JOSE has not, or that we do not take.
-    #[error("is on a curve other than P-256, P-384 and P-521")]
-    Curve,
-    /// A length that no accepted algorithm has.
-    #[error("is a shared key of {bytes} bytes; usable are 16, 32 and 64")]
-    SecretLength {
-        /// Its length.
-        bytes: usize,
-    },
-    /// Meant for signatures.
-    #[error("says `use` {found:?}; a decryption key says \"enc\" or nothing")]
-    Use {
-        /// Its `use`.
-        found: String,
-    },
-    /// `alg` or `key_ops` leave nothing that we could do with it.
-    #[error("may not be used for any accepted algorithm, by its own `alg` or `key_ops`")]
-    NoUse,
-    /// More keys than are ever tried.
-    #[error(
-        "is one too many: of each type there can be at most {MAX_TRIES} keys without `kid`; give them one, in a JWK"
-    )]
-    TooMany,
 }
 
 impl DecryptionKeys {
@@ -206,7 +140,10 @@ fn read(path: &Path) -> Result<String, KeyProblem> {
         return Err(KeyProblem::Permissions { mode });
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(KeyProblem::Read)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(KeyProblem::Read)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(KeyProblem::Unrecognised);
+    }
     String::from_utf8(bytes).map_err(|_| KeyProblem::Unrecognised)
 }
 
@@ -259,5 +196,220 @@ fn read_pem(text: &str, file: &Arc<Path>, keys: &mut Vec<Key>) -> Result<(), Key
         (true, _) => Ok(()),
         (false, true) => Err(KeyProblem::Public),
         (false, false) => Err(KeyProblem::Unrecognised),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use josekit::jwk::KeyPair as _;
+    use josekit::jwk::alg::ec::{EcCurve, EcKeyPair};
+    use josekit::jwk::alg::rsa::RsaKeyPair;
+    use openssl::symm::Cipher;
+    use serde_json::json;
+
+    use super::*;
+
+    fn load(name: &str, text: impl AsRef<[u8]>, mode: u32) -> Result<DecryptionKeys, KeyFileError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        DecryptionKeys::load(&[path])
+    }
+
+    fn problem(text: impl AsRef<[u8]>) -> KeyProblem {
+        load("key", text, 0o600).unwrap_err().problem
+    }
+
+    fn algs(keys: &DecryptionKeys) -> Vec<Vec<&'static str>> {
+        keys.describe().map(|key| key.algs).collect()
+    }
+
+    fn secret(bytes: usize, extra: &Value) -> String {
+        let mut jwk = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode(vec![7; bytes])});
+        jwk.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        jwk.to_string()
+    }
+
+    const RSA_ALGS: [&str; 4] = ["RSA-OAEP", "RSA-OAEP-256", "RSA-OAEP-384", "RSA-OAEP-512"];
+    const EC_ALGS: [&str; 3] = ["ECDH-ES", "ECDH-ES+A128KW", "ECDH-ES+A256KW"];
+
+    #[test]
+    fn every_common_form_of_a_private_key_is_loaded() {
+        let rsa = RsaKeyPair::generate(2048).unwrap();
+        for text in [
+            rsa.to_pem_private_key(),
+            rsa.to_traditional_pem_private_key(),
+            rsa.to_jwk_private_key().to_string().into_bytes(),
+            [&b"a comment\n"[..], &rsa.to_pem_public_key(), &rsa.to_pem_private_key()].concat(),
+        ] {
+            assert_eq!(algs(&load("rsa", text, 0o600).unwrap()), [RSA_ALGS]);
+        }
+        for curve in [EcCurve::P256, EcCurve::P384, EcCurve::P521] {
+            let ec = EcKeyPair::generate(curve).unwrap();
+            let parameters =
+                b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+            for text in [
+                ec.to_pem_private_key(),
+                [&parameters[..], &ec.to_traditional_pem_private_key()].concat(),
+                ec.to_jwk_private_key().to_string().into_bytes(),
+            ] {
+                assert_eq!(algs(&load("ec", text, 0o400).unwrap()), [EC_ALGS]);
+            }
+        }
+        assert_eq!(algs(&load("oct", secret(16, &json!({})), 0o600).unwrap()), [["A128KW", "dir"]]);
+        assert_eq!(algs(&load("oct", secret(32, &json!({})), 0o600).unwrap()), [["A256KW", "dir"]]);
+        assert_eq!(algs(&load("oct", secret(64, &json!({})), 0o600).unwrap()), [["dir"]]);
+    }
+
+    #[test]
+    fn a_file_may_hold_several_keys() {
+        let (rsa, ec) = (RsaKeyPair::generate(2048).unwrap(), EcKeyPair::generate(EcCurve::P256).unwrap());
+        let pem = [rsa.to_pem_private_key(), ec.to_pem_private_key()].concat();
+        assert_eq!(algs(&load("both.pem", pem, 0o600).unwrap()), [&RSA_ALGS[..], &EC_ALGS[..]]);
+        let set =
+            format!(r#"{{"keys":[{},{}]}}"#, secret(16, &json!({"kid": "old"})), secret(32, &json!({})));
+        let keys = load("set.json", set, 0o600).unwrap();
+        let kids: Vec<_> = keys.describe().map(|key| key.kid).collect();
+        assert_eq!(kids, [Some("old".to_owned()), None]);
+        assert!(keys.describe().all(|key| key.file.ends_with("set.json")));
+    }
+
+    #[test]
+    fn a_jwk_is_used_only_for_what_it_says() {
+        let allowed = |bytes, extra| algs(&DecryptionKeys::from_jwks_json(&secret(bytes, &extra)).unwrap());
+        assert_eq!(allowed(32, json!({"alg": "A256KW"})), [["A256KW"]]);
+        assert_eq!(allowed(32, json!({"alg": "dir", "use": "enc"})), [["dir"]]);
+        assert_eq!(allowed(32, json!({"alg": "A256GCM"})), [["dir"]]);
+        assert_eq!(allowed(32, json!({"key_ops": ["unwrapKey"]})), [["A256KW"]]);
+        assert_eq!(allowed(32, json!({"key_ops": ["encrypt", "decrypt"]})), [["dir"]]);
+        let rsa = RsaKeyPair::generate(2048).unwrap();
+        let mut jwk = rsa.to_jwk_private_key();
+        jwk.set_algorithm("RSA-OAEP-256");
+        jwk.set_key_operations(vec!["unwrapKey"]);
+        assert_eq!(algs(&DecryptionKeys::from_jwks_json(&jwk.to_string()).unwrap()), [["RSA-OAEP-256"]]);
+
+        for extra in [
+            json!({"alg": "HS256"}),
+            json!({"alg": "A128KW"}),
+            json!({"alg": "A128GCM"}),
+            json!({"alg": "A256GCMKW"}),
+            json!({"key_ops": ["verify"]}),
+            json!({"key_ops": []}),
+        ] {
+            assert!(matches!(problem(secret(32, &extra)), KeyProblem::NoUse), "{extra}");
+        }
+        assert!(matches!(problem(secret(32, &json!({"use": "sig"}))), KeyProblem::Use { .. }));
+        assert!(matches!(problem(secret(32, &json!({"alg": 1}))), KeyProblem::Malformed));
+        assert!(matches!(problem(secret(32, &json!({"key_ops": "decrypt"}))), KeyProblem::Malformed));
+    }
+
+    #[test]
+    fn a_file_that_others_can_open_is_refused_by_name() {
+        for mode in [0o604, 0o640, 0o602, 0o620, 0o644, 0o777] {
+            let error = load("open-to-all.jwk", secret(16, &json!({})), mode).unwrap_err();
+            assert!(matches!(error.problem, KeyProblem::Permissions { mode: found } if found == mode));
+            let sentence = error.to_string();
+            assert!(sentence.contains("open-to-all.jwk") && sentence.contains("chmod 600"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_could_never_work_is_refused_at_once() {
+        let rsa = RsaKeyPair::generate(2048).unwrap();
+        let ec = EcKeyPair::generate(EcCurve::P256).unwrap();
+        let private = PKey::private_key_from_der(&rsa.to_der_private_key()).unwrap();
+        let encrypted = [
+            private.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"secret").unwrap(),
+            private.rsa().unwrap().private_key_to_pem_passphrase(Cipher::aes_256_cbc(), b"secret").unwrap(),
+        ];
+        for text in encrypted {
+            assert!(matches!(problem(text), KeyProblem::Encrypted));
+        }
+        for text in [
+            rsa.to_pem_public_key(),
+            rsa.to_traditional_pem_public_key(),
+            rsa.to_jwk_public_key().to_string().into_bytes(),
+            ec.to_jwk_public_key().to_string().into_bytes(),
+        ] {
+            assert!(matches!(problem(&text), KeyProblem::Public), "{}", String::from_utf8_lossy(&text));
+        }
+        let short = RsaKeyPair::generate(2040).unwrap();
+        assert!(matches!(problem(short.to_pem_private_key()), KeyProblem::ShortRsa { bits: 2040 }));
+        let jwk = short.to_jwk_private_key().to_string();
+        assert!(matches!(problem(jwk), KeyProblem::ShortRsa { bits: 2040 }));
+        let koblitz = EcKeyPair::generate(EcCurve::Secp256k1).unwrap();
+        assert!(matches!(problem(koblitz.to_pem_private_key()), KeyProblem::Curve));
+        assert!(matches!(problem(koblitz.to_jwk_private_key().to_string()), KeyProblem::Curve));
+        let ed25519 = PKey::generate_ed25519().unwrap().private_key_to_pem_pkcs8().unwrap();
+        assert!(matches!(problem(ed25519), KeyProblem::Type { .. }));
+        assert!(matches!(problem(r#"{"kty":"OKP","crv":"X25519","d":"AA"}"#), KeyProblem::Type { .. }));
+        for bytes in [0, 15, 24, 48, 65] {
+            let found = problem(secret(bytes, &json!({})));
+            assert!(matches!(found, KeyProblem::SecretLength { bytes: found } if found == bytes));
+        }
+    }
+
+    #[test]
+    fn numbers_that_do_not_belong_together_are_refused() {
+        let rsa = (RsaKeyPair::generate(2048).unwrap(), RsaKeyPair::generate(2048).unwrap());
+        let ec = (EcKeyPair::generate(EcCurve::P256).unwrap(), EcKeyPair::generate(EcCurve::P256).unwrap());
+        for (jwk, other, number) in [
+            (rsa.0.to_jwk_private_key(), rsa.1.to_jwk_private_key(), "d"),
+            (rsa.0.to_jwk_private_key(), rsa.1.to_jwk_private_key(), "n"),
+            (rsa.0.to_jwk_private_key(), rsa.1.to_jwk_private_key(), "qi"),
+            (ec.0.to_jwk_key_pair(), ec.1.to_jwk_key_pair(), "d"),
+            (ec.0.to_jwk_key_pair(), ec.1.to_jwk_key_pair(), "y"),
+        ] {
+            let mut mixed = jwk.clone();
+            mixed.set_parameter(number, other.parameter(number).cloned()).unwrap();
+            assert!(DecryptionKeys::from_jwks_json(&jwk.to_string()).is_ok());
+            assert!(matches!(problem(mixed.to_string()), KeyProblem::Malformed), "{number}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_file_is_refused() {
+        let pem = RsaKeyPair::generate(2048).unwrap().to_pem_private_key();
+        assert!(matches!(problem(&pem[..pem.len() / 2]), KeyProblem::Malformed));
+        for text in ["", "key", "[]", "{", r#"{"keys":[]}"#, r#"{"keys":{}}"#, r#"{"kty":"oct","kty":"oct"}"#]
+        {
+            assert!(matches!(problem(text), KeyProblem::Unrecognised), "{text}");
+        }
+        assert!(matches!(problem(b"\xff\xfe"), KeyProblem::Unrecognised));
+        let long = [pem, vec![b'\n'; 256 * 1024]].concat();
+        assert!(matches!(problem(long), KeyProblem::Unrecognised));
+        for text in
+            ["{}", r#"{"kty":1}"#, r#"{"kty":"oct"}"#, r#"{"kty":"oct","k":"/w=="}"#, r#"{"keys":[1]}"#]
+        {
+            assert!(matches!(problem(text), KeyProblem::Malformed), "{text}");
+        }
+        let set = format!(r#"{{"keys":[{},{}]}}"#, secret(16, &json!({})), secret(17, &json!({"kid": "b"})));
+        assert_eq!(load("set", set, 0o600).unwrap_err().key.unwrap(), r#"key "b""#);
+        let missing = DecryptionKeys::load(&["/nowhere/jwe.pem".into()]).unwrap_err();
+        assert!(missing.to_string().starts_with("decryption key file /nowhere/jwe.pem: cannot be read"));
+        assert!(matches!(DecryptionKeys::load(&["/".into()]).unwrap_err().problem, KeyProblem::NotAFile));
+    }
+
+    #[test]
+    fn a_key_that_would_never_be_tried_is_refused() {
+        let set = |number: usize, extra: &Value| {
+            let keys = vec![secret(16, extra); number].join(",");
+            DecryptionKeys::from_jwks_json(&format!(r#"{{"keys":[{keys}]}}"#))
+        };
+        assert!(set(MAX_TRIES, &json!({})).is_ok());
+        assert!(matches!(set(MAX_TRIES + 1, &json!({})).unwrap_err().problem, KeyProblem::TooMany));
+        assert!(set(MAX_TRIES + 1, &json!({"kid": "a"})).is_ok());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let keys = DecryptionKeys::from_jwks_json(&secret(16, &json!({"kid": "a"}))).unwrap();
+        let shown = format!("{keys:?}");
+        assert!(shown.contains("A128KW") && !shown.contains("7, 7"), "{shown}");
     }
 }

@@ -23,7 +23,10 @@ mod open;
 
 use thiserror::Error;
 
-pub use keys::{DecryptionKeys, KeyDescription, KeyFileError, KeyProblem};
+use super::compact::Malformed;
+
+pub use key::KeyProblem;
+pub use keys::{DecryptionKeys, KeyDescription, KeyFileError};
 
 /// The decrypted content of a JWE.
 #[derive(Debug)]
@@ -86,6 +89,9 @@ pub enum JweError {
         /// The token's `kid`.
         kid: Option<String>,
     },
+    /// A part is not base64url. A definitive no.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     /// A key fits, but does not open it. A definitive no.
     #[error("the token does not decrypt: it is damaged or forged, or it was sealed to another key")]
     Decryption,
@@ -103,6 +109,7 @@ impl JweError {
             Self::EncryptionNotAllowed { .. } => "jwe_enc_not_allowed",
             Self::CompressionNotAllowed { .. } => "jwe_zip_not_allowed",
             Self::NoKey { .. } => "jwe_no_key",
+            Self::Malformed(malformed) => malformed.reason(),
             Self::Decryption => "jwe_decryption_failed",
             Self::TooLarge => "jwe_too_large",
         }

@@ -7,7 +7,7 @@ use josekit::jwe::{JweContentEncryption, JweHeader};
 use super::content::{Ciphertext, inflate};
 use super::key::{Key, Opener};
 use super::{ContentEncryption, DecryptionKeys, JweError, KeyManagement, Opened};
-use crate::token::compact::{UnopenedJwe, UnverifiedHeader, decode};
+use crate::token::compact::{Malformed, UnopenedJwe, UnverifiedHeader, decode};
 use crate::token::json;
 
 /// The most keys that are tried on one token, so that a forged one costs a bounded time.
@@ -17,7 +17,7 @@ impl DecryptionKeys {
     /// The cheap check, without any cryptography: whether the token's algorithms are accepted and a key fits.
     ///
     /// # Errors
-    /// Whatever [`Self::open`] would answer, but for [`JweError::Decryption`] and [`JweError::TooLarge`].
+    /// Those of [`Self::open`] that the header alone decides: an algorithm that is not accepted, or no fitting key.
     pub fn can_open(&self, header: &UnverifiedHeader) -> Result<(), JweError> {
         Plan::new(&self.keys, header).map(drop)
     }
@@ -33,7 +33,7 @@ impl DecryptionKeys {
     /// one that the issuer made for itself.
     pub fn open(&self, jwe: &UnopenedJwe<'_>) -> Result<Opened, JweError> {
         let plan = Plan::new(&self.keys, &jwe.header)?;
-        let parts = Parts::decode(jwe.token, plan.alg).ok_or(JweError::Decryption)?;
+        let parts = Parts::decode(jwe.token, plan.alg)?;
         for (key, opener) in &plan.candidates {
             let Some(content_key) = opener.content_key(&parts.sealed_key, plan.enc, &parts.agreement) else {
                 continue;
@@ -108,20 +108,20 @@ struct Parts<'t> {
 }
 
 impl<'t> Parts<'t> {
-    fn decode(token: &'t str, alg: KeyManagement) -> Option<Self> {
+    fn decode(token: &'t str, alg: KeyManagement) -> Result<Self, JweError> {
         let mut parts = token.split('.');
-        let header = parts.next()?;
-        let mut part = || decode(parts.next()?).ok();
+        let header = parts.next().unwrap_or_default();
+        let mut part = || parts.next().ok_or(Malformed::Parts).and_then(decode);
         let (sealed_key, iv, text, tag) = (part()?, part()?, part()?, part()?);
         let agreement = match alg {
             KeyManagement::EcdhEs | KeyManagement::EcdhEsA128kw | KeyManagement::EcdhEsA256kw => {
-                let mut fields = json::object(&decode(header).ok()?).ok()?;
+                let mut fields = json::object(&decode(header)?).map_err(Malformed::Header)?;
                 fields.retain(|name, _| matches!(name.as_str(), "epk" | "apu" | "apv"));
-                JweHeader::from_map(fields).ok()?
+                JweHeader::from_map(fields).map_err(|_| JweError::Decryption)?
             }
             _ => JweHeader::new(),
         };
-        Some(Self { agreement, sealed_key, ciphertext: Ciphertext { aad: header.as_bytes(), iv, text, tag } })
+        Ok(Self { agreement, sealed_key, ciphertext: Ciphertext { aad: header.as_bytes(), iv, text, tag } })
     }
 }
 
@@ -144,4 +144,119 @@ fn no_key(alg: KeyManagement, header: &UnverifiedHeader) -> JweError {
 /// Enough of a stranger's text to recognise it by.
 fn excerpt(text: &str) -> String {
     text.chars().take(32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use josekit::jwe::alg::direct::DirectJweAlgorithm;
+    use josekit::jwe::alg::rsaes::RsaesJweAlgorithm;
+    use josekit::jwe::{JweEncrypter, serialize_compact};
+    use josekit::jwk::KeyPair as _;
+    use josekit::jwk::alg::rsa::RsaKeyPair;
+    use serde_json::json;
+
+    use super::*;
+    use crate::token::compact::Compact;
+    use crate::token::jwe::SealedWith;
+
+    fn open(keys: &DecryptionKeys, token: &str) -> Result<Opened, JweError> {
+        let Compact::Jwe(jwe) = Compact::parse(token).unwrap() else { panic!("not a JWE: {token}") };
+        let opened = keys.open(&jwe);
+        match keys.can_open(&jwe.header) {
+            Ok(()) => assert!(!matches!(opened, Err(JweError::AlgorithmNotAllowed { .. }))),
+            Err(early) => assert_eq!(opened.as_ref().unwrap_err(), &early),
+        }
+        opened
+    }
+
+    /// The label of the key that opened it.
+    fn opened_by(keys: &DecryptionKeys, token: &str) -> Result<String, &'static str> {
+        open(keys, token).map(|opened| opened.key).map_err(|error| error.reason())
+    }
+
+    fn seal(encrypter: &dyn JweEncrypter, kid: Option<&str>) -> String {
+        let mut header = JweHeader::new();
+        header.set_content_encryption("A256GCM");
+        if let Some(kid) = kid {
+            header.set_key_id(kid);
+        }
+        serialize_compact(b"payload", &header, encrypter).unwrap()
+    }
+
+    fn dir(byte: u8) -> Box<dyn JweEncrypter> {
+        Box::new(DirectJweAlgorithm::Dir.encrypter_from_bytes([byte; 32]).unwrap())
+    }
+
+    fn secrets(secrets: &[(u8, Option<&str>)]) -> DecryptionKeys {
+        let jwks: Vec<_> = secrets
+            .iter()
+            .map(|(byte, kid)| {
+                let mut jwk = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode([*byte; 32])});
+                if let Some(kid) = kid {
+                    jwk["kid"] = (*kid).into();
+                }
+                jwk
+            })
+            .collect();
+        DecryptionKeys::from_jwks_json(&json!({ "keys": jwks }).to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_known_kid_decides_alone() {
+        let keys = secrets(&[(1, Some("a")), (2, Some("b")), (3, None)]);
+        assert_eq!(opened_by(&keys, &seal(&*dir(2), Some("b"))), Ok("b".into()));
+        assert_eq!(opened_by(&keys, &seal(&*dir(2), Some("a"))), Err("jwe_decryption_failed"));
+        assert_eq!(opened_by(&keys, &seal(&*dir(3), Some("a"))), Err("jwe_decryption_failed"));
+    }
+
+    #[test]
+    fn an_unknown_kid_is_tried_with_the_keys_that_have_none() {
+        let keys = secrets(&[(1, Some("a")), (3, None)]);
+        assert_eq!(opened_by(&keys, &seal(&*dir(3), Some("c"))), Ok("(jwks)".into()));
+        assert_eq!(opened_by(&keys, &seal(&*dir(1), Some("c"))), Err("jwe_no_key"));
+    }
+
+    #[test]
+    fn without_kid_every_fitting_key_is_tried_but_no_more_than_four() {
+        let keys = secrets(&[(1, Some("a")), (2, Some("b")), (3, Some("c")), (4, Some("d")), (5, None)]);
+        assert_eq!(opened_by(&keys, &seal(&*dir(5), None)), Ok("(jwks)".into()));
+        assert_eq!(opened_by(&keys, &seal(&*dir(3), None)), Ok("c".into()));
+        assert_eq!(opened_by(&keys, &seal(&*dir(4), None)), Err("jwe_no_key"), "it would be the fifth");
+        assert_eq!(opened_by(&keys, &seal(&*dir(4), Some("d"))), Ok("d".into()));
+    }
+
+    #[test]
+    fn a_dir_token_that_no_key_opens_is_left_to_the_issuer() {
+        let token = seal(&*dir(9), None);
+        assert_eq!(opened_by(&DecryptionKeys::default(), &token), Err("jwe_no_key"));
+        assert_eq!(opened_by(&secrets(&[(1, None)]), &token), Err("jwe_no_key"));
+    }
+
+    #[test]
+    fn a_token_sealed_to_another_public_key_is_refused() {
+        let (ours, theirs) = (RsaKeyPair::generate(2048).unwrap(), RsaKeyPair::generate(2048).unwrap());
+        let keys = DecryptionKeys::from_pem(&String::from_utf8(ours.to_pem_private_key()).unwrap()).unwrap();
+        let seal_to = |pair: &RsaKeyPair, kid| {
+            seal(&RsaesJweAlgorithm::RsaOaep256.encrypter_from_der(pair.to_der_public_key()).unwrap(), kid)
+        };
+        for kid in [None, Some("x")] {
+            let opened = open(&keys, &seal_to(&ours, kid)).unwrap();
+            assert_eq!(
+                (opened.payload.as_slice(), opened.sealed_with),
+                (&b"payload"[..], SealedWith::PublicKey)
+            );
+            assert_eq!(opened_by(&keys, &seal_to(&theirs, kid)), Err("jwe_decryption_failed"));
+        }
+        assert_eq!(opened_by(&secrets(&[(1, None)]), &seal_to(&ours, None)), Err("jwe_no_key"));
+    }
+
+    #[test]
+    fn messages_quote_a_stranger_escaped_and_in_part() {
+        let header = json!({"alg": format!("\r\n{}", "x".repeat(2000)), "enc": "A256GCM"}).to_string();
+        let token = format!("{}..aa.aa.aa", URL_SAFE_NO_PAD.encode(header));
+        let sentence = open(&DecryptionKeys::default(), &token).unwrap_err().to_string();
+        assert!(sentence.contains(r#""\r\nxxx"#) && sentence.len() < 250, "{sentence}");
+    }
 }
