@@ -193,7 +193,8 @@ mod tests {
         #[test]
         fn what_is_accepted_can_be_sent_on(value in ".{0,40}") {
             if let Ok(credential) = Credential::parse(&value) {
-                prop_assert!(HeaderValue::from_str(&format!("Bearer {}", credential.token())).is_ok());
+                let line = format!("Bearer {}", credential.token());
+                prop_assert!(HeaderValue::from_str(&line).is_ok());
             }
         }
     }

@@ -1,10 +1,40 @@
 //! holdfast answers one question, very often and very fast: *who sent this request, and may it pass?*
+//!
+//! A walk through the modules, along one request of a proxy:
+//!
+//! ```text
+//! server::listener ─▶ server::auth ─▶ credential ─▶ tiers::digest ─▶ tiers::stores ── hit ──▶ server::respond
+//!                                                                        │ miss
+//!                                                                     verifier ─▶ identity ─▶ decision ─▶ server::respond
+//!                                                                        │           │
+//!                                                                      token       tiers::policy
+//!                                                                        │           │
+//!                                                                     issuer ◀───────┘   (through guard)
+//! ```
+//!
+//! | module | is about |
+//! |---|---|
+//! | [`server`] | HTTP: listeners, the auth service, the admin service |
+//! | [`credential`] | request → token |
+//! | [`verifier`] | token → verified claims, by its format; [`token`] has the parts |
+//! | [`identity`] | claims → who it is, and the order in which the email is looked for |
+//! | [`decision`] | identity + tier + route → decision; pure |
+//! | [`tiers`] | what is remembered, and what may still be answered from it |
+//! | [`issuer`] | what we ask Auth0; [`guard`]: how sparingly |
+//! | [`instance`] | one configuration ([`config`]), put together |
+//! | [`telemetry`] | metrics and logs |
+//! | [`clock`] | the clock that tests can hold still |
 
 pub mod clock;
 pub mod config;
 pub mod credential;
+pub mod decision;
 pub mod guard;
+pub mod identity;
+pub mod instance;
 pub mod issuer;
+pub mod server;
+pub mod service;
 pub mod telemetry;
 pub mod tiers;
 pub mod token;

@@ -33,6 +33,8 @@ pub use node::{Node, Origin};
 use section::Section;
 pub use value::Listen;
 
+use crate::guard::GuardSettings;
+use crate::tiers::table::{Role, Tier, TierTable};
 use crate::token::algorithm::{self, SignatureAlgorithm};
 use crate::token::pointer::ClaimPath;
 
@@ -55,6 +57,10 @@ pub struct Settings {
     pub credential: CredentialSettings,
     /// `[headers]`: the identity headers of a 200.
     pub headers: Vec<HeaderRule>,
+    /// `[[tier]]`: the age classes of records. Default: the seven of the design.
+    pub tiers: TierTable,
+    /// `[breaker]` and `[budget]`: when and how often an issuer is asked.
+    pub guard: GuardSettings,
     /// `[log]`: what is logged, and how.
     pub log: LogSettings,
 }
@@ -321,8 +327,18 @@ impl Settings {
             policy: PolicySettings::read(root.section("policy")),
             credential: CredentialSettings::read(root.section("credential")),
             headers: read_headers(root.section("headers")),
+            tiers: read_tiers(&mut root),
+            guard: read_guard(&mut root),
             log: LogSettings::read(root.section("log")),
         };
+        if settings.tiers.find(&settings.policy.verdict_ceiling).is_none() {
+            let names: Vec<&str> = settings.tiers.iter().map(|(_, row)| row.name.as_str()).collect();
+            root.complain(
+                "policy.verdict_ceiling",
+                &*settings.policy.verdict_ceiling,
+                format!("one of {}", names.join(", ")),
+            );
+        }
         root.finish();
         let problems = problems.0.into_inner();
         if problems.is_empty() { Ok(settings) } else { Err(ConfigErrors(problems)) }
@@ -524,6 +540,68 @@ impl IssuerSettings {
             jwks_refresh,
         })
     }
+}
+
+/// `[[tier]]`: `name`, `age`, `role`; youngest first.
+fn read_tiers(root: &mut Section<'_>) -> TierTable {
+    let Some(rows) = root.rows("tier") else { return TierTable::default() };
+    let year = 366 * DAY;
+    let mut tiers = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        let name = row.optional("name", value::text);
+        let age = row.optional("age", value::duration(Duration::from_secs(1), 10 * year));
+        let role = row.optional("role", |text| match text {
+            "fresh" => Ok(Role::Fresh),
+            "revalidate" => Ok(Role::Revalidate),
+            "outage" => Ok(Role::Outage),
+            _ => Err("fresh, revalidate or outage".to_owned()),
+        });
+        for (key, missing) in [("name", name.is_none()), ("age", age.is_none()), ("role", role.is_none())] {
+            if missing {
+                row.complain(key, "nothing usable", "a name, an age and a role for each tier");
+            }
+        }
+        row.finish();
+        if let (Some(name), Some(age), Some(role)) = (name, age, role) {
+            tiers.push(Tier { name, age, role });
+        }
+    }
+    TierTable::new(tiers).unwrap_or_else(|error| {
+        root.complain("tier", "this table", error.to_string());
+        TierTable::default()
+    })
+}
+
+/// `[breaker]` and `[budget]`.
+fn read_guard(root: &mut Section<'_>) -> GuardSettings {
+    let mut guard = GuardSettings::default();
+    let second = Duration::from_secs(1);
+    let count = |least| move |text: &str| value::number(least, 1_000_000)(text).map(|number| number as u32);
+    let mut section = root.section("breaker");
+    let breaker = &mut guard.breaker;
+    breaker.window = section.value("window", breaker.window, value::duration(second, 3600 * second));
+    breaker.minimum_calls = section.value("minimum_calls", breaker.minimum_calls, count(1));
+    breaker.failure_rate = section.value("failure_rate", breaker.failure_rate, value::fraction);
+    breaker.slow_call =
+        section.value("slow_call", breaker.slow_call, value::duration(second / 100, 60 * second));
+    breaker.slow_rate = section.value("slow_rate", breaker.slow_rate, value::fraction);
+    breaker.open_for =
+        section.value("open_for", breaker.open_for, value::duration(second / 100, 3600 * second));
+    breaker.open_for_max =
+        section.value("open_for_max", breaker.open_for_max, value::duration(second / 100, DAY));
+    breaker.probes = section.value("probes", breaker.probes, count(1));
+    if breaker.open_for_max < breaker.open_for {
+        section.complain("open_for_max", "less than open_for", "at least as long as open_for");
+    }
+    section.finish();
+    let mut section = root.section("budget");
+    let budget = &mut guard.budget;
+    budget.rate = section.value("rate", budget.rate, value::rate);
+    budget.burst = section.value("burst", budget.burst, count(1));
+    budget.background_share = section.value("background_share", budget.background_share, value::fraction);
+    budget.suspect_share = section.value("suspect_share", budget.suspect_share, value::fraction);
+    section.finish();
+    guard
 }
 
 /// The identity headers when `[headers]` is not set, and the rows that stay when it is.

@@ -212,7 +212,7 @@ impl Endpoint {
         let (issuer, endpoint, reason) = (&*self.issuer, self.name, reason.as_str());
         match to {
             State::Open => {
-                let open_for = open_for.as_secs_f64();
+                let open_for = open_for.map_or(0.0, |wait| wait.as_secs_f64());
                 warn!(
                     issuer,
                     endpoint,

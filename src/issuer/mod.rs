@@ -121,13 +121,15 @@ pub enum KeyLookup<T> {
 }
 
 impl Issuer {
-    /// An issuer whose keys are not fetched yet.
+    /// An issuer. It takes over the public keys and the guards of `previous`, so that a reload of the configuration
+    /// neither forgets an outage nor asks for what is known; files of keys and secrets are read anew.
     ///
     /// # Errors
     /// [`IssuerError`], if a file of secrets or keys cannot be used.
     pub fn new(
         settings: IssuerSettings,
         with: &Surroundings,
+        previous: Option<&Self>,
         on_fetch: OnFetch,
     ) -> Result<Arc<Self>, IssuerError> {
         let name: Arc<str> = settings.url.as_str().into();
@@ -137,29 +139,32 @@ impl Issuer {
             Some(file) => Some(Arc::new(KeySet::of_secret(&read_secret(file).map_err(|problem| {
                 IssuerError::Secret { issuer: settings.url.clone(), file: file.clone(), problem }
             })?))),
-            None => None,
+            None => previous
+                .filter(|previous| previous.settings.secret_file.is_none())
+                .and_then(|p| p.keys.load_full()),
         };
-        let endpoint = |label| {
-            Endpoint::new(
+        let endpoint = |label, of: fn(&Self) -> &Endpoint| match previous {
+            Some(previous) => of(previous).clone(),
+            None => Endpoint::new(
                 name.clone(),
                 label,
                 with.client.clone(),
                 with.guard.clone(),
                 with.clock.clone(),
                 with.metrics.clone(),
-            )
+            ),
         };
         Ok(Arc::new(Self {
-            discovery_endpoint: endpoint("discovery"),
-            jwks_endpoint: endpoint("jwks"),
-            userinfo_endpoint: endpoint("userinfo"),
+            discovery_endpoint: endpoint("discovery", |issuer| &issuer.discovery_endpoint),
+            jwks_endpoint: endpoint("jwks", |issuer| &issuer.jwks_endpoint),
+            userinfo_endpoint: endpoint("userinfo", |issuer| &issuer.userinfo_endpoint),
             settings,
             name,
             clock: with.clock.clone(),
             metrics: with.metrics.clone(),
             decryption,
             keys: ArcSwapOption::new(keys),
-            discovery: ArcSwapOption::empty(),
+            discovery: ArcSwapOption::new(previous.and_then(|previous| previous.discovery.load_full())),
             refreshes: Singleflight::new(SingleflightSettings::default()),
             questions: Singleflight::new(SingleflightSettings::default()),
             unknown_kid_at: Mutex::new(None),

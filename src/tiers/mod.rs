@@ -8,4 +8,5 @@ pub mod policy;
 pub mod record;
 pub mod seal;
 pub mod secret;
+pub mod stores;
 pub mod table;

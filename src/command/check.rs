@@ -1,0 +1,44 @@
+//! `holdfast check`: the configuration is good (or we would not be here), and the issuers answer.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use holdfast::clock::Clock;
+use holdfast::config::Settings;
+use holdfast::guard::Priority;
+use holdfast::issuer::client::Client;
+use holdfast::issuer::{Issuer, Surroundings};
+use holdfast::telemetry::metrics::Metrics;
+
+use super::{block_on, fail};
+
+/// Asks every issuer for its discovery document and keys, and says what came.
+pub fn run(settings: Settings) -> Result<(), ExitCode> {
+    println!("configuration: good");
+    block_on(async {
+        let with = Surroundings {
+            client: Client::new().map_err(fail)?,
+            clock: Clock::system(),
+            metrics: Arc::new(Metrics::new().map_err(fail)?),
+            guard: settings.guard.clone(),
+        };
+        let mut all_answer = true;
+        for issuer in settings.issuers {
+            let issuer = Issuer::new(issuer, &with, None, Box::new(|_, _| {})).map_err(fail)?;
+            match issuer.refresh(Priority::Foreground).await {
+                Ok(()) => {
+                    println!("issuer {}: answers; keys: {}", issuer.name(), issuer.key_ids().join(", "))
+                }
+                Err(error) => {
+                    all_answer = false;
+                    println!("issuer {}: {error}", issuer.name());
+                }
+            }
+            for key in issuer.decryption_keys().describe() {
+                let id = key.kid.as_deref().unwrap_or("no kid");
+                println!("  decryption key {id} ({}) from {}", key.kty, key.file.display());
+            }
+        }
+        if all_answer { Ok(()) } else { Err(ExitCode::FAILURE) }
+    })
+}

@@ -1,0 +1,100 @@
+//! The commands, one file each.
+
+mod check;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use holdfast::config::{Flag, Settings, Source};
+
+/// A ForwardAuth sidecar: verifies tokens for nginx and Traefik, and keeps answering when Auth0 does not.
+#[derive(Parser)]
+#[command(name = "holdfast", version, disable_help_subcommand = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer a proxy's auth requests.
+    Serve(SourceArguments),
+    /// Check the configuration, and that the issuers answer.
+    Check(SourceArguments),
+}
+
+/// Where the configuration comes from. Flags win over variables (`HOLDFAST_SECTION__KEY`), variables over the file.
+#[derive(Args)]
+struct SourceArguments {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The issuer's URL, exactly as in the token's `iss`.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// An audience that tokens may name; repeatable.
+    #[arg(long, value_name = "AUD")]
+    audience: Vec<String>,
+    /// Where proxies ask: ADDRESS:PORT or unix:/PATH; repeatable.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Where metrics and health are: ADDRESS:PORT.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+}
+
+impl SourceArguments {
+    fn source(self) -> Source {
+        let flag = |path, name, values| Flag { path, name, values };
+        Source {
+            file: self.config,
+            text: None,
+            environment: std::env::vars().collect(),
+            flags: vec![
+                flag(&["issuer", "0", "url"], "--issuer", self.issuer.into_iter().collect()),
+                flag(&["issuer", "0", "audience"], "--audience", self.audience),
+                flag(&["auth", "listen"], "--listen", self.listen),
+                flag(&["admin", "listen"], "--admin", self.admin.into_iter().collect()),
+            ],
+        }
+    }
+
+    /// Reads the settings, telling on stderr all that is wrong with them.
+    fn read(self) -> Result<(Settings, Source), ExitCode> {
+        let source = self.source();
+        match Settings::read(&source) {
+            Ok(settings) => Ok((settings, source)),
+            Err(errors) => {
+                eprintln!("{errors}");
+                Err(ExitCode::from(2))
+            }
+        }
+    }
+}
+
+impl Arguments {
+    /// Does what was asked for.
+    pub fn run(self) -> ExitCode {
+        let result = match self.command {
+            Command::Serve(source) => {
+                source.read().and_then(|(settings, source)| serve::run(settings, source))
+            }
+            Command::Check(source) => source.read().and_then(|(settings, _)| check::run(settings)),
+        };
+        result.map_or_else(|code| code, |()| ExitCode::SUCCESS)
+    }
+}
+
+/// Tells why a command failed.
+fn fail(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("holdfast: {error}");
+    ExitCode::FAILURE
+}
+
+/// Runs a command's future to its end.
+fn block_on<T>(future: impl Future<Output = Result<T, ExitCode>>) -> Result<T, ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(fail)?;
+    runtime.block_on(future)
+}

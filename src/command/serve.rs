@@ -1,0 +1,47 @@
+//! `holdfast serve`.
+
+use std::process::ExitCode;
+
+use holdfast::clock::Clock;
+use holdfast::config::{Settings, Source};
+use holdfast::service::Service;
+use holdfast::telemetry::logs;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use super::{block_on, fail};
+
+/// Serves until SIGTERM or SIGINT; reloads on SIGHUP. Tells systemd, if it started us.
+pub fn run(settings: Settings, source: Source) -> Result<(), ExitCode> {
+    logs::install(&settings.log);
+    block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(fail)?;
+        let service = Service::start_with(settings, source, Clock::system()).await.map_err(fail)?;
+        tell(&[NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {
+                    tell(&[NotifyState::Reloading]);
+                    if let Err(error) = service.reload() {
+                        error!("the new configuration is bad, the old one goes on:\n{error}");
+                    }
+                    tell(&[NotifyState::Ready]);
+                }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        info!("stopping: no new connections, requests under way are finished");
+        tell(&[NotifyState::Stopping]);
+        service.drain().await;
+        Ok(())
+    })
+}
+
+/// Without systemd there is nobody to tell, and no harm in it.
+fn tell(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
+}

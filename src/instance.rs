@@ -1,0 +1,211 @@
+//! One configuration, put together: everything that answering needs, immutable but for its caches.
+//!
+//! A reload builds a second instance beside the first and swaps them; requests under way finish with the one they
+//! began with.
+
+use std::sync::Arc;
+
+use prometheus::IntCounter;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tracing::info;
+
+use crate::clock::Clock;
+use crate::config::{ForeignTokens, Settings};
+use crate::identity::Identities;
+use crate::issuer::client::{Client, ClientError};
+use crate::issuer::{Issuer, IssuerError, Surroundings};
+use crate::server::respond::Responder;
+use crate::telemetry::metrics::Metrics;
+use crate::tiers::digest::TokenDigester;
+use crate::tiers::policy::{CeilingOutsideTable, Limits, Policy};
+use crate::tiers::secret::{DerivationFailed, InstanceSecret};
+use crate::tiers::stores::Stores;
+use crate::tiers::table::{TierIndex, TierTable};
+use crate::token::pool::Pool;
+use crate::verifier::{Issuers, Verifier};
+
+/// A running configuration.
+pub struct Instance {
+    /// What was configured.
+    pub settings: Settings,
+    /// The clock.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Makes token digests.
+    pub digester: Arc<TokenDigester>,
+    /// The stores.
+    pub stores: Arc<Stores>,
+    /// The issuers.
+    pub issuers: Issuers,
+    /// Token → claims.
+    pub verifier: Verifier,
+    /// Claims → identity.
+    pub identities: Arc<Identities>,
+    /// Decision → answer.
+    pub responder: Responder,
+    /// The counters of hits in memory, one a tier.
+    pub tier_hits: TierHits,
+    pool: Pool,
+    client: Client,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Counters of hits in memory, looked up once.
+pub struct TierHits {
+    memory: Vec<IntCounter>,
+    beyond: IntCounter,
+}
+
+impl TierHits {
+    fn new(table: &TierTable, metrics: &Metrics) -> Self {
+        let memory = table.iter().map(|(_, row)| metrics.tier_hit_counter(&row.name, "memory")).collect();
+        Self { memory, beyond: metrics.tier_hit_counter("unknown", "memory") }
+    }
+
+    /// The counter of a tier.
+    #[must_use]
+    pub fn memory(&self, tier: TierIndex) -> &IntCounter {
+        self.memory.get(tier.as_usize()).unwrap_or(&self.beyond)
+    }
+}
+
+/// Why an instance cannot be built.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// An issuer's files.
+    #[error("{0}")]
+    Issuer(#[from] IssuerError),
+    /// The HTTP client.
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    /// The tiers.
+    #[error("policy.{0}")]
+    Ceiling(#[from] CeilingOutsideTable),
+    /// The keys of stores.
+    #[error("{0}")]
+    Keys(#[from] DerivationFailed),
+    /// Threads.
+    #[error("cannot start threads: {0}")]
+    Threads(std::io::Error),
+    /// Random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// Metrics.
+    #[error("cannot declare the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl Instance {
+    /// Builds an instance; from `previous` it takes over what the configuration does not change: metrics, records,
+    /// public keys, and the guards' memory of the issuers' health.
+    ///
+    /// # Errors
+    /// [`BuildError`]; `previous` goes on unharmed.
+    pub fn build(settings: Settings, clock: Clock, previous: Option<&Self>) -> Result<Arc<Self>, BuildError> {
+        let metrics = match previous {
+            Some(previous) => previous.metrics.clone(),
+            None => Arc::new(Metrics::new()?),
+        };
+        let (pool, client, digester) = match previous {
+            Some(previous) => (previous.pool.clone(), previous.client.clone(), previous.digester.clone()),
+            None => {
+                let pool = Pool::start_default().map_err(BuildError::Threads)?;
+                (pool, Client::new()?, Arc::new(TokenDigester::new(&random_secret()?)?))
+            }
+        };
+        let stores = Arc::new(match previous {
+            Some(previous) => previous.stores.without_answers(settings.store.memory),
+            None => Stores::new(settings.store.memory, metrics.clone()),
+        });
+        let policy = policy(&settings)?;
+        let surroundings = Surroundings {
+            client: client.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            guard: settings.guard.clone(),
+        };
+        let issuers = settings
+            .issuers
+            .iter()
+            .map(|issuer| {
+                let before = previous.and_then(|previous| previous.issuers.named(Some(&issuer.url)).ok());
+                Issuer::new(issuer.clone(), &surroundings, before.map(Arc::as_ref), Box::new(|_, _| {}))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let issuers = Issuers::new(issuers);
+        let identities = Identities::new(
+            stores.clone(),
+            digester.clone(),
+            policy,
+            settings.policy.clone(),
+            clock.clone(),
+            metrics.clone(),
+        );
+        let tasks = issuers.iter().map(|issuer| tokio::spawn(issuer.clone().keep_fresh())).collect();
+        let instance = Self {
+            verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
+            responder: Responder::new(settings.auth.undecided_status),
+            tier_hits: TierHits::new(identities.policy().table(), &metrics),
+            settings,
+            clock,
+            metrics,
+            digester,
+            stores,
+            issuers,
+            identities,
+            pool,
+            client,
+            tasks,
+        };
+        instance.introduce();
+        Ok(Arc::new(instance))
+    }
+
+    /// One line for each issuer that says what its tokens are worth.
+    fn introduce(&self) {
+        for issuer in self.issuers.iter() {
+            let settings = issuer.settings();
+            let foreign = match settings.foreign_tokens {
+                ForeignTokens::AskIssuer => {
+                    "asked about at /userinfo; their audience cannot be checked, so any application of the tenant \
+                     can obtain one (routes can require audience=checked)"
+                }
+                ForeignTokens::Refuse => "refused",
+            };
+            let decryption_keys = issuer.decryption_keys().describe().count();
+            info!(
+                issuer = &*settings.url,
+                audience = settings.audience.join(", "),
+                decryption_keys,
+                "issuer configured; tokens that only it can judge are {foreign}"
+            );
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn policy(settings: &Settings) -> Result<Policy, CeilingOutsideTable> {
+    let table = settings.tiers.clone();
+    let verdict_ceiling = table.find(&settings.policy.verdict_ceiling).ok_or(CeilingOutsideTable)?;
+    let limits = Limits {
+        verdict_ceiling,
+        leeway: settings.policy.leeway,
+        expired_grace: settings.policy.expired_grace,
+    };
+    Policy::new(table, limits)
+}
+
+fn random_secret() -> Result<InstanceSecret, BuildError> {
+    let mut bytes = [0; crate::tiers::secret::SECRET_LENGTH];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| BuildError::Random)?;
+    Ok(InstanceSecret::from_bytes(&bytes))
+}

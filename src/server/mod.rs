@@ -1,0 +1,7 @@
+//! The only place that knows HTTP: listeners, the auth service, the admin service.
+
+pub mod admin;
+pub mod age;
+pub mod auth;
+pub mod listener;
+pub mod respond;

@@ -1,0 +1,153 @@
+//! Decision → HTTP. The only place that knows status codes and the names of the headers that are not configured.
+//!
+//! Every body is empty with `Content-Length: 0`, because nginx keeps the connection to an auth server only then; and
+//! nothing may be cached by a proxy on the way, because revocation and `exp` would be ignored there.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{HeaderMap, Response, StatusCode};
+
+use super::age::Ages;
+use crate::clock::Timestamp;
+use crate::credential::CredentialError;
+use crate::decision::{Decision, Pass, Unmet};
+use crate::token::refusal::Refusal;
+
+const AGE: HeaderName = HeaderName::from_static("x-auth-age");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// An answer: it never has a body.
+pub type Answer = Response<Empty<Bytes>>;
+
+/// Outcome and reason, for the metric.
+pub type Label = (&'static str, &'static str);
+
+/// Turns decisions into answers.
+pub struct Responder {
+    undecided: StatusCode,
+    ages: Ages,
+}
+
+impl Responder {
+    /// With the status for "cannot tell".
+    #[must_use]
+    pub fn new(undecided_status: u16) -> Self {
+        let undecided = StatusCode::from_u16(undecided_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        Self { undecided, ages: Ages::new() }
+    }
+
+    /// An allow. `headers` is the request's own map, emptied and filled anew: hyper keeps it from request to request,
+    /// so that an answer needs no memory of its own.
+    pub fn allow(&self, mut headers: HeaderMap, pass: &Pass, now: Timestamp, close: bool) -> Answer {
+        headers.clear();
+        for (name, value) in pass.headers() {
+            headers.insert(name.clone(), value.clone());
+        }
+        headers.insert(AGE, self.ages.value(pass.age_secs(now)));
+        finish(StatusCode::OK, headers, close)
+    }
+
+    /// Any other decision.
+    pub fn decline(&self, mut headers: HeaderMap, decision: &Decision, close: bool) -> (Answer, Label) {
+        headers.clear();
+        let (status, label) = match decision {
+            // An allow is answered by `allow`; to end up here would be our mistake, and mistakes do not let in.
+            Decision::Allow(_) | Decision::Misconfigured(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, ("error", "bad_requirement"))
+            }
+            Decision::NoCredential(error) => {
+                headers.insert(WWW_AUTHENTICATE, no_credential_challenge(*error));
+                (StatusCode::UNAUTHORIZED, ("unauthenticated", error.reason()))
+            }
+            Decision::Refused(refusal) => {
+                let (status, challenge) = refusal_challenge(refusal);
+                headers.insert(WWW_AUTHENTICATE, challenge);
+                let outcome = if status == StatusCode::FORBIDDEN { "forbidden" } else { "unauthenticated" };
+                (status, (outcome, refusal.reason()))
+            }
+            Decision::Forbidden(Unmet::TooOld) => {
+                headers.insert(RETRY_AFTER, seconds(Duration::from_secs(5)));
+                (self.undecided, ("undecided", "max_tier"))
+            }
+            Decision::Forbidden(unmet) => {
+                headers.insert(WWW_AUTHENTICATE, insufficient_scope());
+                let reason = match unmet {
+                    Unmet::Requirement(name) => name,
+                    Unmet::Header(_) | Unmet::TooOld => "missing_claim",
+                };
+                (StatusCode::FORBIDDEN, ("forbidden", reason))
+            }
+            Decision::Undecided { reason, retry_after } => {
+                headers.insert(RETRY_AFTER, seconds(*retry_after));
+                (self.undecided, ("undecided", *reason))
+            }
+        };
+        (finish(status, headers, close), label)
+    }
+
+    /// There is nothing at this path.
+    pub fn not_found(&self, mut headers: HeaderMap, close: bool) -> Answer {
+        headers.clear();
+        finish(StatusCode::NOT_FOUND, headers, close)
+    }
+}
+
+fn finish(status: StatusCode, mut headers: HeaderMap, close: bool) -> Answer {
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    if close {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let mut answer = Response::new(Empty::new());
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    answer
+}
+
+/// RFC 6750 §3.1: without credentials, no error code; else `invalid_request`.
+fn no_credential_challenge(error: CredentialError) -> HeaderValue {
+    HeaderValue::from_static(match error {
+        CredentialError::Missing | CredentialError::OtherScheme => r#"Bearer realm="holdfast""#,
+        CredentialError::Several => {
+            r#"Bearer realm="holdfast", error="invalid_request", error_description="More than one credential""#
+        }
+        CredentialError::TooLong => {
+            r#"Bearer realm="holdfast", error="invalid_request", error_description="The access token is too long""#
+        }
+        CredentialError::Grammar => {
+            r#"Bearer realm="holdfast", error="invalid_request", error_description="The access token is malformed""#
+        }
+    })
+}
+
+/// The client learns that the token is no good and whether a new one would be; why exactly is in the log.
+fn refusal_challenge(refusal: &Refusal) -> (StatusCode, HeaderValue) {
+    match refusal {
+        Refusal::IssuerForbids => (StatusCode::FORBIDDEN, insufficient_scope()),
+        Refusal::Expired { .. } => (
+            StatusCode::UNAUTHORIZED,
+            HeaderValue::from_static(
+                r#"Bearer realm="holdfast", error="invalid_token", error_description="The access token expired""#,
+            ),
+        ),
+        _ => (
+            StatusCode::UNAUTHORIZED,
+            HeaderValue::from_static(
+                r#"Bearer realm="holdfast", error="invalid_token", error_description="The access token is invalid""#,
+            ),
+        ),
+    }
+}
+
+fn insufficient_scope() -> HeaderValue {
+    HeaderValue::from_static(
+        r#"Bearer realm="holdfast", error="insufficient_scope", error_description="The access token does not suffice here""#,
+    )
+}
+
+/// Rounded up: asking too early would only be told to wait again.
+fn seconds(wait: Duration) -> HeaderValue {
+    HeaderValue::from(wait.as_millis().div_ceil(1000).clamp(1, 86_400) as u64)
+}

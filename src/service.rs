@@ -1,0 +1,142 @@
+//! The running service: start, reload, drain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::config::{ConfigErrors, Listen, Settings, Source};
+use crate::instance::{BuildError, Instance};
+use crate::server::listener::{Bounds, ListenError, Listener, announce};
+use crate::server::{admin, auth};
+
+/// Why the service does not start, or does not take a new configuration.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The configuration is bad.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// It is good, but cannot be put into effect.
+    #[error("{0}")]
+    Build(#[from] BuildError),
+    /// A socket is not to be had.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+}
+
+/// A service that listens.
+pub struct Service {
+    instance: Arc<ArcSwap<Instance>>,
+    source: Source,
+    stop: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+    auth_names: Vec<String>,
+    admin_name: String,
+}
+
+impl Service {
+    /// Reads the configuration, binds all sockets and begins to serve. Keys are fetched in the background: a service
+    /// whose issuer is down starts all the same.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; then nothing is left running.
+    pub async fn start(source: Source, clock: Clock) -> Result<Self, ServiceError> {
+        let settings = Settings::read(&source)?;
+        Self::start_with(settings, source, clock).await
+    }
+
+    /// Starts with settings that were read already.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub async fn start_with(settings: Settings, source: Source, clock: Clock) -> Result<Self, ServiceError> {
+        let mut bound = Vec::new();
+        for listen in &settings.auth.listen {
+            bound.push(Listener::bind(listen, settings.auth.socket_mode).await?);
+        }
+        let admin_listener = Listener::bind(&Listen::Tcp(settings.admin.listen), 0).await?;
+        let bounds = Bounds {
+            idle_timeout: settings.auth.idle_timeout,
+            max_connections: settings.auth.max_connections,
+            drain_timeout: settings.auth.drain_timeout,
+        };
+        let instance = Arc::new(ArcSwap::new(Instance::build(settings, clock, None)?));
+        let (stop, stopped) = watch::channel(false);
+
+        let auth_names: Vec<String> = bound.iter().map(|listener| listener.name.clone()).collect();
+        let admin_name = admin_listener.name.clone();
+        let mut listeners = Vec::new();
+        for listener in bound {
+            announce("auth", &listener.name);
+            let instance = instance.clone();
+            let service = move |request| auth::answer(instance.load_full(), request);
+            listeners.push(tokio::spawn(listener.serve(service, bounds, stopped.clone())));
+        }
+        announce("admin", &admin_name);
+        let for_admin = instance.clone();
+        let service = move |request| admin::answer(for_admin.load_full(), request);
+        listeners.push(tokio::spawn(admin_listener.serve(service, bounds, stopped)));
+        Ok(Self { instance, source, stop, listeners, auth_names, admin_name })
+    }
+
+    /// The addresses of the auth listeners, as they are really bound.
+    #[must_use]
+    pub fn auth_addresses(&self) -> &[String] {
+        &self.auth_names
+    }
+
+    /// The address of the admin listener.
+    #[must_use]
+    pub fn admin_address(&self) -> &str {
+        &self.admin_name
+    }
+
+    /// The instance that answers now.
+    #[must_use]
+    pub fn instance(&self) -> Arc<Instance> {
+        self.instance.load_full()
+    }
+
+    /// Reads the configuration again and swaps it in. Listeners stay as they are; changing them needs a restart.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; then the old configuration goes on.
+    pub fn reload(&self) -> Result<(), ServiceError> {
+        let before = self.instance.load_full();
+        let result = self.rebuild(&before);
+        before.metrics.reloaded(if result.is_ok() { "ok" } else { "refused" });
+        result
+    }
+
+    fn rebuild(&self, before: &Instance) -> Result<(), ServiceError> {
+        let settings = Settings::read(&self.source)?;
+        if settings.auth.listen != before.settings.auth.listen
+            || settings.admin.listen != before.settings.admin.listen
+        {
+            warn!("the listen addresses changed in the configuration; that takes effect at the next start");
+        }
+        let instance = Instance::build(settings, before.clock.clone(), Some(before))?;
+        self.instance.store(instance);
+        info!("configuration reloaded");
+        Ok(())
+    }
+
+    /// Stops accepting, lets requests under way finish within `drain_timeout`, and ends.
+    pub async fn drain(self) {
+        let _ = self.stop.send(true);
+        for listener in self.listeners {
+            let _ = listener.await;
+        }
+    }
+
+    /// The file that the configuration is read from, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&PathBuf> {
+        self.source.file.as_ref()
+    }
+}

@@ -1,0 +1,174 @@
+//! The stores as one: what is asked for a record, and what keeps it.
+//!
+//! | store | holds |
+//! |---|---|
+//! | answers, in memory | ready-made answers by token digest: the hot path, one lookup and no parsing |
+//! | refusals, in memory | definitive noes, for `negative_ttl`; apart from the answers, so that a flood of bad tokens evicts only other bad tokens |
+//! | records, in memory | verdicts on foreign tokens, and profiles |
+//!
+//! All are bounded by weight. Nothing here decides whether a record may be served: that is [`super::policy`]'s.
+
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::digest::{BuildDigestHasher, SubjectKey, TokenDigest};
+use super::record::{ProfileRecord, VerdictRecord};
+use crate::clock::Timestamp;
+use crate::decision::Pass;
+use crate::telemetry::metrics::Metrics;
+use crate::token::refusal::Refusal;
+
+/// What an entry costs besides its content: key, slot, pointers.
+const ENTRY_OVERHEAD: u64 = 128;
+
+/// A definitive no, remembered.
+#[derive(Clone)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Arc<Refusal>,
+    /// Until when it is remembered.
+    pub until: Timestamp,
+}
+
+/// All stores of one instance.
+pub struct Stores {
+    answers: Cache<TokenDigest, Arc<Pass>, Weight, BuildDigestHasher>,
+    refusals: Cache<TokenDigest, Refused, Weight, BuildDigestHasher>,
+    verdicts: Arc<Cache<TokenDigest, Arc<VerdictRecord>, Weight, BuildDigestHasher>>,
+    profiles: Arc<Cache<SubjectKey, Arc<ProfileRecord>, Weight, BuildDigestHasher>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Stores {
+    /// Empty stores of together at most `bytes`: half for answers, a quarter for profiles, an eighth each for verdicts
+    /// and refusals.
+    #[must_use]
+    pub fn new(bytes: u64, metrics: Arc<Metrics>) -> Self {
+        Self {
+            answers: cache(bytes / 2, 600),
+            profiles: Arc::new(cache(bytes / 4, 300)),
+            verdicts: Arc::new(cache(bytes / 8, 700)),
+            refusals: cache(bytes / 8, 200),
+            metrics,
+        }
+    }
+
+    /// Stores with the same records and no answers: answers were made by a configuration, records are what issuers said.
+    #[must_use]
+    pub fn without_answers(&self, bytes: u64) -> Self {
+        Self {
+            verdicts: self.verdicts.clone(),
+            profiles: self.profiles.clone(),
+            ..Self::new(bytes, self.metrics.clone())
+        }
+    }
+
+    /// The ready-made answer for a token, if there is one, however old.
+    #[must_use]
+    pub fn answer(&self, digest: &TokenDigest) -> Option<Arc<Pass>> {
+        self.answers.get(digest)
+    }
+
+    /// Keeps an answer.
+    pub fn keep_answer(&self, digest: TokenDigest, pass: Arc<Pass>) {
+        self.answers.insert(digest, pass);
+    }
+
+    /// The definitive no for a token, if one is remembered and `now` is not past its time.
+    #[must_use]
+    pub fn refusal(&self, digest: &TokenDigest, now: Timestamp) -> Option<Arc<Refusal>> {
+        self.refusals.get(digest).filter(|refused| now < refused.until).map(|refused| refused.refusal)
+    }
+
+    /// Remembers a definitive no, and forgets every yes for the same token.
+    pub fn refuse(&self, digest: TokenDigest, refused: Refused) {
+        self.answers.remove(&digest);
+        self.verdicts.remove(&digest);
+        self.refusals.insert(digest, refused);
+    }
+
+    /// The verdict on a foreign token.
+    #[must_use]
+    pub fn verdict(&self, digest: &TokenDigest) -> Option<Arc<VerdictRecord>> {
+        let found = self.verdicts.get(digest);
+        self.metrics.looked_up("memory", if found.is_some() { "hit" } else { "miss" });
+        found
+    }
+
+    /// Keeps a verdict on a foreign token.
+    pub fn keep_verdict(&self, digest: TokenDigest, record: Arc<VerdictRecord>) {
+        self.verdicts.insert(digest, record);
+    }
+
+    /// What is known of a subject.
+    #[must_use]
+    pub fn profile(&self, key: &SubjectKey) -> Option<Arc<ProfileRecord>> {
+        let found = self.profiles.get(key);
+        self.metrics.looked_up("memory", if found.is_some() { "hit" } else { "miss" });
+        found
+    }
+
+    /// Keeps what is known of a subject.
+    pub fn keep_profile(&self, key: SubjectKey, record: Arc<ProfileRecord>) {
+        self.profiles.insert(key, record);
+    }
+
+    /// Forgets what is known of a subject.
+    pub fn forget_profile(&self, key: &SubjectKey) {
+        self.profiles.remove(key);
+    }
+
+    /// Brings the gauge `records` up to date.
+    pub fn count(&self) {
+        let records = self.answers.len() + self.verdicts.len() + self.profiles.len();
+        self.metrics.records("memory", records as u64);
+    }
+}
+
+fn cache<K, V>(bytes: u64, typical: u64) -> Cache<K, V, Weight, BuildDigestHasher>
+where
+    K: std::hash::Hash + Eq,
+    V: Clone,
+    Weight: Weighter<K, V>,
+{
+    let items = usize::try_from(bytes / (typical + ENTRY_OVERHEAD)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
+    Cache::with(
+        items,
+        bytes,
+        Weight,
+        BuildDigestHasher::default(),
+        quick_cache::sync::DefaultLifecycle::default(),
+    )
+}
+
+/// Weighs entries in bytes, near enough to bound memory.
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<TokenDigest, Arc<Pass>> for Weight {
+    fn weight(&self, _: &TokenDigest, pass: &Arc<Pass>) -> u64 {
+        ENTRY_OVERHEAD + pass.weight()
+    }
+}
+
+impl Weighter<TokenDigest, Refused> for Weight {
+    fn weight(&self, _: &TokenDigest, _: &Refused) -> u64 {
+        ENTRY_OVERHEAD + 200
+    }
+}
+
+impl Weighter<TokenDigest, Arc<VerdictRecord>> for Weight {
+    fn weight(&self, _: &TokenDigest, record: &Arc<VerdictRecord>) -> u64 {
+        let texts = record.issuer.len() + record.subject.len() + record.claims.len();
+        ENTRY_OVERHEAD + 160 + (texts + record.email.as_ref().map_or(0, String::len)) as u64
+    }
+}
+
+impl Weighter<SubjectKey, Arc<ProfileRecord>> for Weight {
+    fn weight(&self, _: &SubjectKey, record: &Arc<ProfileRecord>) -> u64 {
+        let texts = [&record.email, &record.name].into_iter().flatten().map(String::len).sum::<usize>();
+        ENTRY_OVERHEAD + 100 + texts as u64
+    }
+}
