@@ -13,5 +13,6 @@ pub fn install(settings: &LogSettings) {
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
     // The error says that a logger is installed already, which is what we want.
-    let _ = if settings.json { registry.with(layer.json()).try_init() } else { registry.with(layer).try_init() };
+    let _ =
+        if settings.json { registry.with(layer.json()).try_init() } else { registry.with(layer).try_init() };
 }

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// The metrics of one instance.
@@ -50,20 +50,26 @@ impl Metrics {
             "Auth requests by outcome (allow, unauthenticated, forbidden, undecided, error) and reason.",
             &["outcome", "reason"],
         )?;
-        let store_lookups =
-            new.counters("store_lookups_total", "Lookups in a store, by result (hit, miss, unreadable, error).", &[
-                "store", "result",
-            ])?;
+        let store_lookups = new.counters(
+            "store_lookups_total",
+            "Lookups in a store, by result (hit, miss, unreadable, error).",
+            &["store", "result"],
+        )?;
         Ok(Self {
             allowed_from_memory: requests.with_label_values(&["allow", "memory"]),
             request_duration: new.histogram(
                 "request_duration_seconds",
                 "Time from a request's last header byte to its answer.",
-                &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 3.0, 10.0],
+                &[
+                    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0,
+                    3.0, 10.0,
+                ],
             )?,
-            tier_hits: new.counters("tier_hits_total", "Answers from a record, by its tier and store.", &[
-                "tier", "store",
-            ])?,
+            tier_hits: new.counters(
+                "tier_hits_total",
+                "Answers from a record, by its tier and store.",
+                &["tier", "store"],
+            )?,
             memory_hit: store_lookups.with_label_values(&["memory", "hit"]),
             store_lookups,
             stale_answers: new.counters(
@@ -71,21 +77,29 @@ impl Metrics {
                 "Answers from a record whose issuer could not be asked, by tier.",
                 &["tier"],
             )?,
-            tokens: new.counters("tokens_total", "Tokens judged at first sight, by format and result.", &[
-                "format", "result",
-            ])?,
-            email_source: new.counters("email_source_total", "Where the email of a judged token came from.", &[
-                "source",
-            ])?,
+            tokens: new.counters(
+                "tokens_total",
+                "Tokens judged at first sight, by format and result.",
+                &["format", "result"],
+            )?,
+            email_source: new.counters(
+                "email_source_total",
+                "Where the email of a judged token came from.",
+                &["source"],
+            )?,
             email_conflicts: new
                 .counters("email_conflicts_total", "Tokens whose claims name different emails.", &[])?
                 .with_label_values::<&str>(&[]),
-            breaker_state: new.gauges("breaker_state", "1 for the state that the breaker is in, else 0.", &[
-                "issuer", "endpoint", "state",
-            ])?,
-            breaker_transitions: new.counters("breaker_transitions_total", "Changes of a breaker's state.", &[
-                "issuer", "endpoint", "from", "to",
-            ])?,
+            breaker_state: new.gauges(
+                "breaker_state",
+                "1 for the state that the breaker is in, else 0.",
+                &["issuer", "endpoint", "state"],
+            )?,
+            breaker_transitions: new.counters(
+                "breaker_transitions_total",
+                "Changes of a breaker's state.",
+                &["issuer", "endpoint", "from", "to"],
+            )?,
             upstream_requests: new.counters(
                 "upstream_requests_total",
                 "Calls to an issuer by HTTP status, or by the kind of failure.",
@@ -103,11 +117,23 @@ impl Metrics {
                 &["reason"],
             )?,
             singleflight_joined: new
-                .counters("singleflight_joined_total", "Callers that shared another's call to an issuer.", &[])?
+                .counters(
+                    "singleflight_joined_total",
+                    "Callers that shared another's call to an issuer.",
+                    &[],
+                )?
                 .with_label_values::<&str>(&[]),
-            store_errors: new.counters("store_errors_total", "Errors of a store, by kind.", &["store", "kind"])?,
+            store_errors: new.counters(
+                "store_errors_total",
+                "Errors of a store, by kind.",
+                &["store", "kind"],
+            )?,
             records: new.gauges("records", "Records in a store, estimated for disk.", &["store"])?,
-            reloads: new.counters("config_reloads_total", "Reloads by SIGHUP, by result (ok, refused).", &["result"])?,
+            reloads: new.counters(
+                "config_reloads_total",
+                "Reloads by SIGHUP, by result (ok, refused).",
+                &["result"],
+            )?,
             requests,
             registry,
         })
