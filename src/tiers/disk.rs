@@ -23,11 +23,11 @@ pub(super) mod engine;
 mod error;
 pub(super) mod layout;
 mod reader;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,10 +37,12 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 pub use self::error::DiskError;
+pub use self::stats::DiskStats;
 
 use self::engine::{Engine, Fault, InMemory};
 use self::layout::Layout;
 use self::reader::Readers;
+use self::stats::Counters;
 use super::checkpoint::{self, Recovered};
 use super::record::Family;
 use super::writer::{Order, Queue, Reply, Writer};
@@ -114,47 +116,6 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
 }
 
-/// Counts since the start.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) dropped_puts: AtomicU64,
-    pub(super) changes_written: AtomicU64,
-    pub(super) bytes_written: AtomicU64,
-    pub(super) write_errors: AtomicU64,
-    pub(super) read_errors: AtomicU64,
-    pub(super) busy: AtomicU64,
-    pub(super) syncs: AtomicU64,
-    pub(super) checkpoints: AtomicU64,
-    pub(super) reopened: AtomicU64,
-}
-
-/// A reading of the store's counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskStats {
-    /// Whether the store answers misses because its disk is not well.
-    pub degraded: bool,
-    /// Bytes of writes that wait.
-    pub queued_bytes: u64,
-    /// Puts that were lost because the queue was full or the store degraded.
-    pub dropped_puts: u64,
-    /// Puts and deletes that were written.
-    pub changes_written: u64,
-    /// Their keys and values, in bytes.
-    pub bytes_written: u64,
-    /// Faults that degraded the store.
-    pub write_errors: u64,
-    /// Reads that failed.
-    pub read_errors: u64,
-    /// Lookups that were turned away because too many waited for the disk.
-    pub busy: u64,
-    /// Times that the write-ahead log was brought to the disk.
-    pub syncs: u64,
-    /// Checkpoints that were made.
-    pub checkpoints: u64,
-    /// Times that the store came back from being degraded.
-    pub reopened: u64,
-}
-
 impl DiskStore {
     /// Opens the store and starts its threads. Blocks while RocksDB opens.
     ///
@@ -168,6 +129,10 @@ impl DiskStore {
             Err(error) => return Err(error),
         };
         let shared = Arc::new(Shared::new(engine.clone(), opener.settings.queue));
+        if let Some(recovery) = &recovery {
+            shared.counters.recoveries.fetch_add(1, Relaxed);
+            tracing::error!(%recovery, "the disk store was replaced");
+        }
         let readers = Readers::start(opener.settings.readers, &shared).map_err(DiskError::Thread)?;
         let writer = Writer::new(Arc::clone(&shared), opener, engine);
         let thread = thread::Builder::new().name("disk-writer".to_owned());
@@ -282,20 +247,8 @@ impl DiskStore {
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> DiskStats {
-        let counters = &self.0.shared.counters;
-        DiskStats {
-            degraded: self.is_degraded(),
-            queued_bytes: self.0.shared.queue.bytes() as u64,
-            dropped_puts: counters.dropped_puts.load(Relaxed),
-            changes_written: counters.changes_written.load(Relaxed),
-            bytes_written: counters.bytes_written.load(Relaxed),
-            write_errors: counters.write_errors.load(Relaxed),
-            read_errors: counters.read_errors.load(Relaxed),
-            busy: counters.busy.load(Relaxed),
-            syncs: counters.syncs.load(Relaxed),
-            checkpoints: counters.checkpoints.load(Relaxed),
-            reopened: counters.reopened.load(Relaxed),
-        }
+        let Shared { queue, counters, .. } = &*self.0.shared;
+        counters.read(self.is_degraded(), queue.bytes())
     }
 
     /// Writes and syncs what is queued and closes the database. Blocks. The store is degraded from then on, for all

@@ -12,20 +12,23 @@
 //! - **A failed write degrades the store**: it answers misses and drops puts. The thread closes the database, tries to
 //!   open it again at an interval, and the store is back without a restart when the disk is.
 
+mod queue;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(super) use self::queue::{Order, Queue, Reply};
+
+use self::queue::CHANGE_OVERHEAD;
 use super::checkpoint;
 use super::disk::engine::{Batch, Change, Engine, Fault};
 use super::disk::{DiskError, Opener, Shared};
 use super::record::Family;
-
-/// A queued change costs this much beside its bytes.
-const CHANGE_OVERHEAD: usize = 96;
 
 /// How much is written as one batch: enough that a batch costs little more than its bytes, little enough that its copy
 /// in memory does not count.
@@ -36,117 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The families whose records a delete may be meant for.
 const DENIABLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
-
-/// Where a caller waits for what it asked for.
-pub(super) type Reply<T> = SyncSender<Result<T, DiskError>>;
-
-/// What the writer is asked to do.
-pub(super) enum Order {
-    /// Apply a change.
-    Change(Change),
-    /// Bring everything before this to the disk.
-    Sync(Reply<()>),
-    /// Drop all records of these families, and all checkpoints.
-    Purge(Vec<Family>, Reply<()>),
-    /// Make a checkpoint among the others, or in this directory.
-    Checkpoint(Option<PathBuf>, Reply<PathBuf>),
-    /// Drop what has expired.
-    Compact(Reply<()>),
-}
-
-/// The queue between the requests and the thread.
-pub(super) struct Queue {
-    inbox: Mutex<Inbox>,
-    arrived: Condvar,
-    limit: usize,
-}
-
-#[derive(Default)]
-struct Inbox {
-    orders: VecDeque<Order>,
-    bytes: usize,
-    too_many_deletes: bool,
-    closing: bool,
-}
-
-impl Queue {
-    /// A queue of at most `limit` bytes of puts.
-    pub(super) fn new(limit: usize) -> Self {
-        Self { inbox: Mutex::default(), arrived: Condvar::new(), limit }
-    }
-
-    /// Queues a put. Returns whether there was room.
-    pub(super) fn put(&self, family: Family, key: &[u8], value: Vec<u8>) -> bool {
-        let mut inbox = self.lock();
-        let bytes = key.len() + value.len() + CHANGE_OVERHEAD;
-        if inbox.closing || inbox.bytes + bytes > self.limit {
-            return false;
-        }
-        self.add(&mut inbox, Order::Change(Change::Put(family, key.to_vec(), value)), bytes);
-        true
-    }
-
-    /// Queues a delete.
-    pub(super) fn delete(&self, family: Family, key: &[u8]) {
-        let mut inbox = self.lock();
-        let bytes = key.len() + CHANGE_OVERHEAD;
-        if inbox.bytes + bytes > 2 * self.limit {
-            inbox.too_many_deletes = true;
-            return;
-        }
-        self.add(&mut inbox, Order::Change(Change::Delete(family, key.to_vec())), bytes);
-    }
-
-    /// Queues what somebody waits for. Returns false if nobody will ever do it.
-    pub(super) fn order(&self, order: Order) -> bool {
-        let mut inbox = self.lock();
-        if !inbox.closing {
-            self.add(&mut inbox, order, 0);
-        }
-        !inbox.closing
-    }
-
-    /// Lets the thread end once the queue is empty. Nothing is queued any more.
-    pub(super) fn close(&self) {
-        self.lock().closing = true;
-        self.arrived.notify_one();
-    }
-
-    /// How many bytes wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.lock().bytes
-    }
-
-    fn add(&self, inbox: &mut Inbox, order: Order, bytes: usize) {
-        inbox.bytes += bytes;
-        inbox.orders.push_back(order);
-        if inbox.orders.len() == 1 {
-            self.arrived.notify_one();
-        }
-    }
-
-    /// Takes all that waits; waits for something until `deadline`.
-    fn take(&self, deadline: Option<Instant>) -> Inbox {
-        let mut inbox = self.lock();
-        while inbox.orders.is_empty() && !inbox.closing {
-            let wait = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            inbox = match wait {
-                None => self.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => break,
-                Some(wait) => {
-                    self.arrived.wait_timeout(inbox, wait).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        let closing = inbox.closing;
-        std::mem::replace(&mut *inbox, Inbox { closing, ..Inbox::default() })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inbox> {
-        // Nothing panics while it holds this lock; if something did, the queue would still be whole.
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The thread's side.
 pub(super) struct Writer {
@@ -281,7 +173,7 @@ impl Writer {
         let (deletes, puts): (Vec<_>, Vec<_>) =
             batch.into_changes().into_iter().partition(|change| matches!(change, Change::Delete(..)));
         self.shared.counters.dropped_puts.fetch_add(puts.len() as u64, Relaxed);
-        self.owed.add(deletes, self.shared.queue.limit);
+        self.owed.add(deletes, self.shared.queue.limit());
     }
 
     fn sync(&mut self) -> Result<(), DiskError> {
@@ -395,7 +287,10 @@ impl Writer {
                 self.state = State::Open(engine);
                 self.shared.counters.reopened.fetch_add(1, Relaxed);
                 match recovered {
-                    Some(recovered) => tracing::error!(%recovered, "the disk store is back"),
+                    Some(recovered) => {
+                        self.shared.counters.recoveries.fetch_add(1, Relaxed);
+                        tracing::error!(%recovered, "the disk store is back");
+                    }
                     None => tracing::info!("the disk store is back"),
                 }
             }
@@ -478,6 +373,3 @@ fn patiently(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
 fn next(interval: Duration) -> Option<Instant> {
     (!interval.is_zero()).then(|| Instant::now() + interval)
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use rocksdb::compaction_filter::CompactionFilter;
 use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
 use rocksdb::{
-    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
-    CompactOptions, CompactionDecision, DB, DBRecoveryMode, ErrorKind, LogLevel, Options, ReadOptions,
-    ReadTier, WriteBatch, WriteOptions, properties,
+    BlockBasedOptions, BlockBasedTablePinningTier, BottommostLevelCompaction, Cache, ColumnFamily,
+    ColumnFamilyDescriptor, CompactOptions, CompactionDecision, DB, DBRecoveryMode, ErrorKind, LogLevel,
+    LruCacheOptions, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
 };
 
 use super::super::record::Family;
@@ -72,7 +72,7 @@ impl Engine {
         clock: &Clock,
     ) -> Result<Self, Fault> {
         let options = database_options(create, settings);
-        let cache = Cache::new_lru_cache(settings.block_cache);
+        let cache = block_cache(settings);
         let expiry = ExpiryClock::new(clock);
         let names = Family::ALL.map(Family::name).into_iter().chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME]);
         let families = names
@@ -280,17 +280,28 @@ fn database_options(create: bool, settings: &DiskSettings) -> Options {
     options
 }
 
+fn block_cache(settings: &DiskSettings) -> Cache {
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(settings.block_cache);
+    // As few parts as serve the handful of threads here: a block has to fit into its part, and RocksDB's own choice of
+    // 64 parts leaves too little for the index of a table file, which would then be read from the disk every time.
+    options.set_num_shard_bits(2);
+    Cache::new_lru_cache_opts(&options)
+}
+
 fn family_options(settings: &DiskSettings, cache: &Cache, expiry: ExpiryClock) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_bloom_filter(10.0, false);
     // Filters and indexes count against the one bound on memory.
     table.set_cache_index_and_filter_blocks(true);
-    table.set_cache_index_and_filter_blocks_with_high_priority(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // And stay there, about 6 bytes a record: so a lookup of what is not there never needs the disk.
+    table.set_unpartitioned_pinning_tier(BlockBasedTablePinningTier::All);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(settings.memtables / Family::ALL.len());
+    // Small enough that the index and filter of one file are a small part of the block cache.
+    options.set_target_file_size_base(16 * MEBIBYTE as u64);
     // Sealed records are as good as random: they do not compress.
     options.set_compression_type(rocksdb::DBCompressionType::None);
     options.set_compaction_filter_factory(expiry);

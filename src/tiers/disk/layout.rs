@@ -69,9 +69,15 @@ impl Layout {
         let unwritable = |source| DiskError::Unwritable { path: self.root.clone(), source };
         fs::create_dir_all(self.checkpoints()).map_err(unwritable)?;
         let probe = self.root.join(".writable");
-        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(unwritable)?;
-        if !check_format(&self.root)? {
-            write_format(&self.root).map_err(unwritable)?;
+        File::create(&probe).map_err(unwritable)?;
+        // An instance that starts at the same moment may have removed it, and have written the version: this one is
+        // refused a little later, by the lock.
+        let _ = fs::remove_file(&probe);
+        if !check_format(&self.root)?
+            && let Err(source) = write_format(&self.root)
+            && !check_format(&self.root)?
+        {
+            return Err(unwritable(source));
         }
         Ok(())
     }

@@ -138,6 +138,8 @@ async fn a_lookup_that_memory_cannot_answer_is_read_elsewhere_and_found() {
     let store = fixture.open();
     let in_memory = || store.0.shared.get_in_memory(Family::Verdicts, b"key").unwrap();
     assert!(matches!(in_memory(), InMemory::NeedsDisk), "the block cache must be cold after a restart");
+    let absent = store.0.shared.get_in_memory(Family::Verdicts, b"absent").unwrap();
+    assert!(matches!(absent, InMemory::Known(None)), "filters must be in memory from the start");
     let found = store.lookup(Family::Verdicts, b"key").await.unwrap();
     assert_eq!(found, Some(value(LATER, b"key")));
     assert!(matches!(in_memory(), InMemory::Known(Some(_))), "the read must have warmed the block cache");
@@ -294,6 +296,7 @@ fn a_corrupt_database_is_moved_aside_and_the_newest_checkpoint_takes_its_place()
         assert_eq!(recovered.moved_to, Some(aside.clone()), "{name}");
         assert!(aside.is_dir() && recovered.to_string().contains("took its place"), "{name}: {recovered}");
         assert!(has(&opened.store, b"first") && has(&opened.store, b"second"), "{name}");
+        assert_eq!(opened.store.stats().recoveries, 1, "{name}");
         put(&opened.store, b"third");
         drop(opened.store);
         let store = fixture.open();
@@ -386,6 +389,7 @@ fn corruption_that_is_met_while_running_is_a_miss_first_and_then_replaced_withou
     put(&store, b"new");
     store.delete(Family::Verdicts, b"key");
     wait_until("the store is back", || !store.is_degraded() && store.stats().reopened == 1);
+    assert_eq!(store.stats().recoveries, 1);
     put(&store, b"newer");
     store.sync().unwrap();
     assert!(!has(&store, b"lost") && has(&store, b"newer"));
