@@ -4,7 +4,7 @@
 //! it looks at, to drop what nobody can use. Three rules shape it:
 //!
 //! 1. **Nothing here ever blocks a request.** A lookup that memory can answer (memtable, filter, block cache) is
-//!    answered on the spot; any other goes to reader threads. Writes go behind the request ([`writer`](super::writer)).
+//!    answered on the spot; any other goes to reader threads. Writes go behind the request (`writer.rs`).
 //! 2. **A broken disk is not a broken holdfast.** Whatever happens to the disk while the store is open, it answers misses
 //!    until the disk is well, and then it is back without a restart.
 //! 3. **Each way in which a directory can be wrong has one outcome**:
@@ -177,7 +177,7 @@ impl DiskStore {
         queued
     }
 
-    /// Queues a delete. Never blocks, and is never turned away: see [`writer`](super::writer). Until the writer has got
+    /// Queues a delete. Never blocks, and is never turned away: see `writer.rs`. Until the writer has got
     /// to it, which takes it milliseconds, a lookup may still find the record.
     pub fn delete(&self, family: Family, key: &[u8]) {
         self.0.shared.queue.delete(family, key);

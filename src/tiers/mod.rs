@@ -2,7 +2,7 @@
 //!
 //! A tier is an age, not a place ([`table`]); what may be done with a record of some age is a pure function
 //! ([`policy`]). Stores keep a [`record`] once, [`seal`]ed under the instance [`secret`], by a keyed [`digest`]. The
-//! [`disk`] store survives restarts; [`writer`] puts what it keeps behind the request, [`checkpoint`] makes copies.
+//! [`disk`] store survives restarts; the writer puts what it keeps behind the request, [`checkpoint`] makes copies.
 
 pub mod checkpoint;
 pub mod digest;
