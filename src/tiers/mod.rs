@@ -1,12 +1,16 @@
 //! What holdfast remembers, and what it may still answer from it.
 //!
 //! A tier is an age, not a place ([`table`]); what may be done with a record of some age is a pure function
-//! ([`policy`]). Stores keep a [`record`] once, [`seal`]ed under the instance [`secret`], by a keyed [`digest`].
+//! ([`policy`]). Stores keep a [`record`] once, [`seal`]ed under the instance [`secret`], by a keyed [`digest`]. The
+//! [`disk`] store survives restarts; the writer puts what it keeps behind the request, [`checkpoint`] makes copies.
 
+pub mod checkpoint;
 pub mod digest;
+pub mod disk;
 pub mod policy;
 pub mod record;
 pub mod seal;
 pub mod secret;
 pub mod stores;
 pub mod table;
+mod writer;

@@ -1,0 +1,375 @@
+//! The disk store: sealed records in RocksDB, which survive restarts, crashes and outages.
+//!
+//! It stores bytes and knows neither what they say nor the key that opens them; the clear expiry in front of each is all
+//! it looks at, to drop what nobody can use. Three rules shape it:
+//!
+//! 1. **Nothing here ever blocks a request.** A lookup that memory can answer (memtable, filter, block cache) is
+//!    answered on the spot; any other goes to reader threads. Writes go behind the request (`writer.rs`).
+//! 2. **A broken disk is not a broken holdfast.** Whatever happens to the disk while the store is open, it answers misses
+//!    until the disk is well, and then it is back without a restart.
+//! 3. **Each way in which a directory can be wrong has one outcome**:
+//!
+//! | at open | outcome |
+//! |---|---|
+//! | corrupt | moved aside, the newest good checkpoint takes its place, or nothing: [`Opened::recovery`] |
+//! | damage inside the write-ahead log | what precedes the damage is there, what follows is not |
+//! | damage inside a table file, met later | that read fails and counts as a miss; a write or compaction that meets it: as corrupt |
+//! | full, or an error that may pass | the store starts degraded: [`Opened::degraded`] |
+//! | cannot be written to | [`DiskError::Unwritable`] |
+//! | held by another instance | [`DiskError::InUse`] |
+//! | from a newer version | [`DiskError::NewerFormat`] |
+
+pub(super) mod engine;
+mod error;
+pub(super) mod layout;
+mod reader;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+pub use self::error::DiskError;
+pub use self::stats::DiskStats;
+
+use self::engine::{Engine, Fault, InMemory};
+use self::layout::Layout;
+use self::reader::Readers;
+use self::stats::Counters;
+use super::checkpoint::{self, Recovered};
+use super::record::Family;
+use super::writer::{Order, Queue, Reply, Writer};
+use crate::clock::Clock;
+
+/// Where the disk store lies and what it may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSettings {
+    /// The data directory.
+    pub path: PathBuf,
+    /// The bound of the block cache, in bytes; it holds filters and indexes as well.
+    pub block_cache: usize,
+    /// The bound of all memtables, in bytes. The write-ahead log is kept under twice this.
+    pub memtables: usize,
+    /// How many bytes of writes may wait for the writer.
+    pub queue: usize,
+    /// The longest time after which a write is on the disk: what a power cut can cost.
+    pub sync_interval: Duration,
+    /// How often a checkpoint is made, if anything was written since; zero: never.
+    pub checkpoint_interval: Duration,
+    /// How often a degraded store tries whether the disk is well.
+    pub retry_interval: Duration,
+    /// How many threads read from the disk.
+    pub readers: usize,
+}
+
+impl DiskSettings {
+    /// The defaults, for this data directory.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        const MEBIBYTE: usize = 1024 * 1024;
+        Self {
+            path: path.into(),
+            block_cache: 32 * MEBIBYTE,
+            memtables: 16 * MEBIBYTE,
+            queue: 8 * MEBIBYTE,
+            sync_interval: Duration::from_secs(1),
+            checkpoint_interval: Duration::from_secs(6 * 60 * 60),
+            retry_interval: Duration::from_secs(5),
+            readers: 2,
+        }
+    }
+}
+
+/// A store that was opened, and what happened on the way.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: DiskStore,
+    /// What was done about a corrupt directory.
+    pub recovery: Option<Recovered>,
+    /// Why the store starts degraded, if it does: it keeps trying.
+    pub degraded: Option<DiskError>,
+}
+
+/// The disk store. Clones share it; the last one that is dropped closes it, which waits for what is queued.
+#[derive(Clone)]
+pub struct DiskStore(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    readers: Readers,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the store's threads share.
+pub(super) struct Shared {
+    /// The open database; none while the store is degraded.
+    pub(super) engine: ArcSwapOption<Engine>,
+    pub(super) queue: Queue,
+    pub(super) counters: Counters,
+}
+
+impl DiskStore {
+    /// Opens the store and starts its threads. Blocks while RocksDB opens.
+    ///
+    /// # Errors
+    /// When the directory cannot be written to, belongs to another instance, or is of another version.
+    pub fn open(settings: DiskSettings, clock: Clock) -> Result<Opened, DiskError> {
+        let opener = Opener::new(settings, clock);
+        let (engine, recovery, degraded) = match opener.open() {
+            Ok((engine, recovery)) => (Some(Arc::new(engine)), recovery, None),
+            Err(error) if error.may_pass() => (None, None, Some(error)),
+            Err(error) => return Err(error),
+        };
+        let shared = Arc::new(Shared::new(engine.clone(), opener.settings.queue));
+        if let Some(recovery) = &recovery {
+            shared.counters.recoveries.fetch_add(1, Relaxed);
+            tracing::error!(%recovery, "the disk store was replaced");
+        }
+        let readers = Readers::start(opener.settings.readers, &shared).map_err(DiskError::Thread)?;
+        let writer = Writer::new(Arc::clone(&shared), opener, engine);
+        let thread = thread::Builder::new().name("disk-writer".to_owned());
+        let writer = thread.spawn(move || writer.run()).map_err(DiskError::Thread)?;
+        let store = Self(Arc::new(Inner { shared, readers, writer: Mutex::new(Some(writer)) }));
+        Ok(Opened { store, recovery, degraded })
+    }
+
+    /// The value under `key`, on an async worker: what memory cannot tell is read on another thread. A degraded store
+    /// has nothing.
+    ///
+    /// # Errors
+    /// When the read fails or too many wait for the disk: to the request, that is a miss.
+    pub async fn lookup(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        let shared = &self.0.shared;
+        match shared.get_in_memory(family, key)? {
+            InMemory::Known(value) => Ok(value),
+            InMemory::NeedsDisk => {
+                let found = self.0.readers.read(family, key).await;
+                if matches!(found, Err(DiskError::Busy)) {
+                    shared.counters.busy.fetch_add(1, Relaxed);
+                }
+                found
+            }
+        }
+    }
+
+    /// The value under `key`. Blocks while the disk is read. A degraded store has nothing.
+    ///
+    /// # Errors
+    /// When the read fails: to the request, that is a miss.
+    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        self.0.shared.get(family, key)
+    }
+
+    /// Queues a write. Never blocks. Returns whether there was room; a put that is turned away is counted.
+    pub fn put(&self, family: Family, key: &[u8], value: Vec<u8>) -> bool {
+        let queued = self.0.shared.queue.put(family, key, value);
+        if !queued {
+            self.0.shared.counters.dropped_puts.fetch_add(1, Relaxed);
+        }
+        queued
+    }
+
+    /// Queues a delete. Never blocks, and is never turned away: see `writer.rs`. Until the writer has got
+    /// to it, which takes it milliseconds, a lookup may still find the record.
+    pub fn delete(&self, family: Family, key: &[u8]) {
+        self.0.shared.queue.delete(family, key);
+    }
+
+    /// Waits until all that was queued before is on the disk. Blocks.
+    ///
+    /// # Errors
+    /// When the store is or becomes degraded: it is then not known what is on the disk.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        self.ask(Order::Sync)
+    }
+
+    /// Drops every record of the families, and all checkpoints, since they have the same records. Blocks.
+    ///
+    /// # Errors
+    /// When the store is degraded; the records are then dropped before it answers again.
+    pub fn purge(&self, families: &[Family]) -> Result<(), DiskError> {
+        self.ask(|reply| Order::Purge(families.to_vec(), reply))
+    }
+
+    /// Makes a checkpoint among the others and returns where. Blocks.
+    ///
+    /// # Errors
+    /// When the store is degraded or the checkpoint cannot be written.
+    pub fn checkpoint(&self) -> Result<PathBuf, DiskError> {
+        self.ask(|reply| Order::Checkpoint(None, reply))
+    }
+
+    /// Makes a backup in the new directory `to`, while the store is in use. Blocks.
+    ///
+    /// # Errors
+    /// When the store is degraded, or `to` exists or cannot be written.
+    pub fn backup_to(&self, to: impl Into<PathBuf>) -> Result<(), DiskError> {
+        self.ask(|reply| Order::Checkpoint(Some(to.into()), reply)).map(drop)
+    }
+
+    /// Rewrites the files now, which drops what has expired. RocksDB does so by itself within a day. Blocks.
+    ///
+    /// # Errors
+    /// When the store is or becomes degraded.
+    pub fn compact(&self) -> Result<(), DiskError> {
+        self.ask(Order::Compact)
+    }
+
+    /// Shows key and value of every record of a family to `visit`. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When the store is degraded or a read fails.
+    pub fn scan(&self, family: Family, visit: impl FnMut(&[u8], &[u8])) -> Result<(), DiskError> {
+        let engine = self.0.shared.engine.load_full().ok_or(DiskError::Degraded)?;
+        engine.scan(family, visit).map_err(|fault| self.0.shared.read_error(&fault))
+    }
+
+    /// About how many records a family has; `None` while the store is degraded.
+    #[must_use]
+    pub fn records(&self, family: Family) -> Option<u64> {
+        self.0.shared.engine.load().as_ref()?.records(family)
+    }
+
+    /// Whether the store answers misses because its disk is not well.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.0.shared.engine.load().is_none()
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> DiskStats {
+        let Shared { queue, counters, .. } = &*self.0.shared;
+        counters.read(self.is_degraded(), queue.bytes())
+    }
+
+    /// Writes and syncs what is queued and closes the database. Blocks. The store is degraded from then on, for all
+    /// clones.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    fn ask<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, DiskError> {
+        let (reply, answer) = sync_channel(1);
+        if !self.0.shared.queue.order(order(reply)) {
+            return Err(DiskError::Closed);
+        }
+        answer.recv().unwrap_or(Err(DiskError::Closed))
+    }
+}
+
+impl std::fmt::Debug for DiskStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.stats().fmt(f)
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.shared.queue.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // A writer that panicked has closed the database as well.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    pub(super) fn new(engine: Option<Arc<Engine>>, queue: usize) -> Self {
+        Self { engine: ArcSwapOption::new(engine), queue: Queue::new(queue), counters: Counters::default() }
+    }
+
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        let engine = self.engine.load();
+        let Some(engine) = engine.as_ref() else { return Ok(None) };
+        engine.get(family, key).map_err(|fault| self.read_error(&fault))
+    }
+
+    fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<InMemory, DiskError> {
+        let engine = self.engine.load();
+        let Some(engine) = engine.as_ref() else { return Ok(InMemory::Known(None)) };
+        engine.get_in_memory(family, key).map_err(|fault| self.read_error(&fault))
+    }
+
+    fn read_error(&self, fault: &Fault) -> DiskError {
+        self.counters.read_errors.fetch_add(1, Relaxed);
+        DiskError::Engine { doing: "reading", path: PathBuf::new(), message: fault.message().to_owned() }
+    }
+}
+
+/// Opens the database, at the start and again after the disk failed.
+pub(super) struct Opener {
+    layout: Layout,
+    settings: DiskSettings,
+    clock: Clock,
+}
+
+impl Opener {
+    pub(super) fn new(settings: DiskSettings, clock: Clock) -> Self {
+        Self { layout: Layout::new(&settings.path), settings, clock }
+    }
+
+    pub(super) const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(super) const fn settings(&self) -> &DiskSettings {
+        &self.settings
+    }
+
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Opens the database; if it is corrupt, replaces it first.
+    pub(super) fn open(&self) -> Result<(Engine, Option<Recovered>), DiskError> {
+        self.layout.prepare()?;
+        self.layout.finish_restoring()?;
+        let opened = match self.layout.has_database() {
+            Ok(there) => self.open_database(!there),
+            Err(cause) => Err(Fault::Corrupt(cause)),
+        };
+        match opened {
+            Ok(engine) => Ok((engine, None)),
+            Err(Fault::Corrupt(cause)) => self.replace(cause),
+            Err(fault) => Err(self.error(&fault)),
+        }
+    }
+
+    /// Replaces a database that is corrupt by the newest good checkpoint, or by an empty one, and opens that.
+    pub(super) fn replace(&self, cause: String) -> Result<(Engine, Option<Recovered>), DiskError> {
+        if let Err(fault @ Fault::Locked) = self.open_database(false) {
+            return Err(self.error(&fault));
+        }
+        let recovered = checkpoint::recover(&self.layout, &self.settings, &self.clock, cause)?;
+        let engine =
+            self.open_database(recovered.restored_from.is_none()).map_err(|fault| self.error(&fault))?;
+        Ok((engine, Some(recovered)))
+    }
+
+    fn open_database(&self, create: bool) -> Result<Engine, Fault> {
+        Engine::open(&self.layout.database(), create, &self.settings, &self.clock)
+    }
+
+    fn error(&self, fault: &Fault) -> DiskError {
+        match fault {
+            Fault::Locked => DiskError::InUse { path: self.layout.database() },
+            fault => DiskError::engine("opening the disk store", self.layout.root(), fault),
+        }
+    }
+}

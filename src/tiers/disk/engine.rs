@@ -1,0 +1,365 @@
+//! RocksDB as this store uses it: its options, its four column families, and what its errors mean.
+//!
+//! Nothing outside this file and `checkpoint.rs` names RocksDB. Everything is bounded: block cache and memtables by
+//! configuration, the write-ahead log by twice the memtables, RocksDB's own log by a few files of one mebibyte.
+
+use std::ffi::CStr;
+use std::path::Path;
+use std::time::Duration;
+
+use rocksdb::compaction_filter::CompactionFilter;
+use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
+use rocksdb::{
+    BlockBasedOptions, BlockBasedTablePinningTier, BottommostLevelCompaction, Cache, ColumnFamily,
+    ColumnFamilyDescriptor, CompactOptions, CompactionDecision, DB, DBRecoveryMode, ErrorKind, LogLevel,
+    LruCacheOptions, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
+};
+
+use super::super::record::Family;
+use super::super::seal;
+use super::DiskSettings;
+use crate::clock::{Clock, Ticks, Timestamp};
+
+/// An open RocksDB.
+pub(in super::super) struct Engine {
+    db: DB,
+    in_memory: ReadOptions,
+    writing: WriteOptions,
+}
+
+/// What a read found without touching the disk.
+pub(in super::super) enum InMemory {
+    /// The record, or that there is none.
+    Known(Option<Vec<u8>>),
+    /// Neither: the disk has to be read.
+    NeedsDisk,
+}
+
+/// Writes that are applied together.
+#[derive(Default)]
+pub(in super::super) struct Batch {
+    changes: Vec<Change>,
+    bytes: usize,
+}
+
+/// One write.
+pub(in super::super) enum Change {
+    /// Keep this value.
+    Put(Family, Vec<u8>, Vec<u8>),
+    /// Forget the key.
+    Delete(Family, Vec<u8>),
+}
+
+/// What went wrong, by what is to be done about it. Holds RocksDB's own sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) enum Fault {
+    /// Another instance holds the lock.
+    Locked,
+    /// What is on the disk is not what was written: no retry helps.
+    Corrupt(String),
+    /// It would have to wait until flushes or compactions have caught up.
+    Stalled,
+    /// The disk is full or broken: a later retry may help.
+    Disk(String),
+}
+
+impl Engine {
+    /// Opens the database in `path`; makes it if `create`.
+    pub(in super::super) fn open(
+        path: &Path,
+        create: bool,
+        settings: &DiskSettings,
+        clock: &Clock,
+    ) -> Result<Self, Fault> {
+        let options = database_options(create, settings);
+        let cache = block_cache(settings);
+        let expiry = ExpiryClock::new(clock);
+        let names = Family::ALL.map(Family::name).into_iter().chain([rocksdb::DEFAULT_COLUMN_FAMILY_NAME]);
+        let families = names
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(settings, &cache, expiry.clone())));
+        let db = DB::open_cf_descriptors(&options, path, families).map_err(|error| Fault::from(&error))?;
+        let mut in_memory = ReadOptions::default();
+        in_memory.set_read_tier(ReadTier::BlockCache);
+        let mut writing = WriteOptions::default();
+        // A stall must not hold the writer for as long as RocksDB likes: it comes back as a fault of the disk instead.
+        writing.set_no_slowdown(true);
+        Ok(Self { db, in_memory, writing })
+    }
+
+    /// The value under `key`, from disk if need be: may block.
+    pub(in super::super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.db.get_cf(self.family(family)?, key)?)
+    }
+
+    /// The value under `key` if memtables, filters and block cache can tell: never touches the disk.
+    pub(in super::super) fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<InMemory, Fault> {
+        match self.db.get_cf_opt(self.family(family)?, key, &self.in_memory) {
+            Ok(value) => Ok(InMemory::Known(value)),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(InMemory::NeedsDisk),
+            Err(error) => Err(Fault::from(&error)),
+        }
+    }
+
+    /// Applies all changes of the batch or none. They are in the operating system's hands afterwards, and on the disk
+    /// after the next [`Engine::sync`].
+    pub(in super::super) fn write(&self, batch: &Batch) -> Result<(), Fault> {
+        let mut changes = WriteBatch::default();
+        for change in &batch.changes {
+            match change {
+                Change::Put(family, key, value) => changes.put_cf(self.family(*family)?, key, value),
+                Change::Delete(family, key) => changes.delete_cf(self.family(*family)?, key),
+            }
+        }
+        Ok(self.db.write_opt(changes, &self.writing)?)
+    }
+
+    /// Brings all that was written to the disk.
+    pub(in super::super) fn sync(&self) -> Result<(), Fault> {
+        Ok(self.db.flush_wal(true)?)
+    }
+
+    /// Drops every record of the families, and rewrites their files so that the bytes are gone as well.
+    pub(in super::super) fn purge(&self, families: &[Family]) -> Result<(), Fault> {
+        let mut whole = CompactOptions::default();
+        whole.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for family in families {
+            let handle = self.family(*family)?;
+            self.db.delete_range_cf(handle, &b""[..], &LAST_KEY[..])?;
+            self.db.delete_file_in_range_cf(handle, &b""[..], &LAST_KEY[..])?;
+            self.db.flush_cf(handle)?;
+            self.db.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &whole);
+        }
+        self.sync()
+    }
+
+    /// Compacts every family now, which drops what has expired.
+    pub(in super::super) fn compact(&self) -> Result<(), Fault> {
+        let mut whole = CompactOptions::default();
+        whole.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for family in Family::ALL {
+            let handle = self.family(family)?;
+            self.db.flush_cf(handle)?;
+            self.db.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &whole);
+        }
+        Ok(())
+    }
+
+    /// Shows every record of a family to `visit`, checking the checksum of every block on the way.
+    pub(in super::super) fn scan(
+        &self,
+        family: Family,
+        mut visit: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), Fault> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let mut records = self.db.raw_iterator_cf_opt(self.family(family)?, options);
+        records.seek_to_first();
+        while let Some((key, value)) = records.item() {
+            visit(key, value);
+            records.next();
+        }
+        Ok(records.status()?)
+    }
+
+    /// About how many records a family has.
+    pub(in super::super) fn records(&self, family: Family) -> Option<u64> {
+        let handle = self.db.cf_handle(family.name())?;
+        self.db.property_int_value_cf(handle, properties::ESTIMATE_NUM_KEYS).ok()?
+    }
+
+    /// The database itself, for checkpoints.
+    pub(in super::super) const fn database(&self) -> &DB {
+        &self.db
+    }
+
+    fn family(&self, family: Family) -> Result<&ColumnFamily, Fault> {
+        let missing = || Fault::Corrupt(format!("the column family {} is not there", family.name()));
+        self.db.cf_handle(family.name()).ok_or_else(missing)
+    }
+}
+
+impl Batch {
+    /// Adds a change.
+    pub(in super::super) fn push(&mut self, change: Change) {
+        self.bytes += change.bytes();
+        self.changes.push(change);
+    }
+
+    /// How many changes it has.
+    pub(in super::super) const fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// How many bytes of keys and values it has.
+    pub(in super::super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The changes, to put them elsewhere when they could not be applied.
+    pub(in super::super) fn into_changes(self) -> Vec<Change> {
+        self.changes
+    }
+}
+
+impl FromIterator<Change> for Batch {
+    fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> Self {
+        let mut batch = Self::default();
+        changes.into_iter().for_each(|change| batch.push(change));
+        batch
+    }
+}
+
+impl Change {
+    /// The bytes of its key and value.
+    pub(in super::super) const fn bytes(&self) -> usize {
+        match self {
+            Self::Put(_, key, value) => key.len() + value.len(),
+            Self::Delete(_, key) => key.len(),
+        }
+    }
+}
+
+impl Fault {
+    /// RocksDB's sentence.
+    pub(in super::super) fn message(&self) -> &str {
+        match self {
+            Self::Locked => "another process holds the lock",
+            Self::Stalled => "the disk does not keep up with the writes",
+            Self::Corrupt(message) | Self::Disk(message) => message,
+        }
+    }
+}
+
+impl From<&rocksdb::Error> for Fault {
+    /// RocksDB's C interface gives errors as text alone. A test meets each of these with the RocksDB that is linked.
+    fn from(error: &rocksdb::Error) -> Self {
+        let message: &str = error.as_ref();
+        let names_a_missing_file = message.contains("No such file or directory");
+        if message.contains("While lock file") || message.contains("lock hold by current process") {
+            Self::Locked
+        } else if error.kind() == ErrorKind::Corruption || names_a_missing_file {
+            Self::Corrupt(message.to_owned())
+        } else if error.kind() == ErrorKind::Incomplete {
+            Self::Stalled
+        } else {
+            Self::Disk(message.to_owned())
+        }
+    }
+}
+
+impl From<rocksdb::Error> for Fault {
+    fn from(error: rocksdb::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// Above every key in use: digests have 32 bytes, other keys are text, and no byte of text is 0xff.
+const LAST_KEY: [u8; 33] = [0xff; 33];
+
+const MEBIBYTE: usize = 1024 * 1024;
+
+fn database_options(create: bool, settings: &DiskSettings) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(create);
+    options.create_missing_column_families(true);
+    // What precedes a torn or damaged piece of the log is kept; what follows it is not trusted.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_db_write_buffer_size(settings.memtables);
+    // Else a family that is hardly written to would keep every log since its last write.
+    options.set_max_total_wal_size(2 * settings.memtables as u64);
+    options.set_max_background_jobs(2);
+    // Files are deleted by RocksDB's own threads, never by one that only reads.
+    options.set_avoid_unnecessary_blocking_io(true);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_manifest_preallocation_size(64 * 1024);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(2);
+    options.set_max_log_file_size(MEBIBYTE);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options
+}
+
+fn block_cache(settings: &DiskSettings) -> Cache {
+    let mut options = LruCacheOptions::default();
+    options.set_capacity(settings.block_cache);
+    // As few parts as serve the handful of threads here: a block has to fit into its part, and RocksDB's own choice of
+    // 64 parts leaves too little for the index of a table file, which would then be read from the disk every time.
+    options.set_num_shard_bits(2);
+    Cache::new_lru_cache_opts(&options)
+}
+
+fn family_options(settings: &DiskSettings, cache: &Cache, expiry: ExpiryClock) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(10.0, false);
+    // Filters and indexes count against the one bound on memory.
+    table.set_cache_index_and_filter_blocks(true);
+    // And stay there, about 6 bytes a record: so a lookup of what is not there never needs the disk.
+    table.set_unpartitioned_pinning_tier(BlockBasedTablePinningTier::All);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_size(settings.memtables / Family::ALL.len());
+    // Small enough that the index and filter of one file are a small part of the block cache.
+    options.set_target_file_size_base(16 * MEBIBYTE as u64);
+    // Sealed records are as good as random: they do not compress.
+    options.set_compression_type(rocksdb::DBCompressionType::None);
+    options.set_compaction_filter_factory(expiry);
+    // Every file passes the filter once a day, so nothing outlives its expiry by more than that.
+    options.set_periodic_compaction_seconds(24 * 60 * 60);
+    options
+}
+
+/// What time it is for dropping records: wall time, but never further ahead of the start than monotonic time and
+/// [`ExpiryClock::STEP`] allow. A clock that jumps ahead by a year while holdfast runs must not empty the store, for it
+/// may jump back.
+#[derive(Clone)]
+struct ExpiryClock {
+    clock: Clock,
+    opened: Timestamp,
+    opened_ticks: Ticks,
+}
+
+impl ExpiryClock {
+    /// How far wall time may run ahead of monotonic time and still be believed.
+    const STEP: Duration = Duration::from_secs(60 * 60);
+
+    fn new(clock: &Clock) -> Self {
+        Self { clock: clock.clone(), opened: clock.now(), opened_ticks: clock.ticks() }
+    }
+
+    fn now(&self) -> Timestamp {
+        let elapsed = self.clock.ticks().since(self.opened_ticks);
+        self.clock.now().min(self.opened.after(elapsed).after(Self::STEP))
+    }
+}
+
+impl CompactionFilterFactory for ExpiryClock {
+    type Filter = ExpiryFilter;
+
+    fn create(&mut self, _: CompactionFilterContext) -> ExpiryFilter {
+        ExpiryFilter { now: self.now() }
+    }
+
+    fn name(&self) -> &CStr {
+        c"holdfast-expiry"
+    }
+}
+
+/// Drops what is useless by its clear prefix, and what is too short to have one.
+struct ExpiryFilter {
+    now: Timestamp,
+}
+
+impl CompactionFilter for ExpiryFilter {
+    fn filter(&mut self, _: u32, _: &[u8], value: &[u8]) -> CompactionDecision {
+        match seal::useless_from(value) {
+            Some(useless_from) if useless_from > self.now => CompactionDecision::Keep,
+            Some(_) | None => CompactionDecision::Remove,
+        }
+    }
+
+    fn name(&self) -> &CStr {
+        c"holdfast-expiry"
+    }
+}

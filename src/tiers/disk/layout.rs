@@ -1,0 +1,227 @@
+//! The data directory: what lies where, and who may open it.
+//!
+//! | name | what |
+//! |---|---|
+//! | `FORMAT` | the version of this layout, written before anything else |
+//! | `db/` | the database in use |
+//! | `checkpoints/<time>/` | copies of it that can be restored, newest two |
+//! | `db.restoring/` | a copy on its way to becoming `db/`, complete if `db/` is not there |
+//! | `db.corrupt-<time>/`, `db.replaced-<time>/` | what `db/` was before, the newest one of each |
+//!
+//! `db/` is a directory inside the data directory so that it can be renamed even if the data directory is a mount.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::DiskError;
+use crate::clock::Timestamp;
+
+/// The version of the layout that this program writes, and the newest that it reads.
+pub(in super::super) const FORMAT: u32 = 1;
+
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_WORD: &str = "holdfast-disk";
+
+/// A data directory.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Layout {
+    root: PathBuf,
+}
+
+/// Why `db/` was replaced: part of the name it is kept under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Aside {
+    /// It was corrupt.
+    Corrupt,
+    /// An administrator restored another.
+    Replaced,
+}
+
+impl Layout {
+    /// The directory at `root`, which need not exist yet.
+    pub(in super::super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The data directory itself.
+    pub(in super::super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The database in use.
+    pub(in super::super) fn database(&self) -> PathBuf {
+        self.root.join("db")
+    }
+
+    /// Where a copy is made before it becomes the database.
+    pub(in super::super) fn restoring(&self) -> PathBuf {
+        self.root.join("db.restoring")
+    }
+
+    /// Where checkpoints are.
+    pub(in super::super) fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// Makes the directory if need be, proves that it can be written to, and checks its version.
+    pub(in super::super) fn prepare(&self) -> Result<(), DiskError> {
+        let unwritable = |source| DiskError::Unwritable { path: self.root.clone(), source };
+        fs::create_dir_all(self.checkpoints()).map_err(unwritable)?;
+        let probe = self.root.join(".writable");
+        File::create(&probe).map_err(unwritable)?;
+        // An instance that starts at the same moment may have removed it, and have written the version: this one is
+        // refused a little later, by the lock.
+        let _ = fs::remove_file(&probe);
+        if !check_format(&self.root)?
+            && let Err(source) = write_format(&self.root)
+            && !check_format(&self.root)?
+        {
+            return Err(unwritable(source));
+        }
+        Ok(())
+    }
+
+    /// Whether there is a database to open: `Ok(false)` if there is none yet.
+    ///
+    /// # Errors
+    /// When there are files of a database, but not the one that names all others: RocksDB would start anew there, and
+    /// delete them.
+    pub(in super::super) fn has_database(&self) -> Result<bool, String> {
+        let database = self.database();
+        if database.join("CURRENT").exists() {
+            return Ok(true);
+        }
+        let is_data =
+            |name: &str| name.starts_with("MANIFEST") || name.ends_with(".sst") || name.ends_with(".log");
+        let orphan = names_in(&database).into_iter().find(|name| is_data(name));
+        orphan.map_or(Ok(false), |orphan| Err(format!("CURRENT is missing although {orphan} is there")))
+    }
+
+    /// Puts the copy at [`Layout::restoring`] in the place of the database, which is kept aside if there is one; only
+    /// the newest one is, or a fault that comes back would fill the disk.
+    pub(in super::super) fn install_restored(
+        &self,
+        why: Aside,
+        now: Timestamp,
+    ) -> Result<Option<PathBuf>, DiskError> {
+        let moved = self.move_aside(why, now)?;
+        self.finish_restoring()?;
+        Ok(moved)
+    }
+
+    /// Completes an [`Layout::install_restored`] that was cut off between its two steps. Returns whether there was one.
+    pub(in super::super) fn finish_restoring(&self) -> Result<bool, DiskError> {
+        if self.database().exists() || !self.restoring().exists() {
+            return Ok(false);
+        }
+        self.file_system("moving a restored copy into place", || {
+            fs::rename(self.restoring(), self.database())?;
+            sync_directory(&self.root)
+        })?;
+        Ok(true)
+    }
+
+    /// Moves the database out of the way and returns where to; `None` if there is none.
+    pub(in super::super) fn move_aside(
+        &self,
+        why: Aside,
+        now: Timestamp,
+    ) -> Result<Option<PathBuf>, DiskError> {
+        let prefix = match why {
+            Aside::Corrupt => "db.corrupt-",
+            Aside::Replaced => "db.replaced-",
+        };
+        if !self.database().exists() {
+            return Ok(None);
+        }
+        let aside = self.root.join(format!("{prefix}{}", now.as_secs()));
+        self.file_system("moving the old database aside", || {
+            for name in names_in(&self.root).into_iter().filter(|name| name.starts_with(prefix)) {
+                fs::remove_dir_all(self.root.join(name))?;
+            }
+            fs::rename(self.database(), &aside)?;
+            sync_directory(&self.root)
+        })?;
+        Ok(Some(aside))
+    }
+
+    /// Does something with the file system, and says what if it fails.
+    pub(in super::super) fn file_system<T>(
+        &self,
+        doing: &'static str,
+        action: impl FnOnce() -> io::Result<T>,
+    ) -> Result<T, DiskError> {
+        action().map_err(|source| DiskError::FileSystem { doing, path: self.root.clone(), source })
+    }
+}
+
+/// The names in a directory; none if it cannot be read.
+pub(in super::super) fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Writes the version file of a directory, in one piece.
+pub(in super::super) fn write_format(directory: &Path) -> io::Result<()> {
+    let draft = directory.join(".FORMAT.draft");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
+    writeln!(file, "{FORMAT_WORD} {FORMAT}")?;
+    file.sync_all()?;
+    fs::rename(&draft, directory.join(FORMAT_FILE))?;
+    sync_directory(directory)
+}
+
+/// Checks the version file of a directory; `Ok(false)` if there is none.
+pub(in super::super) fn check_format(directory: &Path) -> Result<bool, DiskError> {
+    let path = directory.to_owned();
+    let text = match fs::read_to_string(directory.join(FORMAT_FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+            return Err(DiskError::UnknownFormat { path });
+        }
+        Err(source) => return Err(DiskError::Unwritable { path, source }),
+    };
+    let found =
+        text.trim_end().strip_prefix(FORMAT_WORD).and_then(|version| version.trim_start().parse().ok());
+    match found {
+        Some(1..=FORMAT) => Ok(true),
+        Some(found) if found > FORMAT => Err(DiskError::NewerFormat { path, found }),
+        Some(_) | None => Err(DiskError::UnknownFormat { path }),
+    }
+}
+
+/// Makes renames in a directory last.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Whether a copy may share the files that never change with its original.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Sharing {
+    /// By hard links, where the file system has them: quick, and takes no space.
+    Links,
+    /// Not at all: damage to the one is no damage to the other.
+    Nothing,
+}
+
+/// Makes a copy of a database or checkpoint in a new directory.
+pub(in super::super) fn copy_database(from: &Path, to: &Path, sharing: Sharing) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_name() == FORMAT_FILE || !entry.file_type()?.is_file() {
+            continue;
+        }
+        // RocksDB never writes to a table file again, but it does to all others.
+        let never_changes = source.extension().is_some_and(|extension| extension == "sst");
+        let linked = never_changes && sharing == Sharing::Links && fs::hard_link(&source, &target).is_ok();
+        if !linked {
+            fs::copy(&source, &target)?;
+            File::open(&target)?.sync_all()?;
+        }
+    }
+    sync_directory(to)
+}

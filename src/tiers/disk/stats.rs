@@ -1,0 +1,68 @@
+//! What the disk store counts.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub(in super::super) struct Counters {
+    pub(in super::super) dropped_puts: AtomicU64,
+    pub(in super::super) changes_written: AtomicU64,
+    pub(in super::super) bytes_written: AtomicU64,
+    pub(in super::super) write_errors: AtomicU64,
+    pub(in super::super) read_errors: AtomicU64,
+    pub(in super::super) busy: AtomicU64,
+    pub(in super::super) syncs: AtomicU64,
+    pub(in super::super) checkpoints: AtomicU64,
+    pub(in super::super) reopened: AtomicU64,
+    pub(in super::super) recoveries: AtomicU64,
+}
+
+/// A reading of the store's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskStats {
+    /// Whether the store answers misses because its disk is not well.
+    pub degraded: bool,
+    /// Bytes of writes that wait.
+    pub queued_bytes: u64,
+    /// Puts that were lost because the queue was full or the store degraded.
+    pub dropped_puts: u64,
+    /// Puts and deletes that were written.
+    pub changes_written: u64,
+    /// Their keys and values, in bytes.
+    pub bytes_written: u64,
+    /// Faults that degraded the store.
+    pub write_errors: u64,
+    /// Reads that failed.
+    pub read_errors: u64,
+    /// Lookups that were turned away because too many waited for the disk.
+    pub busy: u64,
+    /// Times that the write-ahead log was brought to the disk.
+    pub syncs: u64,
+    /// Checkpoints that were made.
+    pub checkpoints: u64,
+    /// Times that the store came back from being degraded.
+    pub reopened: u64,
+    /// Times that a corrupt database was replaced, at the start or since.
+    pub recoveries: u64,
+}
+
+impl Counters {
+    /// A reading, with what is known from elsewhere.
+    pub(super) fn read(&self, degraded: bool, queued_bytes: usize) -> DiskStats {
+        DiskStats {
+            degraded,
+            queued_bytes: queued_bytes as u64,
+            dropped_puts: self.dropped_puts.load(Relaxed),
+            changes_written: self.changes_written.load(Relaxed),
+            bytes_written: self.bytes_written.load(Relaxed),
+            write_errors: self.write_errors.load(Relaxed),
+            read_errors: self.read_errors.load(Relaxed),
+            busy: self.busy.load(Relaxed),
+            syncs: self.syncs.load(Relaxed),
+            checkpoints: self.checkpoints.load(Relaxed),
+            reopened: self.reopened.load(Relaxed),
+            recoveries: self.recoveries.load(Relaxed),
+        }
+    }
+}

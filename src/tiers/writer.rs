@@ -1,0 +1,375 @@
+//! Writes behind the request: a bounded queue and one thread that empties it into the disk store.
+//!
+//! The request path only appends to the queue, under a lock that is held for as long as that takes. The thread takes all
+//! that has gathered, writes it as one batch, and syncs at an interval. What happens when it cannot keep up, or the disk
+//! cannot:
+//!
+//! - **A put may be lost**, and is then counted: it is a cache, the record comes again. This happens when the queue is
+//!   full and while the store is degraded.
+//! - **A delete is never lost** while the process lives, since it stands for a definitive no: it is accepted even if the
+//!   queue is full, it is remembered while the store is degraded and applied before the store answers again. If too many
+//!   gather, all verdicts and profiles are dropped instead, which covers them.
+//! - **A failed write degrades the store**: it answers misses and drops puts. The thread closes the database, tries to
+//!   open it again at an interval, and the store is back without a restart when the disk is.
+
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+pub(super) use self::queue::{Order, Queue, Reply};
+
+use self::queue::CHANGE_OVERHEAD;
+use super::checkpoint;
+use super::disk::engine::{Batch, Change, Engine, Fault};
+use super::disk::{DiskError, Opener, Shared};
+use super::record::Family;
+
+/// How much is written as one batch: enough that a batch costs little more than its bytes, little enough that its copy
+/// in memory does not count.
+const BATCH_BYTES: usize = 1024 * 1024;
+
+/// How long RocksDB may stall writes before it counts as a fault of the disk.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The families whose records a delete may be meant for.
+const DENIABLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
+
+/// The thread's side.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    opener: Opener,
+    state: State,
+    owed: Owed,
+    sync_at: Option<Instant>,
+    checkpoint_at: Option<Instant>,
+    changed_since_checkpoint: bool,
+}
+
+enum State {
+    Open(Arc<Engine>),
+    Degraded {
+        /// The engine that failed, until the last reader has let go of it.
+        failed: Option<Arc<Engine>>,
+        /// Whether it failed because what is on the disk is corrupt.
+        corrupt: Option<String>,
+        retry_at: Instant,
+    },
+}
+
+/// Deletes that a degraded store has still to apply.
+#[derive(Default)]
+struct Owed {
+    deletes: Vec<Change>,
+    bytes: usize,
+    purge: Vec<Family>,
+}
+
+impl Writer {
+    /// A writer into `engine`; without one, the store starts degraded.
+    pub(super) fn new(shared: Arc<Shared>, opener: Opener, engine: Option<Arc<Engine>>) -> Self {
+        let now = Instant::now();
+        let state = match engine {
+            Some(engine) => State::Open(engine),
+            None => State::Degraded {
+                failed: None,
+                corrupt: None,
+                retry_at: now + opener.settings().retry_interval,
+            },
+        };
+        let checkpoint_at = next(opener.settings().checkpoint_interval);
+        Self {
+            shared,
+            opener,
+            state,
+            owed: Owed::default(),
+            sync_at: None,
+            checkpoint_at,
+            changed_since_checkpoint: false,
+        }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        loop {
+            let inbox = self.shared.queue.take(self.next_deadline());
+            let closing = inbox.closing;
+            self.retry_if_due(closing);
+            self.carry_out(inbox.orders);
+            if inbox.too_many_deletes {
+                tracing::warn!(
+                    "too many deletes for the queue of the disk store: dropping all verdicts and profiles"
+                );
+                // If it fails now, it is owed, and done before the store answers again.
+                let _ = self.purge(&DENIABLE);
+            }
+            self.sync_if_due(closing);
+            self.checkpoint_if_due();
+            if closing {
+                return self.end();
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Open(_) => self.sync_at.into_iter().chain(self.checkpoint_at).min(),
+            State::Degraded { retry_at, .. } => Some(retry_at),
+        }
+    }
+
+    fn carry_out(&mut self, orders: VecDeque<Order>) {
+        let mut batch = Batch::default();
+        for order in orders {
+            let order = match order {
+                Order::Change(change) => {
+                    batch.push(change);
+                    if batch.bytes() >= BATCH_BYTES {
+                        self.write(std::mem::take(&mut batch));
+                    }
+                    continue;
+                }
+                order => order,
+            };
+            self.write(std::mem::take(&mut batch));
+            // A caller that no longer waits for the answer does not matter here.
+            let _ = match order {
+                Order::Change(_) => Ok(()),
+                Order::Sync(reply) => reply.send(self.sync()).map_err(drop),
+                Order::Purge(families, reply) => reply.send(self.purge(&families)).map_err(drop),
+                Order::Checkpoint(to, reply) => reply.send(self.checkpoint(to)).map_err(drop),
+                Order::Compact(reply) => {
+                    reply.send(self.with_engine("compacting", Engine::compact)).map_err(drop)
+                }
+            };
+        }
+        self.write(batch);
+    }
+
+    fn write(&mut self, batch: Batch) {
+        if batch.len() == 0 {
+            return;
+        }
+        let counters = &self.shared.counters;
+        if let State::Open(engine) = &self.state {
+            let written = patiently(|| engine.write(&batch));
+            match written {
+                Ok(()) => {
+                    counters.bytes_written.fetch_add(batch.bytes() as u64, Relaxed);
+                    counters.changes_written.fetch_add(batch.len() as u64, Relaxed);
+                    self.changed_since_checkpoint = true;
+                    self.sync_at =
+                        self.sync_at.or_else(|| Some(Instant::now() + self.opener.settings().sync_interval));
+                    return;
+                }
+                Err(fault) => self.degrade(&fault),
+            }
+        }
+        let (deletes, puts): (Vec<_>, Vec<_>) =
+            batch.into_changes().into_iter().partition(|change| matches!(change, Change::Delete(..)));
+        self.shared.counters.dropped_puts.fetch_add(puts.len() as u64, Relaxed);
+        self.owed.add(deletes, self.shared.queue.limit());
+    }
+
+    fn sync(&mut self) -> Result<(), DiskError> {
+        self.sync_at = None;
+        self.with_engine("syncing", Engine::sync)?;
+        self.shared.counters.syncs.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    fn sync_if_due(&mut self, closing: bool) {
+        if self.sync_at.is_some_and(|at| closing || at <= Instant::now()) {
+            // The fault is counted and logged where it degrades the store.
+            let _ = self.sync();
+        }
+    }
+
+    fn purge(&mut self, families: &[Family]) -> Result<(), DiskError> {
+        let removed = checkpoint::remove_all(self.opener.layout());
+        let purged = self.with_engine("purging", |engine| engine.purge(families));
+        if purged.is_err() {
+            self.owed.purge(families);
+        }
+        purged.and(removed)
+    }
+
+    fn checkpoint(&mut self, to: Option<PathBuf>) -> Result<PathBuf, DiskError> {
+        let State::Open(engine) = &self.state else { return Err(DiskError::Degraded) };
+        match to {
+            Some(to) => checkpoint::make_backup(engine, self.opener.layout(), &to).map(|()| to),
+            None => {
+                let made = checkpoint::make(engine, self.opener.layout(), self.opener.clock().now())?;
+                self.changed_since_checkpoint = false;
+                self.shared.counters.checkpoints.fetch_add(1, Relaxed);
+                Ok(made)
+            }
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        if self.checkpoint_at.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        self.checkpoint_at = next(self.opener.settings().checkpoint_interval);
+        if self.changed_since_checkpoint
+            && let Err(error) = self.checkpoint(None)
+        {
+            // The store itself is whole: the next one may succeed.
+            tracing::warn!(%error, "no checkpoint of the disk store was made");
+        }
+    }
+
+    fn with_engine(
+        &mut self,
+        doing: &'static str,
+        action: impl Fn(&Engine) -> Result<(), Fault>,
+    ) -> Result<(), DiskError> {
+        let State::Open(engine) = &self.state else { return Err(DiskError::Degraded) };
+        let done = patiently(|| action(engine));
+        done.map_err(|fault| {
+            self.degrade(&fault);
+            DiskError::engine(doing, self.opener.layout().root(), &fault)
+        })
+    }
+
+    fn degrade(&mut self, fault: &Fault) {
+        self.shared.counters.write_errors.fetch_add(1, Relaxed);
+        tracing::error!(
+            fault = fault.message(),
+            "the disk store is degraded: answers come from memory until the disk is well"
+        );
+        self.sync_at = None;
+        let corrupt = match fault {
+            Fault::Corrupt(message) => Some(message.clone()),
+            Fault::Locked | Fault::Stalled | Fault::Disk(_) => None,
+        };
+        self.shared.engine.store(None);
+        let retry_at = Instant::now() + self.opener.settings().retry_interval;
+        let was = std::mem::replace(&mut self.state, State::Degraded { failed: None, corrupt, retry_at });
+        if let (State::Open(engine), State::Degraded { failed, .. }) = (was, &mut self.state) {
+            *failed = Some(engine);
+        }
+    }
+
+    fn retry_if_due(&mut self, closing: bool) {
+        let State::Degraded { failed, corrupt, retry_at } = &mut self.state else { return };
+        let last_chance = closing && !self.owed.is_empty();
+        if *retry_at > Instant::now() && !last_chance {
+            return;
+        }
+        *retry_at = Instant::now() + self.opener.settings().retry_interval;
+        if let Some(engine) = failed.take() {
+            // RocksDB must be closed before it can be opened again, and only here: closing may block.
+            match Arc::try_unwrap(engine) {
+                Ok(engine) => drop(engine),
+                Err(still_read) => {
+                    *failed = Some(still_read);
+                    return;
+                }
+            }
+        }
+        let opened = match corrupt.clone() {
+            Some(cause) => self.opener.replace(cause),
+            None => self.opener.open(),
+        };
+        match opened.and_then(|(engine, recovered)| {
+            self.owed.settle(&engine, &self.opener).map(|()| (engine, recovered))
+        }) {
+            Ok((engine, recovered)) => {
+                let engine = Arc::new(engine);
+                self.shared.engine.store(Some(Arc::clone(&engine)));
+                self.state = State::Open(engine);
+                self.shared.counters.reopened.fetch_add(1, Relaxed);
+                match recovered {
+                    Some(recovered) => {
+                        self.shared.counters.recoveries.fetch_add(1, Relaxed);
+                        tracing::error!(%recovered, "the disk store is back");
+                    }
+                    None => tracing::info!("the disk store is back"),
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the disk store is still degraded"),
+        }
+    }
+
+    /// Closes the database: whoever opens it next finds it unlocked.
+    fn end(self) {
+        self.shared.engine.store(None);
+        let (State::Open(mut engine) | State::Degraded { failed: Some(mut engine), .. }) = self.state else {
+            return;
+        };
+        while let Err(still_read) = Arc::try_unwrap(engine) {
+            // A read is on its way. It takes microseconds, or as long as the disk takes.
+            engine = still_read;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Owed {
+    fn add(&mut self, deletes: Vec<Change>, limit: usize) {
+        for delete in deletes {
+            self.bytes += delete.bytes() + CHANGE_OVERHEAD;
+            self.deletes.push(delete);
+        }
+        if self.bytes > limit {
+            self.purge(&DENIABLE);
+            self.deletes.clear();
+            self.bytes = 0;
+        }
+    }
+
+    fn purge(&mut self, families: &[Family]) {
+        for family in families {
+            if !self.purge.contains(family) {
+                self.purge.push(*family);
+            }
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.deletes.is_empty() && self.purge.is_empty()
+    }
+
+    /// Applies all that is owed; keeps it if that fails.
+    fn settle(&mut self, engine: &Engine, opener: &Opener) -> Result<(), DiskError> {
+        let fault = |fault: Fault| DiskError::engine("deleting", opener.layout().root(), &fault);
+        if !self.purge.is_empty() {
+            engine.purge(&self.purge).map_err(fault)?;
+            self.purge.clear();
+        }
+        if !self.deletes.is_empty() {
+            let batch: Batch = std::mem::take(&mut self.deletes).into_iter().collect();
+            if let Err(failed) = engine.write(&batch).and_then(|()| engine.sync()) {
+                self.deletes = batch.into_changes();
+                return Err(fault(failed));
+            }
+            self.bytes = 0;
+        }
+        Ok(())
+    }
+}
+
+/// Tries again for a while what RocksDB refuses because it would have to wait.
+fn patiently(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
+    let started = Instant::now();
+    loop {
+        match action() {
+            Err(Fault::Stalled) if started.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
+            done => return done,
+        }
+    }
+}
+
+/// When something is due that happens every `interval`; never if it is zero.
+fn next(interval: Duration) -> Option<Instant> {
+    (!interval.is_zero()).then(|| Instant::now() + interval)
+}

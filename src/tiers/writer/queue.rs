@@ -1,0 +1,134 @@
+//! The queue between the requests and the writer's thread.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::super::disk::DiskError;
+use super::super::disk::engine::Change;
+use super::super::record::Family;
+
+/// A queued change costs this much beside its bytes.
+pub(super) const CHANGE_OVERHEAD: usize = 96;
+
+/// Where a caller waits for what it asked for.
+pub(in super::super) type Reply<T> = SyncSender<Result<T, DiskError>>;
+
+/// What the writer is asked to do.
+pub(in super::super) enum Order {
+    /// Apply a change.
+    Change(Change),
+    /// Bring everything before this to the disk.
+    Sync(Reply<()>),
+    /// Drop all records of these families, and all checkpoints.
+    Purge(Vec<Family>, Reply<()>),
+    /// Make a checkpoint among the others, or in this directory.
+    Checkpoint(Option<PathBuf>, Reply<PathBuf>),
+    /// Drop what has expired.
+    Compact(Reply<()>),
+}
+
+/// The queue between the requests and the thread.
+pub(in super::super) struct Queue {
+    inbox: Mutex<Inbox>,
+    arrived: Condvar,
+    limit: usize,
+}
+
+/// What waits in the queue.
+#[derive(Default)]
+pub(super) struct Inbox {
+    /// In the order of arrival.
+    pub(super) orders: VecDeque<Order>,
+    bytes: usize,
+    /// There were more deletes than could be queued.
+    pub(super) too_many_deletes: bool,
+    /// Nothing comes any more.
+    pub(super) closing: bool,
+}
+
+impl Queue {
+    /// A queue of at most `limit` bytes of puts.
+    pub(in super::super) fn new(limit: usize) -> Self {
+        Self { inbox: Mutex::default(), arrived: Condvar::new(), limit }
+    }
+
+    /// Queues a put. Returns whether there was room.
+    pub(in super::super) fn put(&self, family: Family, key: &[u8], value: Vec<u8>) -> bool {
+        let mut inbox = self.lock();
+        let bytes = key.len() + value.len() + CHANGE_OVERHEAD;
+        if inbox.closing || inbox.bytes + bytes > self.limit {
+            return false;
+        }
+        self.add(&mut inbox, Order::Change(Change::Put(family, key.to_vec(), value)), bytes);
+        true
+    }
+
+    /// Queues a delete.
+    pub(in super::super) fn delete(&self, family: Family, key: &[u8]) {
+        let mut inbox = self.lock();
+        let bytes = key.len() + CHANGE_OVERHEAD;
+        if inbox.bytes + bytes > 2 * self.limit {
+            inbox.too_many_deletes = true;
+            return;
+        }
+        self.add(&mut inbox, Order::Change(Change::Delete(family, key.to_vec())), bytes);
+    }
+
+    /// Queues what somebody waits for. Returns false if nobody will ever do it.
+    pub(in super::super) fn order(&self, order: Order) -> bool {
+        let mut inbox = self.lock();
+        if !inbox.closing {
+            self.add(&mut inbox, order, 0);
+        }
+        !inbox.closing
+    }
+
+    /// Lets the thread end once the queue is empty. Nothing is queued any more.
+    pub(in super::super) fn close(&self) {
+        self.lock().closing = true;
+        self.arrived.notify_one();
+    }
+
+    /// How many bytes of puts may wait.
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How many bytes wait.
+    pub(in super::super) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    fn add(&self, inbox: &mut Inbox, order: Order, bytes: usize) {
+        inbox.bytes += bytes;
+        inbox.orders.push_back(order);
+        if inbox.orders.len() == 1 {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Takes all that waits; waits for something until `deadline`.
+    pub(super) fn take(&self, deadline: Option<Instant>) -> Inbox {
+        let mut inbox = self.lock();
+        while inbox.orders.is_empty() && !inbox.closing {
+            let wait = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            inbox = match wait {
+                None => self.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => break,
+                Some(wait) => {
+                    self.arrived.wait_timeout(inbox, wait).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        let closing = inbox.closing;
+        std::mem::replace(&mut *inbox, Inbox { closing, ..Inbox::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        // Nothing panics while it holds this lock; if something did, the queue would still be whole.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,129 @@
+//! The queue on its own, and the writer run to its end on the thread of the test, so that nothing is left to chance.
+
+use super::*;
+use crate::clock::{Clock, Timestamp};
+use crate::tiers::disk::DiskSettings;
+
+const FAMILY: Family = Family::Verdicts;
+
+struct Fixture {
+    _directory: tempfile::TempDir,
+    settings: DiskSettings,
+}
+
+impl Fixture {
+    fn new(queue: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = DiskSettings { queue, memtables: 1 << 20, ..DiskSettings::at(directory.path()) };
+        Self { _directory: directory, settings }
+    }
+
+    fn opener(&self) -> Opener {
+        Opener::new(self.settings.clone(), Clock::held_at(Timestamp::from_secs(1_800_000_000)))
+    }
+
+    /// Runs a writer over what `fill` queues and returns what it shared.
+    fn run(&self, degraded: bool, fill: impl FnOnce(&Queue)) -> Arc<Shared> {
+        let engine = Arc::new(self.opener().open().unwrap().0);
+        let engine = if degraded { None } else { Some(engine) };
+        let shared = Arc::new(Shared::new(engine.clone(), self.settings.queue));
+        fill(&shared.queue);
+        shared.queue.close();
+        Writer::new(Arc::clone(&shared), self.opener(), engine).run();
+        shared
+    }
+
+    fn keys(&self) -> Vec<u8> {
+        let mut keys = Vec::new();
+        let engine = self.opener().open().unwrap().0;
+        engine.scan(FAMILY, |key, _| keys.push(key[0])).unwrap();
+        keys
+    }
+}
+
+fn value(length: usize) -> Vec<u8> {
+    vec![0xff; length]
+}
+
+#[test]
+fn a_full_queue_turns_puts_away_but_no_delete() {
+    let queue = Queue::new(1000);
+    let accepted = (0..20).filter(|key| queue.put(FAMILY, &[*key], value(100))).count();
+    assert_eq!(accepted, 1000 / (1 + 100 + CHANGE_OVERHEAD));
+    queue.delete(FAMILY, &[0]);
+    let inbox = queue.take(None);
+    assert_eq!(inbox.orders.len(), accepted + 1);
+    assert!(!inbox.too_many_deletes);
+    assert!(queue.put(FAMILY, &[1], value(100)), "there must be room again");
+}
+
+#[test]
+fn deletes_beyond_all_bounds_purge_instead_of_being_lost() {
+    let fixture = Fixture::new(10_000);
+    fixture.run(false, |queue| assert!((0..10).all(|key| queue.put(FAMILY, &[key], value(20)))));
+    assert_eq!(fixture.keys().len(), 10);
+    fixture.run(false, |queue| {
+        for key in 0..1000_u32 {
+            queue.delete(FAMILY, &(key + (1 << 16)).to_be_bytes());
+        }
+        queue.delete(FAMILY, &[3]);
+        assert!(queue.bytes() <= 20_000, "the bound of the queue must hold");
+    });
+    assert_eq!(fixture.keys(), Vec::<u8>::new());
+}
+
+#[test]
+fn changes_are_applied_in_order_and_all_of_them_before_the_end() {
+    let fixture = Fixture::new(1 << 20);
+    let shared = fixture.run(false, |queue| {
+        assert!(queue.put(FAMILY, &[1], value(20)));
+        queue.delete(FAMILY, &[1]);
+        assert!(queue.put(FAMILY, &[2], value(20)));
+        queue.delete(FAMILY, &[2]);
+        assert!(queue.put(FAMILY, &[2], value(20)));
+    });
+    assert_eq!(fixture.keys(), [2]);
+    assert_eq!(shared.counters.changes_written.load(Relaxed), 5);
+    assert_eq!(shared.counters.bytes_written.load(Relaxed), 3 * 21 + 2);
+    assert_eq!(shared.counters.syncs.load(Relaxed), 1, "what was written must be synced at the end");
+}
+
+#[test]
+fn nothing_is_queued_after_the_end() {
+    let queue = Queue::new(1000);
+    queue.close();
+    assert!(!queue.put(FAMILY, &[1], value(1)));
+    let (reply, _answer) = std::sync::mpsc::sync_channel(1);
+    assert!(!queue.order(Order::Sync(reply)));
+}
+
+#[test]
+fn while_degraded_puts_are_dropped_and_deletes_are_owed_until_the_store_is_back() {
+    let fixture = Fixture::new(1 << 20);
+    fixture.run(false, |queue| assert!((0..5).all(|key| queue.put(FAMILY, &[key], value(20)))));
+    let shared = Arc::new(Shared::new(None, fixture.settings.queue));
+    let mut writer = Writer::new(Arc::clone(&shared), fixture.opener(), None);
+    assert!(shared.queue.put(FAMILY, &[9], value(20)));
+    shared.queue.delete(FAMILY, &[3]);
+    writer.carry_out(shared.queue.take(None).orders);
+    assert_eq!(shared.counters.dropped_puts.load(Relaxed), 1);
+    assert!(matches!(writer.sync(), Err(DiskError::Degraded)));
+    // Closing is the last chance to pay what is owed.
+    writer.retry_if_due(true);
+    assert!(matches!(writer.state, State::Open(_)) && writer.owed.is_empty());
+    assert!(shared.engine.load().is_some());
+    writer.end();
+    assert_eq!(fixture.keys(), [0, 1, 2, 4]);
+}
+
+#[test]
+fn a_degraded_store_that_owes_too_many_deletes_owes_a_purge_instead() {
+    let mut owed = Owed::default();
+    let deletes =
+        |count| (0..count).map(|key: u32| Change::Delete(FAMILY, key.to_be_bytes().to_vec())).collect();
+    owed.add(deletes(10), 1000);
+    assert_eq!((owed.deletes.len(), owed.purge.len()), (10, 0));
+    owed.add(deletes(10), 1000);
+    owed.add(deletes(10), 1000);
+    assert_eq!((owed.deletes.len(), owed.purge.as_slice()), (10, &DENIABLE[..]));
+}

@@ -1,0 +1,324 @@
+//! What the disk store promises when a process or a disk dies: the directory always opens, nothing that was synced is
+//! lost, no record is wrong, and a full disk costs a miss, not a restart.
+//!
+//! Each test starts this binary again as a child that can be killed, or that lives on a small file system of its own. The
+//! children are the ignored tests at the end.
+//!
+//! `kill -9` takes the process and leaves the operating system: it shows that the order of writes is right, not what a
+//! power cut does to a disk that lies about syncing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy takes the helpers of a test for no test")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use holdfast::clock::{Clock, Timestamp};
+use holdfast::tiers::checkpoint::backup;
+use holdfast::tiers::disk::{DiskError, DiskSettings, DiskStore, Opened};
+use holdfast::tiers::record::{Family, ProfileRecord, Record as _};
+use holdfast::tiers::seal::Sealer;
+use holdfast::tiers::secret::InstanceSecret;
+
+const DIRECTORY: &str = "HOLDFAST_CRASH_DIRECTORY";
+const FIRST: &str = "HOLDFAST_CRASH_FIRST";
+const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+const LATER: Timestamp = Timestamp::from_secs(1_900_000_000);
+
+/// Every seventh operation deletes the record that was written this many operations before it.
+const DELETED_BEFORE: u64 = 3;
+
+#[test]
+fn killed_in_the_middle_of_heavy_writes_it_opens_with_all_that_was_synced_and_nothing_wrong() {
+    let rounds = std::env::var("HOLDFAST_CRASH_ROUNDS").map_or(20, |rounds| rounds.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = 1;
+    for round in 0..rounds {
+        let mut child = start_child("child_that_writes_until_it_is_killed", directory.path(), first);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut reports = lines.by_ref().filter_map(|line| synced(&line.unwrap()));
+        // Killed early and late, and never at the same point of a batch, a flush, or a checkpoint.
+        let reports_to_see = 1 + round * 7 % 40;
+        let seen = reports.by_ref().take(reports_to_see).last().expect("the child must sync at least once");
+        thread::sleep(Duration::from_micros(u64::try_from(round).unwrap() * 997 % 10_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it said between the last report that was waited for and its death.
+        let synced = reports.last().unwrap_or(seen);
+        assert!(synced >= first);
+        check(directory.path(), synced);
+        // The next child does again what this one did after its last sync: that may be on the disk or not.
+        first = synced + 1;
+    }
+    assert!(first > 500 * rounds as u64, "{first} writes are not heavy");
+}
+
+#[test]
+fn a_directory_is_locked_by_a_running_process_and_free_once_it_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = start_child("child_that_writes_until_it_is_killed", directory.path(), 1);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.by_ref().find_map(|line| synced(&line.unwrap())).unwrap();
+    let error = open(directory.path()).unwrap_err();
+    assert!(matches!(error, DiskError::InUse { .. }) && error.to_string().contains("LOCK"), "{error}");
+    // A backup needs no lock once there is a checkpoint.
+    let to = directory.path().join("backup");
+    let started = Instant::now();
+    while let Err(error) = backup(&settings(directory.path()), &Clock::system(), &to) {
+        // A checkpoint that was replaced while it was copied is copied again.
+        assert!(matches!(error, DiskError::NoCheckpoint { .. } | DiskError::FileSystem { .. }), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(30), "no checkpoint: {error}");
+        fs::remove_dir_all(&to).ok();
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let opened = open(directory.path()).unwrap();
+    assert_eq!(opened.recovery, None);
+}
+
+#[test]
+fn a_full_disk_degrades_the_store_and_it_is_back_without_a_restart_when_there_is_room() {
+    on_a_small_file_system("child_on_a_disk_that_fills_up");
+}
+
+#[test]
+fn a_start_on_a_full_disk_is_degraded_and_well_when_there_is_room() {
+    on_a_small_file_system("child_that_starts_on_a_full_disk");
+}
+
+#[test]
+fn a_read_only_directory_is_refused_with_what_to_do() {
+    on_a_small_file_system("child_on_a_read_only_file_system");
+}
+
+/// Checks the store after a crash, which came some time after this operation was synced.
+fn check(directory: &Path, synced: u64) {
+    let Opened { store, recovery, degraded } = open(directory).unwrap();
+    assert_eq!(recovery, None, "the directory must open as it is");
+    assert!(degraded.is_none(), "{degraded:?}");
+    let sealer = sealer();
+    store
+        .scan(Family::Profiles, |key, value| {
+            let operation = u64::from_be_bytes(key.try_into().unwrap());
+            assert_eq!(ProfileRecord::open(&sealer, key, value), Ok(record(operation)), "a wrong record");
+        })
+        .unwrap();
+    for operation in 1..=synced {
+        let there = store.get(Family::Profiles, &operation.to_be_bytes()).unwrap().is_some();
+        let deleted_by = Some(operation + DELETED_BEFORE).filter(|by| deletes(*by));
+        match deleted_by {
+            None => assert!(there, "operation {operation} of {synced} is lost"),
+            Some(by) if by <= synced => assert!(!there, "operation {operation} of {synced} is back"),
+            // The delete was done or not: both are right.
+            Some(_) => {}
+        }
+    }
+    store.close();
+}
+
+fn start_child(name: &str, directory: &Path, first: u64) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--ignored", "--nocapture"])
+        .env(DIRECTORY, directory)
+        .env(FIRST, first.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap()
+}
+
+/// The operation that a line of the child reports. The test harness writes lines that report none, and the last line may
+/// be cut short: then its number could be a wrong one, but never a greater one.
+fn synced(line: &str) -> Option<u64> {
+    line.split("synced ").nth(1)?.trim().parse().ok()
+}
+
+/// Runs a child in a mount namespace of its own with an 8 MiB file system, which is gone when the child is. Needs root,
+/// or user namespaces; where there is neither, the test only says so, except in CI.
+fn on_a_small_file_system(child: &str) {
+    const MOUNT: &str = r#"mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@""#;
+    let directory = tempfile::tempdir().unwrap();
+    let in_namespace = |flags: &str| {
+        let mut command = Command::new("unshare");
+        command.args([flags, "sh", "-c", MOUNT]).arg(directory.path());
+        command
+    };
+    let works = |flags: &&&str| {
+        let mut probe = in_namespace(flags);
+        probe.arg("true").stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    };
+    let Some(flags) = ["-m", "-Urm"].iter().find(works) else {
+        assert!(std::env::var_os("CI").is_none(), "CI must allow unshare -m or unshare -Urm");
+        eprintln!("skipped: neither root nor user namespaces");
+        return;
+    };
+    let output = in_namespace(flags)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", child, "--ignored", "--nocapture"])
+        .env(DIRECTORY, directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+fn settings(directory: &Path) -> DiskSettings {
+    DiskSettings {
+        block_cache: 1 << 20,
+        // Small, so that flushes, compactions and checkpoints go on while the child is killed.
+        memtables: 1 << 20,
+        sync_interval: Duration::from_millis(20),
+        checkpoint_interval: Duration::from_millis(50),
+        retry_interval: Duration::from_millis(50),
+        ..DiskSettings::at(directory.join("data"))
+    }
+}
+
+fn open(directory: &Path) -> Result<Opened, DiskError> {
+    DiskStore::open(settings(directory), Clock::held_at(NOW))
+}
+
+fn sealer() -> Sealer {
+    Sealer::new(&InstanceSecret::from_bytes(&[7; 32])).unwrap()
+}
+
+fn record(operation: u64) -> ProfileRecord {
+    ProfileRecord {
+        verified_at: Timestamp::from_millis(NOW.as_millis() + operation),
+        email: Some(format!("user-{operation}@example.com")),
+        email_verified: Some(operation.is_multiple_of(2)),
+        name: Some("x".repeat(usize::try_from(operation % 500).unwrap())),
+    }
+}
+
+fn deletes(operation: u64) -> bool {
+    operation.is_multiple_of(7)
+}
+
+fn put(store: &DiskStore, sealer: &Sealer, operation: u64) -> bool {
+    let key = operation.to_be_bytes();
+    store.put(Family::Profiles, &key, record(operation).seal(sealer, &key, LATER).unwrap())
+}
+
+fn has(store: &DiskStore, operation: u64) -> bool {
+    store.get(Family::Profiles, &operation.to_be_bytes()).unwrap().is_some()
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(60), "still not: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn child_directory() -> PathBuf {
+    PathBuf::from(std::env::var_os(DIRECTORY).expect("only the tests above run this"))
+}
+
+/// Takes all the room that is left, in a file that can be deleted.
+fn fill_up(directory: &Path) -> PathBuf {
+    let ballast = directory.join("ballast");
+    let mut size = 1 << 20;
+    let mut content = Vec::new();
+    while size > 0 {
+        content.resize(content.len() + size, 0xa5);
+        if fs::write(&ballast, &content).is_err() {
+            content.truncate(content.len() - size);
+            size /= 2;
+        }
+    }
+    fs::write(&ballast, &content).ok();
+    ballast
+}
+
+#[test]
+#[ignore = "a child of the tests above"]
+fn child_that_writes_until_it_is_killed() {
+    let store = open(&child_directory()).unwrap().store;
+    let sealer = sealer();
+    let first: u64 = std::env::var(FIRST).unwrap().parse().unwrap();
+    for operation in first.. {
+        assert!(put(&store, &sealer, operation), "the queue must take what is written at this pace");
+        if deletes(operation) {
+            store.delete(Family::Profiles, &(operation - DELETED_BEFORE).to_be_bytes());
+        }
+        if operation.is_multiple_of(97) {
+            store.sync().unwrap();
+            println!("synced {operation}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "a child of the tests above"]
+fn child_on_a_disk_that_fills_up() {
+    let directory = child_directory();
+    let ballast = directory.join("ballast");
+    fs::write(&ballast, vec![0xa5; 3 << 20]).unwrap();
+    let store = open(&directory).unwrap().store;
+    let sealer = sealer();
+    assert!(put(&store, &sealer, 1) && put(&store, &sealer, 2));
+    store.sync().unwrap();
+    let started = Instant::now();
+    let mut operation = 3;
+    while !store.is_degraded() {
+        assert!(started.elapsed() < Duration::from_secs(60), "the disk must be full by now");
+        put(&store, &sealer, operation);
+        operation += 1;
+        if operation.is_multiple_of(100) {
+            // Else the queue takes it all, and the disk never sees it.
+            store.sync().ok();
+        }
+    }
+    assert!(!has(&store, 1), "a degraded store answers misses");
+    assert!(matches!(store.sync(), Err(DiskError::Degraded)));
+    let before = store.stats();
+    assert!(before.write_errors > 0);
+    put(&store, &sealer, operation);
+    store.delete(Family::Profiles, &2_u64.to_be_bytes());
+    wait_until("puts are dropped", || store.stats().dropped_puts > before.dropped_puts);
+    fs::remove_file(&ballast).unwrap();
+    wait_until("the store is back", || !store.is_degraded());
+    assert!(has(&store, 1), "what was synced must be there");
+    assert!(!has(&store, 2), "what was deleted meanwhile must not");
+    assert!(put(&store, &sealer, operation + 1));
+    store.sync().unwrap();
+    drop(store);
+    let opened = open(&directory).unwrap();
+    assert!(opened.recovery.is_none() && opened.degraded.is_none());
+    assert!(has(&opened.store, 1) && has(&opened.store, operation + 1) && !has(&opened.store, 2));
+}
+
+#[test]
+#[ignore = "a child of the tests above"]
+fn child_that_starts_on_a_full_disk() {
+    let directory = child_directory();
+    let store = open(&directory).unwrap().store;
+    assert!(put(&store, &sealer(), 1));
+    drop(store);
+    let ballast = fill_up(&directory);
+    let opened = open(&directory).unwrap();
+    assert!(opened.degraded.is_some() && opened.store.is_degraded(), "{:?}", opened.degraded);
+    fs::remove_file(ballast).unwrap();
+    wait_until("the store is well", || !opened.store.is_degraded());
+    assert!(has(&opened.store, 1) && put(&opened.store, &sealer(), 2));
+    opened.store.sync().unwrap();
+}
+
+#[test]
+#[ignore = "a child of the tests above"]
+fn child_on_a_read_only_file_system() {
+    let directory = child_directory();
+    drop(open(&directory).unwrap());
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&directory).status().unwrap();
+    assert!(remounted.success());
+    let error = open(&directory).unwrap_err();
+    assert!(matches!(error, DiskError::Unwritable { .. }), "{error}");
+    assert!(error.to_string().contains("not read-only"), "{error}");
+}
