@@ -2,8 +2,10 @@
 
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod guard;
 pub mod issuer;
 pub mod telemetry;
 pub mod tiers;
 pub mod token;
+pub mod verifier;

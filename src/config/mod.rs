@@ -134,6 +134,11 @@ pub struct PolicySettings {
     pub leeway: Duration,
     /// `negative_ttl`: how long a definitive no is remembered. Default 60 s.
     pub negative_ttl: Duration,
+    /// `expired_grace`: how long past its life a token is admitted that expired while the breaker was already open.
+    /// Default 0, which switches it off.
+    pub expired_grace: Duration,
+    /// `verdict_ceiling`: the oldest tier whose verdict on a foreign token may be served. Default `emergency`.
+    pub verdict_ceiling: String,
     /// `require_verified_email`: an email counts only with `email_verified: true`. Default false.
     pub require_verified_email: bool,
 }
@@ -399,6 +404,12 @@ impl PolicySettings {
                 Duration::from_secs(60),
                 value::duration(Duration::ZERO, Duration::from_secs(3600)),
             ),
+            expired_grace: section.value(
+                "expired_grace",
+                Duration::ZERO,
+                value::duration(Duration::ZERO, DAY),
+            ),
+            verdict_ceiling: section.value("verdict_ceiling", "emergency".to_owned(), value::text),
             require_verified_email: section.value("require_verified_email", false, value::boolean),
         };
         section.finish();

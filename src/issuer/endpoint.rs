@@ -1,6 +1,7 @@
 //! One endpoint of one issuer, behind its guard: the only way a call leaves.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -9,7 +10,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::client::{CallError, Client, Reply};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::guard::breaker::{State, Transition};
 use crate::guard::{
     Admission, Allowance, CallOutcome, Guard, GuardSettings, GuardStatus, Priority, SingleflightError,
@@ -87,7 +88,11 @@ pub struct Endpoint {
     guard: Guard,
     clock: Clock,
     metrics: Arc<Metrics>,
+    /// In milliseconds since the epoch; [`NEVER`] while the breaker is closed.
+    open_since: Arc<AtomicU64>,
 }
+
+const NEVER: u64 = u64::MAX;
 
 impl Endpoint {
     /// An endpoint that nobody called yet.
@@ -102,7 +107,7 @@ impl Endpoint {
     ) -> Self {
         let guard = Guard::new(settings, clock.clone());
         metrics.breaker_is(&issuer, name, State::Closed.as_str(), &State::ALL.map(State::as_str));
-        Self { issuer, name, client, guard, clock, metrics }
+        Self { issuer, name, client, guard, clock, metrics, open_since: Arc::new(AtomicU64::new(NEVER)) }
     }
 
     /// `discovery`, `jwks` or `userinfo`.
@@ -115,6 +120,13 @@ impl Endpoint {
     #[must_use]
     pub fn status(&self) -> GuardStatus {
         self.guard.status()
+    }
+
+    /// When the breaker left the closed state, if it has not returned to it.
+    #[must_use]
+    pub fn open_since(&self) -> Option<Timestamp> {
+        let since = self.open_since.load(Ordering::Relaxed);
+        (since != NEVER).then_some(Timestamp::from_millis(since))
     }
 
     /// Makes one call, if the guard lets it, and reads its answer. What `read` calls garbage counts as a failure of
@@ -192,6 +204,11 @@ impl Endpoint {
         let Some(Transition { from, to, reason, open_for }) = transition else { return };
         self.metrics.breaker_moved(&self.issuer, self.name, from.as_str(), to.as_str());
         self.metrics.breaker_is(&self.issuer, self.name, to.as_str(), &State::ALL.map(State::as_str));
+        match (from, to) {
+            (_, State::Closed) => self.open_since.store(NEVER, Ordering::Relaxed),
+            (State::Closed, _) => self.open_since.store(self.clock.now().as_millis(), Ordering::Relaxed),
+            _ => {}
+        }
         let (issuer, endpoint, reason) = (&*self.issuer, self.name, reason.as_str());
         match to {
             State::Open => {

@@ -204,10 +204,10 @@ impl Issuer {
             .into_iter()
     }
 
-    /// Since when no call to `/userinfo` has been let through, if the breaker is not closed.
+    /// Since when the breaker of `/userinfo` or of the keys has not been closed.
     #[must_use]
-    pub fn userinfo_open_since(&self) -> Option<Timestamp> {
-        None
+    pub fn open_since(&self) -> Option<Timestamp> {
+        [&self.userinfo_endpoint, &self.jwks_endpoint].into_iter().filter_map(Endpoint::open_since).min()
     }
 
     /// Takes keys that were kept from an earlier fetch, so that a restart during an outage still verifies. Keys that

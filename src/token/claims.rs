@@ -50,6 +50,9 @@ pub struct Expected<'e> {
     pub audience: &'e [String],
     /// Tolerated clock skew.
     pub leeway: Duration,
+    /// `expired_grace`, and since when the issuer's breaker has been open, if it is: a token that expired in the
+    /// outage is admitted that much longer.
+    pub grace: Option<(Duration, Timestamp)>,
 }
 
 /// Claims that were verified, and were valid when they were checked.
@@ -57,6 +60,7 @@ pub struct Expected<'e> {
 pub struct VerifiedClaims {
     issuer: Arc<str>,
     subject: String,
+    expires_at: Timestamp,
     not_after: Timestamp,
     all: Object,
 }
@@ -73,7 +77,11 @@ impl VerifiedClaims {
             return Err(Refusal::IssuerUnknown { configured: expected.issuer.to_string() });
         }
         let expires_at = date(&all, "exp")?.ok_or(Refusal::ClaimUnfit { claim: "exp" })?;
-        let not_after = expires_at.after(expected.leeway);
+        let grace = match expected.grace {
+            Some((grace, open_since)) if open_since <= expires_at => grace,
+            _ => Duration::ZERO,
+        };
+        let not_after = expires_at.after(expected.leeway).after(grace);
         if now >= not_after {
             return Err(Refusal::Expired { ago_secs: now.since(expires_at).as_secs() });
         }
@@ -89,7 +97,7 @@ impl VerifiedClaims {
             Some(Value::String(sub)) if (1..=MAX_SUBJECT_BYTES).contains(&sub.len()) => sub.clone(),
             _ => return Err(Refusal::ClaimUnfit { claim: "sub" }),
         };
-        Ok(Self { issuer: expected.issuer.clone(), subject, not_after, all })
+        Ok(Self { issuer: expected.issuer.clone(), subject, expires_at, not_after, all })
     }
 
     /// `iss`, one of the configured issuers.
@@ -104,7 +112,13 @@ impl VerifiedClaims {
         &self.subject
     }
 
-    /// The end of the token's life: `exp` plus leeway. From then on nothing admits it.
+    /// `exp`, without leeway.
+    #[must_use]
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// The end of the token's life: `exp` plus leeway (and grace, if it applies). From then on nothing admits it.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
@@ -190,7 +204,8 @@ mod tests {
     fn check(text: &str) -> Result<VerifiedClaims, Refusal> {
         let issuer: Arc<str> = "https://t.example/".into();
         let audience = ["https://api".to_owned(), "https://other".to_owned()];
-        let expected = Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30) };
+        let expected =
+            Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30), grace: None };
         let payload = UnverifiedClaims::new(json::object(text.as_bytes()).unwrap()).vouched();
         VerifiedClaims::check(payload, expected, Timestamp::from_secs(NOW))
     }

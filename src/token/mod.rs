@@ -8,4 +8,5 @@ pub mod json;
 pub mod jwe;
 pub mod jws;
 pub mod pointer;
+pub mod pool;
 pub mod refusal;

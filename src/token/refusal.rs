@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::compact::Malformed;
+use super::jwe::JweError;
 
 /// Why a token is refused. The sentence is for the operator (log, `holdfast inspect`); the client is told only what
 /// RFC 6750 §3.1 has words for.
@@ -58,6 +59,39 @@ pub enum Refusal {
         /// The configured audiences.
         expected: String,
     },
+    /// A JWE cannot be opened, and not because the key is the issuer's alone.
+    #[error("{0}")]
+    Jwe(JweError),
+    /// A JWE under a public key that holds bare claims.
+    #[error(
+        "the token is encrypted to a public key and holds no signed token: anybody can make one, so it proves nothing"
+    )]
+    BareClaims,
+    /// A JWE under a shared key that holds bare claims, which the configuration does not allow.
+    #[error(
+        "the token is encrypted under a shared key and holds no signed token; `bare_claims` would allow it"
+    )]
+    BareClaimsNotAllowed,
+    /// A JWE in a JWE.
+    #[error("the token is nested deeper than a signed token in an encrypted one")]
+    NestedTooDeep,
+    /// A token that only the issuer can judge, where `foreign_tokens = "refuse"`.
+    #[error("only the issuer could judge this token ({why}), and `foreign_tokens` is \"refuse\"")]
+    ForeignRefused {
+        /// Why it cannot be judged here.
+        why: String,
+    },
+    /// `/userinfo` answered 401.
+    #[error("the issuer does not accept the token (401 from /userinfo{local})")]
+    IssuerRejects {
+        /// Why it was not judged here, to go into brackets; empty if it was.
+        local: String,
+    },
+    /// `/userinfo` answered 403.
+    #[error(
+        "the issuer accepts the token, but not for this (403 from /userinfo); does it have the scope `openid`?"
+    )]
+    IssuerForbids,
     /// An ID token, a logout token, or another kind of JWT.
     #[error("this is not an access token: {0}")]
     NotAnAccessToken(&'static str),
@@ -79,6 +113,12 @@ impl Refusal {
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::AudienceMismatch { .. } => "audience_mismatch",
             Self::NotAnAccessToken(_) => "not_an_access_token",
+            Self::Jwe(error) => error.reason(),
+            Self::BareClaims | Self::BareClaimsNotAllowed => "bare_claims",
+            Self::NestedTooDeep => "nested_too_deep",
+            Self::ForeignRefused { .. } => "foreign_refused",
+            Self::IssuerRejects { .. } => "issuer_rejects",
+            Self::IssuerForbids => "issuer_forbids",
         }
     }
 
