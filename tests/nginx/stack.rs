@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use holdfast_devtenant::{EchoBackend, Options, Tenant};
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -261,10 +261,14 @@ pub async fn backend_that_answers(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
+        while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let mut head = [0; 4096];
-                let _ = stream.read(&mut head).await;
+                let mut stream = BufReader::new(stream);
+                let mut line = String::new();
+                // The whole head first: to close a connection with something unread resets it.
+                while stream.read_line(&mut line).await.is_ok_and(|length| length > 2) {
+                    line.clear();
+                }
                 let _ = stream.write_all(answer.as_bytes()).await;
             });
         }
