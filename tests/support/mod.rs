@@ -1,0 +1,162 @@
+//! What tests start for real: the holdfast binary; and a client that hides nothing.
+//!
+//! Ports are never guessed: holdfast binds port 0, and its log says which port that became.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::process::{Child, Command};
+
+/// How long a test waits for what must come before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `holdfast serve`; it is killed when dropped.
+#[derive(Debug)]
+pub struct Holdfast {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    /// Where it listens for questions: addresses as the log has them, such as `127.0.0.1:41234` or `unix:/path`.
+    pub auth: Vec<String>,
+    /// Where it listens for metrics and health.
+    pub admin: SocketAddr,
+}
+
+impl Holdfast {
+    /// Writes `config` to `holdfast.toml` in `directory`, serves it, and waits until each of its auth listeners is
+    /// there, and the admin listener.
+    pub async fn start(directory: &Path, config: &str, auth_listeners: usize) -> Self {
+        let file = directory.join("holdfast.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (mut auth, mut admin, mut log) = (Vec::new(), None, String::new());
+        while auth.len() < auth_listeners || admin.is_none() {
+            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
+            let Ok(Ok(Some(line))) = line else {
+                panic!("holdfast did not start to listen:\n{config}\n{log}")
+            };
+            auth.extend(address_after("auth listener on ", &line));
+            admin = admin.or(address_after("admin listener on ", &line));
+            log = log + &line + "\n";
+        }
+
+        let log = Arc::new(Mutex::new(log));
+        let rest = Arc::clone(&log);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                *rest.lock().unwrap() += &(line + "\n");
+            }
+        });
+        Self { child, log, auth, admin: admin.unwrap().parse().unwrap() }
+    }
+
+    /// Waits until it knows the issuer's keys.
+    pub async fn ready(self) -> Self {
+        let request = "GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+        until(&format!("/readyz says 200; the log: {}", self.log()), async || {
+            let stream = TcpStream::connect(self.admin).await.ok()?;
+            (exchange(stream, request.as_bytes()).await.status == 200).then_some(())
+        })
+        .await;
+        self
+    }
+
+    /// The first TCP address where it listens for questions.
+    pub fn auth_tcp(&self) -> SocketAddr {
+        self.auth.iter().find_map(|address| address.parse().ok()).unwrap()
+    }
+
+    /// The first unix socket where it listens for questions.
+    pub fn auth_unix(&self) -> PathBuf {
+        self.auth.iter().find_map(|address| address.strip_prefix("unix:")).unwrap().into()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Kills it, as a crash would.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+fn address_after(words: &str, line: &str) -> Option<String> {
+    let address = line.split_once(words)?.1;
+    Some(address.split(['"', ' ', '\u{1b}']).next()?.to_owned())
+}
+
+/// Asks again and again until there is an answer, or [`PATIENCE`] is over; `what` says what never came.
+pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+/// An answer; headers in order, names in lower case.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Reply {
+    /// The values of a header, one for each of its lines.
+    pub fn header(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
+    }
+}
+
+/// Sends these bytes over a connection of its own and reads the answer to its end; the request must ask for
+/// `Connection: close`.
+pub async fn exchange(stream: impl AsyncRead + AsyncWrite, request: &[u8]) -> Reply {
+    let (mut from, mut to) = tokio::io::split(stream);
+    let mut bytes = Vec::new();
+    // At the same time, and without minding a broken pipe: the server may answer before it has read all.
+    let (_, read) =
+        tokio::join!(to.write_all(request), tokio::time::timeout(PATIENCE, from.read_to_end(&mut bytes)));
+    let text = String::from_utf8_lossy(&bytes);
+    let request = String::from_utf8_lossy(&request[..request.len().min(500)]);
+    assert!(read.is_ok(), "no end of the answer: {text} to {request}");
+    parse(&text).unwrap_or_else(|| panic!("no answer: {text:?} to {request}"))
+}
+
+/// The same to a unix socket.
+pub async fn exchange_unix(path: &Path, request: &[u8]) -> Reply {
+    exchange(UnixStream::connect(path).await.unwrap(), request).await
+}
+
+fn parse(text: &str) -> Option<Reply> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let mut lines = head.lines();
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    Some(Reply { status, headers, body: body.to_owned() })
+}
