@@ -22,8 +22,9 @@ fn config(tenant: &Tenant, data: Option<&Path>, more: &str) -> String {
 }
 
 async fn ask(holdfast: &Holdfast, token: &str) -> Reply {
-    let request =
-        format!("GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    );
     exchange(TcpStream::connect(holdfast.auth_tcp()).await.unwrap(), request.as_bytes()).await
 }
 
