@@ -1,0 +1,102 @@
+//! Every signature algorithm, by allow-list, and several issuers side by side.
+
+#![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use holdfast::clock::Clock;
+use holdfast::config::Source;
+use holdfast::service::Service;
+use holdfast_devtenant::{Options, Tenant, TokenBuilder};
+use support::{Reply, exchange};
+use tokio::net::TcpStream;
+
+const ASYMMETRIC: [&str; 9] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+
+async fn serve(issuers: &[String]) -> Service {
+    let text = format!(
+        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
+        issuers.iter().map(|issuer| format!("[[issuer]]\n{issuer}\n")).collect::<String>()
+    );
+    Service::start(Source::text("test.toml", &text), Clock::system()).await.unwrap()
+}
+
+fn issuer(tenant: &Tenant, more: &str) -> String {
+    format!("url = \"{}\"\naudience = [\"{}\"]\n{more}", tenant.issuer(), tenant.audience())
+}
+
+async fn ask(service: &Service, token: &TokenBuilder) -> Reply {
+    let stream = TcpStream::connect(&service.auth_addresses()[0]).await.unwrap();
+    let token = token.build().unwrap();
+    let request = format!(
+        "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    );
+    exchange(stream, request.as_bytes()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_algorithm_is_accepted_if_and_only_if_it_is_allowed() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    for allowed in ASYMMETRIC {
+        let service = serve(&[issuer(&tenant, &format!("algorithms = [\"{allowed}\"]"))]).await;
+        for used in ASYMMETRIC {
+            let token = tenant.mint().email_direct("alice@example.com").algorithm(used);
+            let expected = if used == allowed { 200 } else { 401 };
+            assert_eq!(ask(&service, &token).await.status, expected, "{used} where {allowed} is allowed");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_secret_is_used_only_where_it_is_configured() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    let secret = b"a secret of at least thirty-two bytes!";
+    std::fs::write(&file, secret).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let row = format!("algorithms = [\"HS256\"]\nsecret_file = \"{}\"", file.display());
+    let service = serve(&[issuer(&tenant, &row)]).await;
+    let token = |secret: &[u8]| {
+        tenant.mint().email_direct("alice@example.com").algorithm("HS256").hs_secret(secret.to_vec())
+    };
+    assert_eq!(ask(&service, &token(secret)).await.status, 200);
+    assert_eq!(ask(&service, &token(b"another secret of thirty-two bytes....")).await.status, 401);
+    assert_eq!(ask(&service, &tenant.mint().email_direct("alice@example.com")).await.status, 401);
+
+    // Others may read it: refused, with a sentence that says what to do.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let text = format!(
+        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[issuer]]\n{}",
+        issuer(&tenant, &row)
+    );
+    let error =
+        Service::start(Source::text("test.toml", &text), Clock::system()).await.err().unwrap().to_string();
+    assert!(error.contains("chmod 600"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_issuer_has_its_own_keys_audience_and_rules() {
+    let (one, two) = tokio::join!(Tenant::start(Options::default()), Tenant::start(Options::default()));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let second =
+        format!("url = \"{}\"\naudience = [\"https://two\"]\nalgorithms = [\"ES256\"]", two.issuer());
+    let service = serve(&[issuer(&one, ""), second]).await;
+    let of_two = || two.mint().email_direct("bob@example.com").audience("https://two").algorithm("ES256");
+    assert_eq!(
+        ask(&service, &one.mint().email_direct("alice@example.com")).await.header("x-user-email"),
+        ["alice@example.com"]
+    );
+    assert_eq!(ask(&service, &of_two()).await.header("x-user-email"), ["bob@example.com"]);
+    for (token, why) in [
+        (of_two().audience("https://api.example.com"), "the audience of the other issuer"),
+        (of_two().algorithm("RS256"), "the algorithm of the other issuer"),
+        (of_two().issuer(one.issuer()), "signed by the other issuer's key, under the same kid"),
+        (one.mint().email_direct("a@example.com").issuer(two.issuer()), "the same the other way round"),
+    ] {
+        assert_eq!(ask(&service, &token).await.status, 401, "{why}");
+    }
+}
