@@ -57,11 +57,16 @@ until_ok() {
     fail "$what: not after 20 seconds"
 }
 
+# Only a child of this shell counts: the pid of a part that has ended may be somebody else's by now.
+is_running() {
+    grep -qsx "PPid:[[:space:]]$$" "/proc/$1/status"
+}
+
 # Fails if a part has ended by itself, with the last it said.
 name_the_dead() {
     local i
     for i in "${!pids[@]}"; do
-        kill -0 "${pids[$i]}" 2>/dev/null && continue
+        is_running "${pids[$i]}" && continue
         tail -n 20 "$dir/${names[$i]}.log" >&2
         fail "${names[$i]} has ended"
     done
@@ -71,13 +76,18 @@ name_the_dead() {
 stop() {
     local i pid wait_no_longer
     trap '' INT TERM HUP
+    set +e # whatever one part ends with, the others are to be stopped
     for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
         pid="${pids[$i]}"
-        kill -TERM "$pid" 2>/dev/null || continue
-        wait_no_longer=$((SECONDS + 10))
-        while kill -0 "$pid" 2>/dev/null && ((SECONDS < wait_no_longer)); do sleep 0.05; done
-        kill -KILL "$pid" 2>/dev/null && echo "${names[$i]} had to be killed" >&2
-        wait "$pid" 2>/dev/null
+        is_running "$pid" || continue
+        kill -TERM "$pid" 2>/dev/null
+        wait_no_longer=$((SECONDS + 15))
+        while is_running "$pid" && ((SECONDS < wait_no_longer)); do sleep 0.05; done
+        if is_running "$pid"; then
+            echo "${names[$i]} does not end; it is killed" >&2
+            kill -KILL "$pid"
+        fi
+        wait "$pid"
     done
     rm -rf "$dir"
 }
@@ -106,7 +116,8 @@ start_nginx() {
     free_port $((unix_port + 1)) && tcp_port="$port"
     mkdir "$dir/snippets"
     cp examples/nginx/snippets/*.conf "$dir/snippets/"
-    sed -e "s|127.0.0.1:8080|127.0.0.1:$unix_port|" -e "s|127.0.0.1:8081|127.0.0.1:$tcp_port|" \
+    # 8081 before 8080, which may become 8081.
+    sed -e "s|127.0.0.1:8081|127.0.0.1:$tcp_port|" -e "s|127.0.0.1:8080|127.0.0.1:$unix_port|" \
         -e "s|127.0.0.1:4191|127.0.0.1:$echo_port|" -e "s|127.0.0.1:4180|127.0.0.1:$auth_port|" \
         -e "s|/run/holdfast/auth.sock|$dir/auth.sock|" examples/nginx/nginx.conf >"$dir/nginx.conf"
     # As root, nginx's workers would be somebody else and could not enter $dir.

@@ -188,8 +188,8 @@ impl Identities {
     ) -> Result<Told, Failure> {
         let now = self.clock.now();
         let key = self.digester.subject(issuer.name(), claims.subject());
-        let record = self.stores.profile(&key).filter(|record| self.is_of_use(record, now));
-        let plan = record.as_ref().map_or(Plan::NOTHING_KNOWN, |record| {
+        let record = self.stores.profile(&key).await.filter(|(record, _)| self.is_of_use(record, now));
+        let plan = record.as_ref().map_or(Plan::NOTHING_KNOWN, |(record, _)| {
             self.policy.before_asking(&record.known(Some(claims.expires_at())), now, issuer.open_since())
         });
         let question = Question {
@@ -200,14 +200,14 @@ impl Identities {
             priority: Priority::Foreground,
         };
         let from_record = |tier: TierIndex, stale: bool| {
-            let record = record.as_ref()?;
+            let (record, store) = record.as_ref()?;
             self.metrics.email_from("profile");
             Some(Told {
                 email: record.email.as_deref().and_then(Email::parse),
                 verified: record.email_verified,
                 at: record.verified_at,
                 serving: self.serve_record(tier, stale, record.verified_at, now, claims.not_after()),
-                store: Some("memory"),
+                store: Some(*store),
             })
         };
         match plan {
@@ -320,25 +320,25 @@ impl Identities {
         subjected: Subjected<'_>,
     ) -> Result<Resolved, Failure> {
         let now = self.clock.now();
-        let record = self.stores.verdict(&subjected.digest);
-        let plan = record.as_ref().map_or(Plan::NOTHING_KNOWN, |record| {
+        let record = self.stores.verdict(&subjected.digest).await;
+        let plan = record.as_ref().map_or(Plan::NOTHING_KNOWN, |(record, _)| {
             self.policy.before_asking(&record.known(), now, issuer.open_since())
         });
         let question = Question {
             token: subjected.token.to_owned(),
             flight: subjected.digest.0,
-            subject: record.as_ref().map(|record| record.subject.clone()),
+            subject: record.as_ref().map(|(record, _)| record.subject.clone()),
             about: Some(Subject::from_digest(match &record {
-                Some(record) => self.digester.subject(issuer.name(), &record.subject).0,
+                Some((record, _)) => self.digester.subject(issuer.name(), &record.subject).0,
                 None => subjected.digest.0,
             })),
             priority: if record.is_some() { Priority::Foreground } else { Priority::Suspect },
         };
         let from_record = |tier: TierIndex, stale: bool| {
-            let record = record.as_ref()?;
+            let (record, store) = record.as_ref()?;
             let identity = self.identity_of(issuer, record)?;
             let serving = self.serve_record(tier, stale, record.verified_at, now, Timestamp::MAX);
-            Some(Resolved { identity, serving, store: Some("memory"), email_unknown: None })
+            Some(Resolved { identity, serving, store: Some(*store), email_unknown: None })
         };
         match plan {
             Plan::Serve(tier) => {

@@ -8,17 +8,19 @@ use std::sync::Arc;
 use prometheus::IntCounter;
 use thiserror::Error;
 use tokio::task::JoinHandle;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::{ForeignTokens, Settings};
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
-use crate::issuer::{Issuer, IssuerError, Surroundings};
+use crate::issuer::{FetchedKeys, Issuer, IssuerError, OnFetch, Surroundings};
 use crate::server::respond::Responder;
 use crate::telemetry::metrics::Metrics;
+use crate::tiers::archive::{Archive, ArchiveError};
 use crate::tiers::digest::TokenDigester;
-use crate::tiers::policy::{CeilingOutsideTable, Limits, Policy};
+use crate::tiers::policy::{CeilingOutsideTable, Limits, Plan, Policy};
+use crate::tiers::record::KeysRecord;
 use crate::tiers::secret::{DerivationFailed, InstanceSecret};
 use crate::tiers::stores::Stores;
 use crate::tiers::table::{TierIndex, TierTable};
@@ -49,6 +51,7 @@ pub struct Instance {
     pub tier_hits: TierHits,
     pool: Pool,
     client: Client,
+    archive: Option<Arc<Archive>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -89,6 +92,9 @@ pub enum BuildError {
     /// Threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
+    /// The data directory.
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
     /// Random bytes.
     #[error("the system gives no random bytes")]
     Random,
@@ -108,18 +114,30 @@ impl Instance {
             Some(previous) => previous.metrics.clone(),
             None => Arc::new(Metrics::new()?),
         };
-        let (pool, client, digester) = match previous {
-            Some(previous) => (previous.pool.clone(), previous.client.clone(), previous.digester.clone()),
+        let policy = policy(&settings)?;
+        let memory = settings.store.memory;
+        let (pool, client, digester, archive, stores) = match previous {
+            Some(previous) => (
+                previous.pool.clone(),
+                previous.client.clone(),
+                previous.digester.clone(),
+                previous.archive.clone(),
+                previous.stores.without_answers(memory, policy.clone()),
+            ),
             None => {
+                let (archive, digester) = match &settings.store.path {
+                    Some(path) => {
+                        let (archive, digester) = Archive::open(path, clock.clone(), metrics.clone())?;
+                        (Some(Arc::new(archive)), digester)
+                    }
+                    None => (None, TokenDigester::new(&random_secret()?)?),
+                };
+                let stores = Stores::new(memory, archive.clone(), policy.clone(), metrics.clone());
                 let pool = Pool::start_default().map_err(BuildError::Threads)?;
-                (pool, Client::new()?, Arc::new(TokenDigester::new(&random_secret()?)?))
+                (pool, Client::new()?, Arc::new(digester), archive, stores)
             }
         };
-        let stores = Arc::new(match previous {
-            Some(previous) => previous.stores.without_answers(settings.store.memory),
-            None => Stores::new(settings.store.memory, metrics.clone()),
-        });
-        let policy = policy(&settings)?;
+        let stores = Arc::new(stores);
         let surroundings = Surroundings {
             client: client.clone(),
             clock: clock.clone(),
@@ -131,7 +149,8 @@ impl Instance {
             .iter()
             .map(|issuer| {
                 let before = previous.and_then(|previous| previous.issuers.named(Some(&issuer.url)).ok());
-                Issuer::new(issuer.clone(), &surroundings, before.map(Arc::as_ref), Box::new(|_, _| {}))
+                let on_fetch = keep_keys(archive.clone(), clock.clone(), policy.clone());
+                Issuer::new(issuer.clone(), &surroundings, before.map(Arc::as_ref), on_fetch)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let issuers = Issuers::new(issuers);
@@ -143,7 +162,17 @@ impl Instance {
             clock.clone(),
             metrics.clone(),
         );
-        let tasks = issuers.iter().map(|issuer| tokio::spawn(issuer.clone().keep_fresh())).collect();
+        let tasks = issuers
+            .iter()
+            .map(|issuer| {
+                tokio::spawn(start(
+                    issuer.clone(),
+                    archive.clone(),
+                    clock.clone(),
+                    identities.policy().clone(),
+                ))
+            })
+            .collect();
         let instance = Self {
             verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
             responder: Responder::new(settings.auth.undecided_status),
@@ -157,6 +186,7 @@ impl Instance {
             identities,
             pool,
             client,
+            archive,
             tasks,
         };
         instance.introduce();
@@ -191,6 +221,35 @@ impl Drop for Instance {
             task.abort();
         }
     }
+}
+
+/// Keeps an issuer's keys whenever they were fetched, so that a restart during an outage still verifies.
+fn keep_keys(archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) -> OnFetch {
+    Box::new(move |issuer, fetched| {
+        if let Some(archive) = &archive {
+            let FetchedKeys { jwks, discovery } = fetched;
+            let record = KeysRecord { verified_at: clock.now(), jwks, discovery };
+            archive.keep(issuer.as_bytes(), &record, &record.known(), &policy);
+        }
+    })
+}
+
+/// Takes the keys that were kept, if no tier says they are too old, and then keeps them fresh.
+async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) {
+    if let Some(archive) = archive
+        && !issuer.is_ready()
+        && let Some(record) = archive.load::<KeysRecord>(issuer.name().as_bytes()).await
+        && policy.before_asking(&record.known(), clock.now(), None) != Plan::NOTHING_KNOWN
+    {
+        let age_secs = clock.now().since(record.verified_at).as_secs();
+        match issuer.restore(&FetchedKeys { jwks: record.jwks, discovery: record.discovery }) {
+            Ok(()) => {
+                info!(issuer = &**issuer.name(), age_secs, "keys taken from disk until they are fetched anew")
+            }
+            Err(problem) => warn!(issuer = &**issuer.name(), "the keys on disk are of no use: {problem}"),
+        }
+    }
+    issuer.keep_fresh().await;
 }
 
 fn policy(settings: &Settings) -> Result<Policy, CeilingOutsideTable> {

@@ -263,6 +263,36 @@ async fn without_holdfast_nobody_passes_and_the_client_is_told_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_holdfast_should_never_give_is_a_500_and_lets_nobody_pass() {
+    // By a wrong path: holdfast says 404.
+    let nginx =
+        vec![("holdfast_unix/auth;", "holdfast_unix/typo;"), ("holdfast_tcp/auth;", "holdfast_tcp/typo;")];
+    let stack = Stack::start_with(Changes { nginx, ..Changes::default() }).await;
+    let token = stack.tenant.mint().email_direct("alice@example.com").build().unwrap();
+    for front in &stack.fronts {
+        let asks = asks_of_the_backend(&stack, async {
+            let reply = front.get(&token).await;
+            assert_eq!(reply.status, 500, "{reply:?}");
+            assert!(reply.header("retry-after").is_empty(), "{reply:?}");
+        });
+        assert_eq!(asks.await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_may_refuse_tokens_whose_audience_nobody_could_check() {
+    let requirement =
+        ("proxy_pass http://holdfast_tcp/auth;", "proxy_pass http://holdfast_tcp/auth?audience=checked;");
+    let stack = Stack::start_with(Changes { nginx: vec![requirement], ..Changes::default() }).await;
+    let [plain, strict] = &stack.fronts;
+    let opaque = stack.tenant.mint().opaque().build().unwrap();
+    assert_eq!(plain.get(&opaque).await.status, 200);
+    assert_eq!(strict.get(&opaque).await.status, 403);
+    let signed = stack.tenant.mint().email_direct("alice@example.com").build().unwrap();
+    assert_eq!(strict.get(&signed).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_error_of_the_backend_stays_what_it_is() {
     for (answer, status) in [
         ("HTTP/1.1 500 Oops\r\nConnection: close\r\nContent-Length: 5\r\n\r\nmine\n", 500),

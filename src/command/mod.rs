@@ -43,6 +43,9 @@ struct SourceArguments {
     /// Where metrics and health are: ADDRESS:PORT.
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
+    /// The data directory; without one, everything is kept in memory.
+    #[arg(long, value_name = "DIRECTORY")]
+    data: Option<String>,
 }
 
 impl SourceArguments {
@@ -57,6 +60,7 @@ impl SourceArguments {
                 flag(&["issuer", "0", "audience"], "--audience", self.audience),
                 flag(&["auth", "listen"], "--listen", self.listen),
                 flag(&["admin", "listen"], "--admin", self.admin.into_iter().collect()),
+                flag(&["store", "path"], "--data", self.data.into_iter().collect()),
             ],
         }
     }

@@ -93,6 +93,9 @@ pub struct AdminSettings {
 /// `[store]`.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
+    /// `path`, `--data`: the data directory, for records and keys that survive a restart. Empty, the default, keeps
+    /// everything in memory.
+    pub path: Option<PathBuf>,
     /// `memory`: bound of the memory store in bytes. Default 256 MiB.
     pub memory: u64,
 }
@@ -401,7 +404,12 @@ impl AdminSettings {
 
 impl StoreSettings {
     fn read(mut section: Section<'_>) -> Self {
-        let settings = Self { memory: section.value("memory", 256 << 20, value::size(1 << 20, 1 << 40)) };
+        let settings = Self {
+            path: section
+                .optional("path", |text| Ok(PathBuf::from(text)))
+                .filter(|path| !path.as_os_str().is_empty()),
+            memory: section.value("memory", 256 << 20, value::size(1 << 20, 1 << 40)),
+        };
         section.finish();
         settings
     }

@@ -1,1 +1,136 @@
+use super::*;
 
+const MINIMAL: &str = "[[issuer]]\nurl = \"https://t.eu.auth0.com/\"\naudience = [\"https://api\"]\n";
+
+fn read(text: &str) -> Result<Settings, Vec<String>> {
+    Settings::read(&Source::text("holdfast.toml", text))
+        .map_err(|errors| errors.0.iter().map(ToString::to_string).collect())
+}
+
+fn problems(text: &str) -> Vec<String> {
+    read(text).expect_err("the configuration is bad")
+}
+
+#[test]
+fn two_values_are_enough() {
+    let settings = read(MINIMAL).unwrap();
+    assert_eq!(settings.auth.listen, [Listen::Tcp("127.0.0.1:4180".parse().unwrap())]);
+    assert_eq!(settings.admin.listen, "127.0.0.1:9180".parse().unwrap());
+    assert_eq!(settings.policy.leeway, Duration::from_secs(30));
+    assert_eq!(settings.tiers.iter().count(), 7);
+    let headers: Vec<_> = settings.headers.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(headers, ["x-user-email", "x-user-id"]);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_known_name_and_its_line() {
+    let text = format!("{MINIMAL}\n[policy]\nleway = \"10s\"\n");
+    assert_eq!(problems(&text), ["holdfast.toml:6: unknown key policy.leway; did you mean policy.leeway?"]);
+    let text = format!("{MINIMAL}algorithm = \"RS256\"\n[polizy]\n");
+    assert_eq!(
+        problems(&text),
+        [
+            "holdfast.toml:4: unknown key issuer[0].algorithm; did you mean issuer[0].algorithms?",
+            "holdfast.toml:5: unknown key polizy; did you mean policy?",
+        ]
+    );
+}
+
+#[test]
+fn a_bad_value_is_refused_with_its_line_and_what_is_allowed() {
+    for (line, expected) in [
+        (
+            "[policy]\nleeway = \"5m\"",
+            "holdfast.toml:5: policy.leeway = \"5m\": allowed is a duration from 0s to 2m",
+        ),
+        ("[store]\nmemory = \"1KB\"", "holdfast.toml:5: store.memory = \"1KB\": allowed is a size from"),
+        (
+            "[auth]\nlisten = [\"nonsense\"]",
+            "holdfast.toml:5: auth.listen = \"nonsense\": allowed is an address",
+        ),
+        ("[auth]\nlisten = []", "auth.listen = []: allowed is at least one"),
+        ("[auth]\nundecided_status = 200", "auth.undecided_status = 200: allowed is 503"),
+        ("[policy]\nverdict_ceiling = \"x\"", "policy.verdict_ceiling = x: allowed is one of primary"),
+        ("[headers]\n\"X-A\" = { claim = \"a\", required = false }", "a 200 must carry every header"),
+        ("[headers]\n\"X_A\" = \"a\"", "allowed is a header name of letters, digits and hyphens"),
+        ("[headers]\n\"Set-Cookie\" = \"a\"", "allowed is a name that HTTP or holdfast itself does not use"),
+        ("[headers]\n\"X-A\" = { claim = \"a\", default = \"a b\" }", "allowed is 1 to 256 visible ASCII"),
+        (
+            "[[tier]]\nname = \"a\"\nage = \"1h\"\nrole = \"fresh\"\n[[tier]]\nname = \"b\"\nage = \"1h\"\nrole = \"outage\"",
+            "tier = this table",
+        ),
+        ("[breaker]\nfailure_rate = 1.5", "breaker.failure_rate = 1.5: allowed is a fraction"),
+        ("[log]\nlevel = \"loud=1=2\"", "log.level"),
+    ] {
+        let found = problems(&format!("{MINIMAL}{line}\n"));
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{line}\n{found:#?}");
+    }
+}
+
+#[test]
+fn an_issuer_is_checked_as_a_whole() {
+    for (row, expected) in [
+        ("url = \"http://t.eu.auth0.com/\"\naudience = [\"a\"]", "http:// only for loopback"),
+        ("url = \"https://t/?x\"\naudience = [\"a\"]", "exactly as in the token's `iss`"),
+        ("url = \"https://t/\"", "at least one audience"),
+        ("audience = [\"a\"]", "issuer[0].url = nothing"),
+        ("url = \"https://t/\"\naudience = [\"a\"]\nalgorithms = [\"none\"]", "allowed is one of RS256"),
+        ("url = \"https://t/\"\naudience = [\"a\"]\nalgorithms = [\"RS256\", \"HS256\"]", "never both"),
+        ("url = \"https://t/\"\naudience = [\"a\"]\nalgorithms = [\"HS256\"]", "set if and only if"),
+        ("url = \"https://t/\"\naudience = [\"a\"]\nforeign_tokens = \"allow\"", "ask-issuer or refuse"),
+    ] {
+        let found = problems(&format!("[[issuer]]\n{row}\n"));
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{row}\n{found:#?}");
+    }
+    assert!(problems("").iter().any(|problem| problem.contains("at least one [[issuer]]")));
+    assert!(problems(&format!("{MINIMAL}{MINIMAL}")).iter().any(|problem| problem.contains("only once")));
+}
+
+#[test]
+fn a_syntax_error_names_its_line() {
+    let found = problems(&format!("{MINIMAL}[policy\n"));
+    assert!(found[0].starts_with("holdfast.toml:4: not valid TOML"), "{found:?}");
+}
+
+#[test]
+fn variables_win_over_the_file_and_flags_over_variables() {
+    let mut source = Source::text("holdfast.toml", &format!("{MINIMAL}[auth]\nlisten = \"127.0.0.1:1\"\n"));
+    source.environment = [
+        ("HOLDFAST_POLICY__LEEWAY", "7s"),
+        ("HOLDFAST_ISSUER__0__AUDIENCE", "https://a, https://b"),
+        ("HOLDFAST_AUTH__LISTEN", "127.0.0.1:2"),
+        ("HOLDFAST_HEADERS__X_USER_NAME", "name"),
+        // What Kubernetes sets for a service of this name is not ours.
+        ("HOLDFAST_PORT", "tcp://10.0.0.1:4180"),
+        ("HOLDFAST_SERVICE_HOST", "10.0.0.1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    source.flags =
+        vec![Flag { path: &["auth", "listen"], name: "--listen", values: vec!["127.0.0.1:3".to_owned()] }];
+    let settings = Settings::read(&source).unwrap();
+    assert_eq!(settings.policy.leeway, Duration::from_secs(7));
+    assert_eq!(settings.issuers[0].audience, ["https://a", "https://b"]);
+    assert_eq!(settings.auth.listen, [Listen::Tcp("127.0.0.1:3".parse().unwrap())]);
+    assert!(settings.headers.iter().any(|rule| rule.name == "x-user-name"));
+}
+
+#[test]
+fn a_bad_variable_or_flag_is_named() {
+    let mut source = Source::text("holdfast.toml", MINIMAL);
+    source.environment = vec![("HOLDFAST_POLICY__LEEWAY".to_owned(), "soon".to_owned())];
+    let found = Settings::read(&source).unwrap_err().to_string();
+    assert!(
+        found.starts_with("environment variable HOLDFAST_POLICY__LEEWAY: policy.leeway = \"soon\""),
+        "{found}"
+    );
+    let source = Source {
+        flags: vec![
+            Flag { path: &["issuer", "0", "url"], name: "--issuer", values: vec!["ftp://t/".to_owned()] },
+            Flag { path: &["issuer", "0", "audience"], name: "--audience", values: vec!["a".to_owned()] },
+        ],
+        ..Source::default()
+    };
+    let found = Settings::read(&source).unwrap_err().to_string();
+    assert!(found.starts_with("flag --issuer: issuer[0].url = \"ftp://t/\""), "{found}");
+}

@@ -45,7 +45,12 @@ pub async fn answer(
 fn ready(instance: &Instance) -> Response<Full<Bytes>> {
     let waiting: Vec<&str> =
         instance.issuers.iter().filter(|issuer| !issuer.is_ready()).map(|issuer| &**issuer.name()).collect();
-    if waiting.is_empty() {
+    if waiting.is_empty() && instance.stores.is_degraded() {
+        text(
+            StatusCode::OK,
+            "ready, but degraded: the disk store is not well, records are kept in memory only\n",
+        )
+    } else if waiting.is_empty() {
         text(StatusCode::OK, "ready\n")
     } else {
         let body = format!("not ready: no keys yet of {}\n", waiting.join(", "));
@@ -83,7 +88,8 @@ fn status(instance: &Instance) -> Value {
         .iter()
         .map(|(_, row)| json!({ "name": row.name, "age_seconds": row.age.as_secs(), "role": row.role.to_string() }))
         .collect();
-    json!({ "version": env!("CARGO_PKG_VERSION"), "issuers": issuers, "tiers": tiers })
+    json!({ "version": env!("CARGO_PKG_VERSION"), "issuers": issuers, "tiers": tiers,
+        "disk_degraded": instance.stores.is_degraded() })
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {

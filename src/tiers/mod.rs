@@ -4,6 +4,7 @@
 //! ([`policy`]). Stores keep a [`record`] once, [`seal`]ed under the instance [`secret`], by a keyed [`digest`]. The
 //! [`disk`] store survives restarts; the writer puts what it keeps behind the request, [`checkpoint`] makes copies.
 
+pub mod archive;
 pub mod checkpoint;
 pub mod digest;
 pub mod disk;

@@ -5,16 +5,20 @@
 //! | answers, in memory | ready-made answers by token digest: the hot path, one lookup and no parsing |
 //! | refusals, in memory | definitive noes, for `negative_ttl`; apart from the answers, so that a flood of bad tokens evicts only other bad tokens |
 //! | records, in memory | verdicts on foreign tokens, and profiles |
+//! | records, on disk | the same, and issuers' keys, across restarts; only with a data directory |
 //!
-//! All are bounded by weight. Nothing here decides whether a record may be served: that is [`super::policy`]'s.
+//! A record is looked for in memory, then on disk, and what the disk had is promoted. It is written to both, to disk
+//! behind the request. The memory stores are bounded by weight. Nothing here decides whether a record may be served: that is [`super::policy`]'s.
 
 use std::sync::Arc;
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::archive::Archive;
 use super::digest::{BuildDigestHasher, SubjectKey, TokenDigest};
-use super::record::{ProfileRecord, VerdictRecord};
+use super::policy::Policy;
+use super::record::{Family, ProfileRecord, VerdictRecord};
 use crate::clock::Timestamp;
 use crate::decision::Pass;
 use crate::telemetry::metrics::Metrics;
@@ -38,30 +42,37 @@ pub struct Stores {
     refusals: Cache<TokenDigest, Refused, Weight, BuildDigestHasher>,
     verdicts: Arc<Cache<TokenDigest, Arc<VerdictRecord>, Weight, BuildDigestHasher>>,
     profiles: Arc<Cache<SubjectKey, Arc<ProfileRecord>, Weight, BuildDigestHasher>>,
+    archive: Option<Arc<Archive>>,
+    policy: Policy,
     metrics: Arc<Metrics>,
 }
 
+/// A record, and the store that had it.
+pub type Found<R> = (Arc<R>, &'static str);
+
 impl Stores {
     /// Empty stores of together at most `bytes`: half for answers, a quarter for profiles, an eighth each for verdicts
-    /// and refusals.
+    /// and refusals. Records are also kept in `archive`, if there is one, for as long as `policy` can use them.
     #[must_use]
-    pub fn new(bytes: u64, metrics: Arc<Metrics>) -> Self {
+    pub fn new(bytes: u64, archive: Option<Arc<Archive>>, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
             answers: cache(bytes / 2, 600),
             profiles: Arc::new(cache(bytes / 4, 300)),
             verdicts: Arc::new(cache(bytes / 8, 700)),
             refusals: cache(bytes / 8, 200),
+            archive,
+            policy,
             metrics,
         }
     }
 
     /// Stores with the same records and no answers: answers were made by a configuration, records are what issuers said.
     #[must_use]
-    pub fn without_answers(&self, bytes: u64) -> Self {
+    pub fn without_answers(&self, bytes: u64, policy: Policy) -> Self {
         Self {
             verdicts: self.verdicts.clone(),
             profiles: self.profiles.clone(),
-            ..Self::new(bytes, self.metrics.clone())
+            ..Self::new(bytes, self.archive.clone(), policy, self.metrics.clone())
         }
     }
 
@@ -85,45 +96,75 @@ impl Stores {
     /// Remembers a definitive no, and forgets every yes for the same token.
     pub fn refuse(&self, digest: TokenDigest, refused: Refused) {
         self.answers.remove(&digest);
-        self.verdicts.remove(&digest);
+        if self.verdicts.remove(&digest).is_some()
+            && let Some(archive) = &self.archive
+        {
+            archive.forget(Family::Verdicts, &digest.0);
+        }
         self.refusals.insert(digest, refused);
     }
 
     /// The verdict on a foreign token.
-    #[must_use]
-    pub fn verdict(&self, digest: &TokenDigest) -> Option<Arc<VerdictRecord>> {
-        let found = self.verdicts.get(digest);
-        self.metrics.looked_up("memory", if found.is_some() { "hit" } else { "miss" });
-        found
+    pub async fn verdict(&self, digest: &TokenDigest) -> Option<Found<VerdictRecord>> {
+        if let Some(record) = self.verdicts.get(digest) {
+            self.metrics.looked_up("memory", "hit");
+            return Some((record, "memory"));
+        }
+        self.metrics.looked_up("memory", "miss");
+        let record = Arc::new(self.archive.as_ref()?.load::<VerdictRecord>(&digest.0).await?);
+        self.verdicts.insert(*digest, record.clone());
+        Some((record, "disk"))
     }
 
     /// Keeps a verdict on a foreign token.
     pub fn keep_verdict(&self, digest: TokenDigest, record: Arc<VerdictRecord>) {
+        if let Some(archive) = &self.archive {
+            archive.keep(&digest.0, &*record, &record.known(), &self.policy);
+        }
         self.verdicts.insert(digest, record);
     }
 
     /// What is known of a subject.
-    #[must_use]
-    pub fn profile(&self, key: &SubjectKey) -> Option<Arc<ProfileRecord>> {
-        let found = self.profiles.get(key);
-        self.metrics.looked_up("memory", if found.is_some() { "hit" } else { "miss" });
-        found
+    pub async fn profile(&self, key: &SubjectKey) -> Option<Found<ProfileRecord>> {
+        if let Some(record) = self.profiles.get(key) {
+            self.metrics.looked_up("memory", "hit");
+            return Some((record, "memory"));
+        }
+        self.metrics.looked_up("memory", "miss");
+        let record = Arc::new(self.archive.as_ref()?.load::<ProfileRecord>(&key.0).await?);
+        self.profiles.insert(*key, record.clone());
+        Some((record, "disk"))
     }
 
-    /// Keeps what is known of a subject.
+    /// Keeps what is known of a subject. That there is no email is kept in memory only: it may change soon.
     pub fn keep_profile(&self, key: SubjectKey, record: Arc<ProfileRecord>) {
+        if let Some(archive) = self.archive.as_ref().filter(|_| record.email.is_some()) {
+            archive.keep(&key.0, &*record, &record.known(None), &self.policy);
+        }
         self.profiles.insert(key, record);
     }
 
     /// Forgets what is known of a subject.
     pub fn forget_profile(&self, key: &SubjectKey) {
         self.profiles.remove(key);
+        if let Some(archive) = &self.archive {
+            archive.forget(Family::Profiles, &key.0);
+        }
+    }
+
+    /// Whether there is a disk store that is not well.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.archive.as_ref().is_some_and(|archive| archive.is_degraded())
     }
 
     /// Brings the gauge `records` up to date.
     pub fn count(&self) {
         let records = self.answers.len() + self.verdicts.len() + self.profiles.len();
         self.metrics.records("memory", records as u64);
+        if let Some(archive) = &self.archive {
+            self.metrics.records("disk", archive.count());
+        }
     }
 }
 

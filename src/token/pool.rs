@@ -102,8 +102,8 @@ mod tests {
             let pool = pool.clone();
             async move {
                 pool.run(move || {
-                    drop(entered.send(()));
-                    drop(gate.recv());
+                    let _ = entered.send(());
+                    let _ = gate.recv();
                 })
                 .await
             }

@@ -94,6 +94,18 @@ impl Holdfast {
         self.log.lock().unwrap().clone()
     }
 
+    /// Sends it a signal by name, such as `TERM` or `HUP`.
+    pub async fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until it has ended by itself, and gives its exit code.
+    pub async fn ended(&mut self) -> Option<i32> {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().code()
+    }
+
     /// Kills it, as a crash would.
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();
