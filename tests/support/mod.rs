@@ -15,6 +15,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 
+pub mod service;
+
 /// How long a test waits for what must come before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
