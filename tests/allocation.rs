@@ -60,8 +60,8 @@ fn from_the_credential_to_the_answer_nothing_is_allocated() {
         let pass = instance.stores.answer(&digest).filter(|pass| pass.holds_at(now)).unwrap();
         instance.metrics.answered_from_memory();
         instance.tier_hits.memory(pass.tier()).inc();
-        
-            .unwrap_or(());
+        pass.meets("email_domain=example.com&max_tier=primary", instance.identities.policy().table())
+            .unwrap();
         let answer = instance.responder.allow(headers, &pass, now, false);
         instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
         answer
