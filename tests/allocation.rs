@@ -1,0 +1,110 @@
+//! An answer from memory takes no memory: what holdfast does between hyper's reading a head and hyper's writing one
+//! allocates nothing. Counted, not believed.
+//!
+//! `allocation_counter` brings the counting allocator, so that `unsafe` stays forbidden in all of this repository. It
+//! counts for the thread that measures; servers run on a runtime of that one thread, clients on another.
+
+#![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
+
+#[path = "../benches/scene/mod.rs"]
+mod scene;
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use allocation_counter::measure;
+use holdfast::credential::Credential;
+use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use scene::{Client, Scene, bare_server, request};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+/// How many requests are counted.
+const REQUESTS: u64 = 1_000;
+
+#[test]
+fn a_hit_allocates_no_more_than_a_bare_hyper_server_does() {
+    let scene = Scene::new();
+    let request = request(&scene.token());
+    let holdfast = allocations(&request, async || {
+        let (service, address) = scene.holdfast().await;
+        (address, Some(service))
+    });
+    let bare = allocations(&request, async || (bare_server().await, None::<()>));
+    println!("allocations in {REQUESTS} requests: holdfast {holdfast}, bare hyper {bare}");
+    assert!(holdfast <= bare, "holdfast {holdfast}, bare hyper {bare}, in {REQUESTS} requests");
+}
+
+#[test]
+fn from_the_credential_to_the_answer_nothing_is_allocated() {
+    let scene = Scene::new();
+    let token = scene.token();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (service, address) = runtime.block_on(scene.holdfast());
+    Client::connect(address).warm_up(&request(&token));
+    let instance = service.instance();
+    let line = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+    drop(line.clone()); // the first clone of a value allocates
+
+    // What `server::auth::answer` does, in its order, with a map as hyper hands it on from request to request.
+    let answer = |mut headers: HeaderMap| {
+        headers.clear();
+        headers.insert(AUTHORIZATION, line.clone());
+        let started = instance.clock.ticks();
+        let now = instance.clock.now();
+        let credential = Credential::extract(&headers, &instance.settings.credential).unwrap();
+        let digest = instance.digester.token(credential.token().as_bytes());
+        let pass = instance.stores.answer(&digest).filter(|pass| pass.holds_at(now)).unwrap();
+        instance.metrics.answered_from_memory();
+        instance.tier_hits.memory(pass.tier()).inc();
+        pass.meets("email_domain=example.com&max_tier=primary", instance.identities.policy().table())
+            .unwrap();
+        let answer = instance.responder.allow(headers, &pass, now, false);
+        instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
+        answer
+    };
+    let mut headers = answer(HeaderMap::new()).into_parts().0.headers;
+    let counted = measure(|| {
+        for _ in 0..REQUESTS {
+            headers = black_box(answer(std::mem::take(&mut headers))).into_parts().0.headers;
+        }
+    });
+    assert_eq!(counted.count_total, 0, "in {REQUESTS} answers");
+    // The counter does count.
+    assert_eq!(measure(|| drop(black_box(Box::new(7)))).count_total, 1);
+}
+
+/// How many allocations the thread of a server makes for [`REQUESTS`] requests over one connection. What `start` gives
+/// besides the address is kept until then.
+fn allocations<K>(request: &[u8], start: impl AsyncFnOnce() -> (SocketAddr, K)) -> u64 {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (address, _kept) = runtime.block_on(start());
+    let (warm, is_warm) = oneshot::channel();
+    let (done, is_done) = oneshot::channel();
+    let begin = Arc::new(Barrier::new(2));
+    let client = thread::spawn({
+        let (begin, request) = (begin.clone(), request.to_vec());
+        move || {
+            let mut client = Client::connect(address);
+            client.warm_up(&request);
+            // Buffers have grown to what they need.
+            for _ in 0..100 {
+                assert_eq!(client.ask(&request), 200);
+            }
+            warm.send(()).unwrap();
+            begin.wait();
+            for _ in 0..REQUESTS {
+                assert_eq!(client.ask(&request), 200);
+            }
+            done.send(()).unwrap();
+        }
+    });
+    runtime.block_on(is_warm).unwrap();
+    begin.wait();
+    let counted = measure(|| runtime.block_on(is_done).unwrap());
+    client.join().unwrap();
+    counted.count_total
+}
