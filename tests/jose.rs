@@ -1,7 +1,7 @@
 //! Tokens sealed for us open, whoever made them, and nothing else does: the examples of RFC 7520, tokens of two
 //! independent JOSE implementations across every `alg` and `enc` that we accept, and one row for every known attack.
 //!
-//! The implementations are the npm package `jose` and the Python package `jwcrypto`; `make test-setup` installs them.
+//! The implementations are the npm package `jose` and the Python package `jwcrypto`; `make setup` installs them.
 //! `HOLDFAST_TEST_NODE_MODULES` (a directory with `node_modules` in it) and `HOLDFAST_TEST_PYTHON` (an interpreter) say
 //! where they are, if not in `tests/jose/`.
 
@@ -158,7 +158,7 @@ mod independent {
     fn open_all_of(generator: &mut Command) -> BTreeSet<(String, String)> {
         let output = match generator.output() {
             Ok(output) if output.status.success() => output,
-            failure => panic!("cannot make tokens; was `make test-setup` run? {generator:?}: {failure:?}"),
+            failure => panic!("cannot make tokens; was `make setup` run? {generator:?}: {failure:?}"),
         };
         let mut seen = BTreeSet::new();
         for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
