@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::{SubjectKey, TokenDigest, TokenDigester};
 use crate::tiers::policy::{Plan, Policy};
 use crate::tiers::record::{IdentitySource, ProfileRecord, VerdictRecord};
-use crate::tiers::stores::Stores;
+use crate::tiers::stores::{Refused, Stores};
 use crate::tiers::table::TierIndex;
 use crate::token::claims::VerifiedClaims;
 use crate::token::email::{self, Email};
@@ -219,7 +219,7 @@ impl Identities {
             Plan::ServeAndRevalidate(tier) => {
                 if let Some(told) = from_record(tier, false) {
                     let question = Question { priority: Priority::Background, ..question };
-                    self.revalidate_profile(issuer, key, question);
+                    self.revalidate_profile(issuer, key, subjected.digest, question);
                     return Ok(told);
                 }
             }
@@ -299,17 +299,34 @@ impl Identities {
         }
     }
 
-    fn revalidate_profile(self: &Arc<Self>, issuer: &Arc<Issuer>, key: SubjectKey, question: Question) {
+    fn revalidate_profile(
+        self: &Arc<Self>,
+        issuer: &Arc<Issuer>,
+        key: SubjectKey,
+        digest: TokenDigest,
+        question: Question,
+    ) {
         let (this, issuer) = (self.clone(), issuer.clone());
         tokio::spawn(async move {
             match issuer.ask(question).await {
                 Ok((Word::Accepted { claims, .. }, _)) => {
                     this.stores.keep_profile(key, Arc::new(this.profile_record(&issuer, &claims)));
                 }
-                Ok((Word::Rejected, Role::Led)) => this.stores.forget_profile(&key),
-                Ok(_) | Err(_) => {}
+                Ok((Word::Rejected | Word::Forbidden, Role::Led)) => {
+                    this.stores.forget_profile(&key);
+                    this.refuse_from_now_on(digest);
+                }
+                // A no to somebody else's token of the same subject says nothing about this one.
+                Ok((Word::Rejected | Word::Forbidden, Role::Joined)) | Err(_) => {}
             }
         });
+    }
+
+    /// A no that came in the background is a no from then on.
+    fn refuse_from_now_on(&self, digest: TokenDigest) {
+        let refusal = Arc::new(Refusal::IssuerRejects { local: String::new() });
+        let until = self.clock.now().after(self.settings.negative_ttl);
+        self.stores.refuse(digest, Refused { refusal, until });
     }
 
     /// A token that only the issuer can judge.
@@ -418,11 +435,7 @@ impl Identities {
                     this.stores
                         .keep_verdict(digest, Arc::new(this.verdict_record(&issuer, subject, &claims)));
                 }
-                Ok((Word::Rejected | Word::Forbidden, _)) => {
-                    let refusal = Arc::new(Refusal::IssuerRejects { local: String::new() });
-                    let until = this.clock.now().after(this.settings.negative_ttl);
-                    this.stores.refuse(digest, crate::tiers::stores::Refused { refusal, until });
-                }
+                Ok((Word::Rejected | Word::Forbidden, _)) => this.refuse_from_now_on(digest),
                 Err(_) => {}
             }
         });

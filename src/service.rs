@@ -1,6 +1,5 @@
 //! The running service: start, reload, drain.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -132,11 +131,5 @@ impl Service {
         for listener in self.listeners {
             let _ = listener.await;
         }
-    }
-
-    /// The file that the configuration is read from, if there is one.
-    #[must_use]
-    pub fn file(&self) -> Option<&PathBuf> {
-        self.source.file.as_ref()
     }
 }

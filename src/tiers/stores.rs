@@ -93,12 +93,12 @@ impl Stores {
         self.refusals.get(digest).filter(|refused| now < refused.until).map(|refused| refused.refusal)
     }
 
-    /// Remembers a definitive no, and forgets every yes for the same token.
+    /// Remembers a definitive no, and forgets every yes for the same token. Only the issuer can take back what the
+    /// issuer said, so a no of our own (of which a stranger can cause any number) is no work for the disk.
     pub fn refuse(&self, digest: TokenDigest, refused: Refused) {
         self.answers.remove(&digest);
-        if self.verdicts.remove(&digest).is_some()
-            && let Some(archive) = &self.archive
-        {
+        self.verdicts.remove(&digest);
+        if let Some(archive) = self.archive.as_ref().filter(|_| refused.refusal.is_the_issuers()) {
             archive.forget(Family::Verdicts, &digest.0);
         }
         self.refusals.insert(digest, refused);

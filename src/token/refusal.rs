@@ -122,6 +122,12 @@ impl Refusal {
         }
     }
 
+    /// Whether the issuer itself said it, at `/userinfo`.
+    #[must_use]
+    pub fn is_the_issuers(&self) -> bool {
+        matches!(self, Self::IssuerRejects { .. } | Self::IssuerForbids)
+    }
+
     /// Whether it may be remembered under the token's digest. Not if time alone or a new key can change it.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
