@@ -114,10 +114,16 @@ impl Service {
 
     fn rebuild(&self, before: &Instance) -> Result<(), ServiceError> {
         let settings = Settings::read(&self.source)?;
-        if settings.auth.listen != before.settings.auth.listen
-            || settings.admin.listen != before.settings.admin.listen
-        {
-            warn!("the listen addresses changed in the configuration; that takes effect at the next start");
+        let (new, old) = (&settings, &before.settings);
+        for (key, changed) in [
+            ("auth.listen", new.auth.listen != old.auth.listen),
+            ("admin.listen", new.admin.listen != old.admin.listen),
+            ("store", new.store != old.store),
+            ("log", new.log != old.log),
+        ] {
+            if changed {
+                warn!("{key} changed in the configuration; that takes effect at the next start");
+            }
         }
         let instance = Instance::build(settings, before.clock.clone(), Some(before))?;
         self.instance.store(instance);

@@ -91,7 +91,7 @@ pub struct AdminSettings {
 }
 
 /// `[store]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
     /// `path`, `--data`: the data directory, for records and keys that survive a restart. Empty, the default, keeps
     /// everything in memory.
@@ -180,7 +180,7 @@ pub enum WhenAbsent {
 }
 
 /// `[log]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
     /// `format`: `text` or `json`. Default `text`.
     pub json: bool,

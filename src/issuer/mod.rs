@@ -95,6 +95,7 @@ pub struct Issuer {
     name: Arc<str>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    guard: GuardSettings,
     decryption: DecryptionKeys,
     keys: ArcSwapOption<KeySet>,
     discovery: ArcSwapOption<Discovery>,
@@ -144,8 +145,8 @@ impl Issuer {
                 .and_then(|p| p.keys.load_full()),
         };
         let endpoint = |label, of: fn(&Self) -> &Endpoint| match previous {
-            Some(previous) => of(previous).clone(),
-            None => Endpoint::new(
+            Some(previous) if previous.guard == with.guard => of(previous).clone(),
+            _ => Endpoint::new(
                 name.clone(),
                 label,
                 with.client.clone(),
@@ -162,6 +163,7 @@ impl Issuer {
             name,
             clock: with.clock.clone(),
             metrics: with.metrics.clone(),
+            guard: with.guard.clone(),
             decryption,
             keys: ArcSwapOption::new(keys),
             discovery: ArcSwapOption::new(previous.and_then(|previous| previous.discovery.load_full())),

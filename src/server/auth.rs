@@ -30,33 +30,34 @@ pub async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Resu
     let started = instance.clock.ticks();
     let (parts, _body_that_is_never_read) = request.into_parts();
     let (uri, headers) = (parts.uri, parts.headers);
-    let close = must_close(&headers);
-    if !is_auth_path(uri.path()) {
-        instance.metrics.answered("error", "not_found");
-        return Ok(instance.responder.not_found(headers, close));
-    }
     let query = uri.query().unwrap_or_default();
+    let close = must_close(&headers);
     let now = instance.clock.now();
 
-    let answer = match Credential::extract(&headers, &instance.settings.credential) {
-        Err(error) => decline(&instance, headers, &Decision::NoCredential(error), close),
-        Ok(credential) => {
-            let digest = instance.digester.token(credential.token().as_bytes());
-            let ready = instance.stores.answer(&digest).filter(|pass| pass.holds_at(now));
-            match ready {
-                Some(pass) => {
-                    instance.metrics.answered_from_memory();
-                    instance.tier_hits.memory(pass.tier()).inc();
-                    allow(&instance, headers, &pass, query, now, close)
-                }
-                None => {
-                    let token = credential.token().to_owned();
-                    match judge(&instance, &token, digest, now).await {
-                        Decision::Allow(pass) => {
-                            instance.metrics.answered("allow", "judged");
-                            allow(&instance, headers, &pass, query, instance.clock.now(), close)
+    let answer = if !is_auth_path(uri.path()) {
+        instance.metrics.answered("error", "not_found");
+        instance.responder.not_found(headers, close)
+    } else {
+        match Credential::extract(&headers, &instance.settings.credential) {
+            Err(error) => decline(&instance, headers, &Decision::NoCredential(error), close),
+            Ok(credential) => {
+                let digest = instance.digester.token(credential.token().as_bytes());
+                match instance.stores.answer(&digest).filter(|pass| pass.holds_at(now)) {
+                    Some(pass) => allow(&instance, headers, &pass, Seen::Before, query, now, close),
+                    None => {
+                        let token = credential.token().to_owned();
+                        match judge(&instance, &token, digest, now).await {
+                            Decision::Allow(pass) => allow(
+                                &instance,
+                                headers,
+                                &pass,
+                                Seen::Now,
+                                query,
+                                instance.clock.now(),
+                                close,
+                            ),
+                            other => decline(&instance, headers, &other, close),
                         }
-                        other => decline(&instance, headers, &other, close),
                     }
                 }
             }
@@ -64,6 +65,13 @@ pub async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Resu
     };
     instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
     Ok(answer)
+}
+
+/// Whether an answer lay ready or was made for this request.
+#[derive(Clone, Copy)]
+enum Seen {
+    Before,
+    Now,
 }
 
 /// At first sight, or when the answer in memory is no longer fresh: verify, resolve the email, decide, remember.
@@ -140,13 +148,24 @@ fn allow(
     instance: &Instance,
     headers: HeaderMap,
     pass: &Arc<Pass>,
+    seen: Seen,
     query: &str,
     now: Timestamp,
     close: bool,
 ) -> Answer {
+    if matches!(seen, Seen::Before) {
+        instance.metrics.found_in_memory();
+        instance.tier_hits.memory(pass.tier()).inc();
+    }
     let met = if query.is_empty() { Ok(()) } else { pass.meets(query, instance.identities.policy().table()) };
     match met {
-        Ok(()) => instance.responder.allow(headers, pass, now, close),
+        Ok(()) => {
+            match seen {
+                Seen::Before => instance.metrics.allowed_from_memory(),
+                Seen::Now => instance.metrics.answered("allow", "judged"),
+            }
+            instance.responder.allow(headers, pass, now, close)
+        }
         Err(Rejection::Unmet(unmet)) => decline(instance, headers, &Decision::Forbidden(unmet), close),
         Err(Rejection::Bad(bad)) => {
             tracing::error!("a proxy's auth URL is wrong, so its requests are refused: {bad}");
