@@ -116,10 +116,8 @@ impl Outline {
                 let named = name.and_then(|name| instance.issuers.named(Some(name)).ok());
                 outline.issuer = named.cloned();
                 outline.header_issuer_unknown = name.is_some() && named.is_none();
-                let mut fitting = instance
-                    .issuers
-                    .iter()
-                    .filter(|issuer| name.is_none_or(|name| &***issuer.name() == name));
+                let mut fitting =
+                    instance.issuers.iter().filter(|issuer| name.is_none_or(|name| &**issuer.name() == name));
                 let opened =
                     fitting.find_map(|issuer| Some((issuer, issuer.decryption_keys().open(&jwe).ok()?)));
                 if let Some((issuer, opened)) = opened {
