@@ -113,7 +113,7 @@ struct Course {
 /// Judges `token` as the server would that has never seen it, and explains.
 pub async fn inspect(instance: &Instance, token: &str, asking: Asking) -> Report {
     let outline = Outline::of(instance, token);
-    let course = run(instance, token, asking).await;
+    let course = run(instance, &outline, token, asking).await;
     let issuer = course.issuer.or_else(|| outline.issuer.clone());
     let email = course.claims.as_ref().zip(issuer.as_ref()).map(|(claims, issuer)| {
         let settings = issuer.settings();
@@ -130,7 +130,7 @@ pub async fn inspect(instance: &Instance, token: &str, asking: Asking) -> Report
     }
 }
 
-async fn run(instance: &Instance, token: &str, asking: Asking) -> Course {
+async fn run(instance: &Instance, outline: &Outline, token: &str, asking: Asking) -> Course {
     let mut course = Course {
         stop: Stop::End,
         decision: None,
@@ -161,12 +161,13 @@ async fn run(instance: &Instance, token: &str, asking: Asking) -> Course {
         Verified::Foreign { issuer, why } => {
             asks = true;
             course.issuer = Some(issuer.clone());
-            local = Some(why.clone());
+            let what = if outline.format() == "jwe" { "local decryption" } else { "local check" };
+            local = Some(format!("{what}: {why}"));
         }
     }
     if asks && asking == Asking::Withheld {
         course.reason = match &local {
-            Some(why) => format!("would ask the issuer, whether it accepts the token (local: {why})"),
+            Some(why) => format!("would ask the issuer, whether it accepts the token ({why})"),
             None => "would ask the issuer for the email, since the token names none".to_owned(),
         } + "; --ask does that, and sends the token to its /userinfo";
         course.stop = Stop::Asking { local, word: None };
@@ -189,7 +190,7 @@ impl Course {
             other => other.to_string(),
         };
         self.reason = match asked.as_ref().and_then(Option::as_ref) {
-            Some(why) => format!("local: {why}; issuer: {says}"),
+            Some(why) => format!("{why}; issuer: {says}"),
             None => says.clone(),
         };
         self.stop = match (asked, &failure) {

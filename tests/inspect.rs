@@ -128,7 +128,7 @@ async fn a_bad_token_fails_at_the_check_that_it_breaks() {
         (scene.mint().remove_claim("sub"), "sub"),
         (scene.mint().nested_jwe().audience("https://other.example.com"), "aud"),
         (scene.mint().bare_jwe(), "content"),
-        (scene.mint().tenant_dir_jwe().jwe_header("iss", "https://other.example.com/"), "header iss"),
+        (scene.mint().nested_jwe().jwe_header("iss", "https://other.example.com/"), "header iss"),
         (scene.mint().unsigned(), "format"),
     ] {
         let (report, code) = scene.report(&token.build().unwrap(), &[]).await;

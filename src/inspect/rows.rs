@@ -286,7 +286,11 @@ fn settle(checks: &mut Vec<Check>, outline: &Outline, stop: &Stop) {
             if let Some(why) = local {
                 checks.retain(|check| check.name != "decryption");
                 let name = if outline.shape == Shape::Jwe { "decryption" } else { "claims" };
-                let mut row = check(name, "can be read here", why.as_str());
+                let mut row = check(
+                    name,
+                    "can be read here",
+                    why.split_once(": ").map_or(why.as_str(), |(_, why)| why),
+                );
                 row.ok = Some(false);
                 checks.push(row);
             }
