@@ -22,6 +22,7 @@
 //! | [`tiers`] | what is remembered, and what may still be answered from it |
 //! | [`issuer`] | what we ask Auth0; [`guard`]: how sparingly |
 //! | [`instance`] | one configuration ([`config`]), put together |
+//! | [`mod@inspect`] | one token, explained to a person |
 //! | [`telemetry`] | metrics and logs |
 //! | [`clock`] | the clock that tests can hold still |
 
@@ -31,6 +32,7 @@ pub mod credential;
 pub mod decision;
 pub mod guard;
 pub mod identity;
+pub mod inspect;
 pub mod instance;
 pub mod issuer;
 pub mod server;

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod check;
+mod inspect;
 mod serve;
 
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ enum Command {
     Serve(SourceArguments),
     /// Check the configuration, and that the issuers answer.
     Check(SourceArguments),
+    /// Explain what would be answered to a token, and why.
+    Inspect(inspect::InspectArguments),
 }
 
 /// Where the configuration comes from. Flags win over variables (`HOLDFAST_SECTION__KEY`), variables over the file.
@@ -85,6 +88,7 @@ impl Arguments {
             Command::Serve(source) => {
                 source.read().and_then(|(settings, source)| serve::run(settings, source))
             }
+            Command::Inspect(arguments) => inspect::run(arguments),
             Command::Check(source) => source.read().and_then(|(settings, _)| check::run(settings)),
         };
         result.map_or_else(|code| code, |()| ExitCode::SUCCESS)

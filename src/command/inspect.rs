@@ -1,0 +1,172 @@
+//! `holdfast inspect`: a token from stdin or a file, explained. Never from the command line, which all users of the
+//! machine can read.
+
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use holdfast::clock::Clock;
+use holdfast::inspect::{Asking, Header, Report, inspect};
+use holdfast::instance::Instance;
+
+use super::{SourceArguments, block_on};
+
+/// More than this is not read, in bytes: enough to tell that a token is too long.
+const MAX_INPUT_BYTES: u64 = 1024 * 1024;
+
+/// Exit code for bad usage or configuration.
+const UNUSABLE: u8 = 2;
+
+#[derive(Args)]
+pub struct InspectArguments {
+    #[command(flatten)]
+    source: SourceArguments,
+    /// Where the token is; stdin if not given.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Ask the issuer where holdfast would: this sends the token to its /userinfo.
+    #[arg(long)]
+    ask: bool,
+}
+
+/// Explains the token. Succeeds if it would be let in; an open answer is not a yes.
+pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
+    let (settings, _) = arguments.source.read()?;
+    let token = read_token(arguments.file.as_deref()).map_err(unusable)?;
+    let asking = if arguments.ask { Asking::Allowed } else { Asking::Withheld };
+    let report = block_on(async {
+        let instance = Instance::build(settings, Clock::system(), None).map_err(unusable)?;
+        Ok(inspect(&instance, &token, asking).await)
+    })?;
+    let text = if arguments.json {
+        serde_json::to_string(&report).map_err(unusable)? + "\n"
+    } else {
+        let is_colourful =
+            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Page { text: String::new(), is_colourful }.fill(&report)
+    };
+    io::stdout().write_all(text.as_bytes()).map_err(unusable)?;
+    if report.is_accepted() { Ok(()) } else { Err(ExitCode::FAILURE) }
+}
+
+fn unusable(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("holdfast: {error}");
+    ExitCode::from(UNUSABLE)
+}
+
+fn read_token(file: Option<&Path>) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let (read, from) = match file {
+        Some(path) => {
+            let read =
+                std::fs::File::open(path).and_then(|file| file.take(MAX_INPUT_BYTES).read_to_end(&mut bytes));
+            (read, path.display().to_string())
+        }
+        None => {
+            if io::stdin().is_terminal() {
+                eprintln!("paste the token, then press Enter and Ctrl-D");
+            }
+            (io::stdin().take(MAX_INPUT_BYTES).read_to_end(&mut bytes), "stdin".to_owned())
+        }
+    };
+    read.map_err(|error| format!("cannot read the token from {from}: {error}"))?;
+    // What is not text becomes U+FFFD, which is in no token, and is judged as such.
+    match String::from_utf8_lossy(&bytes).trim() {
+        "" => Err(format!("there is no token in {from}; give it on stdin or with --file")),
+        token => Ok(token.to_owned()),
+    }
+}
+
+/// A report for people.
+struct Page {
+    text: String,
+    is_colourful: bool,
+}
+
+const BOLD: &str = "1";
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+
+impl Page {
+    fn fill(mut self, report: &Report) -> String {
+        self.line("", "format", report.format);
+        self.header("header", report.header.as_ref());
+        self.header("nested header", report.nested_header.as_ref());
+        self.line("", "issuer", report.issuer.as_deref().unwrap_or("none of the configured ones"));
+        self.title("checks");
+        for check in &report.checks {
+            let mark = match check.ok {
+                Some(true) => self.coloured(GREEN, "ok"),
+                Some(false) => self.coloured(RED, "NO"),
+                None => self.coloured(YELLOW, "--"),
+            };
+            self.line(&format!("  {mark} "), check.name, &check.found);
+            if check.ok != Some(true) && !check.expected.is_empty() {
+                self.line("     ", "  expected", &check.expected);
+            }
+        }
+        if let Some(email) = &report.email {
+            self.title("email");
+            for tried in &email.tried {
+                self.line("  ", &tried.entry, &tried.result);
+            }
+            let (found, source) = (email.found.as_deref(), email.source);
+            self.line("  ", "email", found.unwrap_or("none"));
+            self.line("  ", "from", source.unwrap_or("nowhere"));
+            let verified = match email.email_verified {
+                Some(true) => "true",
+                Some(false) => "false",
+                None => "not said",
+            };
+            self.line("  ", "email_verified", verified);
+            if email.conflict {
+                self.line("  ", "conflict", "a later claim names another email; the first in order wins");
+            }
+        }
+        self.title("holdfast would answer");
+        let status = match report.answer.status {
+            Some(200) => self.coloured(GREEN, "200"),
+            Some(status) => self.coloured(RED, &status.to_string()),
+            None => self.coloured(YELLOW, "what the issuer says"),
+        };
+        self.text += &format!("  {status}: {}\n", printable(&report.answer.reason));
+        for (name, value) in &report.answer.headers {
+            self.line("  ", name, value);
+        }
+        self.text
+    }
+
+    fn header(&mut self, title: &str, header: Option<&Header>) {
+        if let Some(header) = header {
+            self.title(title);
+            for (name, value) in header.fields() {
+                self.line("  ", name, value);
+            }
+        }
+    }
+
+    fn title(&mut self, title: &str) {
+        let title = self.coloured(BOLD, title);
+        self.text += &format!("{title}\n");
+    }
+
+    fn line(&mut self, before: &str, name: &str, value: &str) {
+        self.text += &format!("{before}{:<18} {}\n", printable(name), printable(value));
+    }
+
+    fn coloured(&self, colour: &str, text: &str) -> String {
+        if self.is_colourful { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// Whoever made the token chose its values; they shall not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c == '"' || c == '\'' || c == '\\' { vec![c] } else { c.escape_debug().collect() })
+        .collect()
+}

@@ -1,0 +1,317 @@
+//! One token, explained to a person: what `holdfast inspect` shows.
+//!
+//! The verdict is the server's own: [`Verifier::verify`](crate::verifier::Verifier::verify), [`Identities`], [`Pass`]
+//! and the responder of an instance that remembers nothing. The rows beside it are derived from that verdict: the
+//! checks have an order, the one that failed is known by its refusal, those before it held, those after it were not
+//! reached. So no row can contradict the answer. No part of the token that could be used again is told: not the token,
+//! no part of it in base64, no signature.
+//!
+//! [`Identities`]: crate::identity::Identities
+
+mod rows;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+use serde::Serialize;
+
+pub use self::rows::{Check, Header};
+use self::rows::{Outline, Stop};
+use crate::credential::Credential;
+use crate::decision::{Decision, Pass};
+use crate::identity::{Identity, Resolved, Subjected};
+use crate::instance::Instance;
+use crate::issuer::Issuer;
+use crate::token::email;
+use crate::token::json::Object;
+use crate::token::refusal::Refusal;
+use crate::verifier::{Failure, Verified};
+
+/// What there is to say about a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// `jws`, `jwe`, `opaque` or `malformed`.
+    pub format: &'static str,
+    /// The fields of its header that are read; nobody vouches for them.
+    pub header: Option<Header>,
+    /// The same of the JWS inside a JWE, if that could be opened here.
+    pub nested_header: Option<Header>,
+    /// The configured issuer whose rules apply.
+    pub issuer: Option<String>,
+    /// Every check, in the order in which they are made.
+    pub checks: Vec<Check>,
+    /// Where the email was looked for; `None` if there are no verified claims to look at.
+    pub email: Option<EmailReport>,
+    /// What holdfast would answer.
+    pub answer: AnswerReport,
+}
+
+/// Where the email was looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EmailReport {
+    /// The email that was found.
+    pub found: Option<String>,
+    /// `claims`, or `userinfo`; `None` if none was found.
+    pub source: Option<&'static str>,
+    /// `email_verified`, as the issuer says.
+    pub email_verified: Option<bool>,
+    /// Whether a later place names another email.
+    pub conflict: bool,
+    /// Each entry of `email_claims`, in order.
+    pub tried: Vec<Tried>,
+}
+
+/// One entry of `email_claims`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// The entry.
+    pub entry: String,
+    /// What it gave, or why it was passed over.
+    pub result: String,
+}
+
+/// What holdfast would answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AnswerReport {
+    /// The status; `None` if that is up to the issuer, who was not asked.
+    pub status: Option<u16>,
+    /// The headers.
+    pub headers: BTreeMap<String, String>,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+impl Report {
+    /// Whether the token would be let in.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.answer.status == Some(200)
+    }
+}
+
+/// Whether the issuer may be asked about the token, which means to send it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// Yes.
+    Allowed,
+    /// No: then for some tokens the answer stays open.
+    Withheld,
+}
+
+/// What happened on the way to the answer.
+struct Course {
+    stop: Stop,
+    /// `None` if the issuer would have to be asked, and may not be.
+    decision: Option<Decision>,
+    reason: String,
+    issuer: Option<Arc<Issuer>>,
+    claims: Option<Object>,
+    identity: Option<Identity>,
+}
+
+/// Judges `token` as the server would that has never seen it, and explains.
+pub async fn inspect(instance: &Instance, token: &str, asking: Asking) -> Report {
+    let outline = Outline::of(instance, token);
+    let course = run(instance, &outline, token, asking).await;
+    let issuer = course.issuer.or_else(|| outline.issuer.clone());
+    let email = course.claims.as_ref().zip(issuer.as_ref()).map(|(claims, issuer)| {
+        let settings = issuer.settings();
+        explain_email(claims, &settings.email_claims, instance, course.identity.as_ref())
+    });
+    Report {
+        checks: outline.checks(instance, issuer.as_ref(), &course.stop),
+        format: outline.format(),
+        header: outline.header,
+        nested_header: outline.nested_header,
+        issuer: issuer.map(|issuer| issuer.name().to_string()),
+        email,
+        answer: answer(instance, course.decision, course.reason),
+    }
+}
+
+async fn run(instance: &Instance, outline: &Outline, token: &str, asking: Asking) -> Course {
+    let mut course = Course {
+        stop: Stop::End,
+        decision: None,
+        reason: String::new(),
+        issuer: None,
+        claims: None,
+        identity: None,
+    };
+    if let Err(error) = Credential::parse(token) {
+        course.reason = error.to_string();
+        course.stop = Stop::Credential(course.reason.clone());
+        course.decision = Some(Decision::NoCredential(error));
+        return course;
+    }
+    let verified = match instance.verifier.verify(token).await {
+        Ok(verified) => verified,
+        Err(failure) => return course.failed(failure, None),
+    };
+    let (mut asks, mut local) = (false, None);
+    match &verified {
+        Verified::Local { issuer, claims } => {
+            let paths = &issuer.settings().email_claims;
+            let require = instance.settings.policy.require_verified_email;
+            asks |= email::find(claims.all(), paths, require).is_none() && issuer.settings().userinfo;
+            course.issuer = Some(issuer.clone());
+            course.claims = Some(claims.all().clone());
+        }
+        Verified::Foreign { issuer, why } => {
+            asks = true;
+            course.issuer = Some(issuer.clone());
+            let what = if outline.format() == "jwe" { "local decryption" } else { "local check" };
+            local = Some(format!("{what}: {why}"));
+        }
+    }
+    if asks && asking == Asking::Withheld {
+        course.reason = match &local {
+            Some(why) => format!("would ask the issuer, whether it accepts the token ({why})"),
+            None => "would ask the issuer for the email, since the token names none".to_owned(),
+        } + "; --ask does that, and sends the token to its /userinfo";
+        course.stop = Stop::Asking { local, word: None };
+        return course;
+    }
+    let digest = instance.digester.token(token.as_bytes());
+    match instance.identities.resolve(verified, Subjected { token, digest }).await {
+        Ok(resolved) => course.resolved(instance, resolved, asks, local),
+        Err(failure) => course.failed(failure, Some(local)),
+    }
+}
+
+impl Course {
+    /// `asked`: the issuer was, and this is what could be done without it.
+    fn failed(mut self, failure: Failure, asked: Option<Option<String>>) -> Self {
+        let says = match &failure {
+            Failure::No(Refusal::IssuerRejects { .. }) => {
+                Refusal::IssuerRejects { local: String::new() }.to_string()
+            }
+            other => other.to_string(),
+        };
+        self.reason = match asked.as_ref().and_then(Option::as_ref) {
+            Some(why) => format!("{why}; issuer: {says}"),
+            None => says.clone(),
+        };
+        self.stop = match (asked, &failure) {
+            (Some(local), Failure::No(_)) => Stop::Asking { local, word: Some(Err((Some(false), says))) },
+            (Some(local), Failure::CannotTell(_)) => Stop::Asking { local, word: Some(Err((None, says))) },
+            (None, Failure::No(refusal)) => Stop::Refused(refusal.clone()),
+            (None, Failure::CannotTell(error)) => Stop::NoKeys(error.to_string()),
+        };
+        self.decision = Some(match failure {
+            Failure::No(refusal) => Decision::Refused(Arc::new(refusal)),
+            Failure::CannotTell(error) => Decision::from(&error),
+        });
+        self
+    }
+
+    fn resolved(
+        mut self,
+        instance: &Instance,
+        resolved: Resolved,
+        asked: bool,
+        local: Option<String>,
+    ) -> Self {
+        let Resolved { identity, serving, email_unknown, .. } = resolved;
+        let table = instance.identities.policy().table();
+        let decision = match Pass::new(&identity, &instance.settings.headers, table, serving) {
+            Ok(pass) => {
+                self.reason = "the token is good".to_owned();
+                Decision::Allow(Arc::new(pass))
+            }
+            Err(unmet) => match &email_unknown {
+                Some(error) => {
+                    self.reason = format!("{unmet}; the issuer was asked for the email: {error}");
+                    Decision::from(error)
+                }
+                None => {
+                    self.reason = unmet.to_string();
+                    Decision::Forbidden(unmet)
+                }
+            },
+        };
+        self.stop = match (asked, email_unknown) {
+            (true, Some(error)) => Stop::Asking { local, word: Some(Err((None, error.to_string()))) },
+            (true, None) => Stop::Asking { local, word: Some(Ok(())) },
+            (false, _) => Stop::End,
+        };
+        if self.claims.is_none() {
+            self.claims = Some(identity.claims.clone());
+        }
+        self.identity = Some(identity);
+        self.decision = Some(decision);
+        self
+    }
+}
+
+/// Status and headers come from the server's own responder.
+fn answer(instance: &Instance, decision: Option<Decision>, reason: String) -> AnswerReport {
+    let Some(decision) = decision else {
+        return AnswerReport { status: None, headers: BTreeMap::new(), reason };
+    };
+    let answer = match &decision {
+        Decision::Allow(pass) => {
+            instance.responder.allow(HeaderMap::new(), pass, instance.clock.now(), false)
+        }
+        other => instance.responder.decline(HeaderMap::new(), other, false).0,
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), text(value.as_bytes())));
+    AnswerReport { status: Some(answer.status().as_u16()), headers: headers.collect(), reason }
+}
+
+/// Each entry is put alone to [`email::find`], so that what is told of it is what that function does with it.
+fn explain_email(
+    claims: &Object,
+    paths: &[crate::token::pointer::ClaimPath],
+    instance: &Instance,
+    identity: Option<&Identity>,
+) -> EmailReport {
+    let require = instance.settings.policy.require_verified_email;
+    let chosen = email::find(claims, paths, require);
+    let mut is_chosen_yet = false;
+    let tried = paths.iter().map(|path| {
+        let alone = std::slice::from_ref(path);
+        let result = match (email::find(claims, alone, require), path.value(claims)) {
+            (Some(found), _) if !is_chosen_yet => {
+                is_chosen_yet = true;
+                format!("found {}", found.email.as_str())
+            }
+            (Some(found), _) => {
+                let same = chosen
+                    .as_ref()
+                    .is_some_and(|first| first.email.as_str().eq_ignore_ascii_case(found.email.as_str()));
+                let compared = if same { "the same" } else { "a conflict, the first in order wins" };
+                format!("also names {}: {compared}", found.email.as_str())
+            }
+            (None, None) => "there is no such claim".to_owned(),
+            (None, Some(_)) if email::find(claims, alone, false).is_some() => {
+                "passed over: its email is not verified, and `require_verified_email` is on".to_owned()
+            }
+            (None, Some(value)) if value.is_string() => {
+                format!("passed over: {} is no plausible address", rows::shown(value))
+            }
+            (None, Some(_)) => "passed over: it is not a text".to_owned(),
+        };
+        Tried { entry: path.as_str().to_owned(), result }
+    });
+    let tried = tried.collect();
+    let conflict = chosen.as_ref().is_some_and(|found| found.conflict);
+    match identity {
+        Some(identity) => EmailReport {
+            found: identity.email.as_ref().map(|email| email.as_str().to_owned()),
+            source: identity.email.as_ref().map(|_| identity.source.name()),
+            email_verified: identity.email_verified,
+            conflict,
+            tried,
+        },
+        None => EmailReport {
+            source: chosen.as_ref().map(|_| "claims"),
+            email_verified: chosen.as_ref().and_then(|found| found.verified),
+            found: chosen.map(|found| found.email.as_str().to_owned()),
+            conflict,
+            tried,
+        },
+    }
+}

@@ -1,0 +1,392 @@
+//! The checks as rows: what each expects, what the token has, and how it came out.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::instance::Instance;
+use crate::issuer::Issuer;
+use crate::token::algorithm;
+use crate::token::compact::{Compact, UnverifiedHeader, UnverifiedJws};
+use crate::token::json::{self, Object};
+use crate::token::jws;
+use crate::token::refusal::Refusal;
+
+/// More characters of a value than this are not shown.
+const MAX_SHOWN: usize = 200;
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What is checked.
+    pub name: &'static str,
+    /// Whether it held; `None` if that is not known, mostly because an earlier one failed.
+    pub ok: Option<bool>,
+    /// What is expected.
+    pub expected: String,
+    /// What the token has.
+    pub found: String,
+}
+
+/// The fields of a header that are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Header {
+    /// Algorithm of the signature or of the key encryption.
+    pub alg: String,
+    /// Content encryption, in a JWE.
+    pub enc: Option<String>,
+    /// Which key.
+    pub kid: Option<String>,
+    /// Media type of the token.
+    pub typ: Option<String>,
+    /// Media type of the payload.
+    pub cty: Option<String>,
+    /// Compression, in a JWE.
+    pub zip: Option<String>,
+    /// The issuer, in a JWE.
+    pub iss: Option<String>,
+}
+
+/// Where the checks ended.
+pub(super) enum Stop {
+    /// All held, and nobody had to be asked.
+    End,
+    /// Not even the grammar of a token.
+    Credential(String),
+    /// A check failed.
+    Refused(Refusal),
+    /// The keys could not be had.
+    NoKeys(String),
+    /// It is up to the issuer: what could be told here, and its word, if it was asked.
+    Asking { local: Option<String>, word: Option<Result<(), (Option<bool>, String)>> },
+}
+
+/// What can be read of a token without believing it.
+pub(super) struct Outline {
+    shape: Shape,
+    pub header: Option<Header>,
+    pub nested_header: Option<Header>,
+    pub issuer: Option<Arc<Issuer>>,
+    /// The issuer in the header of a JWE is not configured.
+    header_issuer_unknown: bool,
+    /// `typ` tells that it is another kind of token.
+    typ_unfit: bool,
+    opened_with: Option<String>,
+    claims: Option<Object>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Malformed,
+    Opaque,
+    Jws,
+    /// A JWE, opened or not.
+    Jwe,
+}
+
+impl Outline {
+    pub fn of(instance: &Instance, token: &str) -> Self {
+        let mut outline = Self {
+            shape: Shape::Malformed,
+            header: None,
+            nested_header: None,
+            issuer: None,
+            header_issuer_unknown: false,
+            typ_unfit: false,
+            opened_with: None,
+            claims: None,
+        };
+        match Compact::parse(token) {
+            Err(_) => {}
+            Ok(Compact::Opaque) => outline.shape = Shape::Opaque,
+            Ok(Compact::Jws(jws)) => {
+                outline.shape = Shape::Jws;
+                outline.header = Some(Header::of(&jws.header));
+                outline.read(instance, &jws);
+            }
+            Ok(Compact::Jwe(jwe)) => {
+                outline.shape = Shape::Jwe;
+                outline.header = Some(Header::of(&jwe.header));
+                let name = jwe.header.iss.as_deref();
+                let named = name.and_then(|name| instance.issuers.named(Some(name)).ok());
+                outline.issuer = named.cloned();
+                outline.header_issuer_unknown = name.is_some() && named.is_none();
+                let mut fitting =
+                    instance.issuers.iter().filter(|issuer| name.is_none_or(|name| &**issuer.name() == name));
+                let opened =
+                    fitting.find_map(|issuer| Some((issuer, issuer.decryption_keys().open(&jwe).ok()?)));
+                if let Some((issuer, opened)) = opened {
+                    outline.issuer = Some(issuer.clone());
+                    outline.opened_with = Some(opened.key);
+                    match std::str::from_utf8(&opened.payload).map(Compact::parse) {
+                        Ok(Ok(Compact::Jws(jws))) => {
+                            outline.nested_header = Some(Header::of(&jws.header));
+                            outline.read(instance, &jws);
+                        }
+                        _ => outline.claims = json::object(&opened.payload).ok(),
+                    }
+                }
+            }
+        }
+        outline
+    }
+
+    fn read(&mut self, instance: &Instance, jws: &UnverifiedJws<'_>) {
+        self.claims = URL_SAFE_NO_PAD.decode(jws.payload).ok().and_then(|text| json::object(&text).ok());
+        let name = self.claims.as_ref().and_then(|claims| claims.get("iss")?.as_str());
+        if let Ok(issuer) = instance.issuers.named(name) {
+            let allowed = jws::allowed_algorithm(jws, &issuer.settings().algorithms);
+            self.typ_unfit = matches!(allowed, Err(Refusal::NotAnAccessToken(_)));
+            self.issuer.get_or_insert_with(|| issuer.clone());
+        }
+    }
+
+    pub fn format(&self) -> &'static str {
+        match self.shape {
+            Shape::Malformed => "malformed",
+            Shape::Opaque => "opaque",
+            Shape::Jws => "jws",
+            Shape::Jwe => "jwe",
+        }
+    }
+
+    /// The rows, in the order in which the verifier checks.
+    pub fn checks(&self, instance: &Instance, issuer: Option<&Arc<Issuer>>, stop: &Stop) -> Vec<Check> {
+        let mut checks = vec![check("format", "a JWS, a JWE or an opaque token", self.format())];
+        let signed = self.signed_header();
+        if self.shape == Shape::Jwe {
+            self.push_decryption(instance, issuer, &mut checks);
+        }
+        if let Some(claims) = &self.claims {
+            let configured = instance.issuers.iter().map(|issuer| issuer.name().to_string());
+            let configured = configured.collect::<Vec<_>>().join(" or ");
+            checks.push(check("iss", configured, claim(claims, "iss")));
+            if let Some(header) = signed {
+                push_signature(header, issuer, &mut checks);
+            }
+            push_claims(instance, issuer, claims, &mut checks);
+        }
+        settle(&mut checks, self, stop);
+        checks
+    }
+
+    /// The header of the signed part, wherever that is.
+    fn signed_header(&self) -> Option<&Header> {
+        match self.shape {
+            Shape::Jws => self.header.as_ref(),
+            _ => self.nested_header.as_ref(),
+        }
+    }
+
+    fn push_decryption(&self, instance: &Instance, issuer: Option<&Arc<Issuer>>, checks: &mut Vec<Check>) {
+        let header = self.header.as_ref();
+        if let Some(iss) = header.and_then(|header| header.iss.as_ref()) {
+            let configured = instance.issuers.iter().map(|issuer| issuer.name().to_string());
+            checks.push(check("header iss", configured.collect::<Vec<_>>().join(" or "), clip(iss)));
+        }
+        let keys = issuer.into_iter().flat_map(|issuer| {
+            issuer.decryption_keys().describe().map(|key| {
+                let id =
+                    key.kid.as_deref().map_or_else(|| "without kid".to_owned(), |kid| format!("{kid:?}"));
+                format!("{} key {id} from {}", key.kty, key.file.display())
+            })
+        });
+        let keys = keys.collect::<Vec<_>>().join(", ");
+        let expected = if keys.is_empty() { "no decryption key is configured".to_owned() } else { keys };
+        let found = match (&self.opened_with, header) {
+            (Some(key), _) => format!("opened with key {key:?}"),
+            (None, Some(header)) => {
+                format!("alg {}, kid {}", clip(&header.alg), optional(header.kid.as_ref()))
+            }
+            (None, None) => "nothing".to_owned(),
+        };
+        checks.push(check("decryption", expected, found));
+        if self.opened_with.is_some() {
+            let found = match (&self.nested_header, &self.claims) {
+                (Some(_), _) => "a signed token",
+                (None, Some(_)) => "bare claims",
+                (None, None) => "something else",
+            };
+            checks.push(check("content", "a signed token (JWS)", found));
+        }
+    }
+}
+
+impl Header {
+    fn of(header: &UnverifiedHeader) -> Self {
+        let UnverifiedHeader { alg, enc, kid, typ, cty, zip, iss } = header.clone();
+        Self { alg, enc, kid, typ, cty, zip, iss }
+    }
+
+    /// Its fields that are there, with their names.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let rest = [
+            ("enc", &self.enc),
+            ("kid", &self.kid),
+            ("typ", &self.typ),
+            ("cty", &self.cty),
+            ("zip", &self.zip),
+            ("iss", &self.iss),
+        ];
+        let rest = rest.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        std::iter::once(("alg", self.alg.as_str())).chain(rest)
+    }
+}
+
+fn push_signature(header: &Header, issuer: Option<&Arc<Issuer>>, checks: &mut Vec<Check>) {
+    checks.push(check("typ", "JWT, at+jwt, or none", optional(header.typ.as_ref())));
+    let allowed = issuer.map_or_else(unknown, |issuer| algorithm::names(&issuer.settings().algorithms));
+    checks.push(check("alg", allowed, clip(&header.alg)));
+    let keys = issuer.map_or_else(unknown, |issuer| match issuer.key_ids() {
+        ids if ids.is_empty() => "none is known".to_owned(),
+        ids => ids.join(", "),
+    });
+    checks.push(check("key", keys, optional(header.kid.as_ref())));
+    checks.push(check("signature", "made with that key", "not shown"));
+}
+
+fn push_claims(instance: &Instance, issuer: Option<&Arc<Issuer>>, claims: &Object, checks: &mut Vec<Check>) {
+    let now = instance.clock.now();
+    let leeway = humantime::format_duration(instance.settings.policy.leeway);
+    let others = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
+    let telling: Vec<_> = others.into_iter().filter(|name| claims.contains_key(*name)).collect();
+    let telling = if telling.is_empty() { "none of them".to_owned() } else { telling.join(", ") };
+    checks.push(check("not an ID token", format!("none of {}", others.join(", ")), telling));
+    checks.push(check("exp", format!("not past, with a leeway of {leeway}"), when(claims.get("exp"), now)));
+    for name in ["nbf", "iat"] {
+        let expected = format!("absent, or not in the future, with a leeway of {leeway}");
+        checks.push(check(name, expected, when(claims.get(name), now)));
+    }
+    let audience = issuer.map_or_else(unknown, |issuer| issuer.settings().audience.join(" or "));
+    checks.push(check("aud", audience, claim(claims, "aud")));
+    checks.push(check("sub", "a text of 1 to 255 bytes", claim(claims, "sub")));
+}
+
+/// Marks the rows: before the one that failed all held, after it none was reached.
+fn settle(checks: &mut Vec<Check>, outline: &Outline, stop: &Stop) {
+    match stop {
+        Stop::End => mark_held(checks),
+        Stop::Credential(why) => fail_at(checks, "format", Some(false), Some(why)),
+        Stop::Refused(refusal @ Refusal::ForeignRefused { .. }) => {
+            fail_at(checks, "foreign tokens", Some(false), Some(&refusal.to_string()));
+        }
+        Stop::Refused(refusal) => {
+            let row = row_of(refusal, outline);
+            let why = matches!(row, "format" | "decryption" | "content").then(|| refusal.to_string());
+            fail_at(checks, row, Some(false), why.as_deref());
+        }
+        Stop::NoKeys(error) => fail_at(checks, "key", None, Some(error)),
+        Stop::Asking { local, word } => {
+            mark_held(checks);
+            if let Some(why) = local {
+                checks.retain(|check| check.name != "decryption");
+                let name = if outline.shape == Shape::Jwe { "decryption" } else { "claims" };
+                let mut row = check(
+                    name,
+                    "can be read here",
+                    why.split_once(": ").map_or(why.as_str(), |(_, why)| why),
+                );
+                row.ok = Some(false);
+                checks.push(row);
+            }
+            let (ok, found) = match word {
+                None => (None, "not asked; --ask does"),
+                Some(Ok(())) => (Some(true), "it accepts the token"),
+                Some(Err((ok, says))) => (*ok, says.as_str()),
+            };
+            let mut row = check("issuer's word", "200 from /userinfo", found);
+            row.ok = ok;
+            checks.push(row);
+        }
+    }
+}
+
+fn mark_held(checks: &mut [Check]) {
+    for check in checks {
+        check.ok = Some(true);
+    }
+}
+
+fn fail_at(checks: &mut Vec<Check>, name: &'static str, ok: Option<bool>, why: Option<&str>) {
+    let at = checks.iter().position(|check| check.name == name).unwrap_or_else(|| {
+        checks.push(check(name, "", ""));
+        checks.len() - 1
+    });
+    mark_held(&mut checks[..at]);
+    checks[at].ok = ok;
+    if let Some(why) = why {
+        checks[at].found = why.to_owned();
+    }
+}
+
+/// Which check a refusal is of.
+fn row_of(refusal: &Refusal, outline: &Outline) -> &'static str {
+    match refusal {
+        Refusal::Malformed(_) if outline.shape == Shape::Jwe => "content",
+        Refusal::Malformed(_) => "format",
+        Refusal::IssuerUnknown { .. } if outline.header_issuer_unknown => "header iss",
+        Refusal::IssuerUnknown { .. } => "iss",
+        Refusal::AlgorithmNotAllowed { .. } => "alg",
+        Refusal::KeyUnknown | Refusal::KeyUnfit => "key",
+        Refusal::SignatureInvalid => "signature",
+        Refusal::ClaimUnfit { claim } | Refusal::NotYetValid { claim, .. } => claim,
+        Refusal::Expired { .. } => "exp",
+        Refusal::AudienceMismatch { .. } => "aud",
+        Refusal::NotAnAccessToken(_) if outline.typ_unfit => "typ",
+        Refusal::NotAnAccessToken(_) => "not an ID token",
+        Refusal::Jwe(_) => "decryption",
+        Refusal::BareClaims | Refusal::BareClaimsNotAllowed | Refusal::NestedTooDeep => "content",
+        Refusal::ForeignRefused { .. } => "foreign tokens",
+        Refusal::IssuerRejects { .. } | Refusal::IssuerForbids => "issuer's word",
+    }
+}
+
+fn check(name: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Check {
+    Check { name, ok: None, expected: expected.into(), found: found.into() }
+}
+
+fn unknown() -> String {
+    "depends on the issuer".to_owned()
+}
+
+fn optional(value: Option<&String>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| clip(value))
+}
+
+fn claim(claims: &Object, name: &str) -> String {
+    claims.get(name).map_or_else(|| "absent".to_owned(), shown)
+}
+
+/// A value, as JSON, not too long.
+pub(super) fn shown(value: &Value) -> String {
+    clip(&value.to_string())
+}
+
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A `NumericDate`, and how far from `now` that is.
+fn when(value: Option<&Value>, now: Timestamp) -> String {
+    let Some(value) = value else { return "absent".to_owned() };
+    let date = value.as_u64().and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs)));
+    let (Some(secs), Some(date)) = (value.as_u64().filter(|secs| *secs <= 253_402_300_799), date) else {
+        return shown(value);
+    };
+    let date = humantime::format_rfc3339_seconds(date);
+    let distance = secs.abs_diff(now.as_secs());
+    let length = humantime::format_duration(Duration::from_secs(distance));
+    match secs.cmp(&now.as_secs()) {
+        std::cmp::Ordering::Less => format!("{date}, {length} ago"),
+        std::cmp::Ordering::Equal => format!("{date}, now"),
+        std::cmp::Ordering::Greater => format!("{date}, in {length}"),
+    }
+}

@@ -1,0 +1,311 @@
+//! `holdfast inspect`, the real binary: its verdict is the server's, its output is good for people and programs, and the
+//! token is nowhere in it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Output, Stdio};
+
+use holdfast_devtenant::{Options, Tenant, TokenBuilder};
+use serde_json::Value;
+use support::{Holdfast, Reply, exchange};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+/// A tenant, and the configuration of a holdfast that trusts it.
+struct Scene {
+    tenant: Tenant,
+    directory: TempDir,
+    config: String,
+}
+
+impl Scene {
+    async fn new(holds_key: bool, more: &str) -> Self {
+        let tenant = Tenant::start(Options::default()).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key.pem");
+        std::fs::write(&key, tenant.jwe_private_key_pem()).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let keys = if holds_key { format!("decryption_keys = [{key:?}]\n") } else { String::new() };
+        let config = format!(
+            "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[[issuer]]\nurl = {:?}\n\
+             audience = [\"https://api.example.com\"]\n{keys}{more}",
+            tenant.issuer()
+        );
+        std::fs::write(directory.path().join("inspect.toml"), &config).unwrap();
+        Self { tenant, directory, config }
+    }
+
+    fn mint(&self) -> TokenBuilder {
+        self.tenant.mint().email_direct("alice@example.com")
+    }
+
+    /// Inspects `token` from stdin, and checks that no telling part of it is in the output.
+    async fn inspect(&self, token: &str, arguments: &[&str]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+            .args(["inspect", "--config", "inspect.toml"])
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // It may have ended already, for bad usage.
+        let _ = stdin.write_all(format!("\n  {token} \r\n").as_bytes()).await;
+        drop(stdin);
+        let output = child.wait_with_output().await.unwrap();
+        for part in token.split('.').filter(|part| part.len() >= 16) {
+            for stream in [&output.stdout, &output.stderr] {
+                let text = String::from_utf8_lossy(stream);
+                assert!(!text.contains(&part[..16]), "a part of the token is told: {text}");
+            }
+        }
+        output
+    }
+
+    async fn report(&self, token: &str, arguments: &[&str]) -> (Value, i32) {
+        let output = self.inspect(token, &[&["--json"], arguments].concat()).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text} {}", String::from_utf8_lossy(&output.stderr));
+        (serde_json::from_str(&text).unwrap(), output.status.code().unwrap())
+    }
+}
+
+fn failed(report: &Value) -> Vec<&str> {
+    let checks = report["checks"].as_array().unwrap().iter();
+    checks.filter(|check| check["ok"] == false).map(|check| check["name"].as_str().unwrap()).collect()
+}
+
+fn check<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let mut checks = report["checks"].as_array().unwrap().iter();
+    checks.find(|check| check["name"] == name).unwrap_or_else(|| panic!("no check {name}: {report}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_token_is_explained_and_the_exit_code_is_0() {
+    let scene = Scene::new(true, "").await;
+    let (report, code) = scene.report(&scene.mint().build().unwrap(), &[]).await;
+    assert_eq!((code, &report["answer"]["status"]), (0, &200.into()), "{report}");
+    assert_eq!(report["answer"]["headers"]["x-user-email"], "alice@example.com");
+    assert_eq!(report["format"], "jws");
+    assert_eq!(report["header"]["alg"], "RS256");
+    assert_eq!(report["issuer"], scene.tenant.issuer());
+    assert!(report["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true), "{report}");
+    let kid = report["header"]["kid"].as_str().unwrap();
+    assert!(check(&report, "key")["expected"].as_str().unwrap().contains(kid), "{report}");
+    assert_eq!(report["email"]["source"], "claims");
+    assert_eq!(report["email"]["email_verified"], true);
+    assert_eq!(report["email"]["tried"][0]["result"], "found alice@example.com");
+
+    let token = scene.mint().nested_jwe().build().unwrap();
+    let (report, code) = scene.report(&token, &[]).await;
+    assert_eq!((code, &report["format"]), (0, &"jwe".into()), "{report}");
+    assert_eq!(report["nested_header"]["alg"], "RS256");
+    assert_eq!(check(&report, "decryption")["ok"], true);
+    assert_eq!(check(&report, "content")["found"], "a signed token");
+    assert_eq!(scene.tenant.calls().userinfo, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_token_fails_at_the_check_that_it_breaks() {
+    let scene = Scene::new(true, "").await;
+    for (token, row) in [
+        (scene.mint().expires_in(-3600), "exp"),
+        (scene.mint().not_before_in(3600), "nbf"),
+        (scene.mint().audience("https://other.example.com"), "aud"),
+        (scene.mint().issuer("https://other.example.com/"), "iss"),
+        (scene.mint().kid(Some("unheard-of")), "key"),
+        (scene.mint().typ("logout+jwt"), "typ"),
+        (scene.mint().algorithm("ES256"), "alg"),
+        (scene.mint().signed_by_stranger(), "signature"),
+        (scene.mint().claim("nonce", "n"), "not an ID token"),
+        (scene.mint().remove_claim("sub"), "sub"),
+        (scene.mint().nested_jwe().audience("https://other.example.com"), "aud"),
+        (scene.mint().bare_jwe(), "content"),
+        (scene.mint().nested_jwe().jwe_header("iss", "https://other.example.com/"), "header iss"),
+        (scene.mint().unsigned(), "format"),
+    ] {
+        let (report, code) = scene.report(&token.build().unwrap(), &[]).await;
+        assert_eq!((code, &report["answer"]["status"]), (1, &401.into()), "{row}: {report}");
+        assert_eq!(failed(&report), [row], "{report}");
+        let rows = report["checks"].as_array().unwrap();
+        let at = rows.iter().position(|check| check["name"] == row).unwrap();
+        assert!(rows[..at].iter().all(|check| check["ok"] == true), "{report}");
+        assert!(rows[at + 1..].iter().all(|check| check["ok"].is_null()), "{report}");
+    }
+    let token = scene.mint().expires_in(-3600).build().unwrap();
+    let (report, _) = scene.report(&token, &[]).await;
+    let found = check(&report, "exp")["found"].as_str().unwrap();
+    assert!(found.contains("1h") && found.ends_with(" ago"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_token_at_all_is_refused_and_not_repeated() {
+    let scene = Scene::new(false, "").await;
+    for token in [
+        "two.parts-of-a-token-only",
+        "{\"not\": \"a token, although long enough\"}",
+        &"a".repeat(16 * 1024 + 1),
+    ] {
+        let (report, code) = scene.report(token, &["--ask"]).await;
+        assert_eq!((code, &report["answer"]["status"]), (1, &401.into()), "{report}");
+        assert_eq!(failed(&report), ["format"], "{report}");
+    }
+    let long = "a".repeat(16 * 1024 + 1);
+    let (report, _) = scene.report(&long, &[]).await;
+    assert_eq!(report["answer"]["reason"], "the token is longer than 16 KiB");
+    assert_eq!(scene.tenant.calls().userinfo, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_issuer_is_asked_only_on_request() {
+    let scene = Scene::new(false, "").await;
+    for token in [scene.tenant.mint().opaque(), scene.tenant.mint().tenant_dir_jwe(), scene.tenant.mint()] {
+        scene.tenant.reset_calls();
+        let token = token.build().unwrap();
+        let (report, code) = scene.report(&token, &[]).await;
+        assert_eq!((code, &report["answer"]["status"]), (1, &Value::Null), "{report}");
+        let reason = report["answer"]["reason"].as_str().unwrap();
+        assert!(reason.starts_with("would ask the issuer") && reason.contains("--ask"), "{report}");
+        assert_eq!(scene.tenant.calls().userinfo, 0);
+
+        let (report, code) = scene.report(&token, &["--ask"]).await;
+        assert_eq!((code, &report["answer"]["status"]), (0, &200.into()), "{report}");
+        assert_eq!(report["email"]["source"], "userinfo", "{report}");
+        assert_eq!(check(&report, "issuer's word")["ok"], true);
+        assert_eq!(scene.tenant.calls().userinfo, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_both_ways_fail_the_answer_says_which_and_why() {
+    let scene = Scene::new(false, "").await;
+    // Nested, and no key here for it; the issuer knows no such token either.
+    let token = scene.mint().tenant_dir_jwe().signed_by_stranger().build().unwrap();
+    let (report, code) = scene.report(&token, &["--ask"]).await;
+    assert_eq!((code, &report["answer"]["status"]), (1, &401.into()), "{report}");
+    assert_eq!(failed(&report), ["decryption", "issuer's word"], "{report}");
+    let reason = report["answer"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("local decryption: no decryption key fits"), "{reason}");
+    assert!(reason.contains("; issuer: ") && reason.contains("401 from /userinfo"), "{reason}");
+
+    let scene = Scene::new(false, "foreign_tokens = \"refuse\"\n").await;
+    let token = scene.mint().nested_jwe().build().unwrap();
+    let (report, code) = scene.report(&token, &["--ask"]).await;
+    assert_eq!((code, failed(&report)), (1, vec!["foreign tokens"]), "{report}");
+    assert_eq!(scene.tenant.calls().userinfo, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_place_of_the_email_is_told_and_why_it_was_passed_over() {
+    let scene = Scene::new(false, "").await;
+    let token = scene
+        .tenant
+        .mint()
+        .claim("email", "two words@example.com")
+        .email_nested("alice@example.com")
+        .email_namespaced("https://api.example.com/email", "mallory@example.com")
+        .build()
+        .unwrap();
+    let (report, code) = scene.report(&token, &[]).await;
+    assert_eq!(code, 0, "{report}");
+    let tried: Vec<_> =
+        report["email"]["tried"].as_array().unwrap().iter().map(|t| t["result"].as_str().unwrap()).collect();
+    assert!(tried[0].contains("no plausible address"), "{tried:?}");
+    assert_eq!(tried[1], "found alice@example.com");
+    assert_eq!(tried[2], "there is no such claim");
+    assert!(tried[3].contains("conflict"), "{tried:?}");
+    assert_eq!(report["email"]["conflict"], true);
+
+    let scene = Scene::new(false, "userinfo = false\n[policy]\nrequire_verified_email = true\n").await;
+    let token = scene.tenant.mint().claim("email", "alice@example.com").build().unwrap();
+    let (report, code) = scene.report(&token, &[]).await;
+    assert_eq!((code, &report["answer"]["status"]), (1, &403.into()), "{report}");
+    assert!(report["email"]["tried"][0]["result"].as_str().unwrap().contains("not verified"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_answer_is_the_answer_of_the_server() {
+    let scene = Scene::new(true, "").await;
+    let holdfast = Holdfast::start(scene.directory.path(), &scene.config, 1).await.ready().await;
+    let plain = || scene.tenant.mint();
+    for token in [
+        scene.mint(),
+        scene.mint().expires_in(-10),
+        scene.mint().expires_in(-3600),
+        scene.mint().audience("https://other.example.com"),
+        scene.mint().kid(Some("unheard-of")),
+        scene.mint().signed_by_stranger(),
+        scene.mint().unsigned(),
+        scene.mint().claim("nonce", "n"),
+        scene.mint().email_direct("jürgen@example.com"),
+        scene.mint().nested_jwe(),
+        scene.mint().nested_jwe().without_cty(),
+        scene.mint().nested_jwe_with("dir", "A256GCM"),
+        scene.mint().bare_jwe(),
+        plain().subject("auth0|bob"),
+        plain().subject("auth0|noemail"),
+        plain().tenant_dir_jwe(),
+        plain().tenant_dir_jwe().signed_by_stranger(),
+        plain().opaque(),
+        plain().opaque().signed_by_stranger(),
+    ] {
+        let token = token.build().unwrap();
+        let (report, code) = scene.report(&token, &["--ask"]).await;
+        let reply = ask(&holdfast, &token).await;
+        assert_eq!(report["answer"]["status"], reply.status, "{report} {reply:?}");
+        assert_eq!(code == 0, reply.status == 200, "{report}");
+        let told = report["answer"]["headers"].as_object().unwrap();
+        for (name, value) in told.iter().filter(|(name, _)| *name != "x-auth-age") {
+            assert_eq!(reply.header(name), [value.as_str().unwrap()], "{report} {reply:?}");
+        }
+        let ours = |name: &str| name.starts_with("x-") || name == "www-authenticate";
+        let silent: Vec<_> =
+            reply.headers.iter().filter(|(name, _)| ours(name) && !told.contains_key(name)).collect();
+        assert!(silent.is_empty(), "{silent:?} {report}");
+    }
+}
+
+async fn ask(holdfast: &Holdfast, token: &str) -> Reply {
+    let stream = TcpStream::connect(holdfast.auth_tcp()).await.unwrap();
+    let request = format!(
+        "GET /auth HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    exchange(stream, request.as_bytes()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_get_lines_without_colour_or_control_characters_in_a_pipe() {
+    let scene = Scene::new(false, "").await;
+    let token = scene.mint().subject("a\u{1b}[2Jb\u{202e}c").expires_in(-3600).build().unwrap();
+    let output = scene.inspect(&token, &[]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("NO exp"), "{text}");
+    assert!(text.contains("401: the token expired"), "{text}");
+    assert!(text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')), "{text:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_read_and_bad_usage_is_exit_code_2() {
+    let scene = Scene::new(false, "").await;
+    std::fs::write(scene.directory.path().join("token"), scene.mint().build().unwrap() + "\n").unwrap();
+    assert_eq!(scene.report("", &["--file", "token"]).await.1, 0);
+    for (token, arguments) in [
+        ("", &[][..]),
+        ("", &["--file", "absent"]),
+        ("", &["--unheard-of"]),
+        ("", &["a-token-on-the-command-line"]),
+        ("a", &["--issuer", "no url"]),
+    ] {
+        let output = scene.inspect(token, arguments).await;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
+    }
+}
