@@ -40,8 +40,9 @@ test: setup-test check-format check-lints check-docs check-licences check-script
 	node --test deploy/auth0/action.test.js
 
 .PHONY: bench
-bench: ## measures; see scripts/bench.sh
+bench: ## measures: against floors, in a flood, and with wrk; see benches/ and scripts/bench.sh
 	@scripts/setup.sh bench
+	cargo bench --profile release --locked --bench floor --bench flood
 	@scripts/bench.sh
 
 .PHONY: setup

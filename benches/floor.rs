@@ -1,0 +1,321 @@
+//! How far holdfast is from what cannot be undercut: each figure is the ratio of its own time to that of the bare
+//! operation, measured in turns in the same run. Ratios travel between machines better than times do.
+//!
+//! The best of several rounds counts, for either side: what disturbs a measurement only ever makes it slower.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a measurement that cannot be made has no result")]
+
+mod scene;
+
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
+use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use holdfast::clock::Clock;
+use holdfast::issuer::jwks::{KeySet, Lookup};
+use holdfast::token::algorithm::SignatureAlgorithm;
+use holdfast::token::claims::{Expected, VerifiedClaims};
+use holdfast::token::compact::{Compact, UnverifiedJws, decode};
+use holdfast::token::jwe::DecryptionKeys;
+use holdfast::token::jws;
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use openssl::encrypt::Decrypter;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::rsa::Padding;
+use scene::{Client, Scene, bare_server, request};
+use tokio::runtime::{Builder, Runtime};
+
+/// Many and short, so that on a busy machine each side has some that nothing disturbed.
+const ROUNDS: usize = 100;
+const ROUND: Duration = Duration::from_millis(5);
+
+fn main() {
+    let scene = Scene::new();
+    println!("{:<62} {:>12} {:>12} {:>7}  target", "", "holdfast", "floor", "ratio");
+    memory(&scene);
+    signatures(&scene);
+    encryption(&scene);
+    requests(&scene);
+}
+
+/// Digest and look-up of a token whose answer lies ready.
+fn memory(scene: &Scene) {
+    let runtime = server_runtime();
+    let (service, address) = runtime.block_on(scene.holdfast());
+    let token = scene.token();
+    Client::connect(address).warm_up(&request(&token));
+    let instance = service.instance();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
+    let cache = quick_cache::sync::Cache::new(100_000);
+    cache.insert(bytes_of(&hmac::sign(&key, token.as_bytes())), Arc::new(()));
+
+    let [ours, bare] = best([
+        &mut || assert!(instance.stores.answer(&instance.digester.token(token.as_bytes())).is_some()),
+        &mut || assert!(cache.get(&bytes_of(&hmac::sign(&key, token.as_bytes()))).is_some()),
+    ]);
+    row("memory: digest and look-up / HMAC and quick_cache", ours, bare, "");
+}
+
+/// A whole RS256 token: split, parsed, verified, claims checked.
+fn signatures(scene: &Scene) {
+    let token = scene.token();
+    let ours = Ours::new(scene);
+    let bare = BareSignature::new(scene, &token);
+    let [whole, checked, parsed, library] = best([
+        &mut || ours.verify(&token),
+        &mut || bare.check(),
+        &mut || bare.check_with_parsed_key(),
+        &mut || bare.check_with_jsonwebtoken(),
+    ]);
+    row("RS256 token / signature check of aws-lc-rs, key from n and e", whole, checked, "1.25");
+    row("RS256 token / the same with a key that was parsed before", whole, parsed, "1.25");
+    row("RS256 token / jsonwebtoken::crypto::verify", whole, library, "");
+}
+
+/// A JWS in a JWE of RSA-OAEP-256 and A256GCM.
+fn encryption(scene: &Scene) {
+    let token = scene.tenant.mint().email_direct("alice@example.com").nested_jwe().build().unwrap();
+    let ours = Ours::new(scene);
+    let bare = BareDecryption::new(scene, &token);
+    let inner = String::from_utf8(bare.open_with_openssl()).unwrap();
+    assert_eq!(bare.open_with_aws_lc(), inner.as_bytes());
+    let signature = BareSignature::new(scene, &inner);
+    let [whole, openssl, aws_lc] = best([
+        &mut || ours.open_and_verify(&token),
+        &mut || {
+            black_box(bare.open_with_openssl());
+            signature.check();
+        },
+        &mut || {
+            black_box(bare.open_with_aws_lc());
+            signature.check();
+        },
+    ]);
+    row("nested JWE / bare OpenSSL decryption and bare signature check", whole, openssl, "1.25");
+    row("nested JWE / the same with the decryption of aws-lc-rs", whole, aws_lc, "");
+}
+
+/// Answers a second on one thread; `wrk` asks.
+fn requests(scene: &Scene) {
+    let (ours, bare) = (single_thread(), single_thread());
+    let (_service, holdfast) = ours.0.block_on(scene.holdfast());
+    let floor = bare.0.block_on(bare_server());
+    let (_ours, _bare) = (ours.run(), bare.run());
+    let token = scene.token();
+    Client::connect(holdfast).warm_up(&request(&token));
+    let mut rates = [0_f64; 2];
+    for _ in 0..3 {
+        for (rate, address) in rates.iter_mut().zip([holdfast, floor]) {
+            match wrk(address, &token) {
+                Some(measured) => *rate = rate.max(measured),
+                None => return println!("wrk is not installed: answers a second not measured"),
+            }
+        }
+    }
+    let [ours, bare] = rates;
+    let what = "answers/s from memory / a bare hyper server";
+    println!("{what:<62} {ours:>10.0}/s {bare:>10.0}/s {:>7.3}", ours / bare);
+}
+
+/// What the verifier does with a token, without waiting for threads.
+struct Ours {
+    keys: KeySet,
+    decryption: DecryptionKeys,
+    issuer: Arc<str>,
+    audience: [String; 1],
+    clock: Clock,
+}
+
+impl Ours {
+    fn new(scene: &Scene) -> Self {
+        Self {
+            keys: KeySet::read(&scene.jwks()).unwrap(),
+            decryption: DecryptionKeys::from_pem(&scene.tenant.jwe_private_key_pem()).unwrap(),
+            issuer: scene.tenant.issuer().into(),
+            audience: [scene.tenant.audience()],
+            clock: Clock::system(),
+        }
+    }
+
+    fn verify(&self, token: &str) {
+        let Ok(Compact::Jws(jws)) = Compact::parse(token) else { panic!("not a JWS") };
+        let claims = jws::read_claims(&jws).unwrap();
+        let algorithm = jws::allowed_algorithm(&jws, &[SignatureAlgorithm::RS256]).unwrap();
+        let Lookup::Found(key) = self.keys.find(jws.header.kid.as_deref(), algorithm) else {
+            panic!("no key")
+        };
+        let vouched = jws::verify(jws.signing_input, jws.signature, claims, key, algorithm).unwrap();
+        let expected = Expected {
+            issuer: &self.issuer,
+            audience: &self.audience,
+            leeway: Duration::from_secs(30),
+            grace: None,
+        };
+        black_box(VerifiedClaims::check(vouched, expected, self.clock.now()).unwrap());
+    }
+
+    fn open_and_verify(&self, token: &str) {
+        let Ok(Compact::Jwe(jwe)) = Compact::parse(token) else { panic!("not a JWE") };
+        let opened = self.decryption.open(&jwe).unwrap();
+        self.verify(std::str::from_utf8(&opened.payload).unwrap());
+    }
+}
+
+/// A signature and nothing else.
+struct BareSignature {
+    modulus: Vec<u8>,
+    exponent: Vec<u8>,
+    parsed: aws_lc_rs::signature::ParsedPublicKey,
+    library: DecodingKey,
+    input: String,
+    text: String,
+    signature: Vec<u8>,
+}
+
+impl BareSignature {
+    fn new(scene: &Scene, token: &str) -> Self {
+        let jws = UnverifiedJws::parse(token).unwrap();
+        let set: JwkSet = serde_json::from_slice(&scene.jwks()).unwrap();
+        let jwk = set.find(jws.header.kid.as_deref().unwrap()).unwrap();
+        let members = serde_json::to_value(jwk).unwrap();
+        let number = |name: &str| decode(members[name].as_str().unwrap()).unwrap();
+        let (modulus, exponent) = (number("n"), number("e"));
+        let components = RsaPublicKeyComponents { n: &modulus, e: &exponent };
+        Self {
+            parsed: components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).unwrap(),
+            library: DecodingKey::from_jwk(jwk).unwrap(),
+            input: jws.signing_input.to_owned(),
+            text: jws.signature.to_owned(),
+            signature: decode(jws.signature).unwrap(),
+            modulus,
+            exponent,
+        }
+    }
+
+    fn check(&self) {
+        let key = RsaPublicKeyComponents { n: &self.modulus, e: &self.exponent };
+        key.verify(&RSA_PKCS1_2048_8192_SHA256, self.input.as_bytes(), &self.signature).unwrap();
+    }
+
+    fn check_with_parsed_key(&self) {
+        self.parsed.verify_sig(self.input.as_bytes(), &self.signature).unwrap();
+    }
+
+    fn check_with_jsonwebtoken(&self) {
+        let good =
+            jsonwebtoken::crypto::verify(&self.text, self.input.as_bytes(), &self.library, Algorithm::RS256);
+        assert!(good.unwrap());
+    }
+}
+
+/// A decryption and nothing else: the parts of the token are decoded beforehand.
+struct BareDecryption {
+    openssl: PKey<openssl::pkey::Private>,
+    aws_lc: OaepPrivateDecryptingKey,
+    header: Vec<u8>,
+    parts: [Vec<u8>; 4],
+}
+
+impl BareDecryption {
+    fn new(scene: &Scene, token: &str) -> Self {
+        let openssl = PKey::private_key_from_pem(scene.tenant.jwe_private_key_pem().as_bytes()).unwrap();
+        let pkcs8 = openssl.private_key_to_pkcs8().unwrap();
+        let aws_lc =
+            OaepPrivateDecryptingKey::new(PrivateDecryptingKey::from_pkcs8(&pkcs8).unwrap()).unwrap();
+        let parts: Vec<&str> = token.split('.').collect();
+        let part = |number: usize| decode(parts[number]).unwrap();
+        Self { openssl, aws_lc, header: parts[0].into(), parts: [part(1), part(2), part(3), part(4)] }
+    }
+
+    fn open_with_openssl(&self) -> Vec<u8> {
+        let mut decrypter = Decrypter::new(&self.openssl).unwrap();
+        decrypter.set_rsa_padding(Padding::PKCS1_OAEP).unwrap();
+        decrypter.set_rsa_oaep_md(MessageDigest::sha256()).unwrap();
+        decrypter.set_rsa_mgf1_md(MessageDigest::sha256()).unwrap();
+        let mut key = [0; 256];
+        let length = decrypter.decrypt(&self.parts[0], &mut key).unwrap();
+        self.content(&key[..length])
+    }
+
+    fn open_with_aws_lc(&self) -> Vec<u8> {
+        let mut key = [0; 256];
+        let key = self.aws_lc.decrypt(&OAEP_SHA256_MGF1SHA256, &self.parts[0], &mut key, None).unwrap();
+        self.content(key)
+    }
+
+    fn content(&self, key: &[u8]) -> Vec<u8> {
+        let [_, iv, text, tag] = &self.parts;
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).unwrap());
+        let nonce = Nonce::try_assume_unique_for_key(iv).unwrap();
+        let mut content = vec![0; text.len()];
+        key.open_separate_gather(nonce, Aad::from(&self.header), text, tag, &mut content).unwrap();
+        content
+    }
+}
+
+/// The time of one call of each, in seconds: the best of several rounds in turns.
+fn best<const N: usize>(mut operations: [&mut dyn FnMut(); N]) -> [f64; N] {
+    let counts = operations.each_mut().map(|operation| {
+        let (started, mut count) = (Instant::now(), 0_u32);
+        while started.elapsed() < ROUND {
+            operation();
+            count += 1;
+        }
+        count
+    });
+    let mut times = [f64::INFINITY; N];
+    for _ in 0..ROUNDS {
+        for ((operation, time), count) in operations.iter_mut().zip(&mut times).zip(counts) {
+            let started = Instant::now();
+            (0..count).for_each(|_| operation());
+            *time = time.min(started.elapsed().as_secs_f64() / f64::from(count));
+        }
+    }
+    times
+}
+
+fn row(what: &str, ours: f64, floor: f64, target: &str) {
+    println!("{what:<62} {:>9.2} µs {:>9.2} µs {:>7.3}  {target}", ours * 1e6, floor * 1e6, ours / floor);
+}
+
+fn bytes_of(tag: &hmac::Tag) -> [u8; 32] {
+    tag.as_ref().try_into().unwrap()
+}
+
+fn server_runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A server's runtime, of one thread, so that both servers have the same.
+struct SingleThread(Runtime);
+
+fn single_thread() -> SingleThread {
+    SingleThread(Builder::new_current_thread().enable_all().build().unwrap())
+}
+
+impl SingleThread {
+    /// Serves on a thread of its own until the process ends.
+    fn run(self) -> std::thread::JoinHandle<()> {
+        std::thread::spawn(move || self.0.block_on(std::future::pending()))
+    }
+}
+
+/// Answers a second; `None` if there is no `wrk`.
+fn wrk(address: SocketAddr, token: &str) -> Option<f64> {
+    let output = Command::new("wrk")
+        .args(["-t1", "-c32", "-d3s", "-H", &format!("Authorization: Bearer {token}")])
+        .arg(format!("http://{address}/auth"))
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!text.contains("Non-2xx"), "{text}");
+    text.lines().find_map(|line| line.strip_prefix("Requests/sec:")?.trim().parse().ok())
+}
