@@ -35,7 +35,9 @@ pub struct InspectArguments {
 
 /// Explains the token. Succeeds if it would be let in; an open answer is not a yes.
 pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
-    let (settings, _) = arguments.source.read()?;
+    let (mut settings, _) = arguments.source.read()?;
+    // A running service holds the data directory, and an explanation needs none.
+    settings.store.path = None;
     let token = read_token(arguments.file.as_deref()).map_err(unusable)?;
     let asking = if arguments.ask { Asking::Allowed } else { Asking::Withheld };
     let report = block_on(async {
