@@ -129,7 +129,7 @@ where
         Fut: Future<Output = V> + Send + 'static,
     {
         let settings = &self.shared.settings;
-        let (landing, answer) = {
+        let (mut landing, answer) = {
             let mut calls = self.shared.calls();
             let under_way = calls.len();
             match calls.entry(key) {
@@ -145,6 +145,7 @@ where
                         shared: Arc::clone(&self.shared),
                         key: place.key().clone(),
                         answer: sender.clone(),
+                        value: None,
                     };
                     place.insert(sender);
                     (landing, receiver)
@@ -154,10 +155,7 @@ where
         let timeout = settings.timeout;
         tokio::spawn(async move {
             // `make` is called in here so that its panic, too, is the task's.
-            let outcome = tokio::time::timeout(timeout, async move { make().await }).await;
-            if let Ok(value) = outcome {
-                landing.answer.send_replace(Some(value));
-            }
+            landing.value = tokio::time::timeout(timeout, async move { make().await }).await.ok();
             drop(landing);
         });
         Ok((answer, Role::Led))
@@ -183,12 +181,19 @@ struct Landing<K: Hash + Eq, V> {
     shared: Arc<Shared<K, V>>,
     key: K,
     answer: watch::Sender<Option<V>>,
+    value: Option<V>,
 }
 
 impl<K: Hash + Eq, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
+        // Under one lock, so that nobody who asks after an answer was given out joins the call that gave it.
+        let mut calls = self.shared.calls();
+        if let Some(value) = self.value.take() {
+            self.answer.send_replace(Some(value));
+        }
         // The map holds one sender and this value the other: when both are gone, the channel is closed.
-        let sender = self.shared.calls().remove(&self.key);
+        let sender = calls.remove(&self.key);
+        drop(calls);
         drop(sender);
     }
 }
