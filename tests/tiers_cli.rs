@@ -272,7 +272,7 @@ fn a_full_disk_is_said_by_readyz_and_passes_without_a_restart() {
     };
     let output = in_namespace(flags)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "child_on_a_disk_that_fills_up", "--ignored", "--nocapture"])
+        .args(["--exact", "child_on_a_disk_that_is_full", "--ignored", "--nocapture"])
         .env(DIRECTORY, directory.path())
         .output()
         .unwrap();
@@ -282,17 +282,18 @@ fn a_full_disk_is_said_by_readyz_and_passes_without_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by another test, on a small file system"]
-async fn child_on_a_disk_that_fills_up() {
+async fn child_on_a_disk_that_is_full() {
     let small = std::path::PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
     let tenant = Tenant::start(Options::default()).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let config = config(&tenant, &small.join("data"), "checkpoint_interval = \"0s\"\n");
-    let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
     let known = tenant.mint().opaque().build().unwrap();
     assert_eq!(ask(&holdfast, &known).await.status, 200);
     assert_eq!(admin(&holdfast, "/readyz").await.body, "ready\n");
 
-    // Until the last byte is taken.
+    holdfast.kill().await;
+    // Until the last byte is taken. While holdfast runs it has room set aside, which small records fill up slowly.
     let filler = small.join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     let mut block = 64 * 1024;
@@ -301,18 +302,29 @@ async fn child_on_a_disk_that_fills_up() {
             block /= 2;
         }
     }
+    let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
     let ready = async |wanted: &str| {
         until(wanted, async || {
-            let token = tenant.mint().opaque().build().unwrap();
-            assert_eq!(ask(&holdfast, &token).await.status, 200, "{}", holdfast.log());
             let reply = admin(&holdfast, "/readyz").await;
             assert_eq!(reply.status, 200);
-            (reply.body.starts_with(wanted)).then_some(())
+            reply.body.starts_with(wanted).then_some(())
         })
         .await;
     };
     ready("ready, but degraded: the disk store is not well").await;
-    assert_eq!(ask(&holdfast, &known).await.status, 200);
+    let metrics = admin(&holdfast, "/metrics").await.body;
+    assert!(metrics.contains(r#"holdfast_store_errors_total{kind="degraded",store="disk"} 1"#), "{metrics}");
+    let reply = post(&holdfast, "application/json", r#"{"all": true}"#).await;
+    assert_eq!(reply.status, 202, "{}", holdfast.log());
+    assert!(
+        reply.body.contains("forgotten in memory: everybody; the disk store is not well"),
+        "{}",
+        reply.body
+    );
+    for _ in 0..2 {
+        assert_eq!(ask(&holdfast, &known).await.status, 200, "{}", holdfast.log());
+    }
+    assert_eq!(tenant.calls().userinfo, 2, "once before, and once again; then kept in memory");
     drop(file);
     std::fs::remove_file(&filler).unwrap();
     ready("ready\n").await;
