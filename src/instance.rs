@@ -3,6 +3,7 @@
 //! A reload builds a second instance beside the first and swaps them; requests under way finish with the one they
 //! began with.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use prometheus::IntCounter;
@@ -125,12 +126,14 @@ impl Instance {
                 previous.stores.without_answers(memory, policy.clone()),
             ),
             None => {
-                let (archive, digester) = match &settings.store.path {
-                    Some(path) => {
-                        let (archive, digester) = Archive::open(path, clock.clone(), metrics.clone())?;
+                let secret_file = settings.store.secret_file.as_deref();
+                let (archive, digester) = match settings.store.disk() {
+                    Some(disk) => {
+                        let (archive, digester) =
+                            Archive::open(disk, secret_file, clock.clone(), metrics.clone())?;
                         (Some(Arc::new(archive)), digester)
                     }
-                    None => (None, TokenDigester::new(&random_secret()?)?),
+                    None => (None, TokenDigester::new(&secret(secret_file)?)?),
                 };
                 let stores = Stores::new(memory, archive.clone(), policy.clone(), metrics.clone());
                 let pool = Pool::start_default().map_err(BuildError::Threads)?;
@@ -263,7 +266,11 @@ fn policy(settings: &Settings) -> Result<Policy, CeilingOutsideTable> {
     Policy::new(table, limits)
 }
 
-fn random_secret() -> Result<InstanceSecret, BuildError> {
+/// The secret of an instance that keeps everything in memory: it may as well be a new one each time.
+fn secret(given: Option<&Path>) -> Result<InstanceSecret, BuildError> {
+    if let Some(file) = given {
+        return Ok(InstanceSecret::load(file).map_err(ArchiveError::from)?);
+    }
     let mut bytes = [0; crate::tiers::secret::SECRET_LENGTH];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| BuildError::Random)?;
     Ok(InstanceSecret::from_bytes(&bytes))

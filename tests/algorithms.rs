@@ -60,9 +60,8 @@ async fn a_shared_secret_is_used_only_where_it_is_configured() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let row = format!("algorithms = [\"HS256\"]\nsecret_file = \"{}\"", file.display());
     let service = serve(&[issuer(&tenant, &row)]).await;
-    let token = |secret: &[u8]| {
-        tenant.mint().email_direct("alice@example.com").algorithm("HS256").hs_secret(secret)
-    };
+    let token =
+        |secret: &[u8]| tenant.mint().email_direct("alice@example.com").algorithm("HS256").hs_secret(secret);
     assert_eq!(ask(&service, &token(secret)).await.status, 200);
     assert_eq!(ask(&service, &token(b"another secret of thirty-two bytes....")).await.status, 401);
     assert_eq!(ask(&service, &tenant.mint().email_direct("alice@example.com")).await.status, 401);

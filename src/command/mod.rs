@@ -1,14 +1,18 @@
 //! The commands, one file each.
 
+mod admin;
 mod check;
+mod copies;
 mod inspect;
+mod purge;
 mod serve;
+mod tiers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use holdfast::config::{Flag, Settings, Source};
+use holdfast::config::{ConfigErrors, Flag, Settings, Source};
 
 /// A ForwardAuth sidecar: verifies tokens for nginx and Traefik, and keeps answering when Auth0 does not.
 #[derive(Parser)]
@@ -26,6 +30,14 @@ enum Command {
     Check(SourceArguments),
     /// Explain what would be answered to a token, and why.
     Inspect(inspect::InspectArguments),
+    /// Copy the data directory's records, also while holdfast runs.
+    Backup(copies::BackupArguments),
+    /// Put a backup in the place of the data directory's records.
+    Restore(copies::RestoreArguments),
+    /// Show the tiers in force, and what they answered so far.
+    Tiers(SourceArguments),
+    /// Have the running holdfast forget a subject, a token, or everybody.
+    Purge(purge::PurgeArguments),
 }
 
 /// Where the configuration comes from. Flags win over variables (`HOLDFAST_SECTION__KEY`), variables over the file.
@@ -70,8 +82,20 @@ impl SourceArguments {
 
     /// Reads the settings, telling on stderr all that is wrong with them.
     fn read(self) -> Result<(Settings, Source), ExitCode> {
+        self.read_by(Settings::read)
+    }
+
+    /// The same for a command that asks no issuer.
+    fn read_for_upkeep(self) -> Result<Settings, ExitCode> {
+        self.read_by(Settings::read_for_upkeep).map(|(settings, _)| settings)
+    }
+
+    fn read_by(
+        self,
+        read: fn(&Source) -> Result<Settings, ConfigErrors>,
+    ) -> Result<(Settings, Source), ExitCode> {
         let source = self.source();
-        match Settings::read(&source) {
+        match read(&source) {
             Ok(settings) => Ok((settings, source)),
             Err(errors) => {
                 eprintln!("{errors}");
@@ -90,6 +114,10 @@ impl Arguments {
             }
             Command::Inspect(arguments) => inspect::run(arguments),
             Command::Check(source) => source.read().and_then(|(settings, _)| check::run(settings)),
+            Command::Backup(arguments) => copies::backup(arguments),
+            Command::Restore(arguments) => copies::restore(arguments),
+            Command::Tiers(source) => source.read_for_upkeep().and_then(|settings| tiers::run(&settings)),
+            Command::Purge(arguments) => purge::run(arguments),
         };
         result.map_or_else(|code| code, |()| ExitCode::SUCCESS)
     }

@@ -34,6 +34,7 @@ use section::Section;
 pub use value::Listen;
 
 use crate::guard::GuardSettings;
+use crate::tiers::disk::DiskSettings;
 use crate::tiers::table::{Role, Tier, TierTable};
 use crate::token::algorithm::{self, SignatureAlgorithm};
 use crate::token::pointer::ClaimPath;
@@ -98,6 +99,16 @@ pub struct StoreSettings {
     pub path: Option<PathBuf>,
     /// `memory`: bound of the memory store in bytes. Default 256 MiB.
     pub memory: u64,
+    /// `block_cache`: bound of what the disk store keeps of its files in memory, in bytes. Default 32 MiB.
+    pub block_cache: usize,
+    /// `sync_interval`: what a power cut can cost; a crash of holdfast alone costs nothing. Default 1 s.
+    pub sync_interval: Duration,
+    /// `checkpoint_interval`: how often a copy is made that is restored if the store is found corrupt. Default 6 h;
+    /// zero: never.
+    pub checkpoint_interval: Duration,
+    /// `secret_file`: the instance secret, 32 random bytes. Default: the file `secret` in the data directory, made at
+    /// the first start.
+    pub secret_file: Option<PathBuf>,
 }
 
 /// One `[[issuer]]`.
@@ -319,6 +330,18 @@ impl Settings {
     /// # Errors
     /// Every problem found, each naming its place.
     pub fn read(source: &Source) -> Result<Self, ConfigErrors> {
+        Self::read_with(source, true)
+    }
+
+    /// The same for commands that look after the stores and ask no issuer: there may be none.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub fn read_for_upkeep(source: &Source) -> Result<Self, ConfigErrors> {
+        Self::read_with(source, false)
+    }
+
+    fn read_with(source: &Source, needs_issuer: bool) -> Result<Self, ConfigErrors> {
         let problems = Problems::default();
         let tree = source.tree().map_err(|error| ConfigErrors(vec![error]))?;
         let mut root = Section::new("", tree, &problems);
@@ -326,7 +349,7 @@ impl Settings {
             auth: AuthSettings::read(root.section("auth")),
             admin: AdminSettings::read(root.section("admin")),
             store: StoreSettings::read(root.section("store")),
-            issuers: read_issuers(&mut root),
+            issuers: read_issuers(&mut root, needs_issuer),
             policy: PolicySettings::read(root.section("policy")),
             credential: CredentialSettings::read(root.section("credential")),
             headers: read_headers(root.section("headers")),
@@ -404,14 +427,42 @@ impl AdminSettings {
 
 impl StoreSettings {
     fn read(mut section: Section<'_>) -> Self {
+        let default = DiskSettings::at("");
         let settings = Self {
             path: section
                 .optional("path", |text| Ok(PathBuf::from(text)))
                 .filter(|path| !path.as_os_str().is_empty()),
             memory: section.value("memory", 256 << 20, value::size(1 << 20, 1 << 40)),
+            block_cache: section.value("block_cache", default.block_cache, |text| {
+                value::size(1 << 20, 1 << 40)(text).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+            }),
+            sync_interval: section.value(
+                "sync_interval",
+                default.sync_interval,
+                value::duration(Duration::from_millis(1), Duration::from_secs(60)),
+            ),
+            checkpoint_interval: section.value("checkpoint_interval", default.checkpoint_interval, |text| {
+                let checked = value::duration(Duration::from_secs(1), 30 * DAY)(text);
+                match humantime::parse_duration(text) {
+                    Ok(Duration::ZERO) => Ok(Duration::ZERO),
+                    _ => checked.map_err(|allowed| format!("0s (never) or {allowed}")),
+                }
+            }),
+            secret_file: section.optional("secret_file", value::path),
         };
         section.finish();
         settings
+    }
+
+    /// The settings of the disk store; `None` if everything is kept in memory.
+    #[must_use]
+    pub fn disk(&self) -> Option<DiskSettings> {
+        Some(DiskSettings {
+            block_cache: self.block_cache,
+            sync_interval: self.sync_interval,
+            checkpoint_interval: self.checkpoint_interval,
+            ..DiskSettings::at(self.path.as_ref()?)
+        })
     }
 }
 
@@ -473,10 +524,10 @@ impl LogSettings {
     }
 }
 
-fn read_issuers(root: &mut Section<'_>) -> Vec<IssuerSettings> {
+fn read_issuers(root: &mut Section<'_>, needed: bool) -> Vec<IssuerSettings> {
     let mut seen = BTreeSet::new();
     let rows = root.rows("issuer").unwrap_or_default();
-    if rows.is_empty() {
+    if needed && rows.is_empty() {
         root.complain("issuer", "nothing", "at least one [[issuer]] with url and audience");
     }
     let issuers = rows.into_iter().filter_map(|row| {

@@ -134,3 +134,34 @@ fn a_bad_variable_or_flag_is_named() {
     let found = Settings::read(&source).unwrap_err().to_string();
     assert!(found.starts_with("flag --issuer: issuer[0].url = \"ftp://t/\""), "{found}");
 }
+
+#[test]
+fn the_disk_store_has_its_own_defaults_and_takes_what_is_set() {
+    assert_eq!(read(MINIMAL).unwrap().store.disk(), None);
+    let store =
+        |lines: &str| read(&format!("{MINIMAL}[store]\npath = \"/data\"\n{lines}")).map(|read| read.store);
+    assert_eq!(store("").unwrap().disk(), Some(DiskSettings::at("/data")));
+    let set = "block_cache = \"1GiB\"\nsync_interval = \"20ms\"\ncheckpoint_interval = \"0s\"\nsecret_file = \"/s\"";
+    let set = store(set).unwrap();
+    let disk = set.disk().unwrap();
+    assert_eq!((disk.block_cache, disk.sync_interval.as_millis()), (1 << 30, 20));
+    assert_eq!(disk.checkpoint_interval, Duration::ZERO);
+    assert_eq!(set.secret_file.as_deref(), Some(Path::new("/s")));
+    for (line, allowed) in [
+        ("checkpoint_interval = \"10ms\"", "0s (never) or a duration from 1s to 30days"),
+        ("sync_interval = \"0s\"", "a duration from 1ms to 1m"),
+        ("block_cache = \"1KiB\"", "a size from 1048576 B"),
+        ("secret_file = \"\"", "a path that is not empty"),
+    ] {
+        let problems = store(line).unwrap_err();
+        assert!(matches!(problems.as_slice(), [one] if one.contains(allowed)), "{problems:?}");
+    }
+}
+
+#[test]
+fn upkeep_needs_no_issuer_and_is_as_strict_otherwise() {
+    let upkeep = |text: &str| Settings::read_for_upkeep(&Source::text("holdfast.toml", text));
+    assert!(upkeep("[store]\npath = \"/data\"\n").unwrap().issuers.is_empty());
+    assert!(upkeep("[stor]\n").is_err());
+    assert!(upkeep("[[issuer]]\nurl = \"nonsense\"\n").is_err());
+}

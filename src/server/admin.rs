@@ -20,6 +20,9 @@ pub async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.method() == Method::POST && request.uri().path() == "/purge" {
+        return Ok(super::purge::answer(instance, request).await);
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -37,7 +40,7 @@ pub async fn answer(
             let body = format!("{:#}\n", status(&instance));
             respond(StatusCode::OK, "application/json", body.into_bytes())
         }
-        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /healthz, /readyz and /status\n"),
+        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /healthz, /readyz, /status, and POST /purge\n"),
     })
 }
 
@@ -92,8 +95,8 @@ fn status(instance: &Instance) -> Value {
         "disk_degraded": instance.stores.is_degraded() })
 }
 
-fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    respond(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+pub(super) fn text(status: StatusCode, body: impl Into<Vec<u8>>) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", body.into())
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {

@@ -4,4 +4,5 @@ pub mod admin;
 pub mod age;
 pub mod auth;
 pub mod listener;
+pub mod purge;
 pub mod respond;

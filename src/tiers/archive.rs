@@ -9,17 +9,18 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use super::digest::TokenDigester;
+use super::digest::{DIGEST_LENGTH, SubjectKey, TokenDigester};
 use super::disk::{DiskError, DiskSettings, DiskStore, Opened};
 use super::policy::{Known, Policy};
-use super::record::{Family, Record};
+use super::purge::Subject;
+use super::record::{Family, Record, VerdictRecord};
 use super::seal::Sealer;
 use super::secret::{DerivationFailed, InstanceSecret, SecretError};
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
 /// The file of the instance secret in the data directory.
-const SECRET_FILE: &str = "secret";
+pub const SECRET_FILE: &str = "secret";
 
 /// Why the records on disk cannot be had.
 #[derive(Debug, Error)]
@@ -47,25 +48,30 @@ pub enum ArchiveError {
 pub struct Archive {
     disk: DiskStore,
     sealer: Sealer,
+    keeps_checkpoints: bool,
     metrics: Arc<Metrics>,
 }
 
 impl Archive {
-    /// Opens the data directory, making it and its secret if they are not there.
+    /// Opens the data directory, making it and its secret if they are not there. A `secret_file` that is given has to
+    /// be there.
     ///
     /// # Errors
     /// [`ArchiveError`], such as when another instance has it open. A full disk is no error: the store starts degraded
     /// and recovers by itself.
     pub fn open(
-        path: &Path,
+        settings: DiskSettings,
+        secret_file: Option<&Path>,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, TokenDigester), ArchiveError> {
+        let path = &settings.path.clone();
+        let keeps_checkpoints = !settings.checkpoint_interval.is_zero();
         std::fs::create_dir_all(path).map_err(|error| ArchiveError::Directory {
             path: path.display().to_string(),
             problem: error.to_string(),
         })?;
-        let Opened { store, recovery, degraded } = DiskStore::open(DiskSettings::at(path), clock)?;
+        let Opened { store, recovery, degraded } = DiskStore::open(settings, clock)?;
         if recovery.is_some() {
             metrics.store_failed("disk", "recovered");
         }
@@ -73,10 +79,13 @@ impl Archive {
             metrics.store_failed("disk", "degraded");
             warn!("the disk store starts degraded; holdfast goes on from memory: {error}");
         }
-        let secret = InstanceSecret::load_or_create(&path.join(SECRET_FILE))?;
+        let secret = match secret_file {
+            Some(file) => InstanceSecret::load(file)?,
+            None => InstanceSecret::load_or_create(&path.join(SECRET_FILE))?,
+        };
         let digester = TokenDigester::new(&secret)?;
         info!(path = %path.display(), "records are kept on disk");
-        Ok((Self { disk: store, sealer: Sealer::new(&secret)?, metrics }, digester))
+        Ok((Self { disk: store, sealer: Sealer::new(&secret)?, keeps_checkpoints, metrics }, digester))
     }
 
     /// The record under `key`, if there is one that opens.
@@ -122,6 +131,59 @@ impl Archive {
     /// Forgets a record.
     pub fn forget(&self, family: Family, key: &[u8]) {
         self.disk.delete(family, key);
+    }
+
+    /// Forgets these records here and in every checkpoint, and waits until that is so. Blocks.
+    ///
+    /// # Errors
+    /// When the disk is not well. What was to be forgotten is then forgotten before the disk answers again.
+    pub fn forget_for_good(&self, records: &[(Family, [u8; DIGEST_LENGTH])]) -> Result<(), DiskError> {
+        for (family, key) in records {
+            self.disk.delete(*family, key);
+        }
+        self.drop_for_good(&[])
+    }
+
+    /// Forgets all verdicts and profiles, as [`Archive::forget_for_good`] does. Issuers' keys and deny records stay.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forget_everybody(&self) -> Result<(), DiskError> {
+        self.drop_for_good(&[Family::Verdicts, Family::Profiles])
+    }
+
+    /// Forgets what is known of a subject: the profile under `key`, and all verdicts that name one of `issuers` and
+    /// the subject. Returns how many verdicts. Reads all verdicts, since tokens are what they are found by. Blocks.
+    ///
+    /// # Errors
+    /// When the disk is not well: then *all* verdicts and profiles are forgotten before the disk answers again.
+    pub fn forget_subject(&self, keys: &[SubjectKey], who: &Subject) -> Result<usize, DiskError> {
+        let mut records: Vec<_> = keys.iter().map(|key| (Family::Profiles, key.0)).collect();
+        let read = self.disk.scan(Family::Verdicts, |key, sealed| {
+            if let Ok(record) = VerdictRecord::open(&self.sealer, key, sealed)
+                && who.is_meant_by(&record)
+                && let Ok(key) = key.try_into()
+            {
+                records.push((Family::Verdicts, key));
+            }
+        });
+        match read {
+            Ok(()) => self.forget_for_good(&records).map(|()| records.len() - keys.len()),
+            Err(error) => self.forget_everybody().and(Err(error)),
+        }
+    }
+
+    /// Checkpoints have the same records as the store, so they go too; a new one takes their place.
+    fn drop_for_good(&self, families: &[Family]) -> Result<(), DiskError> {
+        self.disk.purge(families)?;
+        if self.keeps_checkpoints
+            && let Err(error) = self.disk.checkpoint()
+        {
+            // What was asked for is done; the next checkpoint comes by itself.
+            warn!("no checkpoint was made after a purge: {error}");
+        }
+        Ok(())
     }
 
     /// Whether the disk is not well, so that holdfast goes on from memory alone.

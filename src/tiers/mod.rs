@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod digest;
 pub mod disk;
 pub mod policy;
+pub mod purge;
 pub mod record;
 pub mod seal;
 pub mod secret;

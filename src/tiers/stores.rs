@@ -17,7 +17,9 @@ use quick_cache::sync::Cache;
 
 use super::archive::Archive;
 use super::digest::{BuildDigestHasher, SubjectKey, TokenDigest};
+use super::disk::DiskError;
 use super::policy::Policy;
+use super::purge::Purge;
 use super::record::{Family, ProfileRecord, VerdictRecord};
 use crate::clock::Timestamp;
 use crate::decision::Pass;
@@ -150,6 +152,47 @@ impl Stores {
         if let Some(archive) = &self.archive {
             archive.forget(Family::Profiles, &key.0);
         }
+    }
+
+    /// Forgets what `purge` names, in memory and on disk, and waits until that is so. Deny records, remembered noes and
+    /// issuers' keys stay.
+    ///
+    /// # Errors
+    /// Why the disk could not do it now. It is then done before the disk answers again, and is done in memory.
+    pub async fn purge(&self, purge: Purge) -> Result<(), DiskError> {
+        // Disk first: else a request at this moment could bring back to memory what the disk still has.
+        let on_disk = match &self.archive {
+            None => Ok(()),
+            Some(archive) => {
+                let (archive, purge) = (archive.clone(), purge.clone());
+                let work = tokio::task::spawn_blocking(move || match purge {
+                    Purge::Token(digest) => archive.forget_for_good(&[(Family::Verdicts, digest.0)]),
+                    Purge::Subject(who, keys) => archive.forget_subject(&keys, &who).map(drop),
+                    Purge::Everybody => archive.forget_everybody(),
+                });
+                work.await.unwrap_or(Err(DiskError::Closed))
+            }
+        };
+        match purge {
+            Purge::Token(digest) => {
+                self.verdicts.remove(&digest);
+                self.answers.remove(&digest);
+            }
+            Purge::Subject(who, keys) => {
+                self.verdicts.retain(|_, record| !who.is_meant_by(record));
+                for key in keys {
+                    self.profiles.remove(&key);
+                }
+                // An answer does not say whose it is. It is made again from a token, at the cost of one signature check.
+                self.answers.clear();
+            }
+            Purge::Everybody => {
+                self.verdicts.clear();
+                self.profiles.clear();
+                self.answers.clear();
+            }
+        }
+        on_disk
     }
 
     /// Whether there is a disk store that is not well.

@@ -1,0 +1,87 @@
+//! Asking the running holdfast, on its admin listener.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::{Client, Response, StatusCode};
+use thiserror::Error;
+
+/// The admin listener of a holdfast that may be running.
+pub struct Admin {
+    client: Client,
+    address: SocketAddr,
+}
+
+/// Why the running holdfast did not answer.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    /// Nobody listens there.
+    #[error(
+        "no holdfast answers on its admin listener {0}: is it running, and is --admin or admin.listen its address?"
+    )]
+    NotThere(SocketAddr),
+    /// It listens but the answer does not come.
+    #[error("the admin listener {address} did not answer: {problem}")]
+    Failed {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        problem: String,
+    },
+    /// It answers that it will not.
+    #[error("{status}: {body}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// Its sentence.
+        body: String,
+    },
+}
+
+impl Admin {
+    /// The listener at `address`.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be made.
+    pub fn at(address: SocketAddr) -> Result<Self, reqwest::Error> {
+        // A purge reads every verdict on the disk, and no proxy has any business with a loopback address.
+        let client = Client::builder().no_proxy().timeout(Duration::from_secs(120)).build()?;
+        Ok(Self { client, address })
+    }
+
+    /// The body at `path`.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn get(&self, path: &str) -> Result<String, AdminError> {
+        self.body(self.client.get(self.url(path)).send().await).await
+    }
+
+    /// The answer to this JSON.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn post(&self, path: &str, json: String) -> Result<String, AdminError> {
+        let request = self.client.post(self.url(path)).header("content-type", "application/json").body(json);
+        self.body(request.send().await).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn body(&self, answer: Result<Response, reqwest::Error>) -> Result<String, AdminError> {
+        let failed = |error: reqwest::Error| match error.is_connect() {
+            true => AdminError::NotThere(self.address),
+            false => AdminError::Failed { address: self.address, problem: error.without_url().to_string() },
+        };
+        let answer = answer.map_err(failed)?;
+        let status = answer.status();
+        let body = answer.text().await.map_err(failed)?;
+        if status.is_success() {
+            Ok(body)
+        } else {
+            Err(AdminError::Refused { status, body: body.trim_end().to_owned() })
+        }
+    }
+}

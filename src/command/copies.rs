@@ -1,0 +1,87 @@
+//! `holdfast backup` and `holdfast restore`.
+//!
+//! The instance secret is in no backup: whoever has both can read the records. So both commands say where it is.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use holdfast::clock::Clock;
+use holdfast::config::{Settings, StoreSettings};
+use holdfast::tiers::archive::SECRET_FILE;
+use holdfast::tiers::checkpoint;
+use holdfast::tiers::disk::DiskSettings;
+
+use super::{SourceArguments, fail};
+
+/// What `backup` is told.
+#[derive(Args)]
+pub struct BackupArguments {
+    #[command(flatten)]
+    source: SourceArguments,
+    /// The directory to make; it must not exist yet.
+    #[arg(long, value_name = "DIRECTORY")]
+    to: PathBuf,
+}
+
+/// What `restore` is told.
+#[derive(Args)]
+pub struct RestoreArguments {
+    #[command(flatten)]
+    source: SourceArguments,
+    /// The backup, or a checkpoint.
+    #[arg(long, value_name = "DIRECTORY")]
+    from: PathBuf,
+}
+
+/// Makes a backup and says of what.
+pub fn backup(BackupArguments { source, to }: BackupArguments) -> Result<(), ExitCode> {
+    let settings = source.read_for_upkeep()?;
+    let disk = disk(&settings)?;
+    let clock = Clock::system();
+    let made = checkpoint::backup(&disk, &clock, &to).map_err(fail)?;
+    if made.from_checkpoint {
+        let age = humantime::format_duration(std::time::Duration::from_secs(
+            clock.now().since(made.state_of).as_secs(),
+        ));
+        println!("holdfast is running, so this is its newest checkpoint, made {age} ago");
+    }
+    println!("backup made: {}", to.display());
+    println!(
+        "The instance secret is not in it, and without the secret nothing in it can be read: keep a copy of {} \
+         elsewhere.",
+        secret_file(&settings.store, &disk).display()
+    );
+    Ok(())
+}
+
+/// Restores a backup and says what became of the store that was there.
+pub fn restore(RestoreArguments { source, from }: RestoreArguments) -> Result<(), ExitCode> {
+    let settings = source.read_for_upkeep()?;
+    let disk = disk(&settings)?;
+    let replaced = checkpoint::restore(&disk, &Clock::system(), &from).map_err(fail)?;
+    println!("restored: {} from {}", disk.path.display(), from.display());
+    if let Some(replaced) = replaced {
+        println!("the records that were there are now in {}", replaced.display());
+    }
+    let secret = secret_file(&settings.store, &disk);
+    if !secret.exists() {
+        println!(
+            "The instance secret {} is not there: put the one that the backup was made with in its place (mode 600) \
+             before holdfast starts, or no record can be read.",
+            secret.display()
+        );
+    }
+    Ok(())
+}
+
+fn disk(settings: &Settings) -> Result<DiskSettings, ExitCode> {
+    settings.store.disk().ok_or_else(|| {
+        eprintln!("holdfast: no data directory is configured: set store.path in the file, or --data");
+        ExitCode::from(2)
+    })
+}
+
+fn secret_file(store: &StoreSettings, disk: &DiskSettings) -> PathBuf {
+    store.secret_file.clone().unwrap_or_else(|| disk.path.join(SECRET_FILE))
+}

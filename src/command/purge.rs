@@ -1,0 +1,48 @@
+//! `holdfast purge`: the running holdfast forgets.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use holdfast::config::Settings;
+use holdfast::server::purge::PurgeRequest;
+
+use super::admin::Admin;
+use super::{SourceArguments, block_on, fail};
+
+/// What is to be forgotten. `--issuer` narrows `--subject` to that issuer's.
+#[derive(Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["subject", "token_file", "all"])))]
+pub struct PurgeArguments {
+    #[command(flatten)]
+    source: SourceArguments,
+    /// The subject (`sub`) to forget.
+    #[arg(long, value_name = "SUB")]
+    subject: Option<String>,
+    /// A file with the token to forget; on a command line, others could read it.
+    #[arg(long, value_name = "FILE", conflicts_with = "issuer")]
+    token_file: Option<PathBuf>,
+    /// Forget everybody.
+    #[arg(long, conflicts_with = "issuer")]
+    all: bool,
+}
+
+/// Asks for the purge and says what came of it.
+pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
+    let PurgeArguments { mut source, subject, token_file, all } = arguments;
+    let issuer = source.issuer.take();
+    let settings: Settings = source.read_for_upkeep()?;
+    let token = token_file
+        .map(|file| {
+            std::fs::read_to_string(&file)
+                .map(|token| token.trim().to_owned())
+                .map_err(|error| fail(format!("cannot read the token in {}: {error}", file.display())))
+        })
+        .transpose()?;
+    let request = serde_json::to_string(&PurgeRequest { subject, issuer, token, all }).map_err(fail)?;
+    block_on(async {
+        let admin = Admin::at(settings.admin.listen).map_err(fail)?;
+        print!("{}", admin.post("/purge", request).await.map_err(fail)?);
+        Ok(())
+    })
+}

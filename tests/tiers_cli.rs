@@ -1,0 +1,332 @@
+//! What an operator does with the stores: back up, restore, purge, look; and what a bad disk does to them.
+
+#![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command as Blocking, Stdio};
+use std::time::SystemTime;
+
+use holdfast_devtenant::{Options, Tenant, User};
+use support::{Holdfast, Reply, exchange, until};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+/// Names the small file system to the test that runs on it.
+const DIRECTORY: &str = "HOLDFAST_TEST_DIRECTORY";
+
+fn config(tenant: &Tenant, data: &Path, store: &str) -> String {
+    format!(
+        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"{}\"\n{store}\
+         [[issuer]]\nurl = \"{}\"\naudience = [\"{}\"]\n",
+        data.display(),
+        tenant.issuer(),
+        tenant.audience()
+    )
+}
+
+async fn ask(holdfast: &Holdfast, token: &str) -> Reply {
+    let request = format!(
+        "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    );
+    exchange(TcpStream::connect(holdfast.auth_tcp()).await.unwrap(), request.as_bytes()).await
+}
+
+async fn admin(holdfast: &Holdfast, path: &str) -> Reply {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request.as_bytes()).await
+}
+
+async fn post(holdfast: &Holdfast, kind: &str, body: &str) -> Reply {
+    let request = format!(
+        "POST /purge HTTP/1.1\r\nHost: h\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request.as_bytes()).await
+}
+
+/// Runs `holdfast` to its end: exit code, and what it said.
+async fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_holdfast")).args(arguments).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), said.into_owned())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Waits for a checkpoint that is complete and younger than now.
+async fn checkpoint(data: &Path) {
+    let asked = SystemTime::now();
+    until("a checkpoint", async || {
+        let checkpoints = std::fs::read_dir(data.join("checkpoints")).ok()?.flatten();
+        let times =
+            checkpoints.filter_map(|entry| entry.path().join("FORMAT").metadata().ok()?.modified().ok());
+        times.max().filter(|made| *made >= asked).map(drop)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_made_while_running_answers_in_an_outage_from_another_directory_and_only_with_the_secret() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (data, copy) = (at("data"), at("backup"));
+    let config_of = |data: &Path| config(&tenant, data, "checkpoint_interval = \"1s\"\n");
+    let mut holdfast = Holdfast::start(directory.path(), &config_of(&data), 1).await.ready().await;
+    let opaque = tenant.mint().opaque().build().unwrap();
+    assert_eq!(ask(&holdfast, &opaque).await.status, 200);
+    checkpoint(&data).await;
+    let (code, said) = run(&["backup", "--data", text(&data), "--to", text(&copy)]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("its newest checkpoint") && said.contains("The instance secret is not in it"),
+        "{said}"
+    );
+    assert!(said.contains(text(&data.join("secret"))), "{said}");
+
+    let (code, said) = run(&["backup", "--data", text(&data), "--to", text(&copy)]).await;
+    assert_eq!(code, Some(1), "an existing directory is left alone: {said}");
+    let (code, said) = run(&["restore", "--data", text(&data), "--from", text(&copy)]).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("another holdfast is running on"), "{said}");
+    assert_eq!(run(&["backup", "--to", text(&at("other"))]).await.0, Some(2), "no data directory is named");
+
+    holdfast.kill().await;
+    tenant.go_down().await;
+    for (name, with_secret) in [("with-secret", true), ("without-secret", false)] {
+        let restored = at(name);
+        let (code, said) = run(&["restore", "--data", text(&restored), "--from", text(&copy)]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("is not there: put the one that the backup was made with"), "{said}");
+        if with_secret {
+            std::fs::copy(data.join("secret"), restored.join("secret")).unwrap();
+        }
+        let holdfast = Holdfast::start(directory.path(), &config_of(&restored), 1).await;
+        if with_secret {
+            let holdfast = holdfast.ready().await;
+            let reply = ask(&holdfast, &opaque).await;
+            assert_eq!(reply.status, 200, "{}", holdfast.log());
+            assert_eq!(reply.header("x-user-email"), ["alice@example.com"]);
+        } else {
+            assert_eq!(ask(&holdfast, &opaque).await.status, 503);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_store_is_replaced_by_its_checkpoint_and_holdfast_answers_in_an_outage() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let config = config(&tenant, &data, "checkpoint_interval = \"1s\"\n");
+    let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    let opaque = tenant.mint().opaque().build().unwrap();
+    assert_eq!(ask(&holdfast, &opaque).await.status, 200);
+    checkpoint(&data).await;
+    holdfast.kill().await;
+    tenant.go_down().await;
+    let mut manifests = 0;
+    for entry in std::fs::read_dir(data.join("db")).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("MANIFEST") {
+            std::fs::write(entry.path(), vec![0x5a; 4096]).unwrap();
+            manifests += 1;
+        }
+    }
+    assert_ne!(manifests, 0);
+
+    let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    assert_eq!(ask(&holdfast, &opaque).await.status, 200, "{}", holdfast.log());
+    let log = holdfast.log();
+    assert!(log.contains("the disk store was corrupt") && log.contains("took its place"), "{log}");
+    let metrics = admin(&holdfast, "/metrics").await.body;
+    assert!(metrics.contains(r#"holdfast_store_errors_total{kind="recovered",store="disk"} 1"#), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_makes_the_next_request_ask_the_issuer_again_and_leaves_bystanders_alone() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&tenant, &directory.path().join("data"), "");
+    let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    let at = holdfast.admin.to_string();
+    tenant.add_user(User::new("auth0|bob").email("bob@example.com"));
+    let alice = tenant.mint().opaque().build().unwrap();
+    let alice_too = tenant.mint().opaque().claim("n", 2).build().unwrap();
+    let bob = tenant.mint().subject("auth0|bob").opaque().build().unwrap();
+    let asked = async |holdfast: &Holdfast, token: &str| {
+        let before = tenant.calls().userinfo;
+        let reply = ask(holdfast, token).await;
+        assert_eq!(reply.status, 200, "{}", holdfast.log());
+        tenant.calls().userinfo - before
+    };
+    for token in [&alice, &alice_too, &bob] {
+        assert_eq!((asked(&holdfast, token).await, asked(&holdfast, token).await), (1, 0));
+    }
+
+    let file = directory.path().join("token");
+    std::fs::write(&file, format!("{alice}\n")).unwrap();
+    let (code, said) = run(&["purge", "--token-file", text(&file), "--admin", &at]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!((asked(&holdfast, &alice).await, asked(&holdfast, &alice_too).await), (1, 0));
+
+    let subject = "auth0|alice".to_owned();
+    let (code, said) =
+        run(&["purge", "--subject", &subject, "--issuer", "https://other/", "--admin", &at]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(asked(&holdfast, &alice).await, 0, "another issuer's subject of that name is somebody else");
+    let (code, said) = run(&["purge", "--subject", &subject, "--admin", &at]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!((asked(&holdfast, &alice).await, asked(&holdfast, &alice_too).await), (1, 1));
+    assert_eq!(asked(&holdfast, &bob).await, 0);
+
+    // From the disk as well, and from every checkpoint: nobody remembers alice after a restart.
+    assert_eq!(run(&["purge", "--subject", &subject, "--admin", &at]).await.0, Some(0));
+    holdfast.kill().await;
+    let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    assert_eq!((asked(&holdfast, &bob).await, asked(&holdfast, &alice).await), (0, 1));
+
+    let at = holdfast.admin.to_string();
+    assert_eq!(run(&["purge", "--all", "--admin", &at]).await.0, Some(0));
+    holdfast.kill().await;
+    let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    assert_eq!((asked(&holdfast, &bob).await, asked(&holdfast, &alice).await), (1, 1));
+
+    for (kind, body, status) in [
+        ("text/plain", r#"{"all": true}"#, 415),
+        ("application/json", r#"{"all": false}"#, 400),
+        ("application/json", r#"{"all": true, "subject": "x"}"#, 400),
+        ("application/json", r#"{"everything": true}"#, 400),
+        ("application/json", &" ".repeat(40_000), 400),
+    ] {
+        assert_eq!(post(&holdfast, kind, body).await.status, status, "{kind} {}", body.len());
+    }
+    assert_eq!(asked(&holdfast, &bob).await, 0, "a purge that is refused purges nothing");
+    assert_eq!(run(&["purge", "--admin", &at]).await.0, Some(2), "what to purge has to be said");
+    let (code, said) = run(&["purge", "--all", "--admin", "127.0.0.1:1"]).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("no holdfast answers on its admin listener 127.0.0.1:1"), "{said}");
+    assert!(!holdfast.log().contains(&alice));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_tiers_is_shown_with_and_without_a_running_holdfast() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&tenant, &directory.path().join("data"), "");
+    let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    let token = tenant.mint().opaque().build().unwrap();
+    for _ in 0..3 {
+        assert_eq!(ask(&holdfast, &token).await.status, 200);
+    }
+    let file = directory.path().join("holdfast.toml");
+    let shown = async |address: &str| {
+        let (code, said) = run(&["tiers", "--config", text(&file), "--admin", address]).await;
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let row = |said: &str, name: &str| -> Vec<String> {
+        let row = said.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
+    };
+    let said = shown(&holdfast.admin.to_string()).await;
+    assert_eq!(row(&said, "tier ")[5..], ["hits in disk", "hits in memory"], "{said}");
+    assert_eq!(row(&said, "primary"), ["primary", "4h", "fresh", "yes", "yes", "0", "2"], "{said}");
+    assert_eq!(row(&said, "ultra-backup")[3..5], ["no", "if the issuer cannot tell"], "{said}");
+    assert!(said.contains("records in memory: ") && said.contains("records in disk: "), "{said}");
+    assert!(!said.contains("another table"), "{said}");
+    let said = shown("127.0.0.1:1").await;
+    assert!(said.contains("no holdfast answers"), "{said}");
+    let names = [
+        "primary",
+        "secondary",
+        "emergency",
+        "ultra-backup",
+        "disaster-recovery",
+        "last-resort",
+        "ultimate-fallback",
+    ];
+    assert!(names.iter().all(|name| row(&said, name).len() == 5), "{said}");
+}
+
+#[test]
+fn a_full_disk_is_said_by_readyz_and_passes_without_a_restart() {
+    const MOUNT: &str = r#"mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@""#;
+    let directory = tempfile::tempdir().unwrap();
+    let in_namespace = |flags: &str| {
+        let mut command = Blocking::new("unshare");
+        command.args([flags, "sh", "-c", MOUNT]).arg(directory.path());
+        command
+    };
+    let works = |flags: &&&str| {
+        let mut probe = in_namespace(flags);
+        probe.arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    };
+    let Some(flags) = ["-m", "-Urm"].iter().find(works) else {
+        assert!(std::env::var_os("CI").is_none(), "CI must allow unshare -m or unshare -Urm");
+        eprintln!("skipped: neither root nor user namespaces");
+        return;
+    };
+    let output = in_namespace(flags)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child_on_a_disk_that_is_full", "--ignored", "--nocapture"])
+        .env(DIRECTORY, directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by another test, on a small file system"]
+async fn child_on_a_disk_that_is_full() {
+    let small = std::path::PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&tenant, &small.join("data"), "checkpoint_interval = \"0s\"\n");
+    let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    let known = tenant.mint().opaque().build().unwrap();
+    assert_eq!(ask(&holdfast, &known).await.status, 200);
+    assert_eq!(admin(&holdfast, "/readyz").await.body, "ready\n");
+
+    holdfast.kill().await;
+    // Until the last byte is taken. While holdfast runs it has room set aside, which small records fill up slowly.
+    let filler = small.join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    let mut block = 64 * 1024;
+    while block > 0 {
+        if std::io::Write::write(&mut file, &vec![1; block]).is_err() {
+            block /= 2;
+        }
+    }
+    let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    let ready = async |wanted: &str| {
+        until(wanted, async || {
+            let reply = admin(&holdfast, "/readyz").await;
+            assert_eq!(reply.status, 200);
+            reply.body.starts_with(wanted).then_some(())
+        })
+        .await;
+    };
+    ready("ready, but degraded: the disk store is not well").await;
+    let metrics = admin(&holdfast, "/metrics").await.body;
+    assert!(metrics.contains(r#"holdfast_store_errors_total{kind="degraded",store="disk"} 1"#), "{metrics}");
+    let reply = post(&holdfast, "application/json", r#"{"all": true}"#).await;
+    assert_eq!(reply.status, 202, "{}", holdfast.log());
+    assert!(
+        reply.body.contains("forgotten in memory: everybody; the disk store is not well"),
+        "{}",
+        reply.body
+    );
+    for _ in 0..2 {
+        assert_eq!(ask(&holdfast, &known).await.status, 200, "{}", holdfast.log());
+    }
+    assert_eq!(tenant.calls().userinfo, 2, "once before, and once again; then kept in memory");
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    ready("ready\n").await;
+    assert!(holdfast.log().contains("the disk store is back"), "{}", holdfast.log());
+}
