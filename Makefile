@@ -39,6 +39,11 @@ test: setup-test check-format check-lints check-docs check-licences check-script
 	cargo test $(CARGO_FLAGS)
 	node --test deploy/auth0/action.test.js
 
+.PHONY: drills
+drills: setup-test ## outages, storms and floods; prints what users were told and what the issuer was asked
+	@echo "| drill                                        | requests |       200/401/503 |    calls | longest wait |"
+	cargo test --release --locked --test drills -- --nocapture
+
 .PHONY: bench
 bench: ## measures: against floors, in a flood, and with wrk; see benches/ and scripts/bench.sh
 	@scripts/setup.sh bench

@@ -12,6 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::clock::{Clock, Timestamp};
 use crate::config::PolicySettings;
 use crate::decision::Serving;
@@ -33,6 +35,9 @@ use crate::verifier::{Failure, Verified};
 /// How long an answer that was served stale is given out unseen, at most. Short, so that recovery is noticed; long
 /// enough that an outage does not cost a signature check for every request.
 const STALE_PAUSE: Duration = Duration::from_secs(10);
+
+/// How many revalidations may be under way. One more is left out, not queued: the record is looked at again soon.
+const MAX_REVALIDATIONS: usize = 8;
 
 /// A verified identity.
 #[derive(Clone, Debug)]
@@ -75,6 +80,7 @@ pub struct Identities {
     settings: PolicySettings,
     clock: Clock,
     metrics: Arc<Metrics>,
+    revalidations: Arc<Semaphore>,
 }
 
 /// A token under judgement.
@@ -106,7 +112,8 @@ impl Identities {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        Arc::new(Self { stores, digester, policy, settings, clock, metrics })
+        let revalidations = Arc::new(Semaphore::new(MAX_REVALIDATIONS));
+        Arc::new(Self { stores, digester, policy, settings, clock, metrics, revalidations })
     }
 
     /// The policy in force.
@@ -306,8 +313,10 @@ impl Identities {
         digest: TokenDigest,
         question: Question,
     ) {
+        let Ok(turn) = self.revalidations.clone().try_acquire_owned() else { return };
         let (this, issuer) = (self.clone(), issuer.clone());
         tokio::spawn(async move {
+            let _turn = turn;
             match issuer.ask(question).await {
                 Ok((Word::Accepted { claims, .. }, _)) => {
                     this.stores.keep_profile(key, Arc::new(this.profile_record(&issuer, &claims)));
@@ -428,8 +437,10 @@ impl Identities {
     }
 
     fn revalidate_verdict(self: &Arc<Self>, issuer: &Arc<Issuer>, digest: TokenDigest, question: Question) {
+        let Ok(turn) = self.revalidations.clone().try_acquire_owned() else { return };
         let (this, issuer) = (self.clone(), issuer.clone());
         tokio::spawn(async move {
+            let _turn = turn;
             match issuer.ask(question).await {
                 Ok((Word::Accepted { subject, claims }, _)) => {
                     this.stores

@@ -13,11 +13,12 @@ pub mod jwks;
 pub mod userinfo;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use thiserror::Error;
+use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
 use self::client::Client;
@@ -29,7 +30,8 @@ use self::userinfo::Word;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::config::IssuerSettings;
 use crate::guard::{
-    GuardSettings, GuardStatus, Priority, Role, Singleflight, SingleflightSettings, SubjectKey,
+    GuardSettings, GuardStatus, Priority, Role, Singleflight, SingleflightError, SingleflightSettings,
+    SubjectKey,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
@@ -104,7 +106,7 @@ pub struct Issuer {
     userinfo_endpoint: Endpoint,
     refreshes: Singleflight<(), Result<(), CannotTell>>,
     questions: Singleflight<[u8; 32], Result<Word, CannotTell>>,
-    unknown_kid_at: Mutex<Option<Ticks>>,
+    unknown_kid: Mutex<Option<(Ticks, Result<(), CannotTell>)>>,
     on_fetch: OnFetch,
 }
 
@@ -169,7 +171,7 @@ impl Issuer {
             discovery: ArcSwapOption::new(previous.and_then(|previous| previous.discovery.load_full())),
             refreshes: Singleflight::new(SingleflightSettings::default()),
             questions: Singleflight::new(SingleflightSettings::default()),
-            unknown_kid_at: Mutex::new(None),
+            unknown_kid: Mutex::new(None),
             on_fetch,
         }))
     }
@@ -250,10 +252,8 @@ impl Issuer {
             match keys.find(kid, algorithm) {
                 Lookup::Found(_) => return Ok(KeyLookup::Found(use_key(&keys))),
                 Lookup::Unfit => return Ok(KeyLookup::Unfit),
-                Lookup::Unknown
-                    if attempt == 0 && self.settings.secret_file.is_none() && self.may_look_again() =>
-                {
-                    self.refresh(Priority::Foreground).await?;
+                Lookup::Unknown if attempt == 0 && self.settings.secret_file.is_none() => {
+                    self.look_again().await?;
                 }
                 Lookup::Unknown => break,
             }
@@ -269,15 +269,22 @@ impl Issuer {
         self.keys.load_full().ok_or_else(|| CannotTell::NoKeys(self.settings.url.clone()))
     }
 
-    /// Whether an unknown `kid` may cause a fetch now; then none may for a minute.
-    fn may_look_again(&self) -> bool {
+    /// Fetches the keys because of an unknown `kid`, at most once a minute. Who asks meanwhile waits for that fetch, and
+    /// who asks later in that minute gets its result: while the issuer cannot be asked, a key that we do not know is no
+    /// reason to say no.
+    async fn look_again(self: &Arc<Self>) -> Result<(), CannotTell> {
+        let mut last = self.unknown_kid.lock().await;
         let now = self.clock.ticks();
-        let mut last = self.unknown_kid_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = last.is_none_or(|last| now.since(last) >= UNKNOWN_KID_PAUSE);
-        if may {
-            *last = Some(now);
+        if let Some((at, result)) = &*last
+            && now.since(*at) < UNKNOWN_KID_PAUSE
+        {
+            return result.clone();
         }
-        may
+        // Noted before, so that a client that goes away meanwhile does not leave the next one free to fetch again.
+        *last = Some((now, Err(CannotTell::Shared(SingleflightError::Lost))));
+        let result = self.refresh(Priority::Foreground).await;
+        *last = Some((now, result.clone()));
+        result
     }
 
     /// Fetches discovery document and keys. However many ask, one fetch is under way.

@@ -1,0 +1,252 @@
+//! The stage of a drill: holdfast with a clock held by hand, a dev tenant in place of Auth0, if wanted a real nginx in
+//! front, and a tally of what users were told.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holdfast::clock::{Clock, Timestamp};
+use holdfast::config::Source;
+use holdfast::guard::GuardStatus;
+use holdfast::guard::breaker::State;
+use holdfast::issuer::Issuer;
+use holdfast::service::Service;
+use holdfast_devtenant::{EchoBackend, Options, Tenant, User};
+use tempfile::TempDir;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+use crate::support::{Reply, exchange, exchange_unix, until};
+
+pub const HOUR: u64 = 3_600;
+pub const DAY: u64 = 24 * HOUR;
+pub const START: u64 = 1_800_000_000;
+
+pub struct Stage {
+    pub tenant: Tenant,
+    pub clock: Clock,
+    pub service: Service,
+    front: Option<Front>,
+    tally: Tally,
+}
+
+/// What users were told, and how long they waited for it.
+struct Tally {
+    drill: &'static str,
+    requests: u64,
+    statuses: [u64; 4],
+    longest: Duration,
+}
+
+impl Stage {
+    pub async fn set(drill: &'static str) -> Self {
+        let tenant = Tenant::start(Options::default()).await.unwrap();
+        tenant.set_time(Some(START));
+        let clock = Clock::held_at(Timestamp::from_secs(START));
+        let text = format!(
+            "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[issuer]]\nurl = \"{}\"\n\
+             audience = [\"{}\"]\nalgorithms = [\"ES256\"]\n",
+            tenant.issuer(),
+            tenant.audience()
+        );
+        let service = Service::start(Source::text("drill.toml", &text), clock.clone()).await.unwrap();
+        let tally = Tally { drill, requests: 0, statuses: [0; 4], longest: Duration::ZERO };
+        let stage = Self { tenant, clock, service, front: None, tally };
+        until("keys", async || stage.issuer().is_ready().then_some(())).await;
+        stage
+    }
+
+    /// The same with nginx in front, which is what users then ask.
+    pub async fn set_with_nginx(drill: &'static str) -> Self {
+        let mut stage = Self::set(drill).await;
+        stage.front = Some(Front::start(&stage.service.auth_addresses()[0]).await);
+        stage
+    }
+
+    pub fn issuer(&self) -> Arc<Issuer> {
+        self.service.instance().issuers.iter().next().unwrap().clone()
+    }
+
+    /// How the guard of `/userinfo` stands.
+    pub fn userinfo(&self) -> GuardStatus {
+        self.issuer().guards().find(|(name, _)| *name == "userinfo").unwrap().1
+    }
+
+    pub fn userinfo_is_open(&self) -> bool {
+        self.userinfo().state == State::Open
+    }
+
+    /// How many calls to `/userinfo` the tenant has counted.
+    pub fn calls(&self) -> u64 {
+        self.tenant.calls().userinfo
+    }
+
+    /// Users that the tenant knows from now on, each with a token that names no email and outlives every tier.
+    pub fn users(&self, name: &str, count: usize) -> Vec<String> {
+        (0..count)
+            .map(|number| {
+                let subject = format!("auth0|{name}-{number}");
+                self.tenant.add_user(User::new(&subject).email(format!("{name}-{number}@example.com")));
+                self.token(&subject)
+            })
+            .collect()
+    }
+
+    pub fn token(&self, subject: &str) -> String {
+        let life = i64::try_from(400 * DAY).unwrap();
+        self.tenant.mint().algorithm("ES256").subject(subject).expires_in(life).build().unwrap()
+    }
+
+    /// Users whom holdfast knows: each has been here once. The clock moves on so that the budget allows it.
+    pub async fn known_users(&mut self, name: &str, count: usize) -> Vec<String> {
+        let tokens = self.users(name, count);
+        for some in tokens.chunks(20) {
+            self.advance(5);
+            assert_eq!(self.ask_all(some).await.statuses(), vec![200; some.len()]);
+        }
+        tokens
+    }
+
+    /// Moves the clock on by seconds.
+    pub fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    pub async fn ask(&mut self, token: &str) -> Reply {
+        self.ask_all(&[token.to_owned()]).await.0.pop().unwrap()
+    }
+
+    /// All at the same time.
+    pub async fn ask_all(&mut self, tokens: &[String]) -> Replies {
+        let replies = self.asking(tokens).join_all().await;
+        self.told(replies)
+    }
+
+    /// Requests under way, each with how long it took; give what they come to to [`Stage::told`].
+    pub fn asking(&self, tokens: &[String]) -> JoinSet<(Reply, Duration)> {
+        let mut asking = JoinSet::new();
+        for token in tokens {
+            let socket = self.front.as_ref().map(|front| front.socket.clone());
+            let address = self.service.auth_addresses()[0].clone();
+            let request = format!(
+                "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+            );
+            asking.spawn(async move {
+                let started = Instant::now();
+                let reply = match socket {
+                    Some(socket) => exchange_unix(&socket, request.as_bytes()).await,
+                    None => exchange(TcpStream::connect(address).await.unwrap(), request.as_bytes()).await,
+                };
+                (reply, started.elapsed())
+            });
+        }
+        asking
+    }
+
+    pub fn told(&mut self, replies: Vec<(Reply, Duration)>) -> Replies {
+        for (reply, took) in &replies {
+            let column = match reply.status {
+                200 => 0,
+                401 => 1,
+                503 => 2,
+                _ => 3,
+            };
+            self.tally.statuses[column] += 1;
+            self.tally.requests += 1;
+            self.tally.longest = self.tally.longest.max(*took);
+        }
+        Replies(replies.into_iter().map(|(reply, _)| reply).collect())
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let stream = TcpStream::connect(self.service.admin_address()).await.unwrap();
+        exchange(stream, b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.body
+    }
+
+    /// The drill is over: prints its row of the table. No user was told anything else than yes, no, or "come back".
+    pub fn row(&self) {
+        let Tally { drill, requests, statuses: [ok, no, later, other], longest } = &self.tally;
+        println!(
+            "| {drill:<44} | {requests:>8} | {:>17} | {:>8} | {:>7.3} s |",
+            format!("{ok}/{no}/{later}"),
+            self.calls(),
+            longest.as_secs_f64()
+        );
+        assert_eq!(*other, 0, "answers of another status");
+    }
+}
+
+#[derive(Debug)]
+pub struct Replies(pub Vec<Reply>);
+
+impl Replies {
+    pub fn statuses(&self) -> Vec<u16> {
+        self.0.iter().map(|reply| reply.status).collect()
+    }
+
+    pub fn count(&self, status: u16) -> usize {
+        self.0.iter().filter(|reply| reply.status == status).count()
+    }
+
+    /// How many were answered as of this tier. The backend's page names it if nginx is in front.
+    pub fn of_tier(&self, tier: &str) -> usize {
+        let page = format!("X-Auth-Tier: {tier}\n");
+        let is = |reply: &&Reply| reply.header("x-auth-tier") == [tier] || reply.body.contains(&page);
+        self.0.iter().filter(is).count()
+    }
+}
+
+/// nginx as in `examples/nginx/`, asking holdfast over TCP.
+struct Front {
+    socket: PathBuf,
+    nginx: Child,
+    _backend: EchoBackend,
+    _directory: TempDir,
+}
+
+impl Front {
+    async fn start(holdfast: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let backend = EchoBackend::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nginx");
+        let mut text = std::fs::read_to_string(example.join("nginx.conf")).unwrap();
+        for (from, to) in [
+            ("127.0.0.1:8080", format!("unix:{}", path("other.sock"))),
+            ("127.0.0.1:8081", format!("unix:{}", path("front.sock"))),
+            ("127.0.0.1:4191", backend.address().to_string()),
+            ("127.0.0.1:4180", holdfast.to_owned()),
+        ] {
+            assert!(text.contains(from), "the example does not say {from:?}");
+            text = text.replace(from, &to);
+        }
+        std::fs::write(directory.path().join("nginx.conf"), text).unwrap();
+        std::os::unix::fs::symlink(example.join("snippets"), directory.path().join("snippets")).unwrap();
+        let nginx = Command::new("nginx")
+            .args(["-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off;", "-p"])
+            .arg(directory.path())
+            .env("PATH", path_to_servers())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run nginx; was `make setup` run? {error}"));
+        let socket = directory.path().join("front.sock");
+        until("nginx listens", async || UnixStream::connect(&socket).await.ok()).await;
+        Self { socket, nginx, _backend: backend, _directory: directory }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        // nginx goes before its directory does.
+        let _ = self.nginx.start_kill();
+    }
+}
+
+/// Debian keeps servers where only root looks.
+pub fn path_to_servers() -> String {
+    format!("{}:/usr/local/sbin:/usr/sbin", std::env::var("PATH").unwrap())
+}
