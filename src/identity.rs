@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use crate::clock::{Clock, Timestamp};
 use crate::config::PolicySettings;
 use crate::decision::Serving;
-use crate::guard::{Priority, Role, SubjectKey as Subject};
+use crate::guard::{Priority, Role, Singleflight, SingleflightSettings, SubjectKey as Subject};
 use crate::issuer::userinfo::Word;
 use crate::issuer::{CannotTell, Issuer, Question};
 use crate::telemetry::metrics::Metrics;
@@ -80,6 +80,8 @@ pub struct Identities {
     settings: PolicySettings,
     clock: Clock,
     metrics: Arc<Metrics>,
+    profile_flights: Singleflight<[u8; 32], Result<Arc<ProfileRecord>, Failure>>,
+    verdict_flights: Singleflight<[u8; 32], Result<Arc<VerdictRecord>, Failure>>,
     revalidations: Arc<Semaphore>,
 }
 
@@ -113,7 +115,17 @@ impl Identities {
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let revalidations = Arc::new(Semaphore::new(MAX_REVALIDATIONS));
-        Arc::new(Self { stores, digester, policy, settings, clock, metrics, revalidations })
+        Arc::new(Self {
+            stores,
+            digester,
+            policy,
+            settings,
+            clock,
+            metrics,
+            profile_flights: Singleflight::new(SingleflightSettings::default()),
+            verdict_flights: Singleflight::new(SingleflightSettings::default()),
+            revalidations,
+        })
     }
 
     /// The policy in force.
@@ -232,7 +244,7 @@ impl Identities {
             }
             Plan::Ask { .. } | Plan::Refuse => {}
         }
-        match self.ask_profile(issuer, key, question, subjected.digest).await {
+        match self.ask_profile(issuer, key, question, (subjected.digest, now)).await {
             Ok(record) => {
                 let at = record.verified_at;
                 self.metrics.email_from(if record.email.is_some() { "userinfo" } else { "none" });
@@ -263,13 +275,17 @@ impl Identities {
 
     /// Asks for a subject's profile. Everybody who asks about one subject shares one call; but a no is a word on the
     /// token that the call was made with, so who only shared it asks again with their own.
+    ///
+    /// The record is kept before the flight lands, and looked for again when one starts: so who missed it just before
+    /// it was kept finds it here, and does not start a second call.
     async fn ask_profile(
         self: &Arc<Self>,
         issuer: &Arc<Issuer>,
         key: SubjectKey,
         question: Question,
-        digest: TokenDigest,
+        subjected: (TokenDigest, Timestamp),
     ) -> Result<Arc<ProfileRecord>, Failure> {
+        let (digest, asked_at) = subjected;
         let own = Question {
             token: question.token.clone(),
             flight: digest.0,
@@ -277,11 +293,29 @@ impl Identities {
             about: question.about,
             priority: question.priority,
         };
-        let word = match issuer.ask(question).await? {
-            (Word::Rejected | Word::Forbidden, Role::Joined) => issuer.ask(own).await?.0,
-            (word, _) => word,
-        };
-        match word {
+        let (this, leading) = (self.clone(), issuer.clone());
+        let flight = self.profile_flights.run(key.0, move || async move {
+            match this.stores.profile_of(&key, &(asked_at..=this.clock.now())) {
+                Some(record) => Ok(record),
+                None => this.put_profile(&leading, key, question).await,
+            }
+        });
+        match flight.await.map_err(CannotTell::from)? {
+            (Err(Failure::No(_)), Role::Joined) => self.put_profile(issuer, key, own).await,
+            (result, role) => {
+                self.count(role);
+                result
+            }
+        }
+    }
+
+    async fn put_profile(
+        &self,
+        issuer: &Arc<Issuer>,
+        key: SubjectKey,
+        question: Question,
+    ) -> Result<Arc<ProfileRecord>, Failure> {
+        match issuer.ask(question).await?.0 {
             Word::Accepted { claims, .. } => {
                 let record = Arc::new(self.profile_record(issuer, &claims));
                 self.stores.keep_profile(key, record.clone());
@@ -292,6 +326,12 @@ impl Identities {
                 Err(Refusal::IssuerRejects { local: String::new() }.into())
             }
             Word::Forbidden => Err(Refusal::IssuerForbids.into()),
+        }
+    }
+
+    fn count(&self, role: Role) {
+        if role == Role::Joined {
+            self.metrics.joined();
         }
     }
 
@@ -323,7 +363,7 @@ impl Identities {
                 }
                 Ok((Word::Rejected | Word::Forbidden, Role::Led)) => {
                     this.stores.forget_profile(&key);
-                    this.refuse_from_now_on(digest);
+                    this.refuse_from_now_on(digest, Refusal::IssuerRejects { local: String::new() });
                 }
                 // A no to somebody else's token of the same subject says nothing about this one.
                 Ok((Word::Rejected | Word::Forbidden, Role::Joined)) | Err(_) => {}
@@ -331,9 +371,9 @@ impl Identities {
         });
     }
 
-    /// A no that came in the background is a no from then on.
-    fn refuse_from_now_on(&self, digest: TokenDigest) {
-        let refusal = Arc::new(Refusal::IssuerRejects { local: String::new() });
+    /// A no, whoever waited for it, is a no from then on.
+    fn refuse_from_now_on(&self, digest: TokenDigest, refusal: Refusal) {
+        let refusal = Arc::new(refusal);
         let until = self.clock.now().after(self.settings.negative_ttl);
         self.stores.refuse(digest, Refused { refusal, until });
     }
@@ -381,7 +421,7 @@ impl Identities {
             }
             Plan::Ask { .. } | Plan::Refuse => {}
         }
-        match self.ask_verdict(issuer, why, subjected.digest, question).await {
+        match self.ask_verdict(issuer, why, (subjected.digest, now), question).await {
             Ok(record) => {
                 let identity =
                     self.identity_of(issuer, &record).ok_or(CannotTell::Garbage("unreadable claims"))?;
@@ -400,24 +440,41 @@ impl Identities {
         }
     }
 
+    /// Asks for the issuer's verdict on a token; as [`Identities::ask_profile`], yes or no is kept before the flight
+    /// lands.
     async fn ask_verdict(
         self: &Arc<Self>,
         issuer: &Arc<Issuer>,
         why: &str,
-        digest: TokenDigest,
+        subjected: (TokenDigest, Timestamp),
         question: Question,
     ) -> Result<Arc<VerdictRecord>, Failure> {
-        match issuer.ask(question).await?.0 {
-            Word::Accepted { subject, claims } => {
-                let record = Arc::new(self.verdict_record(issuer, subject, &claims));
-                self.stores.keep_verdict(digest, record.clone());
-                Ok(record)
+        let (digest, asked_at) = subjected;
+        let (this, issuer, why) = (self.clone(), issuer.clone(), why.to_owned());
+        let flight = self.verdict_flights.run(digest.0, move || async move {
+            if let Some(record) = this.stores.verdict_of(&digest, &(asked_at..=this.clock.now())) {
+                return Ok(record);
             }
-            Word::Rejected => {
-                Err(Refusal::IssuerRejects { local: format!("; not judged here, because {why}") }.into())
+            if let Some(refusal) = this.stores.refusal(&digest, this.clock.now()) {
+                return Err(Failure::No((*refusal).clone()));
             }
-            Word::Forbidden => Err(Refusal::IssuerForbids.into()),
-        }
+            let refusal = match issuer.ask(question).await?.0 {
+                Word::Accepted { subject, claims } => {
+                    let record = Arc::new(this.verdict_record(&issuer, subject, &claims));
+                    this.stores.keep_verdict(digest, record.clone());
+                    return Ok(record);
+                }
+                Word::Rejected => {
+                    Refusal::IssuerRejects { local: format!("; not judged here, because {why}") }
+                }
+                Word::Forbidden => Refusal::IssuerForbids,
+            };
+            this.refuse_from_now_on(digest, refusal.clone());
+            Err(refusal.into())
+        });
+        let (result, role) = flight.await.map_err(CannotTell::from)?;
+        self.count(role);
+        result
     }
 
     fn verdict_record(&self, issuer: &Issuer, subject: String, claims: &Object) -> VerdictRecord {
@@ -446,7 +503,9 @@ impl Identities {
                     this.stores
                         .keep_verdict(digest, Arc::new(this.verdict_record(&issuer, subject, &claims)));
                 }
-                Ok((Word::Rejected | Word::Forbidden, _)) => this.refuse_from_now_on(digest),
+                Ok((Word::Rejected | Word::Forbidden, _)) => {
+                    this.refuse_from_now_on(digest, Refusal::IssuerRejects { local: String::new() })
+                }
                 Err(_) => {}
             }
         });

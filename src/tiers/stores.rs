@@ -10,6 +10,7 @@
 //! A record is looked for in memory, then on disk, and what the disk had is promoted. It is written to both, to disk
 //! behind the request. The memory stores are bounded by weight. Nothing here decides whether a record may be served: that is [`super::policy`]'s.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use quick_cache::Weighter;
@@ -118,6 +119,16 @@ impl Stores {
         Some((record, "disk"))
     }
 
+    /// The verdict on a foreign token, if it was reached within `time`; in memory only.
+    #[must_use]
+    pub fn verdict_of(
+        &self,
+        digest: &TokenDigest,
+        time: &RangeInclusive<Timestamp>,
+    ) -> Option<Arc<VerdictRecord>> {
+        self.verdicts.get(digest).filter(|record| time.contains(&record.verified_at))
+    }
+
     /// Keeps a verdict on a foreign token.
     pub fn keep_verdict(&self, digest: TokenDigest, record: Arc<VerdictRecord>) {
         if let Some(archive) = &self.archive {
@@ -136,6 +147,16 @@ impl Stores {
         let record = Arc::new(self.archive.as_ref()?.load::<ProfileRecord>(&key.0).await?);
         self.profiles.insert(*key, record.clone());
         Some((record, "disk"))
+    }
+
+    /// What is known of a subject, if it was said within `time`; in memory only.
+    #[must_use]
+    pub fn profile_of(
+        &self,
+        key: &SubjectKey,
+        time: &RangeInclusive<Timestamp>,
+    ) -> Option<Arc<ProfileRecord>> {
+        self.profiles.get(key).filter(|record| time.contains(&record.verified_at))
     }
 
     /// Keeps what is known of a subject. That there is no email is kept in memory only: it may change soon.
