@@ -229,20 +229,12 @@ impl Identities {
                 store: Some(*store),
             })
         };
-        match plan {
-            Plan::Serve(tier) => {
-                if let Some(told) = from_record(tier, false) {
-                    return Ok(told);
-                }
+        if let Some(told) = plan.serves_now().and_then(|tier| from_record(tier, false)) {
+            if matches!(plan, Plan::ServeAndRevalidate(_)) {
+                let question = Question { priority: Priority::Background, ..question };
+                self.revalidate_profile(issuer, key, subjected.digest, question);
             }
-            Plan::ServeAndRevalidate(tier) => {
-                if let Some(told) = from_record(tier, false) {
-                    let question = Question { priority: Priority::Background, ..question };
-                    self.revalidate_profile(issuer, key, subjected.digest, question);
-                    return Ok(told);
-                }
-            }
-            Plan::Ask { .. } | Plan::Refuse => {}
+            return Ok(told);
         }
         match self.ask_profile(issuer, key, question, (subjected.digest, now)).await {
             Ok(record) => {
@@ -406,20 +398,12 @@ impl Identities {
             let serving = self.serve_record(tier, stale, record.verified_at, now, Timestamp::MAX);
             Some(Resolved { identity, serving, store: Some(*store), email_unknown: None })
         };
-        match plan {
-            Plan::Serve(tier) => {
-                if let Some(resolved) = from_record(tier, false) {
-                    return Ok(resolved);
-                }
+        if let Some(resolved) = plan.serves_now().and_then(|tier| from_record(tier, false)) {
+            if matches!(plan, Plan::ServeAndRevalidate(_)) {
+                let question = Question { priority: Priority::Background, ..question };
+                self.revalidate_verdict(issuer, subjected.digest, question);
             }
-            Plan::ServeAndRevalidate(tier) => {
-                if let Some(resolved) = from_record(tier, false) {
-                    let question = Question { priority: Priority::Background, ..question };
-                    self.revalidate_verdict(issuer, subjected.digest, question);
-                    return Ok(resolved);
-                }
-            }
-            Plan::Ask { .. } | Plan::Refuse => {}
+            return Ok(resolved);
         }
         match self.ask_verdict(issuer, why, (subjected.digest, now), question).await {
             Ok(record) => {
