@@ -4,12 +4,11 @@
 //! all but the newest. Key ids are stable strings (`dev-rs-1` is the RS256 key of the first generation), so a test
 //! can name them.
 //!
-//! A 2048-bit RSA key costs about a tenth of a second and a test suite starts many tenants, so RSA keys come from a
-//! pool that is filled once per process, on demand. Tenants that are started one after the other, and the generations
-//! of one tenant, take different keys from it. One RSA key serves all six RSA algorithms; the JWKS lists it once for
-//! each, because an entry's `alg` binds a key to one algorithm (RFC 7517 §4.4).
+//! Every generation of every tenant has an RSA key of its own, although one costs about a tenth of a second: of two
+//! tenants with the same key, each would sign for the other. Only the keys that belong to no tenant are made once for
+//! the process. One RSA key serves all six RSA algorithms; the JWKS lists it once for each, because an entry's `alg`
+//! binds a key to one algorithm (RFC 7517 §4.4).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use josekit::jwk::Jwk;
@@ -39,26 +38,21 @@ const ALGORITHMS: [(&str, &str); 9] = [
 /// All generations of a tenant that are still listed, newest first.
 #[derive(Debug)]
 pub(crate) struct KeyRing {
-    /// Where this tenant's share of the RSA pool begins.
-    base: usize,
     generations: Vec<Generation>,
 }
 
 impl KeyRing {
     pub(crate) fn new() -> Result<Self, TenantError> {
-        static TENANTS: AtomicUsize = AtomicUsize::new(0);
-        let base = TENANTS.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { base, generations: vec![Generation::new(1, rsa(RsaUse::Signing(base))?)?] })
+        Ok(Self { generations: vec![Generation::new(1, new_rsa()?)?] })
     }
 
     /// Makes a new generation the current one; the older ones stay listed.
     ///
     /// The slow part, the RSA key, is made before the lock is taken, so that the JWKS is served meanwhile.
     pub(crate) fn rotate(ring: &Mutex<Self>) -> Result<(), TenantError> {
-        let usage = lock(ring).next_rsa();
-        rsa(usage)?;
+        let rsa = new_rsa()?;
         let mut ring = lock(ring);
-        let generation = Generation::new(ring.current_number() + 1, rsa(ring.next_rsa())?)?;
+        let generation = Generation::new(ring.current_number() + 1, rsa)?;
         ring.generations.insert(0, generation);
         Ok(())
     }
@@ -103,13 +97,9 @@ impl KeyRing {
     pub(crate) fn wrong_jwks(&self) -> Result<Value, TenantError> {
         let mut keys = Vec::new();
         for generation in &self.generations {
-            Generation::new(generation.number, rsa(RsaUse::Wrong)?)?.list(&mut keys)?;
+            Generation::new(generation.number, shared_rsa(&WRONG)?)?.list(&mut keys)?;
         }
         Ok(json!({ "keys": keys }))
-    }
-
-    fn next_rsa(&self) -> RsaUse {
-        RsaUse::Signing(self.base + self.current_number() as usize)
     }
 
     fn current_number(&self) -> u32 {
@@ -119,12 +109,12 @@ impl KeyRing {
 
 /// Makes the key of [`KeyRing::wrong_jwks`] ahead of time, so that its first answer is not late.
 pub(crate) fn prepare_wrong_key() -> Result<(), TenantError> {
-    rsa(RsaUse::Wrong).map(drop)
+    shared_rsa(&WRONG).map(drop)
 }
 
 /// A signer whose key the tenant does not list: an attacker's.
 pub(crate) fn stranger_signer(algorithm: &str) -> Result<Box<dyn JwsSigner>, TenantError> {
-    let stranger = Generation::new(0, rsa(RsaUse::Stranger)?)?;
+    let stranger = Generation::new(0, shared_rsa(&STRANGER)?)?;
     signer(algorithm, stranger.private(algorithm)?)
 }
 
@@ -140,7 +130,7 @@ pub(crate) fn hmac_verifies(secret: &[u8], message: &[u8], signature: &[u8]) -> 
 
 /// The RSA key pair that the API's owner has uploaded for nested JWE; one per process.
 pub(crate) fn jwe_rsa() -> Result<Arc<Jwk>, TenantError> {
-    rsa(RsaUse::Encryption)
+    shared_rsa(&ENCRYPTION)
 }
 
 #[derive(Debug)]
@@ -226,32 +216,22 @@ fn verifier(algorithm: &str, jwk: &Jwk) -> Result<Box<dyn JwsVerifier>, TenantEr
     })
 }
 
-/// What an RSA key of the pool is for: keys of different uses are never the same.
-#[derive(Clone, Copy)]
-enum RsaUse {
-    Encryption,
-    Wrong,
-    Stranger,
-    /// The n-th of the signing keys, counted round.
-    Signing(usize),
-}
+/// Keys that belong to no tenant, made when they are first asked for: what the API's owner has uploaded for nested
+/// JWE, what signs nothing, and what an attacker signs with.
+static ENCRYPTION: Mutex<Option<Arc<Jwk>>> = Mutex::new(None);
+static WRONG: Mutex<Option<Arc<Jwk>>> = Mutex::new(None);
+static STRANGER: Mutex<Option<Arc<Jwk>>> = Mutex::new(None);
 
-/// How many RSA keys sign before they come round again.
-const SIGNING_KEYS: usize = 8;
-static POOL: [Mutex<Option<Arc<Jwk>>>; SIGNING_KEYS + 3] = [const { Mutex::new(None) }; SIGNING_KEYS + 3];
-
-fn rsa(usage: RsaUse) -> Result<Arc<Jwk>, TenantError> {
-    let index = match usage {
-        RsaUse::Encryption => 0,
-        RsaUse::Wrong => 1,
-        RsaUse::Stranger => 2,
-        RsaUse::Signing(n) => 3 + n % SIGNING_KEYS,
-    };
-    let mut slot = lock(POOL.get(index).ok_or(TenantError::Task)?);
+fn shared_rsa(slot: &Mutex<Option<Arc<Jwk>>>) -> Result<Arc<Jwk>, TenantError> {
+    let mut slot = lock(slot);
     if let Some(jwk) = slot.as_ref() {
         return Ok(Arc::clone(jwk));
     }
-    let jwk = Arc::new(Jwk::generate_rsa_key(2048)?);
+    let jwk = new_rsa()?;
     *slot = Some(Arc::clone(&jwk));
     Ok(jwk)
+}
+
+fn new_rsa() -> Result<Arc<Jwk>, TenantError> {
+    Ok(Arc::new(Jwk::generate_rsa_key(2048)?))
 }
