@@ -30,8 +30,7 @@ use self::userinfo::Word;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::config::IssuerSettings;
 use crate::guard::{
-    GuardSettings, GuardStatus, Priority, Role, Singleflight, SingleflightError, SingleflightSettings,
-    SubjectKey,
+    GuardSettings, Priority, Role, Singleflight, SingleflightError, SingleflightSettings, SubjectKey,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
@@ -206,11 +205,10 @@ impl Issuer {
         self.keys.load().as_ref().map_or_else(Vec::new, |keys| keys.ids().map(str::to_owned).collect())
     }
 
-    /// The guards of its endpoints, by name.
-    pub fn guards(&self) -> impl Iterator<Item = (&'static str, GuardStatus)> {
+    /// Its endpoints: `discovery`, `jwks`, `userinfo`.
+    #[must_use]
+    pub fn endpoints(&self) -> [&Endpoint; 3] {
         [&self.discovery_endpoint, &self.jwks_endpoint, &self.userinfo_endpoint]
-            .map(|endpoint| (endpoint.name(), endpoint.status()))
-            .into_iter()
     }
 
     /// Since when the breaker of `/userinfo` or of the keys has not been closed.

@@ -71,7 +71,7 @@ impl Stage {
 
     /// How the guard of `/userinfo` stands.
     pub fn userinfo(&self) -> GuardStatus {
-        self.issuer().guards().find(|(name, _)| *name == "userinfo").unwrap().1
+        self.issuer().endpoints().into_iter().find(|endpoint| endpoint.name() == "userinfo").unwrap().status()
     }
 
     pub fn userinfo_is_open(&self) -> bool {
