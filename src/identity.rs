@@ -9,11 +9,14 @@
 //!
 //! A foreign token goes through 2 to 4 as a whole, with a verdict in place of a profile.
 
+mod revalidation;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 
+use self::revalidation::Revalidations;
 use crate::clock::{Clock, Timestamp};
 use crate::config::PolicySettings;
 use crate::decision::Serving;
@@ -35,9 +38,6 @@ use crate::verifier::{Failure, Verified};
 /// How long an answer that was served stale is given out unseen, at most. Short, so that recovery is noticed; long
 /// enough that an outage does not cost a signature check for every request.
 const STALE_PAUSE: Duration = Duration::from_secs(10);
-
-/// How many revalidations may be under way. One more is left out, not queued: the record is looked at again soon.
-const MAX_REVALIDATIONS: usize = 8;
 
 /// A verified identity.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ pub struct Identities {
     metrics: Arc<Metrics>,
     profile_flights: Singleflight<[u8; 32], Result<Arc<ProfileRecord>, Failure>>,
     verdict_flights: Singleflight<[u8; 32], Result<Arc<VerdictRecord>, Failure>>,
-    revalidations: Arc<Semaphore>,
+    revalidations: Revalidations,
 }
 
 /// A token under judgement.
@@ -114,7 +114,7 @@ impl Identities {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let revalidations = Arc::new(Semaphore::new(MAX_REVALIDATIONS));
+        let revalidations = Revalidations::new(policy.table());
         Arc::new(Self {
             stores,
             digester,
@@ -230,9 +230,11 @@ impl Identities {
             })
         };
         if let Some(told) = plan.serves_now().and_then(|tier| from_record(tier, false)) {
-            if matches!(plan, Plan::ServeAndRevalidate(_)) {
+            if matches!(plan, Plan::ServeAndRevalidate(_))
+                && let Some(turn) = self.revalidations.turn(&key.0, told.at, now)
+            {
                 let question = Question { priority: Priority::Background, ..question };
-                self.revalidate_profile(issuer, key, subjected.digest, question);
+                self.revalidate_profile(issuer, key, subjected.digest, question, turn);
             }
             return Ok(told);
         }
@@ -344,8 +346,8 @@ impl Identities {
         key: SubjectKey,
         digest: TokenDigest,
         question: Question,
+        turn: OwnedSemaphorePermit,
     ) {
-        let Ok(turn) = self.revalidations.clone().try_acquire_owned() else { return };
         let (this, issuer) = (self.clone(), issuer.clone());
         tokio::spawn(async move {
             let _turn = turn;
@@ -399,9 +401,12 @@ impl Identities {
             Some(Resolved { identity, serving, store: Some(*store), email_unknown: None })
         };
         if let Some(resolved) = plan.serves_now().and_then(|tier| from_record(tier, false)) {
-            if matches!(plan, Plan::ServeAndRevalidate(_)) {
+            let digest = subjected.digest;
+            if matches!(plan, Plan::ServeAndRevalidate(_))
+                && let Some(turn) = self.revalidations.turn(&digest.0, resolved.identity.verified_at, now)
+            {
                 let question = Question { priority: Priority::Background, ..question };
-                self.revalidate_verdict(issuer, subjected.digest, question);
+                self.revalidate_verdict(issuer, digest, question, turn);
             }
             return Ok(resolved);
         }
@@ -477,8 +482,13 @@ impl Identities {
         }
     }
 
-    fn revalidate_verdict(self: &Arc<Self>, issuer: &Arc<Issuer>, digest: TokenDigest, question: Question) {
-        let Ok(turn) = self.revalidations.clone().try_acquire_owned() else { return };
+    fn revalidate_verdict(
+        self: &Arc<Self>,
+        issuer: &Arc<Issuer>,
+        digest: TokenDigest,
+        question: Question,
+        turn: OwnedSemaphorePermit,
+    ) {
         let (this, issuer) = (self.clone(), issuer.clone());
         tokio::spawn(async move {
             let _turn = turn;

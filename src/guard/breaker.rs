@@ -431,14 +431,11 @@ impl Breaker {
         }
     }
 
-    /// The length of the next opening, and counts it. The jitter is taken in thousandths, so that no value of
-    /// it, not even NaN, can do harm.
+    /// The length of the next opening, and counts it.
     fn next_opening(&mut self, jitter: f64) -> Duration {
         let doubled = self.settings.open_for.saturating_mul(1 << self.openings.min(30));
         self.openings = self.openings.saturating_add(1);
-        let longest = doubled.min(self.settings.open_for_max);
-        let thousandths = (jitter.clamp(0.0, 1.0) * 1000.0) as u32;
-        longest - longest / JITTER_PART * thousandths / 1000
+        shortened(doubled.min(self.settings.open_for_max), jitter)
     }
 
     fn close(&mut self, forced_until: Option<Ticks>, reason: Reason, now: Ticks) -> Transition {
@@ -454,6 +451,14 @@ impl Breaker {
         self.last = Some(Change { at: now, reason });
         Transition { from, to: phase.state(), reason, open_for }
     }
+}
+
+/// `longest`, shortened by up to a fifth, so that the instances of a fleet do not march in step; `jitter` is a
+/// random number from 0 to 1. It is taken in thousandths, so that no value of it, not even NaN, can do harm.
+#[must_use]
+pub fn shortened(longest: Duration, jitter: f64) -> Duration {
+    let thousandths = (jitter.clamp(0.0, 1.0) * 1000.0) as u32;
+    longest - longest / JITTER_PART * thousandths / 1000
 }
 
 impl Phase {

@@ -355,7 +355,8 @@ impl Drop for Admission {
 
 /// Jitter need not be unpredictable, only different in each instance, which the seeds of the standard
 /// library's hash maps are.
-fn random_jitter() -> Jitter {
+#[must_use]
+pub fn random_jitter() -> Jitter {
     let seed = RandomState::new();
     let count = std::sync::atomic::AtomicU64::new(0);
     Box::new(move || {

@@ -30,7 +30,7 @@ use self::userinfo::Word;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::config::IssuerSettings;
 use crate::guard::{
-    GuardSettings, Priority, Role, Singleflight, SingleflightError, SingleflightSettings, SubjectKey,
+    self, GuardSettings, Priority, Role, Singleflight, SingleflightError, SingleflightSettings, SubjectKey,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
@@ -323,9 +323,10 @@ impl Issuer {
         Ok(())
     }
 
-    /// Keeps the keys fresh until the task is aborted.
+    /// Keeps the keys fresh until the task is aborted. Instances that were started together fetch at different times.
     pub async fn keep_fresh(self: Arc<Self>) {
         let mut failing = false;
+        let jitter = guard::random_jitter();
         loop {
             let pause = match self.refresh(Priority::Background).await {
                 Ok(()) => {
@@ -333,7 +334,7 @@ impl Issuer {
                         info!(issuer = &*self.name, "keys fetched again");
                     }
                     failing = false;
-                    self.settings.jwks_refresh
+                    guard::breaker::shortened(self.settings.jwks_refresh, jitter())
                 }
                 Err(error) => {
                     if !failing {
