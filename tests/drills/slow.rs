@@ -9,7 +9,8 @@ use crate::support::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issuer_that_is_slow_holds_up_only_those_nobody_knows() {
-    let mut stage = Stage::set("issuer takes 10 s").await;
+    let budget = "[budget]\nrate = 100\nburst = 100\n";
+    let mut stage = Stage::set_with("issuer takes 10 s", budget).await;
     let ageing = stage.known_users("ageing", 20).await;
     stage.advance(7 * HOUR);
     let known = stage.known_users("known", 20).await;
@@ -28,7 +29,7 @@ async fn an_issuer_that_is_slow_holds_up_only_those_nobody_knows() {
     assert_eq!(stage.calls(), 12);
     // Who is revalidated is answered before, not after: from the record as it was.
     assert_eq!(stage.ask_all(&ageing).await.of_tier("secondary"), 20);
-    assert!(stage.calls() <= 12 + 8, "{} calls", stage.calls());
+    until("a revalidation is under way", async || (stage.calls() > 12).then_some(())).await;
     assert_eq!(stage.counted("holdfast_singleflight_joined_total", "").await, joined);
 
     // The others are told at the timeout. Had they waited for the answer, it would have been a 200.
