@@ -76,3 +76,29 @@ async fn an_issuer_that_comes_and_goes_is_asked_ten_times_a_failure_at_most() {
     }
     stage.row();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_answer_lies_ready_for_as_long_as_no_call_can_leave_and_no_longer() {
+    let mut stage = Stage::set("open for two minutes").await;
+    let users = stage.known_users("user", 20).await;
+    let suppressed = async |stage: &Stage| {
+        stage.counted("holdfast_upstream_suppressed_total{", "reason=\"breaker_open\"").await
+    };
+    stage.advance(13 * HOUR);
+    stage.forget_calls();
+    let limited = Fault::RateLimited { retry_after: Some("120".to_owned()), reset: None };
+    stage.tenant.set_fault(Endpoint::Userinfo, limited);
+    assert_eq!(stage.ask(&users[0]).await.header("x-auth-tier"), ["emergency"]);
+    assert_eq!(stage.ask_all(&users).await.of_tier("emergency"), 20);
+    assert_eq!((stage.calls(), suppressed(&stage).await), (1, 19));
+    stage.advance(119);
+    assert_eq!(stage.ask_all(&users).await.of_tier("emergency"), 20);
+    assert_eq!((stage.calls(), suppressed(&stage).await), (1, 19), "nobody tried in vain");
+    stage.tenant.clear_faults();
+    stage.advance(1);
+    for user in &users {
+        assert_eq!(stage.ask(user).await.header("x-auth-tier"), ["primary"]);
+    }
+    assert_eq!(stage.calls(), 21);
+    stage.row();
+}
