@@ -45,9 +45,9 @@ drills: setup-test ## outages, storms and floods; prints what users were told an
 	cargo test --release --locked --test drills -- --nocapture
 
 .PHONY: bench
-bench: ## measures: against floors, in a flood, and with wrk; see benches/ and scripts/bench.sh
+bench: ## measures: against floors, in a flood, in an outage, and with wrk; see benches/ and scripts/bench.sh
 	@scripts/setup.sh bench
-	cargo bench --profile release --locked --bench floor --bench flood
+	cargo bench --profile release --locked --bench floor --bench flood --bench guard
 	@scripts/bench.sh
 
 .PHONY: setup

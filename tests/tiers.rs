@@ -159,7 +159,7 @@ async fn the_secondary_tier_answers_at_once_and_revalidates_behind_the_request()
     let token = scene.tenant.mint().opaque().build().unwrap();
     assert_eq!(tier(&scene.ask(&token, "").await), "primary");
     scene.tenant.reset_calls();
-    assert_eq!(tier(&scene.ask_at(&token, 5 * HOUR).await), "secondary");
+    assert_eq!(tier(&scene.ask_at(&token, 7 * HOUR).await), "secondary");
     until("the background call", async || (scene.tenant.calls().userinfo == 1).then_some(())).await;
     until("a fresh answer", async || {
         scene.clock.advance(Duration::from_secs(11));
