@@ -47,7 +47,7 @@ drills: setup-test ## outages, storms and floods; prints what users were told an
 .PHONY: bench
 bench: ## measures: against floors, in a flood, and with wrk; see benches/ and scripts/bench.sh
 	@scripts/setup.sh bench
-	cargo bench --profile release --locked --bench floor --bench flood
+	cargo bench --profile release --locked --bench floor --bench flood --bench tiers
 	@scripts/bench.sh
 
 .PHONY: setup
