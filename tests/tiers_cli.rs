@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -234,4 +235,96 @@ async fn the_table_of_tiers_is_shown_with_and_without_a_running_holdfast() {
         "ultimate-fallback",
     ];
     assert!(names.iter().all(|name| row(&said, name).len() == 5), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_secret_of_its_own_opens_a_backup_elsewhere_and_a_bad_one_is_refused_with_what_to_do() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (data, copy, restored, secret) = (at("data"), at("backup"), at("restored"), at("elsewhere"));
+    let config_of = |data: &Path, secret: &Path| {
+        let secret_file = format!("secret_file = \"{}\"\n", secret.display());
+        config(&tenant, data, &format!("checkpoint_interval = \"1s\"\n{secret_file}"))
+    };
+    let write = |path: &Path, length: usize, mode: u32| {
+        std::fs::write(path, vec![7; length]).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let file = at("refused.toml");
+    std::fs::write(&file, config_of(&data, &secret)).unwrap();
+    let refused = async |sentence: &str| {
+        let (code, said) = run(&["serve", "--config", text(&file)]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(sentence) && said.contains(text(&secret)), "{said}");
+    };
+    refused("cannot read the instance secret").await;
+    write(&secret, 32, 0o640);
+    refused("run chmod 600 on it").await;
+    write(&secret, 31, 0o600);
+    refused("does not hold exactly 32 bytes (read 31)").await;
+    write(&secret, 33, 0o600);
+    refused("does not hold exactly 32 bytes").await;
+
+    write(&secret, 32, 0o600);
+    let mut holdfast = Holdfast::start(directory.path(), &config_of(&data, &secret), 1).await.ready().await;
+    let opaque = tenant.mint().opaque().build().unwrap();
+    assert_eq!(holdfast.ask(&opaque).await.status, 200);
+    assert!(!data.join("secret").exists(), "there is one secret, not two");
+    checkpoint(&data).await;
+    let (code, said) = run(&["backup", "--data", text(&data), "--to", text(&copy)]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run(&["restore", "--data", text(&restored), "--from", text(&copy)]).await;
+    assert_eq!(code, Some(0), "{said}");
+    holdfast.kill().await;
+    tenant.go_down().await;
+
+    // Another instance, from a copy of the file: the same digests, the same seals.
+    let (same, other) = (at("same"), at("other"));
+    write(&same, 32, 0o600);
+    std::fs::write(&other, [8; 32]).unwrap();
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for (secret, status) in [(&other, 503), (&same, 200)] {
+        let mut holdfast = Holdfast::start(directory.path(), &config_of(&restored, secret), 1).await;
+        if status == 200 {
+            holdfast = holdfast.ready().await;
+        }
+        assert_eq!(holdfast.ask(&opaque).await.status, status, "{}", holdfast.log());
+        holdfast.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_configuration_is_good_also_with_every_setting_of_the_store_that_it_shows() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = std::fs::read_to_string(root.join("examples/nginx/holdfast.toml")).unwrap();
+    let example = example.replace("http://127.0.0.1:4190/", &tenant.issuer());
+    let everything: String = example
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line).to_owned() + "\n"
+        })
+        .collect();
+    assert_ne!(everything, example);
+    let file = directory.path().join("holdfast.toml");
+    for text_of_it in [&example, &everything] {
+        std::fs::write(&file, text_of_it).unwrap();
+        let (code, said) = run(&["check", "--config", text(&file)]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("configuration: good") && said.contains("answers; keys: "), "{said}");
+    }
+    // All that the documentation lists of the store.
+    let docs = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    let section = docs.split("\n## `[store]`").nth(1).unwrap().split("\n## ").next().unwrap();
+    let keys: Vec<_> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(keys.contains(&"path") && keys.len() > 3, "{keys:?}");
+    for key in keys {
+        assert!(everything.contains(&format!("\n{key} = ")), "the example does not show {key}");
+    }
 }
