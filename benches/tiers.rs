@@ -45,6 +45,21 @@ const GROSS: f64 = 3.0;
 fn main() -> ExitCode {
     let mut table = Table::new();
     let disk = Disk::new();
+    memory_hit(&mut table);
+    footprint(&mut table);
+    disk.grow_to(10_000);
+    let mut curve = vec![disk.curve(10_000)];
+    disk.grow_to(100_000);
+    curve.push(disk.curve(100_000));
+    disk_hit(&disk, &mut table);
+    disk.grow_to(1_000_000);
+    curve.push(disk.curve(1_000_000));
+    start(&disk, &mut table);
+    written(&mut table);
+    if std::env::var_os("HOLDFAST_BENCH_TEN_MILLION").is_some_and(|value| value == "1") {
+        disk.grow_to(10_000_000);
+        curve.push(disk.curve(10_000_000));
+    }
     println!(
         "\n{:>12} {:>14} {:>18} {:>18} {:>14}",
         "identities", "memory", "disk, all cached", "disk, files only", "disk, absent"
@@ -94,7 +109,7 @@ fn footprint(table: &mut Table) {
     );
     // The key, and names and values of the headers. Not what route requirements ask about, not the times.
     let pass = pass(7, &rules);
-    let headers = pass.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    let headers = pass.headers().map(|(name, value)| name.as_str().len() + value.len());
     let what = "bytes of an answer in memory / its key, header names and values";
     table.bytes(what, resident, 32 + headers.sum::<usize>(), 2.0);
 
@@ -438,13 +453,13 @@ fn profile(number: usize) -> ProfileRecord {
     }
 }
 
-fn rules() -> Vec<HeaderRule> {
+fn rules() -> Arc<[HeaderRule]> {
     let text = "[[issuer]]\nurl = \"https://tenant.example/\"\naudience = [\"https://api.example.com\"]\n";
     Settings::read(&Source::text("bench.toml", text)).unwrap().headers
 }
 
 /// An answer as the default configuration makes it.
-fn pass(number: usize, rules: &[HeaderRule]) -> Pass {
+fn pass(number: usize, rules: &Arc<[HeaderRule]>) -> Pass {
     let identity = Identity {
         issuer: "https://tenant.example/".into(),
         subject: format!("auth0|{number:024x}"),
