@@ -340,6 +340,10 @@ impl Disk {
             KeysRecord { verified_at: self.clock.now(), jwks: vec![b'k'; 4096], discovery: vec![b'd'; 2048] };
         assert!(store.put(Family::Keys, ISSUER, keys.seal(&self.sealer, ISSUER, later).unwrap()));
         for number in self.records(&store)..count {
+            if number.is_multiple_of(1_000_000) {
+                // Written at full speed, compaction would fall so far behind that RocksDB stops all writes.
+                store.compact().unwrap();
+            }
             let (key, sealed) = self.sealed(number);
             if !store.put(Family::Profiles, &key.0, sealed.clone()) {
                 store.sync().unwrap();
@@ -485,9 +489,12 @@ fn bytes_in(directory: &Path) -> u64 {
     std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
 }
 
+/// What is done with numbers below the count of entries.
+type Side<'a> = &'a mut dyn FnMut(&[usize]);
+
 /// The time of one operation of each side, in seconds: the median of rounds in turns. Each side is given the same
 /// numbers below `count`, spread evenly but in no order that a cache could like.
-fn medians<const N: usize>(count: usize, mut sides: [&mut dyn FnMut(&[usize]); N]) -> [f64; N] {
+fn medians<const N: usize>(count: usize, mut sides: [Side<'_>; N]) -> [f64; N] {
     let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
     let mut next = 1_usize;
     for _ in 0..ROUNDS {

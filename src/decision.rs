@@ -143,7 +143,6 @@ impl Pass {
     }
 
     /// The headers of the answer, but for the age.
-    #[must_use]
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
         self.headers.iter()
     }
