@@ -15,6 +15,7 @@
 //! assert_eq!(settings.policy.leeway.as_secs(), 30);
 //! ```
 
+mod group;
 mod node;
 mod section;
 mod value;
@@ -73,6 +74,8 @@ pub struct AuthSettings {
     pub listen: Vec<Listen>,
     /// `socket_mode`: permissions of the unix sockets, octal. Default `660`.
     pub socket_mode: u32,
+    /// `socket_group`: the group of the unix sockets, by name (in `/etc/group`) or number. Default: the process's.
+    pub socket_group: Option<u32>,
     /// `idle_timeout`: how long a connection may wait for its next request, or take to send one. Longer than any
     /// proxy's pool keeps it. Default 120 s.
     pub idle_timeout: Duration,
@@ -390,6 +393,7 @@ impl AuthSettings {
                     .filter(|mode| *mode <= 0o777)
                     .ok_or_else(|| "octal permissions such as \"660\"".to_owned())
             }),
+            socket_group: section.optional("socket_group", group::id),
             idle_timeout: section.value(
                 "idle_timeout",
                 Duration::from_secs(120),

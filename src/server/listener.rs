@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
@@ -28,6 +29,11 @@ use crate::config::Listen;
 /// The longest request head that is read, in bytes. Behind nginx a 431 of ours would become a 500, so this is well above
 /// what proxies pass on.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
+
+/// How many connections the kernel keeps waiting until they are accepted. When this is full, it drops what a client
+/// says on TCP, who tries again only a second later, and refuses a unix socket's at once; so it is as long as the kernel
+/// allows by default (`net.core.somaxconn`), which is a proxy's reload with a worker for every core.
+const BACKLOG: u32 = 4096;
 
 /// A socket cannot be listened on.
 #[derive(Debug, Error)]
@@ -58,6 +64,15 @@ impl Drop for SocketFile {
     }
 }
 
+/// Who may connect to a unix socket.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketAccess {
+    /// The permission bits of its file.
+    pub mode: u32,
+    /// The group of its file; without it, that of the process.
+    pub group: Option<u32>,
+}
+
 /// Bounds of the connections of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -74,17 +89,17 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`], such as when the address is in use.
-    pub async fn bind(listen: &Listen, socket_mode: u32) -> Result<Self, ListenError> {
+    pub fn bind(listen: &Listen, access: SocketAccess) -> Result<Self, ListenError> {
         let failed = |problem: String| ListenError { listen: listen.to_string(), problem };
         match listen {
             Listen::Tcp(address) => {
-                let listener = TcpListener::bind(address).await.map_err(|error| failed(error.to_string()))?;
+                let listener = bind_tcp(*address).map_err(|error| failed(error.to_string()))?;
                 let name =
                     listener.local_addr().map_or_else(|_| listen.to_string(), |address| address.to_string());
                 Ok(Self { socket: Socket::Tcp(listener), name })
             }
             Listen::Unix(path) => {
-                let socket = bind_unix(path, socket_mode).map_err(failed)?;
+                let socket = bind_unix(path, access).map_err(failed)?;
                 Ok(Self { socket, name: listen.to_string() })
             }
         }
@@ -159,7 +174,15 @@ impl Socket {
     }
 }
 
-fn bind_unix(path: &Path, mode: u32) -> Result<Socket, String> {
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Else a restart would have to wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn bind_unix(path: &Path, access: SocketAccess) -> Result<Socket, String> {
     let say = |error: io::Error| error.to_string();
     if let Ok(metadata) = fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
@@ -173,9 +196,15 @@ fn bind_unix(path: &Path, mode: u32) -> Result<Socket, String> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(say)?;
     }
-    let listener = UnixListener::bind(path).map_err(say)?;
+    let socket = UnixSocket::new_stream().map_err(say)?;
+    socket.bind(path).map_err(say)?;
     let _file = SocketFile(path.to_owned());
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(say)?;
+    // Before it listens, so that nobody connects by the permissions that the umask gave it.
+    if let Some(group) = access.group {
+        chown(path, None, Some(group)).map_err(|error| format!("socket_group {group}: {error}"))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(access.mode)).map_err(say)?;
+    let listener = socket.listen(BACKLOG).map_err(say)?;
     Ok(Socket::Unix { listener, _file })
 }
 
