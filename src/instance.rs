@@ -17,6 +17,7 @@ use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
 use crate::issuer::{FetchedKeys, Issuer, IssuerError, OnFetch, Surroundings};
 use crate::server::respond::Responder;
+use crate::server::tls::{ServerTls, TlsError};
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::archive::{Archive, ArchiveError};
 use crate::tiers::digest::TokenDigester;
@@ -48,6 +49,8 @@ pub struct Instance {
     pub identities: Arc<Identities>,
     /// Decision → answer.
     pub responder: Responder,
+    /// What listeners that speak TLS show and ask for.
+    pub tls: Option<Arc<ServerTls>>,
     /// The counters of hits in memory, one a tier.
     pub tier_hits: TierHits,
     pool: Pool,
@@ -81,6 +84,9 @@ pub enum BuildError {
     /// An issuer's files.
     #[error("{0}")]
     Issuer(#[from] IssuerError),
+    /// The files of `[auth.tls]`.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The HTTP client.
     #[error("{0}")]
     Client(#[from] ClientError),
@@ -116,6 +122,11 @@ impl Instance {
             None => Arc::new(Metrics::new()?),
         };
         let policy = policy(&settings)?;
+        let tls = match &settings.auth.tls {
+            Some(tls) => Some(Arc::new(ServerTls::load(tls)?)),
+            // Listeners stay until the next start, whatever the new configuration says.
+            None => previous.and_then(|previous| previous.tls.clone()),
+        };
         let memory = settings.store.memory;
         let (pool, client, digester, archive, stores) = match previous {
             Some(previous) => (
@@ -179,6 +190,7 @@ impl Instance {
         let instance = Self {
             verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
             responder: Responder::new(settings.auth.undecided_status),
+            tls,
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
             settings,
             clock,

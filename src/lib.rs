@@ -24,6 +24,7 @@
 //! | [`instance`] | one configuration ([`config`]), put together |
 //! | [`mod@inspect`] | one token, explained to a person |
 //! | [`telemetry`] | metrics and logs |
+//! | [`private_file`] | files of keys and secrets, refused if others can read them |
 //! | [`clock`] | the clock that tests can hold still |
 
 pub mod clock;
@@ -35,6 +36,7 @@ pub mod identity;
 pub mod inspect;
 pub mod instance;
 pub mod issuer;
+pub mod private_file;
 pub mod server;
 pub mod service;
 pub mod telemetry;

@@ -18,6 +18,7 @@
 mod group;
 mod node;
 mod section;
+mod tls;
 mod value;
 
 use std::cell::RefCell;
@@ -32,6 +33,7 @@ use url::Url;
 
 pub use node::{Node, Origin};
 use section::Section;
+pub use tls::TlsSettings;
 pub use value::Listen;
 
 use crate::guard::GuardSettings;
@@ -70,8 +72,10 @@ pub struct Settings {
 /// `[auth]`.
 #[derive(Clone, Debug)]
 pub struct AuthSettings {
-    /// `listen`, `--listen`: TCP addresses and unix sockets. Default `127.0.0.1:4180`.
+    /// `listen`, `--listen`: TCP addresses, with TLS if so marked, and unix sockets. Default `127.0.0.1:4180`.
     pub listen: Vec<Listen>,
+    /// `[auth.tls]`: what is shown and asked for at the addresses marked `tls:`. Set if and only if there is one.
+    pub tls: Option<TlsSettings>,
     /// `socket_mode`: permissions of the unix sockets, octal. Default `660`.
     pub socket_mode: u32,
     /// `socket_group`: the group of the unix sockets, by name (in `/etc/group`) or number. Default: the process's.
@@ -385,8 +389,11 @@ impl AuthSettings {
             "401" => Ok(401),
             _ => Err("503, 500, 502, 403 or 401".to_owned()),
         };
+        let tls = section.optional_section("tls");
+        let has_tls = tls.is_some();
         let settings = Self {
             listen: section.list("listen", value::listen).unwrap_or_else(|| vec![Listen::Tcp(default)]),
+            tls: tls.and_then(TlsSettings::read),
             socket_mode: section.value("socket_mode", 0o660, |text| {
                 u32::from_str_radix(text, 8)
                     .ok()
@@ -415,6 +422,7 @@ impl AuthSettings {
         if settings.listen.is_empty() {
             section.complain("listen", "[]", "at least one address or unix socket");
         }
+        tls::check(&section, &settings.listen, has_tls);
         section.finish();
         settings
     }

@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
+use super::tls::ServerTls;
 use crate::config::Listen;
 
 /// The longest request head that is read, in bytes. Behind nginx a 431 of ours would become a 500, so this is well above
@@ -52,6 +53,7 @@ pub struct Listener {
 
 enum Socket {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix { listener: UnixListener, _file: SocketFile },
 }
 
@@ -92,11 +94,15 @@ impl Listener {
     pub fn bind(listen: &Listen, access: SocketAccess) -> Result<Self, ListenError> {
         let failed = |problem: String| ListenError { listen: listen.to_string(), problem };
         match listen {
-            Listen::Tcp(address) => {
-                let listener = bind_tcp(*address).map_err(|error| failed(error.to_string()))?;
-                let name =
-                    listener.local_addr().map_or_else(|_| listen.to_string(), |address| address.to_string());
-                Ok(Self { socket: Socket::Tcp(listener), name })
+            Listen::Tcp(address) | Listen::Tls(address) => {
+                let bound = bind_tcp(*address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+                let (address, listener) = bound.map_err(|error| failed(error.to_string()))?;
+                Ok(match listen {
+                    Listen::Tls(_) => {
+                        Self { socket: Socket::Tls(listener), name: Listen::Tls(address).to_string() }
+                    }
+                    _ => Self { socket: Socket::Tcp(listener), name: address.to_string() },
+                })
             }
             Listen::Unix(path) => {
                 let socket = bind_unix(path, access).map_err(failed)?;
@@ -105,9 +111,11 @@ impl Listener {
         }
     }
 
-    /// Serves connections until `stop` changes, then drains.
-    pub async fn serve<S, F, B>(self, service: S, bounds: Bounds, mut stop: watch::Receiver<bool>)
+    /// Serves connections until `stop` changes, then drains. `tls` is asked for each connection where TLS is spoken, so
+    /// that a reload brings a new certificate; without one, none is served there.
+    pub async fn serve<S, T, F, B>(self, service: S, tls: T, bounds: Bounds, mut stop: watch::Receiver<bool>)
     where
+        T: Fn() -> Option<Arc<ServerTls>>,
         S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
@@ -138,14 +146,24 @@ impl Listener {
                     continue;
                 }
             };
-            let service = service.clone();
-            let connection = builder.serve_connection(TokioIo::new(stream), service_fn(service));
-            let connection = graceful.watch(connection);
+            let secured = match &self.socket {
+                Socket::Tls(_) => Some((tls(), stop.clone())),
+                _ => None,
+            };
+            let (service, builder, watcher) = (service.clone(), builder.clone(), graceful.watcher());
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
+                let _seat = seat;
+                let stream = match secured {
+                    None => stream,
+                    Some((tls, stop)) => match secure(stream, tls, stop).await {
+                        Ok(stream) => stream,
+                        Err(error) => return debug!("no TLS with a client: {error}"),
+                    },
+                };
+                let connection = builder.serve_connection(TokioIo::new(stream), service_fn(service));
+                if let Err(error) = watcher.watch(connection).await {
                     debug!("a connection ended early: {error}");
                 }
-                drop(seat);
             });
         }
         let Self { socket, name } = self;
@@ -163,7 +181,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 impl Socket {
     async fn accept(&self) -> io::Result<Box<dyn Stream>> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // An answer is one small write; waiting to fill a packet would only delay it.
                 stream.set_nodelay(true)?;
@@ -171,6 +189,19 @@ impl Socket {
             }
             Self::Unix { listener, .. } => Ok(Box::new(listener.accept().await?.0)),
         }
+    }
+}
+
+/// A handshake; whoever has not finished one when the service stops is not waited for.
+async fn secure(
+    stream: Box<dyn Stream>,
+    tls: Option<Arc<ServerTls>>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<Box<dyn Stream>> {
+    let tls = tls.ok_or_else(|| io::Error::other("there is no certificate"))?;
+    tokio::select! {
+        secured = tls.accept(stream) => Ok(Box::new(secured?)),
+        _ = stop.wait_for(|stop| *stop) => Err(io::Error::other("the service stops")),
     }
 }
 

@@ -6,3 +6,4 @@ pub mod auth;
 pub mod listener;
 pub mod purge;
 pub mod respond;
+pub mod tls;
