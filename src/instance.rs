@@ -13,11 +13,13 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::{ForeignTokens, Settings};
+use crate::decision::Anonymous;
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
 use crate::issuer::{FetchedKeys, Issuer, IssuerError, OnFetch, Surroundings};
 use crate::server::respond::Responder;
 use crate::server::tls::{ServerTls, TlsError};
+use crate::telemetry::logs::Sparing;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::archive::{Archive, ArchiveError};
 use crate::tiers::digest::TokenDigester;
@@ -51,8 +53,12 @@ pub struct Instance {
     pub responder: Responder,
     /// What listeners that speak TLS show and ask for.
     pub tls: Option<Arc<ServerTls>>,
+    /// The allow that is nobody's.
+    pub anonymous: Anonymous,
     /// The counters of hits in memory, one a tier.
     pub tier_hits: TierHits,
+    /// Log lines about requirements that a proxy gets wrong: any request may cause one.
+    pub complaints: Sparing,
     pool: Pool,
     client: Client,
     archive: Option<Arc<Archive>>,
@@ -191,6 +197,8 @@ impl Instance {
             verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
             responder: Responder::new(settings.auth.undecided_status),
             tls,
+            anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
+            complaints: Sparing::default(),
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
             settings,
             clock,

@@ -74,13 +74,13 @@ impl Service {
         for listener in bound {
             announce("auth", &listener.name);
             let (instance, for_tls) = (instance.clone(), instance.clone());
-            let service = move |request| auth::answer(instance.load_full(), request);
+            let service = move |request, peer| auth::answer(instance.load_full(), request, peer);
             let tls = move || for_tls.load().tls.clone();
             listeners.push(tokio::spawn(listener.serve(service, tls, bounds, stopped.clone())));
         }
         announce("admin", &admin_name);
         let for_admin = instance.clone();
-        let service = move |request| admin::answer(for_admin.load_full(), request);
+        let service = move |request, _| admin::answer(for_admin.load_full(), request);
         listeners.push(tokio::spawn(admin_listener.serve(service, || None, bounds, stopped)));
         Ok(Self { instance, source, stop, listeners, auth_names, admin_name })
     }

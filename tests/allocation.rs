@@ -16,6 +16,7 @@ use std::thread;
 
 use allocation_counter::measure;
 use holdfast::credential::Credential;
+use holdfast::route::Required;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use scene::{Client, Scene, bare_server, request};
@@ -61,8 +62,8 @@ fn from_the_credential_to_the_answer_nothing_is_allocated() {
         instance.metrics.found_in_memory();
         instance.metrics.allowed_from_memory();
         instance.tier_hits.memory(pass.tier()).inc();
-        pass.meets("email_domain=example.com&max_tier=primary", instance.identities.policy().table())
-            .unwrap();
+        let required = Required::Query("email_domain=example.com&max_tier=primary");
+        required.is_met_by(&pass, instance.identities.policy().table()).unwrap();
         let answer = instance.responder.allow(headers, &pass, now, false);
         instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
         answer

@@ -46,7 +46,7 @@ impl<'c> Section<'c> {
     }
 
     /// The section below `key`, if it is set.
-    pub fn optional_section(&mut self, key: &'static str) -> Option<Section<'c>> {
+    pub fn table(&mut self, key: &'static str) -> Option<Section<'c>> {
         let node = self.take(key)?;
         Some(Section::new(self.name(key), node, self.problems))
     }

@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 
 use super::tls::ServerTls;
 use crate::config::Listen;
+use crate::route::peer::Peer;
 
 /// The longest request head that is read, in bytes. Behind nginx a 431 of ours would become a 500, so this is well above
 /// what proxies pass on.
@@ -116,7 +117,7 @@ impl Listener {
     pub async fn serve<S, T, F, B>(self, service: S, tls: T, bounds: Bounds, mut stop: watch::Receiver<bool>)
     where
         T: Fn() -> Option<Arc<ServerTls>>,
-        S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
@@ -137,8 +138,8 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
-            let stream = match accepted {
-                Ok(stream) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, most likely. Accepting again at once would spin.
                     warn!("cannot accept a connection on {}: {error}", self.name);
@@ -160,7 +161,8 @@ impl Listener {
                         Err(error) => return debug!("no TLS with a client: {error}"),
                     },
                 };
-                let connection = builder.serve_connection(TokioIo::new(stream), service_fn(service));
+                let service = service_fn(move |request| service(request, peer));
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = watcher.watch(connection).await {
                     debug!("a connection ended early: {error}");
                 }
@@ -179,15 +181,15 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Socket {
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
         match self {
             Self::Tcp(listener) | Self::Tls(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 // An answer is one small write; waiting to fill a packet would only delay it.
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                Ok((Box::new(stream), Peer::Address(address.ip())))
             }
-            Self::Unix { listener, .. } => Ok(Box::new(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => Ok((Box::new(listener.accept().await?.0), Peer::Unix)),
         }
     }
 }
