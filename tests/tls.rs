@@ -270,7 +270,11 @@ async fn nginx_verifies_holdfast_and_shows_its_own_certificate() {
         let reply = exchange_unix(&nginx.socket, request.as_bytes()).await;
         assert_eq!(reply.status, status, "{reply:?}");
         let asked = requests(&holdfast).await - before;
-        assert_eq!(asked, if status == 200 { 1.0 } else { 0.0 }, "nginx asked a server that it cannot verify");
+        assert_eq!(
+            asked,
+            if status == 200 { 1.0 } else { 0.0 },
+            "nginx asked a server that it cannot verify"
+        );
         assert_eq!(reply.body.contains("X-User-Email: alice@example.com"), status == 200, "{reply:?}");
     }
 }

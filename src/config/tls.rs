@@ -35,7 +35,11 @@ impl TlsSettings {
         );
         for (name, missing) in [("certificate", certificate.is_none()), ("key", key.is_none())] {
             if missing {
-                section.complain(name, "nothing usable", "a file in PEM; [auth.tls] needs certificate and key");
+                section.complain(
+                    name,
+                    "nothing usable",
+                    "a file in PEM; [auth.tls] needs certificate and key",
+                );
             }
         }
         section.finish();
@@ -48,7 +52,11 @@ pub(super) fn check(section: &Section<'_>, listen: &[Listen], is_set: bool) {
     let marked = listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
     match (marked, is_set) {
         (true, false) => {
-            section.complain("tls", "nothing", "[auth.tls] with certificate and key, for the address marked tls:");
+            section.complain(
+                "tls",
+                "nothing",
+                "[auth.tls] with certificate and key, for the address marked tls:",
+            );
         }
         (false, true) => section.complain(
             "listen",

@@ -124,6 +124,9 @@ fn no_credential_challenge(error: CredentialError) -> HeaderValue {
         CredentialError::Several => {
             r#"Bearer realm="holdfast", error="invalid_request", error_description="More than one credential""#
         }
+        CredentialError::Incomplete => {
+            r#"Bearer realm="holdfast", error="invalid_request", error_description="The cookie is incomplete""#
+        }
         CredentialError::TooLong => {
             r#"Bearer realm="holdfast", error="invalid_request", error_description="The access token is too long""#
         }
