@@ -17,6 +17,7 @@ use crate::decision::Anonymous;
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
 use crate::issuer::{FetchedKeys, Issuer, IssuerError, OnFetch, Surroundings};
+use crate::login::{Login, LoginError};
 use crate::server::respond::Responder;
 use crate::server::tls::{ServerTls, TlsError};
 use crate::telemetry::logs::Sparing;
@@ -51,6 +52,8 @@ pub struct Instance {
     pub identities: Arc<Identities>,
     /// Decision → answer.
     pub responder: Responder,
+    /// Where browsers without a good credential are sent.
+    pub login: Option<Login>,
     /// What listeners that speak TLS show and ask for.
     pub tls: Option<Arc<ServerTls>>,
     /// The allow that is nobody's.
@@ -90,6 +93,9 @@ pub enum BuildError {
     /// An issuer's files.
     #[error("{0}")]
     Issuer(#[from] IssuerError),
+    /// The secret of `[login]`.
+    #[error("{0}")]
+    Login(#[from] LoginError),
     /// The files of `[auth.tls]`.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -128,6 +134,7 @@ impl Instance {
             None => Arc::new(Metrics::new()?),
         };
         let policy = policy(&settings)?;
+        let login = settings.login.as_ref().map(Login::load).transpose()?;
         let tls = match &settings.auth.tls {
             Some(tls) => Some(Arc::new(ServerTls::load(tls)?)),
             // Listeners stay until the next start, whatever the new configuration says.
@@ -196,6 +203,7 @@ impl Instance {
         let instance = Self {
             verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
             responder: Responder::new(settings.auth.undecided_status),
+            login,
             tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
             complaints: Sparing::default(),

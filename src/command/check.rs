@@ -8,6 +8,7 @@ use holdfast::config::Settings;
 use holdfast::guard::Priority;
 use holdfast::issuer::client::Client;
 use holdfast::issuer::{Issuer, Surroundings};
+use holdfast::login::Login;
 use holdfast::server::tls::ServerTls;
 use holdfast::telemetry::metrics::Metrics;
 
@@ -19,6 +20,10 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
     if let Some(tls) = &settings.auth.tls {
         let loaded = ServerTls::load(tls).map_err(fail)?;
         println!("TLS: certificate {} is good until {}", tls.certificate.display(), loaded.expires());
+    }
+    if let Some(login) = &settings.login {
+        Login::load(login).map_err(fail)?;
+        println!("login: browsers are sent to {}", login.url);
     }
     block_on(async {
         let with = Surroundings {

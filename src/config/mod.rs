@@ -16,6 +16,7 @@
 //! ```
 
 mod group;
+mod login;
 mod node;
 mod routes;
 mod section;
@@ -32,6 +33,7 @@ use hyper::header::HeaderName;
 use thiserror::Error;
 use url::Url;
 
+pub use login::{LoginAnswer, LoginSettings};
 pub use node::{Node, Origin};
 pub use routes::{RequirementsFrom, RouteSettings};
 use section::Section;
@@ -63,6 +65,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// `[credential]`: where the token is looked for besides `Authorization`.
     pub credential: CredentialSettings,
+    /// `[login]`: where browsers without a good credential are sent. Nowhere by default.
+    pub login: Option<LoginSettings>,
     /// `[headers]`: the identity headers of a 200.
     pub headers: Vec<HeaderRule>,
     /// `[[tier]]`: the age classes of records. Default: the seven of the design.
@@ -365,6 +369,7 @@ impl Settings {
             issuers: read_issuers(&mut root, needs_issuer),
             policy: PolicySettings::read(root.section("policy")),
             credential: CredentialSettings::read(root.section("credential")),
+            login: root.table("login").and_then(LoginSettings::read),
             headers: read_headers(root.section("headers")),
             tiers: read_tiers(&mut root),
             guard: read_guard(&mut root),
@@ -775,6 +780,7 @@ fn is_reserved(name: &HeaderName) -> bool {
             | "x-auth-tier"
             | "x-auth-age"
             | "x-auth-source"
+            | "x-auth-login-url"
             | "x-user-email-encoding"
     )
 }
