@@ -141,7 +141,7 @@ impl RouteSettings {
 /// The rules, of this file or of the one it names.
 fn read_rules(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problems) -> Rules {
     let here = root.rows("rule");
-    let file = auth.optional("rules_file", value::path).filter(|path| !path.as_os_str().is_empty());
+    let file = auth.optional("rules_file", value::path);
     let rows = match (here, file) {
         (Some(_), Some(file)) => {
             auth.complain(

@@ -37,6 +37,9 @@ const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// allows by default (`net.core.somaxconn`), which is a proxy's reload with a worker for every core.
 const BACKLOG: u32 = 4096;
 
+/// The most header lines that are read. Hyper's own default of 100 is fewer than what some proxies pass on.
+const MAX_HEADER_LINES: usize = 256;
+
 /// A socket cannot be listened on.
 #[derive(Debug, Error)]
 #[error("cannot listen on {listen}: {problem}")]
@@ -127,6 +130,7 @@ impl Listener {
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.idle_timeout)
+            .max_headers(MAX_HEADER_LINES)
             .max_buf_size(MAX_HEAD_BYTES);
         loop {
             let seat = tokio::select! {
