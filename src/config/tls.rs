@@ -66,3 +66,54 @@ pub(super) fn check(section: &Section<'_>, listen: &[Listen], is_set: bool) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Settings, Source, TlsSettings};
+
+    fn read(lines: &str) -> Result<Option<TlsSettings>, String> {
+        let text = format!("[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n{lines}\n");
+        Settings::read(&Source::text("holdfast.toml", &text))
+            .map(|settings| settings.auth.tls)
+            .map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn tls_is_for_addresses_that_are_marked_and_needs_two_files() {
+        assert_eq!(read("").unwrap(), None);
+        let tls = "[auth]\nlisten = [\"127.0.0.1:1\", \"tls:[::1]:2\"]\n[auth.tls]\ncertificate = \"/c\"\nkey = \"/k\"";
+        let settings = read(tls).unwrap().unwrap();
+        assert_eq!(
+            (settings.certificate.as_path(), settings.key.as_path()),
+            (Path::new("/c"), Path::new("/k"))
+        );
+        assert_eq!((settings.client_ca, settings.handshake_timeout.as_secs()), (None, 5));
+    }
+
+    #[test]
+    fn an_address_without_its_files_or_files_without_an_address_are_refused() {
+        for (lines, expected) in [
+            ("[auth]\nlisten = \"tls:127.0.0.1:1\"", "auth.tls = nothing: allowed is [auth.tls] with"),
+            (
+                "[auth.tls]\ncertificate = \"/c\"\nkey = \"/k\"",
+                "auth.listen = no address that is marked tls:",
+            ),
+            ("[auth]\nlisten = \"tls:localhost:1\"", "holdfast.toml:5: auth.listen = \"tls:localhost:1\""),
+            ("[auth]\nlisten = \"tls:unix:/s\"", "holdfast.toml:5: auth.listen = \"tls:unix:/s\""),
+            (
+                "[auth]\nlisten = \"tls:[::1]:1\"\n[auth.tls]\nkey = \"/k\"",
+                "auth.tls.certificate = nothing usable",
+            ),
+            (
+                "[auth]\nlisten = \"tls:[::1]:1\"\n[auth.tls]\nkey = \"/k\"\ncertifcate = \"/c\"",
+                "holdfast.toml:8: unknown key auth.tls.certifcate; did you mean auth.tls.certificate?",
+            ),
+            ("[admin]\nlisten = \"tls:127.0.0.1:1\"", "admin.listen"),
+        ] {
+            let said = read(lines).unwrap_err();
+            assert!(said.contains(expected), "{lines}\n{said}");
+        }
+    }
+}
