@@ -61,7 +61,9 @@ pub struct Instance {
     /// The counters of hits in memory, one a tier.
     pub tier_hits: TierHits,
     /// Log lines about requirements that a proxy gets wrong: any request may cause one.
-    pub complaints: Sparing,
+    pub wrong_requirements: Sparing,
+    /// Log lines about original requests that are not told. Apart from the others, since clients can cause these.
+    pub untold_requests: Sparing,
     pool: Pool,
     client: Client,
     archive: Option<Arc<Archive>>,
@@ -206,7 +208,8 @@ impl Instance {
             login,
             tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
-            complaints: Sparing::default(),
+            wrong_requirements: Sparing::default(),
+            untold_requests: Sparing::default(),
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
             settings,
             clock,
@@ -224,8 +227,17 @@ impl Instance {
         Ok(Arc::new(instance))
     }
 
-    /// One line for each issuer that says what its tokens are worth.
+    /// One line for each issuer that says what its tokens are worth, and one if there is a way past them.
     fn introduce(&self) {
+        let routes = &self.settings.routes;
+        let public_rules = routes.rules.public().count();
+        if public_rules > 0 || routes.preflight {
+            info!(
+                public_rules,
+                preflights = routes.preflight,
+                "some requests pass without a token, as configured"
+            );
+        }
         for issuer in self.issuers.iter() {
             let settings = issuer.settings();
             let foreign = match settings.foreign_tokens {

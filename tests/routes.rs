@@ -15,7 +15,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
 use support::service::{Running, issuer, request, tenant, value};
-use support::{Reply, exchange_unix};
+use support::{Holdfast, Reply, exchange, exchange_unix, until};
+use tokio::net::TcpStream;
 
 const EMAIL: &str = "alice@example.com";
 
@@ -553,6 +554,39 @@ fn bad_rules_are_refused_with_their_place() {
     ] {
         let found = read(auth, rules).expect_err("the configuration is bad");
         assert!(found.contains(expected), "{auth}\n{rules}\n{found}");
+    }
+}
+
+/// Any client can have a wrong proxy ask, so it must not be able to fill the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_proxy_gets_wrong_is_logged_once_and_not_each_time() {
+    let tenant = tenant().await;
+    for (auth, rules, lines, status, logged) in [
+        (
+            "requirements_from = \"header\"",
+            "",
+            "X-Holdfast-Require: scop=read\r\n",
+            500,
+            "unknown requirement; known are scope",
+        ),
+        ("requirements_from = \"header\"", "", "", 500, "not exactly one header with requirements"),
+        ("requirements_from = \"rules\"", RULES, "", 403, "sent no x-forwarded-method"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = format!(
+            "[auth]\nlisten = [\"127.0.0.1:0\"]\ntrusted_peers = [\"127.0.0.1\"]\n{auth}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}{rules}",
+            issuer(&tenant, "")
+        );
+        let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+        for _ in 0..50 {
+            let stream = TcpStream::connect(holdfast.auth_tcp()).await.unwrap();
+            let ask = request("/auth", &format!("{lines}{}", bearer(&token(&tenant))));
+            assert_eq!(exchange(stream, &ask).await.status, status, "{logged}");
+        }
+        until("the log line", async || holdfast.log().contains(logged).then_some(())).await;
+        // A minute may end meanwhile, hardly two.
+        let count = holdfast.log().matches(logged).count();
+        assert!(count <= 2, "{count} lines for 50 requests");
     }
 }
 

@@ -57,10 +57,9 @@ impl Rules {
         self.0.iter().find(|rule| rule.fits(original)).map_or(&Verdict::Deny, |rule| &rule.verdict)
     }
 
-    /// Whether a rule makes a path public.
-    #[must_use]
-    pub fn have_public(&self) -> bool {
-        self.0.iter().any(|rule| rule.verdict == Verdict::Public)
+    /// The rules that make something public.
+    pub fn public(&self) -> impl Iterator<Item = &Rule> {
+        self.0.iter().filter(|rule| rule.verdict == Verdict::Public)
     }
 }
 

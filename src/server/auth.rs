@@ -218,16 +218,18 @@ fn decline(instance: &Instance, headers: HeaderMap, decision: &Decision, close: 
 
 /// What the proxy's configuration or ours gets wrong is told to the operator, who alone can change it.
 fn complain(instance: &Instance, decision: &Decision) {
-    let (Decision::Misconfigured(_) | Decision::Closed(Closed::Untrusted | Closed::Missing(_))) = decision
-    else {
-        return;
-    };
-    let Some(held_back) = instance.complaints.turn(instance.clock.now()) else { return };
+    let now = instance.clock.now();
     match decision {
         Decision::Misconfigured(bad) => {
-            error!(held_back, "a proxy asks with wrong requirements, so its requests are refused: {bad}")
+            if let Some(held_back) = instance.wrong_requirements.turn(now) {
+                error!(held_back, "a proxy asks with wrong requirements, so its requests are refused: {bad}");
+            }
         }
-        Decision::Closed(closed) => warn!(held_back, "requests of a proxy are refused: {closed}"),
+        Decision::Closed(closed @ (Closed::Untrusted | Closed::Missing(_))) => {
+            if let Some(held_back) = instance.untold_requests.turn(now) {
+                warn!(held_back, "requests of a proxy are refused: {closed}");
+            }
+        }
         _ => {}
     }
 }
