@@ -59,6 +59,19 @@ pub enum Decision {
     Misconfigured(BadRequirement),
 }
 
+impl Decision {
+    /// Whether a login may change it: there is no credential, or one that is no good. One that came in a form that is
+    /// wrong is not among them: whatever sends it would send it again after a login.
+    #[must_use]
+    pub fn invites_login(&self) -> bool {
+        match self {
+            Self::NoCredential(error) => *error == CredentialError::Missing,
+            Self::Refused(refusal) => !matches!(**refusal, Refusal::IssuerForbids),
+            _ => false,
+        }
+    }
+}
+
 /// Why a known identity may not pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unmet {

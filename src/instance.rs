@@ -17,7 +17,9 @@ use crate::decision::Anonymous;
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
 use crate::issuer::{FetchedKeys, Issuer, IssuerError, OnFetch, Surroundings};
+use crate::login::{Login, LoginError};
 use crate::server::respond::Responder;
+use crate::server::tls::{ServerTls, TlsError};
 use crate::telemetry::logs::Sparing;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::archive::{Archive, ArchiveError};
@@ -50,6 +52,10 @@ pub struct Instance {
     pub identities: Arc<Identities>,
     /// Decision → answer.
     pub responder: Responder,
+    /// Where browsers without a good credential are sent.
+    pub login: Option<Login>,
+    /// What listeners that speak TLS show and ask for.
+    pub tls: Option<Arc<ServerTls>>,
     /// The allow that is nobody's.
     pub anonymous: Anonymous,
     /// The counters of hits in memory, one a tier.
@@ -89,6 +95,12 @@ pub enum BuildError {
     /// An issuer's files.
     #[error("{0}")]
     Issuer(#[from] IssuerError),
+    /// The secret of `[login]`.
+    #[error("{0}")]
+    Login(#[from] LoginError),
+    /// The files of `[auth.tls]`.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The HTTP client.
     #[error("{0}")]
     Client(#[from] ClientError),
@@ -124,6 +136,12 @@ impl Instance {
             None => Arc::new(Metrics::new()?),
         };
         let policy = policy(&settings)?;
+        let login = settings.login.as_ref().map(Login::load).transpose()?;
+        let tls = match &settings.auth.tls {
+            Some(tls) => Some(Arc::new(ServerTls::load(tls)?)),
+            // Listeners stay until the next start, whatever the new configuration says.
+            None => previous.and_then(|previous| previous.tls.clone()),
+        };
         let memory = settings.store.memory;
         let (pool, client, digester, archive, stores) = match previous {
             Some(previous) => (
@@ -187,6 +205,8 @@ impl Instance {
         let instance = Self {
             verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
             responder: Responder::new(settings.auth.undecided_status),
+            login,
+            tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
             wrong_requirements: Sparing::default(),
             untold_requests: Sparing::default(),

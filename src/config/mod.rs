@@ -15,9 +15,12 @@
 //! assert_eq!(settings.policy.leeway.as_secs(), 30);
 //! ```
 
+mod group;
+mod login;
 mod node;
 mod routes;
 mod section;
+mod tls;
 mod value;
 
 use std::cell::RefCell;
@@ -31,9 +34,11 @@ use hyper::header::HeaderName;
 use thiserror::Error;
 use url::Url;
 
+pub use login::{LoginAnswer, LoginSettings};
 pub use node::{Node, Origin};
 pub use routes::{RequirementsFrom, RouteSettings};
 use section::Section;
+pub use tls::TlsSettings;
 pub use value::Listen;
 
 use crate::guard::GuardSettings;
@@ -61,6 +66,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// `[credential]`: where the token is looked for besides `Authorization`.
     pub credential: CredentialSettings,
+    /// `[login]`: where browsers without a good credential are sent. Nowhere by default.
+    pub login: Option<LoginSettings>,
     /// `[headers]`: the identity headers of a 200.
     pub headers: Arc<[HeaderRule]>,
     /// `[[tier]]`: the age classes of records. Default: the seven of the design.
@@ -74,10 +81,14 @@ pub struct Settings {
 /// `[auth]`.
 #[derive(Clone, Debug)]
 pub struct AuthSettings {
-    /// `listen`, `--listen`: TCP addresses and unix sockets. Default `127.0.0.1:4180`.
+    /// `listen`, `--listen`: TCP addresses, with TLS if so marked, and unix sockets. Default `127.0.0.1:4180`.
     pub listen: Vec<Listen>,
+    /// `[auth.tls]`: what is shown and asked for at the addresses marked `tls:`. Set if and only if there is one.
+    pub tls: Option<TlsSettings>,
     /// `socket_mode`: permissions of the unix sockets, octal. Default `660`.
     pub socket_mode: u32,
+    /// `socket_group`: the group of the unix sockets, by name (in `/etc/group`) or number. Default: the process's.
+    pub socket_group: Option<u32>,
     /// `idle_timeout`: how long a connection may wait for its next request, or take to send one. Longer than any
     /// proxy's pool keeps it. Default 120 s.
     pub idle_timeout: Duration,
@@ -359,6 +370,7 @@ impl Settings {
             issuers: read_issuers(&mut root, needs_issuer),
             policy: PolicySettings::read(root.section("policy")),
             credential: CredentialSettings::read(root.section("credential")),
+            login: root.table("login").and_then(LoginSettings::read),
             headers: read_headers(root.section("headers")).into(),
             tiers: read_tiers(&mut root),
             guard: read_guard(&mut root),
@@ -390,14 +402,18 @@ impl AuthSettings {
             "401" => Ok(401),
             _ => Err("503, 500, 502, 403 or 401".to_owned()),
         };
+        let tls = section.table("tls");
+        let has_tls = tls.is_some();
         let settings = Self {
             listen: section.list("listen", value::listen).unwrap_or_else(|| vec![Listen::Tcp(default)]),
+            tls: tls.and_then(TlsSettings::read),
             socket_mode: section.value("socket_mode", 0o660, |text| {
                 u32::from_str_radix(text, 8)
                     .ok()
                     .filter(|mode| *mode <= 0o777)
                     .ok_or_else(|| "octal permissions such as \"660\"".to_owned())
             }),
+            socket_group: section.optional("socket_group", group::id),
             idle_timeout: section.value(
                 "idle_timeout",
                 Duration::from_secs(120),
@@ -419,6 +435,7 @@ impl AuthSettings {
         if settings.listen.is_empty() {
             section.complain("listen", "[]", "at least one address or unix socket");
         }
+        tls::check(&section, &settings.listen, has_tls);
         section.finish();
         settings
     }
@@ -764,6 +781,7 @@ fn is_reserved(name: &HeaderName) -> bool {
             | "x-auth-tier"
             | "x-auth-age"
             | "x-auth-source"
+            | "x-auth-login-url"
             | "x-user-email-encoding"
     )
 }

@@ -32,6 +32,7 @@ use crate::config::IssuerSettings;
 use crate::guard::{
     self, GuardSettings, Priority, Role, Singleflight, SingleflightError, SingleflightSettings, SubjectKey,
 };
+use crate::private_file;
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::jwe::{DecryptionKeys, KeyFileError};
@@ -44,6 +45,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The shortest shared secret, in bytes: as long as the hash (RFC 7518 §3.2).
 const MIN_SECRET_BYTES: usize = 32;
+
+/// The longest file of a shared secret, in bytes: nobody's secret is longer.
+const MAX_SECRET_BYTES: u64 = 4096;
 
 /// The keys as they were fetched, for whoever keeps them.
 #[derive(Clone, Debug)]
@@ -58,7 +62,7 @@ pub struct FetchedKeys {
 #[derive(Debug, Error)]
 pub enum IssuerError {
     /// The shared secret cannot be read.
-    #[error("issuer {issuer}: cannot read secret_file {file}: {problem}")]
+    #[error("issuer {issuer}: secret_file {file}: {problem}")]
     Secret {
         /// The issuer.
         issuer: String,
@@ -404,12 +408,7 @@ pub struct Question {
 }
 
 fn read_secret(file: &std::path::Path) -> Result<Vec<u8>, String> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(file).map_err(|error| error.to_string())?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(format!("others than its owner may read it (mode {:o}); chmod 600 it", mode & 0o777));
-    }
-    let mut secret = std::fs::read(file).map_err(|error| error.to_string())?;
+    let mut secret = private_file::read(file, MAX_SECRET_BYTES).map_err(|error| error.to_string())?;
     while secret.last().is_some_and(|byte| *byte == b'\n' || *byte == b'\r') {
         secret.pop();
     }

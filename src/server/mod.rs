@@ -8,3 +8,4 @@ pub mod listener;
 mod order;
 pub mod purge;
 pub mod respond;
+pub mod tls;
