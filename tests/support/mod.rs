@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 
+pub mod redis;
 pub mod service;
 
 /// How long a test waits for what must come before it fails.
