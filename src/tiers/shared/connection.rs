@@ -1,6 +1,6 @@
 //! One connection to Redis, and each command that is ever sent over it, with its bounds.
 //!
-//! A Redis before 6.2, a cluster, and whatever else speaks the protocol but not RESP3 with `SUBSCRIBE`, do not serve.
+//! A Redis before 6.0, a cluster, and whatever else speaks the protocol but not RESP3 with `SUBSCRIBE`, do not serve.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -109,7 +109,8 @@ impl Connection {
         }
     }
 
-    fn give_up(&self) {
+    /// Has the keeper connect anew. Until then nobody reads.
+    pub(super) fn give_up(&self) {
         self.strikes.store(MAX_STRIKES, Relaxed);
         self.lost.notify_one();
     }

@@ -213,7 +213,11 @@ pub(super) async fn purge(
     }
     let done = match connection {
         None => Err(SharedError::Away),
-        Some(connection) => purge_now(shared, &connection, purge, mark).await,
+        Some(connection) => {
+            let done = purge_now(shared, &connection, purge, mark).await;
+            // What is owed is done at the next connect, before the first read.
+            done.inspect_err(|_| connection.give_up())
+        }
     };
     if done.is_err() {
         let mut pending = shared.pending();
@@ -224,6 +228,7 @@ pub(super) async fn purge(
             }
             Purge::Subject(..) | Purge::Everybody => pending.forget_everybody(),
         }
+        shared.arrived.notify_one();
     }
     done
 }
