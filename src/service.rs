@@ -139,5 +139,6 @@ impl Service {
         for listener in self.listeners {
             let _ = listener.await;
         }
+        self.instance.load_full().flush().await;
     }
 }

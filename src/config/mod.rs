@@ -20,6 +20,7 @@ mod login;
 mod node;
 mod routes;
 mod section;
+mod store;
 mod tls;
 mod value;
 
@@ -38,11 +39,11 @@ pub use login::{LoginAnswer, LoginSettings};
 pub use node::{Node, Origin};
 pub use routes::{RequirementsFrom, RouteSettings};
 use section::Section;
+pub use store::StoreSettings;
 pub use tls::TlsSettings;
 pub use value::Listen;
 
 use crate::guard::GuardSettings;
-use crate::tiers::disk::DiskSettings;
 use crate::tiers::table::{Role, Tier, TierTable};
 use crate::token::algorithm::{self, SignatureAlgorithm};
 use crate::token::pointer::ClaimPath;
@@ -105,26 +106,6 @@ pub struct AuthSettings {
 pub struct AdminSettings {
     /// `listen`, `--admin`: a loopback address by default, `127.0.0.1:9180`.
     pub listen: SocketAddr,
-}
-
-/// `[store]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreSettings {
-    /// `path`, `--data`: the data directory, for records and keys that survive a restart. Empty, the default, keeps
-    /// everything in memory.
-    pub path: Option<PathBuf>,
-    /// `memory`: bound of the memory store in bytes. Default 256 MiB.
-    pub memory: u64,
-    /// `block_cache`: bound of what the disk store keeps of its files in memory, in bytes. Default 32 MiB.
-    pub block_cache: usize,
-    /// `sync_interval`: what a power cut can cost; a crash of holdfast alone costs nothing. Default 1 s.
-    pub sync_interval: Duration,
-    /// `checkpoint_interval`: how often a copy is made that is restored if the store is found corrupt. Default 6 h;
-    /// zero: never.
-    pub checkpoint_interval: Duration,
-    /// `secret_file`: the instance secret, 32 random bytes. Default: the file `secret` in the data directory, made at
-    /// the first start.
-    pub secret_file: Option<PathBuf>,
 }
 
 /// One `[[issuer]]`.
@@ -447,47 +428,6 @@ impl AdminSettings {
         let settings = Self { listen: section.value("listen", default, value::address) };
         section.finish();
         settings
-    }
-}
-
-impl StoreSettings {
-    fn read(mut section: Section<'_>) -> Self {
-        let default = DiskSettings::at("");
-        let settings = Self {
-            path: section
-                .optional("path", |text| Ok(PathBuf::from(text)))
-                .filter(|path| !path.as_os_str().is_empty()),
-            memory: section.value("memory", 256 << 20, value::size(1 << 20, 1 << 40)),
-            block_cache: section.value("block_cache", default.block_cache, |text| {
-                value::size(1 << 20, 1 << 40)(text).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
-            }),
-            sync_interval: section.value(
-                "sync_interval",
-                default.sync_interval,
-                value::duration(Duration::from_millis(1), Duration::from_secs(60)),
-            ),
-            checkpoint_interval: section.value("checkpoint_interval", default.checkpoint_interval, |text| {
-                let checked = value::duration(Duration::from_secs(1), 30 * DAY)(text);
-                match humantime::parse_duration(text) {
-                    Ok(Duration::ZERO) => Ok(Duration::ZERO),
-                    _ => checked.map_err(|allowed| format!("0s (never) or {allowed}")),
-                }
-            }),
-            secret_file: section.optional("secret_file", value::path),
-        };
-        section.finish();
-        settings
-    }
-
-    /// The settings of the disk store; `None` if everything is kept in memory.
-    #[must_use]
-    pub fn disk(&self) -> Option<DiskSettings> {
-        Some(DiskSettings {
-            block_cache: self.block_cache,
-            sync_interval: self.sync_interval,
-            checkpoint_interval: self.checkpoint_interval,
-            ..DiskSettings::at(self.path.as_ref()?)
-        })
     }
 }
 

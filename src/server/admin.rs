@@ -63,13 +63,16 @@ pub async fn answer(
 fn ready(instance: &Instance) -> Response<Full<Bytes>> {
     let waiting: Vec<&str> =
         instance.issuers.iter().filter(|issuer| !issuer.is_ready()).map(|issuer| &**issuer.name()).collect();
-    if waiting.is_empty() && instance.stores.is_degraded() {
-        text(
-            StatusCode::OK,
-            "ready, but degraded: the disk store is not well, records are kept in memory only\n",
-        )
-    } else if waiting.is_empty() {
-        text(StatusCode::OK, "ready\n")
+    if waiting.is_empty() {
+        let degraded = match (instance.stores.disk_is_degraded(), instance.stores.shared_is_degraded()) {
+            (false, false) => "",
+            (true, false) => ", but degraded: the disk store is not well, records are not kept on disk",
+            (false, true) => ", but degraded: the shared store is not well, records are not shared",
+            (true, true) => {
+                ", but degraded: the disk store and the shared store are not well, records are kept in memory only"
+            }
+        };
+        text(StatusCode::OK, format!("ready{degraded}\n"))
     } else {
         let body = format!("not ready: no keys yet of {}\n", waiting.join(", "));
         respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", body.into_bytes())
@@ -100,7 +103,8 @@ fn status(instance: &Instance) -> Value {
         .map(|(_, row)| json!({ "name": row.name, "age_seconds": row.age.as_secs(), "role": row.role.to_string() }))
         .collect();
     json!({ "version": env!("CARGO_PKG_VERSION"), "issuers": issuers, "tiers": tiers,
-        "disk_degraded": instance.stores.is_degraded() })
+        "disk_degraded": instance.stores.disk_is_degraded(),
+        "shared_degraded": instance.stores.shared_is_degraded() })
 }
 
 /// Times as dates, since it is people who read them; `until` is when an open breaker lets a probe through, or a forced

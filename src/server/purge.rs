@@ -53,11 +53,8 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
             text(StatusCode::OK, format!("forgotten: {what}\n"))
         }
         Err(error) => {
-            warn!("purged from memory only, for now: {what}: {error}");
-            let told = format!(
-                "forgotten in memory: {what}; the disk store is not well and forgets before it answers again: {error}\n"
-            );
-            text(StatusCode::ACCEPTED, told)
+            warn!("purged from memory, but not everywhere yet: {what}: {error}");
+            text(StatusCode::ACCEPTED, format!("forgotten in memory: {what}; {error}\n"))
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 
+pub mod redis;
 pub mod service;
 pub mod small_disk;
 
@@ -36,12 +37,23 @@ impl Holdfast {
     /// Writes `config` to `holdfast.toml` in `directory`, serves it, and waits until each of its auth listeners is
     /// there, and the admin listener.
     pub async fn start(directory: &Path, config: &str, auth_listeners: usize) -> Self {
+        Self::start_with(directory, config, auth_listeners, &[]).await
+    }
+
+    /// The same with these variables.
+    pub async fn start_with(
+        directory: &Path,
+        config: &str,
+        auth_listeners: usize,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let file = directory.join("holdfast.toml");
         std::fs::write(&file, config).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
             .args(["serve", "--config"])
             .arg(&file)
             .current_dir(directory)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
