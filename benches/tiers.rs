@@ -157,7 +157,7 @@ fn disk_hit(disk: &Disk, table: &mut Table) {
             &mut |numbers: &[usize]| {
                 disk.runtime.block_on(async {
                     for number in numbers {
-                        let record = archive.load::<ProfileRecord>(&keys[*number].0).await;
+                        let record = archive.load::<ProfileRecord>(&keys[*number].0, &disk.policy).await;
                         black_box(record.unwrap());
                     }
                 });
@@ -184,7 +184,8 @@ fn start(disk: &Disk, table: &mut Table) {
     for _ in 0..STARTS {
         let started = Instant::now();
         let archive = disk.open(DiskSettings::at("").block_cache);
-        let keys: Option<KeysRecord> = disk.runtime.block_on(archive.load(ISSUER));
+        let keys: Option<KeysRecord> =
+            disk.runtime.block_on(archive.load(ISSUER, &disk.policy)).map(|(record, _)| record);
         ours.push(started.elapsed().as_secs_f64());
         assert!(keys.is_some());
         drop(archive);
@@ -269,6 +270,7 @@ struct Disk {
     sealer: Sealer,
     digester: TokenDigester,
     clock: Clock,
+    policy: Policy,
     runtime: Runtime,
 }
 
@@ -287,6 +289,7 @@ impl Disk {
             sealer: Sealer::new(&InstanceSecret::from_bytes(&SECRET)).unwrap(),
             digester: digester(),
             clock: Clock::system(),
+            policy: Policy::default(),
             runtime: Builder::new_current_thread().build().unwrap(),
         }
     }
@@ -372,7 +375,7 @@ impl Disk {
     }
 
     fn load(&self, archive: &Archive, key: &SubjectKey) {
-        assert!(self.runtime.block_on(archive.load::<ProfileRecord>(&key.0)).is_some());
+        assert!(self.runtime.block_on(archive.load::<ProfileRecord>(&key.0, &self.policy)).is_some());
     }
 
     /// What a lookup costs with so many identities: in memory, and on disk three ways.
@@ -387,7 +390,7 @@ impl Disk {
             self.runtime.block_on(async {
                 for number in numbers {
                     let key = subject(&self.digester, *number);
-                    assert_eq!(archive.load::<ProfileRecord>(&key.0).await.is_some(), there);
+                    assert_eq!(archive.load::<ProfileRecord>(&key.0, &self.policy).await.is_some(), there);
                 }
             });
         };
