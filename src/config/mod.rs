@@ -24,6 +24,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderName;
@@ -61,7 +62,7 @@ pub struct Settings {
     /// `[credential]`: where the token is looked for besides `Authorization`.
     pub credential: CredentialSettings,
     /// `[headers]`: the identity headers of a 200.
-    pub headers: Vec<HeaderRule>,
+    pub headers: Arc<[HeaderRule]>,
     /// `[[tier]]`: the age classes of records. Default: the seven of the design.
     pub tiers: TierTable,
     /// `[breaker]` and `[budget]`: when and how often an issuer is asked.
@@ -358,7 +359,7 @@ impl Settings {
             issuers: read_issuers(&mut root, needs_issuer),
             policy: PolicySettings::read(root.section("policy")),
             credential: CredentialSettings::read(root.section("credential")),
-            headers: read_headers(root.section("headers")),
+            headers: read_headers(root.section("headers")).into(),
             tiers: read_tiers(&mut root),
             guard: read_guard(&mut root),
             log: LogSettings::read(root.section("log")),

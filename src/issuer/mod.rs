@@ -30,8 +30,7 @@ use self::userinfo::Word;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::config::IssuerSettings;
 use crate::guard::{
-    GuardSettings, GuardStatus, Priority, Role, Singleflight, SingleflightError, SingleflightSettings,
-    SubjectKey,
+    self, GuardSettings, Priority, Role, Singleflight, SingleflightError, SingleflightSettings, SubjectKey,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
@@ -206,11 +205,10 @@ impl Issuer {
         self.keys.load().as_ref().map_or_else(Vec::new, |keys| keys.ids().map(str::to_owned).collect())
     }
 
-    /// The guards of its endpoints, by name.
-    pub fn guards(&self) -> impl Iterator<Item = (&'static str, GuardStatus)> {
+    /// Its endpoints: `discovery`, `jwks`, `userinfo`.
+    #[must_use]
+    pub fn endpoints(&self) -> [&Endpoint; 3] {
         [&self.discovery_endpoint, &self.jwks_endpoint, &self.userinfo_endpoint]
-            .map(|endpoint| (endpoint.name(), endpoint.status()))
-            .into_iter()
     }
 
     /// Since when the breaker of `/userinfo` or of the keys has not been closed.
@@ -325,9 +323,10 @@ impl Issuer {
         Ok(())
     }
 
-    /// Keeps the keys fresh until the task is aborted.
+    /// Keeps the keys fresh until the task is aborted. Instances that were started together fetch at different times.
     pub async fn keep_fresh(self: Arc<Self>) {
         let mut failing = false;
+        let jitter = guard::random_jitter();
         loop {
             let pause = match self.refresh(Priority::Background).await {
                 Ok(()) => {
@@ -335,7 +334,7 @@ impl Issuer {
                         info!(issuer = &*self.name, "keys fetched again");
                     }
                     failing = false;
-                    self.settings.jwks_refresh
+                    guard::breaker::shortened(self.settings.jwks_refresh, jitter())
                 }
                 Err(error) => {
                     if !failing {

@@ -44,7 +44,7 @@ impl Responder {
     pub fn allow(&self, mut headers: HeaderMap, pass: &Pass, now: Timestamp, close: bool) -> Answer {
         headers.clear();
         for (name, value) in pass.headers() {
-            headers.insert(name.clone(), value.clone());
+            headers.insert(name, value);
         }
         headers.insert(AGE, self.ages.value(pass.age_secs(now)));
         finish(StatusCode::OK, headers, close)

@@ -122,6 +122,9 @@ impl Archive {
             Ok(sealed) => {
                 if !self.disk.put(R::FAMILY, key, sealed) {
                     self.metrics.store_failed("disk", "queue_full");
+                } else if self.disk.is_degraded() {
+                    // The queue takes it, and its writer drops it.
+                    self.metrics.store_failed("disk", "degraded");
                 }
             }
             Err(_) => self.metrics.store_failed("disk", "seal"),

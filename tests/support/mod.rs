@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 
 pub mod service;
+pub mod small_disk;
 
 /// How long a test waits for what must come before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,13 +73,27 @@ impl Holdfast {
 
     /// Waits until it knows the issuer's keys.
     pub async fn ready(self) -> Self {
-        let request = "GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
         until(&format!("/readyz says 200; the log: {}", self.log()), async || {
-            let stream = TcpStream::connect(self.admin).await.ok()?;
-            (exchange(stream, request.as_bytes()).await.status == 200).then_some(())
+            (self.admin("/readyz").await.status == 200).then_some(())
         })
         .await;
         self
+    }
+
+    /// Asks about a token as a proxy does.
+    pub async fn ask(&self, token: &str) -> Reply {
+        let request = service::request("/auth", &format!("Authorization: Bearer {token}\r\n"));
+        exchange(TcpStream::connect(self.auth_tcp()).await.unwrap(), &request).await
+    }
+
+    /// Gets a page of the admin listener.
+    pub async fn admin(&self, path: &str) -> Reply {
+        exchange(TcpStream::connect(self.admin).await.unwrap(), &service::request(path, "")).await
+    }
+
+    /// The sum of the metrics whose line begins with `name` and contains `label`.
+    pub async fn counted(&self, name: &str, label: &str) -> u64 {
+        service::counted(&self.admin("/metrics").await, name, label)
     }
 
     /// The first TCP address where it listens for questions.
