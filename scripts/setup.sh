@@ -62,6 +62,7 @@ need_to_run() {
 need_to_test() {
     need_to_run
     need redis-server has redis-server
+    need haproxy has haproxy
     need prometheus has promtool
     need nodejs has_node
     need npm has npm
@@ -99,6 +100,7 @@ install_missing() {
         case "$package" in
         nginx-light) disable nginx ;;
         redis-server) disable redis-server ;;
+        haproxy) disable haproxy ;;
         prometheus) disable prometheus ;;
         esac
     done

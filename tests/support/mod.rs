@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 
+pub mod relay;
 pub mod service;
 
 /// How long a test waits for what must come before it fails.
@@ -166,7 +167,8 @@ pub async fn exchange_unix(path: &Path, request: &[u8]) -> Reply {
     exchange(UnixStream::connect(path).await.unwrap(), request).await
 }
 
-fn parse(text: &str) -> Option<Reply> {
+/// Reads an answer; `None` if its head has not ended.
+pub fn parse(text: &str) -> Option<Reply> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;

@@ -1,0 +1,3 @@
+//! The proxies of the contract, and what differs with each.
+
+pub mod traefik;
