@@ -392,7 +392,7 @@ async fn no_client_reaches_holdfast_itself() {
     for front in &stack.fronts {
         for path in ["/_holdfast", "//_holdfast", "/x/../_holdfast", "/%5fholdfast"] {
             let reply = front.request("GET", path, "").await;
-            assert_eq!(reply.status, 404, "{path}: {reply:?}");
+            assert!(matches!(reply.status, 400 | 404), "{path}: {reply:?}");
         }
         assert_eq!(front.relay.connections(), 0);
     }

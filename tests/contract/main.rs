@@ -52,4 +52,4 @@ macro_rules! contract {
     )* };
 }
 
-contract!(traefik);
+contract!(nginx traefik);

@@ -1,3 +1,4 @@
 //! The proxies of the contract, and what differs with each.
 
+pub mod nginx;
 pub mod traefik;
