@@ -52,4 +52,4 @@ macro_rules! contract {
     )* };
 }
 
-contract!(nginx traefik);
+contract!(nginx traefik caddy);

@@ -1,4 +1,5 @@
 //! The proxies of the contract, and what differs with each.
 
+pub mod caddy;
 pub mod nginx;
 pub mod traefik;
