@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -95,9 +97,15 @@ async fn echo(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         *lock(&seen.last) = Some(page.clone());
 
         if head.has("connection", "upgrade") && head.has("upgrade", "websocket") {
-            let head =
-                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-            stream.write_all(head).await?;
+            // RFC 6455 §4.2.2; some proxies check it.
+            let key = head.values("sec-websocket-key").next().unwrap_or_default();
+            let digest = openssl::sha::sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Accept: {}\r\n\r\n",
+                STANDARD.encode(digest)
+            );
+            stream.write_all(answer.as_bytes()).await?;
             let (mut from, mut to) = tokio::io::split(stream);
             tokio::io::copy_buf(&mut BufReader::new(&mut from), &mut to).await?;
             return Ok(());

@@ -22,6 +22,7 @@ macro_rules! contract {
         identity::forged_identity_headers_never_reach_the_backend,
         identity::forged_identity_headers_never_reach_the_backend_over_http2,
         identity::a_forged_trailer_never_reaches_the_backend,
+        identity::a_forged_trailer_never_reaches_the_backend_over_http2,
         identity::an_auth_server_that_forgets_the_identity_lets_no_forged_one_through,
         refusals::a_bad_token_is_a_401_with_a_challenge,
         refusals::two_credentials_never_pass,
@@ -52,4 +53,4 @@ macro_rules! contract {
     )* };
 }
 
-contract!(nginx traefik caddy);
+contract!(nginx traefik caddy envoy haproxy);

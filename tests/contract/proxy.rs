@@ -52,7 +52,11 @@ pub struct Differences {
     pub silent: Option<u16>,
     /// Whether connections to holdfast are kept.
     pub keeps_connections: bool,
-    /// Whether holdfast's challenge on a WebSocket handshake and all else is the same over HTTP/2.
+    /// Whether clients may speak HTTP/2.
+    pub http2: bool,
+    /// Whether a body may come without its length.
+    pub takes_chunks: bool,
+    /// By which method holdfast is asked.
     pub method: Method,
 }
 

@@ -19,7 +19,12 @@ pub async fn a_large_body_reaches_the_backend_whole_and_holdfast_not_at_all(prox
         format!("Content-Length: {LENGTH}\r\n\r\n{body}"),
         format!("Transfer-Encoding: chunked\r\n\r\n{LENGTH:x}\r\n{body}\r\n0\r\n\r\n"),
     ] {
-        let reply = stack.client.raw((head(&token) + &rest).as_bytes()).await;
+        let request = head(&token) + &rest;
+        if rest.starts_with("Transfer") && !proxy.differs.takes_chunks {
+            stack.assert_refused(&[411], request.as_bytes()).await;
+            continue;
+        }
+        let reply = stack.client.raw(request.as_bytes()).await;
         assert_alice(&reply, "a large body");
         assert!(reply.body.starts_with("POST /upload HTTP/1.1\n"), "{reply:?}");
         assert!(reply.body.ends_with(&format!("\nbody: {LENGTH} bytes\n")), "{reply:?}");
@@ -85,6 +90,11 @@ pub async fn every_method_is_asked_about_and_reaches_the_backend_as_it_is(proxy:
 pub async fn an_http2_client_gets_what_others_get(proxy: Proxy) {
     let stack = Stack::start(proxy).await;
     let token = format!("Authorization: Bearer {}", stack.alice());
+    if !proxy.differs.http2 {
+        let (asks, answered) = stack.asks(stack.http2.try_http2("/page", &["-H", &token])).await;
+        assert!(answered.is_err() && asks == 0, "{answered:?}");
+        return;
+    }
     assert_alice(&stack.http2.http2("/page", &["-H", &token]).await, "HTTP/2");
     let reply = stack.http2.http2("/page", &["-H", &token, "--head"]).await;
     assert_eq!(reply.status, 200, "{reply:?}");

@@ -19,6 +19,8 @@ pub const PROXY: Proxy = Proxy {
         gone: (502, None),
         silent: Some(504),
         keeps_connections: true,
+        http2: true,
+        takes_chunks: true,
         method: Method::Get,
     },
 };

@@ -41,6 +41,8 @@ pub const PROXY: Proxy = Proxy {
         gone: (503, Some("5")),
         silent: Some(503),
         keeps_connections: true,
+        http2: true,
+        takes_chunks: true,
         method: Method::Get,
     },
 };

@@ -16,6 +16,8 @@ pub const PROXY: Proxy = Proxy {
         // 30 s, fixed in Traefik's code.
         silent: None,
         keeps_connections: true,
+        http2: true,
+        takes_chunks: true,
         method: Method::Get,
     },
 };
