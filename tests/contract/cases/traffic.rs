@@ -78,7 +78,7 @@ pub async fn every_method_is_asked_about_and_reaches_the_backend_as_it_is(proxy:
         let asked = if proxy.differs.method == Method::Original { method } else { "GET" };
         let sent = stack.relay.sent();
         assert!(
-            sent.lines().filter(|line| line.contains(" /auth")).last().unwrap().starts_with(asked),
+            sent.lines().filter(|line| line.contains(" /auth")).next_back().unwrap().starts_with(asked),
             "{sent}"
         );
         // A preflight carries no token; nobody passes for looking like one, unless holdfast is told so.
