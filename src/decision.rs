@@ -3,7 +3,11 @@
 //! There is one way to an allow: a [`Pass`], which can be made only of an [`Identity`], which only the verifier and the
 //! issuer's word can give.
 
-use std::borrow::Cow;
+mod anonymous;
+mod facts;
+mod requirement;
+
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +20,14 @@ use crate::config::{HeaderRule, WhenAbsent};
 use crate::credential::CredentialError;
 use crate::identity::Identity;
 use crate::issuer::CannotTell;
+use crate::route::Closed;
 use crate::tiers::table::{TierIndex, TierTable};
 use crate::token::email::for_header;
-use crate::token::json::Object;
 use crate::token::refusal::Refusal;
+
+pub use anonymous::Anonymous;
+use facts::Facts;
+pub use requirement::{BadRequirement, Requirement, in_query};
 
 const TIER: HeaderName = HeaderName::from_static("x-auth-tier");
 const SOURCE: HeaderName = HeaderName::from_static("x-auth-source");
@@ -43,6 +51,8 @@ pub enum Decision {
         /// When to ask again.
         retry_after: Duration,
     },
+    /// The route lets nobody pass, or cannot be told.
+    Closed(Closed),
     /// The proxy's own configuration is wrong: it asks for a requirement that does not exist.
     Misconfigured(BadRequirement),
 }
@@ -61,17 +71,6 @@ pub enum Unmet {
     TooOld,
 }
 
-/// A requirement that cannot be understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum BadRequirement {
-    /// No such name.
-    #[error("the auth URL's query has an unknown requirement; known are {}", Requirement::NAMES.join(", "))]
-    Unknown,
-    /// No such value.
-    #[error("the auth URL's query has a value that the requirement {0} does not have")]
-    Value(&'static str),
-}
-
 /// An allow, ready to be sent: the header values lie prepared, and what route requirements ask about beside them.
 #[derive(Debug)]
 pub struct Pass {
@@ -81,18 +80,6 @@ pub struct Pass {
     serve_until: Timestamp,
     tier: TierIndex,
     stale: bool,
-}
-
-/// What route requirements may ask about.
-#[derive(Debug, Default)]
-struct Facts {
-    audience_checked: bool,
-    email_verified: bool,
-    email_domain: Option<Box<str>>,
-    scopes: Box<[Box<str>]>,
-    permissions: Box<[Box<str>]>,
-    roles: Box<[Box<str>]>,
-    orgs: Box<[Box<str>]>,
 }
 
 /// How an identity is to be served.
@@ -182,56 +169,19 @@ impl Pass {
     #[must_use]
     pub fn weight(&self) -> u64 {
         let headers: usize = self.headers.iter().map(|(_, value)| 80 + value.len()).sum();
-        let lists = [&self.facts.scopes, &self.facts.permissions, &self.facts.roles, &self.facts.orgs];
-        let facts: usize = lists.iter().flat_map(|list| list.iter()).map(|text| 16 + text.len()).sum();
-        (size_of::<Self>() + headers + facts) as u64
+        (size_of::<Self>() + headers + self.facts.weight()) as u64
     }
 
-    /// Whether the route's requirements are met. Nothing is allocated unless a value is percent-encoded.
+    /// Whether these requirements are met.
     ///
     /// # Errors
-    /// [`Rejection`], for the first requirement that is not met or not understood.
-    pub fn meets(&self, query: &str, table: &TierTable) -> Result<(), Rejection> {
-        let (mut asked, mut met) = (0_u16, 0_u16);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let requirement = Requirement::named(name).ok_or(Rejection::Bad(BadRequirement::Unknown))?;
-            let value = decode(value).ok_or(Rejection::Bad(BadRequirement::Value(requirement.name())))?;
-            let bit = 1 << requirement as u16;
-            asked |= bit;
-            if self.meets_one(requirement, &value, table)? {
-                met |= bit;
-            }
-        }
-        match Requirement::ALL
-            .into_iter()
-            .find(|requirement| (asked & !met) & (1 << *requirement as u16) != 0)
-        {
-            None => Ok(()),
-            Some(Requirement::MaxTier) => Err(Rejection::Unmet(Unmet::TooOld)),
-            Some(requirement) => Err(Rejection::Unmet(Unmet::Requirement(requirement.name()))),
-        }
-    }
-
-    fn meets_one(&self, requirement: Requirement, value: &str, table: &TierTable) -> Result<bool, Rejection> {
-        let bad = Rejection::Bad(BadRequirement::Value(requirement.name()));
-        let among = |list: &[Box<str>]| list.iter().any(|item| &**item == value);
-        if value.is_empty() {
-            return Err(bad);
-        }
-        Ok(match requirement {
-            Requirement::Scope => among(&self.facts.scopes),
-            Requirement::Permission => among(&self.facts.permissions),
-            Requirement::Role => among(&self.facts.roles),
-            Requirement::Org => among(&self.facts.orgs),
-            Requirement::EmailDomain => {
-                self.facts.email_domain.as_deref().is_some_and(|domain| domain.eq_ignore_ascii_case(value))
-            }
-            Requirement::Verified if value == "true" => self.facts.email_verified,
-            Requirement::Audience if value == "checked" => self.facts.audience_checked,
-            Requirement::Verified | Requirement::Audience => return Err(bad),
-            Requirement::MaxTier => self.tier <= table.find(value).ok_or(bad)?,
-        })
+    /// [`Rejection`], for the first one that is not met or not understood.
+    pub fn meets<V: Borrow<str>>(
+        &self,
+        asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
+        table: &TierTable,
+    ) -> Result<(), Rejection> {
+        self.facts.meet(asked, self.tier, table)
     }
 }
 
@@ -242,51 +192,6 @@ pub enum Rejection {
     Unmet(Unmet),
     /// A requirement is not understood.
     Bad(BadRequirement),
-}
-
-/// What the auth URL's query may require. Repeated: any of the values; different ones: all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Requirement {
-    Scope,
-    Permission,
-    Role,
-    Org,
-    EmailDomain,
-    Verified,
-    Audience,
-    MaxTier,
-}
-
-impl Requirement {
-    const ALL: [Self; 8] = [
-        Self::Scope,
-        Self::Permission,
-        Self::Role,
-        Self::Org,
-        Self::EmailDomain,
-        Self::Verified,
-        Self::Audience,
-        Self::MaxTier,
-    ];
-    const NAMES: [&'static str; 8] =
-        ["scope", "permission", "role", "org", "email_domain", "verified", "audience", "max_tier"];
-
-    fn name(self) -> &'static str {
-        Self::NAMES[self as usize]
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|requirement| requirement.name() == name)
-    }
-}
-
-/// Percent-decoding and `+` for a space, as in a form (URL Standard §5.1).
-fn decode(value: &str) -> Option<Cow<'_, str>> {
-    if !value.contains(['%', '+']) {
-        return Some(Cow::Borrowed(value));
-    }
-    let spaced = value.replace('+', " ");
-    percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
 }
 
 /// The value of a header row. Numbers and booleans are shown as JSON does; lists and objects are no values.
@@ -303,34 +208,6 @@ fn header_text(identity: &Identity, rule: &HeaderRule) -> Option<String> {
         Value::Bool(value) => Some(value.to_string()),
         _ => None,
     }
-}
-
-impl Facts {
-    /// Claim names as Auth0 uses them: `scope` (RFC 8693 §4.2), `permissions` (RBAC), `org_id`, `org_name`, and roles
-    /// under any namespace, since Auth0 has no claim of its own for them.
-    fn of(identity: &Identity) -> Self {
-        let claims = &identity.claims;
-        let roles = claims.iter().filter(|(name, _)| *name == "roles" || name.ends_with("/roles"));
-        let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
-        Self {
-            audience_checked: identity.audience_checked,
-            email_verified: identity.email.is_some() && identity.email_verified == Some(true),
-            email_domain: identity.email.as_ref().map(|email| email.domain().into()),
-            scopes: scope.split_ascii_whitespace().map(Into::into).collect(),
-            permissions: texts(claims.get("permissions")).collect(),
-            roles: roles.flat_map(|(_, value)| texts(Some(value))).collect(),
-            orgs: orgs(claims),
-        }
-    }
-}
-
-fn texts(value: Option<&Value>) -> impl Iterator<Item = Box<str>> + '_ {
-    let list = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    list.iter().filter_map(Value::as_str).map(Into::into)
-}
-
-fn orgs(claims: &Object) -> Box<[Box<str>]> {
-    ["org_id", "org_name"].into_iter().filter_map(|name| claims.get(name)?.as_str()).map(Into::into).collect()
 }
 
 impl From<&CannotTell> for Decision {
@@ -441,10 +318,17 @@ mod tests {
             ("scope=", bad("scope")),
             ("scope", bad("scope")),
             ("scope=%ff", bad("scope")),
+            ("email=A%40X.org", Ok(())),
+            ("email=b@x.org&email=a@x.org&verified=true", Ok(())),
+            ("email=b@x.org", unmet("email")),
+            ("email=a@x.org.evil.example", unmet("email")),
+            ("email=x.org", bad("email")),
+            ("email=a@b@x.org", bad("email")),
+            ("email_domain=a@x.org", bad("email_domain")),
             ("Scope=read", Err(Rejection::Bad(BadRequirement::Unknown))),
             ("x=1", Err(Rejection::Bad(BadRequirement::Unknown))),
         ] {
-            assert_eq!(pass.meets(query, &table), expected, "{query}");
+            assert_eq!(pass.meets(in_query(query), &table), expected, "{query}");
         }
     }
 
@@ -457,10 +341,10 @@ mod tests {
         let serving = Serving { tier, stale: true, until: Timestamp::from_secs(2_000) };
         let pass = Pass::new(&who, &rules(""), &table, serving).unwrap();
         assert_eq!(
-            pass.meets("audience=checked", &table),
+            pass.meets(in_query("audience=checked"), &table),
             Err(Rejection::Unmet(Unmet::Requirement("audience")))
         );
-        assert_eq!(pass.meets("max_tier=secondary", &table), Err(Rejection::Unmet(Unmet::TooOld)));
-        assert_eq!(pass.meets("max_tier=emergency", &table), Ok(()));
+        assert_eq!(pass.meets(in_query("max_tier=secondary"), &table), Err(Rejection::Unmet(Unmet::TooOld)));
+        assert_eq!(pass.meets(in_query("max_tier=emergency"), &table), Ok(()));
     }
 }

@@ -13,10 +13,12 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::config::{ForeignTokens, Settings};
+use crate::decision::Anonymous;
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
 use crate::issuer::{FetchedKeys, Issuer, IssuerError, OnFetch, Surroundings};
 use crate::server::respond::Responder;
+use crate::telemetry::logs::Sparing;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::archive::{Archive, ArchiveError};
 use crate::tiers::digest::TokenDigester;
@@ -48,8 +50,14 @@ pub struct Instance {
     pub identities: Arc<Identities>,
     /// Decision → answer.
     pub responder: Responder,
+    /// The allow that is nobody's.
+    pub anonymous: Anonymous,
     /// The counters of hits in memory, one a tier.
     pub tier_hits: TierHits,
+    /// Log lines about requirements that a proxy gets wrong: any request may cause one.
+    pub wrong_requirements: Sparing,
+    /// Log lines about original requests that are not told. Apart from the others, since clients can cause these.
+    pub untold_requests: Sparing,
     pool: Pool,
     client: Client,
     archive: Option<Arc<Archive>>,
@@ -179,6 +187,9 @@ impl Instance {
         let instance = Self {
             verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
             responder: Responder::new(settings.auth.undecided_status),
+            anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
+            wrong_requirements: Sparing::default(),
+            untold_requests: Sparing::default(),
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
             settings,
             clock,
@@ -196,8 +207,17 @@ impl Instance {
         Ok(Arc::new(instance))
     }
 
-    /// One line for each issuer that says what its tokens are worth.
+    /// One line for each issuer that says what its tokens are worth, and one if there is a way past them.
     fn introduce(&self) {
+        let routes = &self.settings.routes;
+        let public_rules = routes.rules.public().count();
+        if public_rules > 0 || routes.preflight {
+            info!(
+                public_rules,
+                preflights = routes.preflight,
+                "some requests pass without a token, as configured"
+            );
+        }
         for issuer in self.issuers.iter() {
             let settings = issuer.settings();
             let foreign = match settings.foreign_tokens {

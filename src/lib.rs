@@ -18,6 +18,7 @@
 //! | [`credential`] | request → token |
 //! | [`verifier`] | token → verified claims, by its format; [`token`] has the parts |
 //! | [`identity`] | claims → who it is, and the order in which the email is looked for |
+//! | [`route`] | what the request needs before it may pass |
 //! | [`decision`] | identity + tier + route → decision; pure |
 //! | [`tiers`] | what is remembered, and what may still be answered from it |
 //! | [`issuer`] | what we ask Auth0; [`guard`]: how sparingly |
@@ -35,6 +36,7 @@ pub mod identity;
 pub mod inspect;
 pub mod instance;
 pub mod issuer;
+pub mod route;
 pub mod server;
 pub mod service;
 pub mod telemetry;

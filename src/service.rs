@@ -73,12 +73,12 @@ impl Service {
         for listener in bound {
             announce("auth", &listener.name);
             let instance = instance.clone();
-            let service = move |request| auth::answer(instance.load_full(), request);
+            let service = move |request, peer| auth::answer(instance.load_full(), request, peer);
             listeners.push(tokio::spawn(listener.serve(service, bounds, stopped.clone())));
         }
         announce("admin", &admin_name);
         let for_admin = instance.clone();
-        let service = move |request| admin::answer(for_admin.load_full(), request);
+        let service = move |request, _| admin::answer(for_admin.load_full(), request);
         listeners.push(tokio::spawn(admin_listener.serve(service, bounds, stopped)));
         Ok(Self { instance, source, stop, listeners, auth_names, admin_name })
     }

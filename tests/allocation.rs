@@ -15,9 +15,13 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use allocation_counter::measure;
+use holdfast::config::{Settings, Source};
 use holdfast::credential::Credential;
-use hyper::HeaderMap;
+use holdfast::route::forwarded::Asked;
+use holdfast::route::peer::Peer;
+use holdfast::route::{Demand, Required};
 use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::{HeaderMap, Method, Uri};
 use scene::{Client, Scene, bare_server, request};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -61,8 +65,8 @@ fn from_the_credential_to_the_answer_nothing_is_allocated() {
         instance.metrics.found_in_memory();
         instance.metrics.allowed_from_memory();
         instance.tier_hits.memory(pass.tier()).inc();
-        pass.meets("email_domain=example.com&max_tier=primary", instance.identities.policy().table())
-            .unwrap();
+        let required = Required::Query("email_domain=example.com&max_tier=primary");
+        required.is_met_by(&pass, instance.identities.policy().table()).unwrap();
         let answer = instance.responder.allow(headers, &pass, now, false);
         instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
         answer
@@ -76,6 +80,43 @@ fn from_the_credential_to_the_answer_nothing_is_allocated() {
     assert_eq!(counted.count_total, 0, "in {REQUESTS} answers");
     // The counter does count.
     assert_eq!(measure(|| drop(black_box(Box::new(7)))).count_total, 1);
+}
+
+/// Query, header, rules, each with what a proxy sends then, and a path that needs no decoding.
+#[test]
+fn what_a_request_needs_is_told_without_allocating() {
+    for auth in ["", "requirements_from = \"header\"", "requirements_from = \"rules\"\npreflight = \"allow\""]
+    {
+        let rules = if auth.contains("rules") {
+            "[[rule]]\nhost = \"*.example.com\"\npath_prefix = \"/public\"\nmethods = \"GET\"\npublic = true\n\
+             [[rule]]\nrequire = { scope = \"read\" }\n"
+        } else {
+            ""
+        };
+        let text = format!(
+            "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n[auth]\ntrusted_peers = [\"unix\"]\n{auth}\n{rules}"
+        );
+        let settings = Settings::read(&Source::text("holdfast.toml", &text)).unwrap().routes;
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-holdfast-require", "scope=read"),
+            ("x-forwarded-method", "GET"),
+            ("x-forwarded-host", "app.example.com:443"),
+            ("x-forwarded-uri", "/things/1?q=%2f"),
+        ] {
+            let value = HeaderValue::from_static(value);
+            headers.insert(name, value);
+        }
+        let (method, uri) = (Method::GET, Uri::from_static("/auth?scope=read"));
+        let asked = Asked { method: &method, uri: &uri, headers: &headers };
+        let counted = measure(|| {
+            for _ in 0..REQUESTS {
+                let demand = Demand::of(asked, uri.query(), Peer::Unix, &settings);
+                assert!(matches!(black_box(demand), Demand::Identity(_)));
+            }
+        });
+        assert_eq!(counted.count_total, 0, "{auth}");
+    }
 }
 
 /// How many allocations the thread of a server makes for [`REQUESTS`] requests over one connection. What `start` gives

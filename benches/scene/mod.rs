@@ -30,6 +30,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// As in `server::listener`, so that the floor has the same to do.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
+const MAX_HEADER_LINES: usize = 256;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An issuer with a runtime of its own, and the directory with the decryption key that holdfast is given.
@@ -96,7 +97,11 @@ pub async fn bare_server() -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT)
+            .max_headers(MAX_HEADER_LINES)
+            .max_buf_size(MAX_HEAD_BYTES);
         while let Ok((stream, _)) = listener.accept().await {
             stream.set_nodelay(true).unwrap();
             let service = service_fn(|_| async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) });

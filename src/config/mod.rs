@@ -16,6 +16,7 @@
 //! ```
 
 mod node;
+mod routes;
 mod section;
 mod value;
 
@@ -30,6 +31,7 @@ use thiserror::Error;
 use url::Url;
 
 pub use node::{Node, Origin};
+pub use routes::{RequirementsFrom, RouteSettings};
 use section::Section;
 pub use value::Listen;
 
@@ -46,6 +48,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub struct Settings {
     /// `[auth]`: the listener that proxies ask.
     pub auth: AuthSettings,
+    /// What a request needs: part of `[auth]`, and `[[rule]]`.
+    pub routes: RouteSettings,
     /// `[admin]`: metrics and health.
     pub admin: AdminSettings,
     /// `[store]`: where records are kept.
@@ -345,8 +349,10 @@ impl Settings {
         let problems = Problems::default();
         let tree = source.tree().map_err(|error| ConfigErrors(vec![error]))?;
         let mut root = Section::new("", tree, &problems);
+        let mut auth = root.section("auth");
         let settings = Self {
-            auth: AuthSettings::read(root.section("auth")),
+            routes: RouteSettings::read(&mut auth, &mut root, &problems),
+            auth: AuthSettings::read(auth),
             admin: AdminSettings::read(root.section("admin")),
             store: StoreSettings::read(root.section("store")),
             issuers: read_issuers(&mut root, needs_issuer),
@@ -365,6 +371,7 @@ impl Settings {
                 format!("one of {}", names.join(", ")),
             );
         }
+        settings.routes.check_tiers(&settings.tiers, &root);
         root.finish();
         let problems = problems.0.into_inner();
         if problems.is_empty() { Ok(settings) } else { Err(ConfigErrors(problems)) }

@@ -45,6 +45,12 @@ impl<'c> Section<'c> {
         Section::new(self.name(key), node, self.problems)
     }
 
+    /// The section below `key`, if it is set.
+    pub fn table(&mut self, key: &'static str) -> Option<Section<'c>> {
+        let node = self.take(key)?;
+        Some(Section::new(self.name(key), node, self.problems))
+    }
+
     /// The rows of an array of tables (`[[key]]`), if any are set.
     pub fn rows(&mut self, key: &'static str) -> Option<Vec<Section<'c>>> {
         let rows = match self.take(key)? {

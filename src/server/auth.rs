@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use hyper::{HeaderMap, Request};
-use tracing::debug;
+use tracing::{debug, error, warn};
 
 use super::respond::Answer;
 use crate::clock::Timestamp;
@@ -14,53 +14,47 @@ use crate::credential::Credential;
 use crate::decision::{Decision, Pass, Rejection};
 use crate::identity::{Resolved, Subjected};
 use crate::instance::Instance;
+use crate::route::forwarded::Asked;
+use crate::route::peer::Peer;
+use crate::route::{AUTH_PATH, Closed, Demand, Required};
 use crate::tiers::digest::TokenDigest;
 use crate::tiers::stores::Refused;
 use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
 
-/// The path that is asked. Below it too: Envoy appends the original path.
-const PATH: &str = "/auth";
-
 /// Answers one request of a proxy.
 ///
 /// # Errors
 /// Never: everything that can go wrong is an answer.
-pub async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+pub async fn answer(
+    instance: Arc<Instance>,
+    request: Request<Incoming>,
+    peer: Peer,
+) -> Result<Answer, Infallible> {
     let started = instance.clock.ticks();
     let (parts, _body_that_is_never_read) = request.into_parts();
-    let (uri, headers) = (parts.uri, parts.headers);
-    let query = uri.query().unwrap_or_default();
+    let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
+    let asked = Asked { method: &method, uri: &uri, headers: &headers };
     let close = must_close(&headers);
-    let now = instance.clock.now();
 
     let answer = if !is_auth_path(uri.path()) {
         instance.metrics.answered("error", "not_found");
         instance.responder.not_found(headers, close)
     } else {
-        match Credential::extract(&headers, &instance.settings.credential) {
-            Err(error) => decline(&instance, headers, &Decision::NoCredential(error), close),
-            Ok(credential) => {
-                let digest = instance.digester.token(credential.token().as_bytes());
-                match instance.stores.answer(&digest).filter(|pass| pass.holds_at(now)) {
-                    Some(pass) => allow(&instance, headers, &pass, Seen::Before, query, now, close),
-                    None => {
-                        let token = credential.token().to_owned();
-                        match judge(&instance, &token, digest, now).await {
-                            Decision::Allow(pass) => allow(
-                                &instance,
-                                headers,
-                                &pass,
-                                Seen::Now,
-                                query,
-                                instance.clock.now(),
-                                close,
-                            ),
-                            other => decline(&instance, headers, &other, close),
-                        }
-                    }
+        match Demand::of(asked, uri.query(), peer, &instance.settings.routes) {
+            Demand::Identity(required) => match identify(&instance, &headers).await {
+                (Decision::Allow(pass), seen) => allow(&instance, headers, &pass, seen, &required, close),
+                (other, _) => decline(&instance, headers, &other, close),
+            },
+            Demand::Public => match identify(&instance, &headers).await {
+                (Decision::Allow(pass), seen) => {
+                    allow(&instance, headers, &pass, seen, &Required::Nothing, close)
                 }
-            }
+                _ => allow_anonymous(&instance, headers, "public", close),
+            },
+            Demand::Preflight => allow_anonymous(&instance, headers, "preflight", close),
+            Demand::Closed(closed) => decline(&instance, headers, &Decision::Closed(closed), close),
+            Demand::Unclear(bad) => decline(&instance, headers, &Decision::Misconfigured(bad), close),
         }
     };
     instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
@@ -70,8 +64,22 @@ pub async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Resu
 /// Whether an answer lay ready or was made for this request.
 #[derive(Clone, Copy)]
 enum Seen {
-    Before,
+    Before(Timestamp),
     Now,
+}
+
+/// Who it is: by the credential, from memory if it holds an answer.
+async fn identify(instance: &Instance, headers: &HeaderMap) -> (Decision, Seen) {
+    let credential = match Credential::extract(headers, &instance.settings.credential) {
+        Ok(credential) => credential,
+        Err(error) => return (Decision::NoCredential(error), Seen::Now),
+    };
+    let now = instance.clock.now();
+    let digest = instance.digester.token(credential.token().as_bytes());
+    match instance.stores.answer(&digest).filter(|pass| pass.holds_at(now)) {
+        Some(pass) => (Decision::Allow(pass), Seen::Before(now)),
+        None => (judge(instance, credential.token(), digest, now).await, Seen::Now),
+    }
 }
 
 /// At first sight, or when the answer in memory is no longer fresh: verify, resolve the email, decide, remember.
@@ -149,39 +157,65 @@ fn allow(
     headers: HeaderMap,
     pass: &Arc<Pass>,
     seen: Seen,
-    query: &str,
-    now: Timestamp,
+    required: &Required<'_>,
     close: bool,
 ) -> Answer {
-    if matches!(seen, Seen::Before) {
+    if matches!(seen, Seen::Before(_)) {
         instance.metrics.found_in_memory();
         instance.tier_hits.memory(pass.tier()).inc();
     }
-    let met = if query.is_empty() { Ok(()) } else { pass.meets(query, instance.identities.policy().table()) };
-    match met {
+    match required.is_met_by(pass, instance.identities.policy().table()) {
         Ok(()) => {
-            match seen {
-                Seen::Before => instance.metrics.allowed_from_memory(),
-                Seen::Now => instance.metrics.answered("allow", "judged"),
-            }
+            let now = match seen {
+                Seen::Before(then) => {
+                    instance.metrics.allowed_from_memory();
+                    then
+                }
+                Seen::Now => {
+                    instance.metrics.answered("allow", "judged");
+                    instance.clock.now()
+                }
+            };
             instance.responder.allow(headers, pass, now, close)
         }
         Err(Rejection::Unmet(unmet)) => decline(instance, headers, &Decision::Forbidden(unmet), close),
-        Err(Rejection::Bad(bad)) => {
-            tracing::error!("a proxy's auth URL is wrong, so its requests are refused: {bad}");
-            decline(instance, headers, &Decision::Misconfigured(bad), close)
-        }
+        Err(Rejection::Bad(bad)) => decline(instance, headers, &Decision::Misconfigured(bad), close),
     }
 }
 
+/// Nobody is known and nobody needs to be. Why that may be, [`Demand`] says.
+fn allow_anonymous(instance: &Instance, headers: HeaderMap, reason: &'static str, close: bool) -> Answer {
+    instance.metrics.answered("allow", reason);
+    instance.responder.allow_anonymous(headers, &instance.anonymous, close)
+}
+
 fn decline(instance: &Instance, headers: HeaderMap, decision: &Decision, close: bool) -> Answer {
+    complain(instance, decision);
     let (answer, (outcome, reason)) = instance.responder.decline(headers, decision, close);
     instance.metrics.answered(outcome, reason);
     answer
 }
 
+/// What the proxy's configuration or ours gets wrong is told to the operator, who alone can change it.
+fn complain(instance: &Instance, decision: &Decision) {
+    let now = instance.clock.now();
+    match decision {
+        Decision::Misconfigured(bad) => {
+            if let Some(held_back) = instance.wrong_requirements.turn(now) {
+                error!(held_back, "a proxy asks with wrong requirements, so its requests are refused: {bad}");
+            }
+        }
+        Decision::Closed(closed @ (Closed::Untrusted | Closed::Missing(_))) => {
+            if let Some(held_back) = instance.untold_requests.turn(now) {
+                warn!(held_back, "requests of a proxy are refused: {closed}");
+            }
+        }
+        _ => {}
+    }
+}
+
 fn is_auth_path(path: &str) -> bool {
-    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    path.strip_prefix(AUTH_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A body that was announced is not read, so the connection cannot be used again (a naive nginx configuration announces

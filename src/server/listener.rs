@@ -24,10 +24,14 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
 use crate::config::Listen;
+use crate::route::peer::Peer;
 
 /// The longest request head that is read, in bytes. Behind nginx a 431 of ours would become a 500, so this is well above
 /// what proxies pass on.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
+
+/// The most header lines that are read. Hyper's own default of 100 is fewer than what some proxies pass on.
+const MAX_HEADER_LINES: usize = 256;
 
 /// A socket cannot be listened on.
 #[derive(Debug, Error)]
@@ -93,7 +97,7 @@ impl Listener {
     /// Serves connections until `stop` changes, then drains.
     pub async fn serve<S, F, B>(self, service: S, bounds: Bounds, mut stop: watch::Receiver<bool>)
     where
-        S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
@@ -103,6 +107,7 @@ impl Listener {
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.idle_timeout)
+            .max_headers(MAX_HEADER_LINES)
             .max_buf_size(MAX_HEAD_BYTES);
         loop {
             let seat = tokio::select! {
@@ -114,8 +119,8 @@ impl Listener {
                 accepted = self.socket.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
-            let stream = match accepted {
-                Ok(stream) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, most likely. Accepting again at once would spin.
                     warn!("cannot accept a connection on {}: {error}", self.name);
@@ -124,7 +129,8 @@ impl Listener {
                 }
             };
             let service = service.clone();
-            let connection = builder.serve_connection(TokioIo::new(stream), service_fn(service));
+            let service = service_fn(move |request| service(request, peer));
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
             let connection = graceful.watch(connection);
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
@@ -146,15 +152,15 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Socket {
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 // An answer is one small write; waiting to fill a packet would only delay it.
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                Ok((Box::new(stream), Peer::Address(address.ip())))
             }
-            Self::Unix { listener, .. } => Ok(Box::new(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => Ok((Box::new(listener.accept().await?.0), Peer::Unix)),
         }
     }
 }

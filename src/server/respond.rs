@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 use super::age::Ages;
 use crate::clock::Timestamp;
 use crate::credential::CredentialError;
-use crate::decision::{Decision, Pass, Unmet};
+use crate::decision::{Anonymous, Decision, Pass, Unmet};
 use crate::token::refusal::Refusal;
 
 const AGE: HeaderName = HeaderName::from_static("x-auth-age");
@@ -50,6 +50,15 @@ impl Responder {
         finish(StatusCode::OK, headers, close)
     }
 
+    /// An allow that is nobody's.
+    pub fn allow_anonymous(&self, mut headers: HeaderMap, anonymous: &Anonymous, close: bool) -> Answer {
+        headers.clear();
+        for (name, value) in anonymous.headers() {
+            headers.insert(name.clone(), value.clone());
+        }
+        finish(StatusCode::OK, headers, close)
+    }
+
     /// Any other decision.
     pub fn decline(&self, mut headers: HeaderMap, decision: &Decision, close: bool) -> (Answer, Label) {
         headers.clear();
@@ -68,6 +77,8 @@ impl Responder {
                 let outcome = if status == StatusCode::FORBIDDEN { "forbidden" } else { "unauthenticated" };
                 (status, (outcome, refusal.reason()))
             }
+            // No credential would help, so there is no challenge.
+            Decision::Closed(closed) => (StatusCode::FORBIDDEN, ("forbidden", closed.reason())),
             Decision::Forbidden(Unmet::TooOld) => {
                 headers.insert(RETRY_AFTER, seconds(Duration::from_secs(5)));
                 (self.undecided, ("undecided", "max_tier"))

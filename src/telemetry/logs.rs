@@ -1,9 +1,12 @@
 //! Log lines: text for people, JSON for machines, to stderr.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::clock::Timestamp;
 use crate::config::LogSettings;
 
 /// Installs the process's logger. A second call is without effect, so that tests may start several instances.
@@ -15,4 +18,50 @@ pub fn install(settings: &LogSettings) {
     // The error says that a logger is installed already, which is what we want.
     let _ =
         if settings.json { registry.with(layer.json()).try_init() } else { registry.with(layer).try_init() };
+}
+
+/// Lets through one line a minute of a kind that strangers can cause, and counts the others.
+#[derive(Debug, Default)]
+pub struct Sparing {
+    next_secs: AtomicU64,
+    held_back: AtomicU64,
+}
+
+impl Sparing {
+    const PAUSE_SECS: u64 = 60;
+
+    /// Whether a line may be written at `now`; if so, how many were held back since the last one.
+    pub fn turn(&self, now: Timestamp) -> Option<u64> {
+        let now = now.as_secs();
+        let next = self.next_secs.load(Ordering::Relaxed);
+        // A clock that was set back must not silence the line for as long as it was set back.
+        let due = now >= next || next - now > Self::PAUSE_SECS;
+        let mine = due
+            && self
+                .next_secs
+                .compare_exchange(next, now + Self::PAUSE_SECS, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if mine {
+            Some(self.held_back.swap(0, Ordering::Relaxed))
+        } else {
+            self.held_back.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_minute_tells_how_many_it_stands_for() {
+        let sparing = Sparing::default();
+        let turn = |secs| sparing.turn(Timestamp::from_secs(secs));
+        assert_eq!(turn(1_000), Some(0));
+        assert_eq!((turn(1_000), turn(1_059)), (None, None));
+        assert_eq!(turn(1_060), Some(2));
+        assert_eq!(turn(500), Some(0), "the clock was set back");
+        assert_eq!(turn(501), None);
+    }
 }

@@ -24,18 +24,31 @@ pub struct Running {
 impl Running {
     /// Starts it with these `[[issuer]]` tables and whatever else is configured, and fetches the issuers' keys.
     pub async fn start(config: &str, clock: Clock) -> Self {
-        let running = Self::start_without_keys(config, clock).await;
-        for issuer in running.service.instance().issuers.iter() {
+        Self::start_without_keys(config, clock).await.with_keys().await
+    }
+
+    async fn with_keys(self) -> Self {
+        for issuer in self.service.instance().issuers.iter() {
             issuer.refresh(Priority::Foreground).await.unwrap();
             assert!(issuer.is_ready());
         }
-        running
+        self
+    }
+
+    /// The same with further lines of `[auth]`.
+    pub async fn start_with_auth(auth: &str, config: &str, clock: Clock) -> Self {
+        Self::from(auth, config, clock).await.with_keys().await
     }
 
     /// Starts it and does not wait for keys.
     pub async fn start_without_keys(config: &str, clock: Clock) -> Self {
-        let head = "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
-        let source = Source::text("test.toml", &format!("{head}{config}"));
+        Self::from("", config, clock).await
+    }
+
+    async fn from(auth: &str, config: &str, clock: Clock) -> Self {
+        let listen = if auth.contains("listen =") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
+        let config = format!("[auth]\n{listen}{auth}\n[admin]\nlisten = \"127.0.0.1:0\"\n{config}");
+        let source = Source::text("test.toml", &config);
         let service = Service::start(source, clock).await.unwrap_or_else(|error| panic!("{error}\n{config}"));
         let auth = service.auth_addresses()[0].parse().unwrap();
         let admin = service.admin_address().parse().unwrap();

@@ -1,0 +1,289 @@
+//! The settings that say what a request needs: part of `[auth]`, and the rules (`[[rule]]`).
+
+use std::path::Path;
+
+use hyper::header::{HeaderName, HeaderValue};
+
+use super::node::Node;
+use super::section::Section;
+use super::{ConfigError, Problems, value};
+use crate::decision::Requirement;
+use crate::route::forwarded::{Protocol, is_host, is_method};
+use crate::route::path::NormalPath;
+use crate::route::peer::{Peer, Trusted};
+use crate::route::rules::{HostPattern, Requirements, Rule, Rules, Verdict};
+use crate::tiers::table::TierTable;
+
+/// What a request needs, and whose word about it counts.
+#[derive(Clone, Debug)]
+pub struct RouteSettings {
+    /// `requirements_from`. Default: the auth URL's query.
+    pub requirements_from: RequirementsFrom,
+    /// `requirements_header`: the header for [`RequirementsFrom::Header`]. Default `X-Holdfast-Require`.
+    pub requirements_header: HeaderName,
+    /// `trusted_peers`: whose word about the original request counts. Default: nobody's.
+    pub trusted_peers: Vec<Trusted>,
+    /// `forwarded`: how the original request is told. Default `x-forwarded`.
+    pub forwarded: Protocol,
+    /// `preflight`: whether CORS preflights pass without a token. Default: no.
+    pub preflight: bool,
+    /// `anonymous`: what identity headers say where nobody was looked at. Default `anonymous`.
+    pub anonymous: HeaderValue,
+    /// `[[rule]]`, here or in `rules_file`.
+    pub rules: Rules,
+}
+
+/// Where requirements come from. Only one place counts, so that nobody has to think about two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequirementsFrom {
+    /// The auth URL's query, for proxies that never add to it.
+    Query,
+    /// A header that the proxy sets.
+    Header,
+    /// The rules.
+    Rules,
+}
+
+impl RouteSettings {
+    /// Reads its part of `[auth]`, which others read on, and the rules.
+    pub(super) fn read(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problems) -> Self {
+        let requirements_from = auth.value("requirements_from", RequirementsFrom::Query, |text| match text {
+            "query" => Ok(RequirementsFrom::Query),
+            "header" => Ok(RequirementsFrom::Header),
+            "rules" => Ok(RequirementsFrom::Rules),
+            _ => Err("query, header or rules".to_owned()),
+        });
+        let settings = Self {
+            requirements_from,
+            requirements_header: auth.value(
+                "requirements_header",
+                HeaderName::from_static("x-holdfast-require"),
+                value::header_name,
+            ),
+            trusted_peers: auth.list("trusted_peers", str::parse).unwrap_or_default(),
+            forwarded: auth.value("forwarded", Protocol::default(), |text| match text {
+                "x-forwarded" => Ok(Protocol::XForwarded),
+                "x-original" => Ok(Protocol::XOriginal),
+                "x-original-url" => Ok(Protocol::XOriginalUrl),
+                "request" => Ok(Protocol::Request),
+                _ => Err("x-forwarded, x-original, x-original-url or request".to_owned()),
+            }),
+            preflight: auth.value("preflight", false, |text| match text {
+                "allow" => Ok(true),
+                "deny" => Ok(false),
+                _ => Err("deny or allow".to_owned()),
+            }),
+            anonymous: auth.value("anonymous", HeaderValue::from_static("anonymous"), |text| {
+                let allowed = || "1 to 256 visible ASCII characters without @".to_owned();
+                let text = super::default_value(text).map_err(|_| allowed())?;
+                if text.contains('@') {
+                    Err(allowed())
+                } else {
+                    HeaderValue::try_from(text).map_err(|_| allowed())
+                }
+            }),
+            rules: read_rules(auth, root, problems),
+        };
+        settings.check(auth, root);
+        settings
+    }
+
+    fn check(&self, auth: &Section<'_>, root: &Section<'_>) {
+        let by_rules = self.requirements_from == RequirementsFrom::Rules;
+        if by_rules && self.rules.0.is_empty() {
+            root.complain(
+                "rule",
+                "nothing",
+                "with auth.requirements_from = \"rules\", at least one [[rule]]",
+            );
+        }
+        if !by_rules && !self.rules.0.is_empty() {
+            root.complain(
+                "rule",
+                "given",
+                "rules only with auth.requirements_from = \"rules\"; else they would not count",
+            );
+        }
+        if (by_rules || self.preflight) && self.trusted_peers.is_empty() {
+            auth.complain(
+                "trusted_peers",
+                "nothing",
+                "with rules or preflight = \"allow\", the proxies whose word about the original request counts, such \
+                 as 127.0.0.1 or unix",
+            );
+        }
+    }
+
+    /// Checks what rules say of tiers, once these are known.
+    pub(super) fn check_tiers(&self, table: &TierTable, root: &Section<'_>) {
+        for (row, rule) in self.rules.0.iter().enumerate() {
+            let Verdict::Require(requirements) = &rule.verdict else { continue };
+            for (requirement, text) in &requirements.0 {
+                if *requirement == Requirement::MaxTier && table.find(text).is_none() {
+                    let names: Vec<&str> = table.iter().map(|(_, row)| row.name.as_str()).collect();
+                    let key = format!("rule[{row}].require.max_tier");
+                    root.complain(&key, text.as_str(), format!("one of {}", names.join(", ")));
+                }
+            }
+        }
+        if (self.preflight || self.rules.public().next().is_some()) && table.find("none").is_some() {
+            root.complain("tier", "none", "another name: an answer that is nobody's says X-Auth-Tier: none");
+        }
+    }
+
+    /// Whether the word of `peer` about the original request counts.
+    #[must_use]
+    pub fn trusts(&self, peer: Peer) -> bool {
+        self.trusted_peers.iter().any(|trusted| trusted.covers(peer))
+    }
+}
+
+/// The rules, of this file or of the one it names.
+fn read_rules(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problems) -> Rules {
+    let here = root.rows("rule");
+    let file = auth.optional("rules_file", value::path);
+    let rows = match (here, file) {
+        (Some(_), Some(file)) => {
+            auth.complain(
+                "rules_file",
+                file.display().to_string(),
+                "either rules in a file of their own or [[rule]] tables here",
+            );
+            return Rules::default();
+        }
+        (Some(rows), None) => rows,
+        (None, Some(file)) => match read_file(&file) {
+            Ok(tree) => {
+                let mut section = Section::new("", tree, problems);
+                let rows = section.rows("rule").unwrap_or_default();
+                section.finish();
+                rows
+            }
+            Err(error) => {
+                problems.add(error);
+                return Rules::default();
+            }
+        },
+        (None, None) => return Rules::default(),
+    };
+    let last = rows.len().saturating_sub(1);
+    Rules(rows.into_iter().enumerate().filter_map(|(place, row)| read_rule(row, place == last)).collect())
+}
+
+fn read_file(file: &Path) -> Result<Node, ConfigError> {
+    let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
+        file: file.display().to_string(),
+        problem: error.to_string(),
+    })?;
+    Node::from_toml(file, &text)
+}
+
+fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
+    let hosts = row.list("host", host);
+    let paths = row.list("path", normal_path);
+    let prefixes = row.list("path_prefix", normal_path);
+    let methods = row.list("methods", |text| {
+        if is_method(text) {
+            Ok(text.to_owned())
+        } else {
+            Err("a method in capital letters, such as GET".to_owned())
+        }
+    });
+    let empty = |list: Option<usize>| list == Some(0);
+    for (key, length) in [
+        ("host", hosts.as_ref().map(Vec::len)),
+        ("path", paths.as_ref().map(Vec::len)),
+        ("path_prefix", prefixes.as_ref().map(Vec::len)),
+        ("methods", methods.as_ref().map(Vec::len)),
+    ] {
+        if empty(length) {
+            row.complain(key, "[]", "at least one good value; leave the key out if any will do");
+        }
+    }
+    let is_true = |text: &str| if text == "true" { Ok(()) } else { Err("true, or no such key".to_owned()) };
+    let public = row.optional("public", is_true).map(|()| Verdict::Public);
+    let deny = row.optional("deny", is_true).map(|()| Verdict::Deny);
+    let require = row.table("require").map(|section| Verdict::Require(read_requirements(section)));
+    let verdicts: Vec<Verdict> = [public, deny, require].into_iter().flatten().collect();
+    let Ok([verdict]) = <[Verdict; 1]>::try_from(verdicts) else {
+        row.complain("", "this rule", "exactly one of require = { … }, public = true and deny = true");
+        row.finish();
+        return None;
+    };
+    let rule = Rule {
+        hosts: hosts.unwrap_or_default(),
+        paths: paths.unwrap_or_default(),
+        prefixes: prefixes.unwrap_or_default(),
+        methods: methods.unwrap_or_default(),
+        verdict,
+    };
+    match (is_last, rule.is_unconditional()) {
+        (true, false) => row.complain(
+            "",
+            "the last rule",
+            "one without host, path, path_prefix and methods, which covers all the rest",
+        ),
+        (false, true) => row.complain(
+            "",
+            "this rule",
+            "a condition in every rule but the last, else those below never count",
+        ),
+        (true, true) if rule.verdict == Verdict::Public => {
+            row.complain("public", "true", "require or deny: what no other rule covers is not public")
+        }
+        _ => {}
+    }
+    row.finish();
+    Some(rule)
+}
+
+fn read_requirements(mut section: Section<'_>) -> Requirements {
+    let mut requirements = Vec::new();
+    for requirement in Requirement::all() {
+        let values = section.list(requirement.name(), |text| {
+            // Tiers are not known yet: `check_tiers`.
+            let good = match requirement {
+                Requirement::MaxTier => !text.is_empty(),
+                _ => requirement.check(text, &TierTable::default()).is_ok(),
+            };
+            if good { Ok(text.to_owned()) } else { Err(allowed(requirement).to_owned()) }
+        });
+        if values.as_ref().is_some_and(Vec::is_empty) {
+            section.complain(requirement.name(), "[]", "at least one good value");
+        }
+        requirements.extend(values.into_iter().flatten().map(|text| (requirement, text)));
+    }
+    section.finish();
+    Requirements(requirements)
+}
+
+fn allowed(requirement: Requirement) -> &'static str {
+    match requirement {
+        Requirement::Verified => "true",
+        Requirement::Audience => "checked",
+        Requirement::Email => "a whole address, such as alice@example.com",
+        Requirement::EmailDomain => "what stands after the @, such as example.com",
+        _ => "a text that is not empty",
+    }
+}
+
+/// A condition is written as the path that it means, so nothing may be encoded or ambiguous in it.
+fn normal_path(text: &str) -> Result<NormalPath<'static>, String> {
+    let read = NormalPath::parse(text.as_bytes()).map(NormalPath::into_owned);
+    match read {
+        Ok(path) if path.as_str() == text => Ok(path),
+        Ok(path) => Err(format!("the path decoded and without a query: {}", path.as_str())),
+        Err(problem) => Err(format!("a path with one reading, such as /api; {problem}")),
+    }
+}
+
+fn host(text: &str) -> Result<HostPattern, String> {
+    let pattern = match text.strip_prefix("*.") {
+        Some(domain) if is_host(domain) && !domain.starts_with('[') => {
+            HostPattern::Below(format!(".{domain}"))
+        }
+        None if is_host(text) => HostPattern::Exact(text.to_owned()),
+        _ => return Err("a host name without port, or *. and a domain".to_owned()),
+    };
+    Ok(pattern)
+}

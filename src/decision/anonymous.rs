@@ -1,0 +1,31 @@
+//! The 200 of a request that nobody was looked at for: a public path, or a preflight.
+//!
+//! Every identity header is there all the same, with a value that is nobody's: some proxies let the client's own header
+//! through when ours is absent, and then a stranger on a public path could claim to be anyone.
+
+use hyper::header::{HeaderName, HeaderValue};
+
+use super::{SOURCE, TIER};
+use crate::config::HeaderRule;
+
+const AGE: HeaderName = HeaderName::from_static("x-auth-age");
+const NONE: HeaderValue = HeaderValue::from_static("none");
+
+/// The headers of such an answer, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Anonymous(Box<[(HeaderName, HeaderValue)]>);
+
+impl Anonymous {
+    /// With `value` in every header of `rules`, and `none` for what is known of an identity.
+    #[must_use]
+    pub fn new(rules: &[HeaderRule], value: &HeaderValue) -> Self {
+        let identity = rules.iter().map(|rule| (rule.name.clone(), value.clone()));
+        Self(identity.chain([TIER, SOURCE, AGE].map(|name| (name, NONE))).collect())
+    }
+
+    /// All headers.
+    #[must_use]
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.0
+    }
+}

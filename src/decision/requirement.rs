@@ -1,0 +1,115 @@
+//! What a route may require: names and values, wherever they are written.
+//!
+//! One language for three places: the auth URL's query, a header that the proxy sets, and the rules of the
+//! configuration. Repeated, a name means any of its values; different names, all of them. What is not known is an error,
+//! never passed over: a misspelt requirement that required nothing would let everybody in.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+use crate::tiers::table::TierTable;
+
+/// A name that may be required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// A word of the `scope` claim.
+    Scope,
+    /// An item of `permissions`.
+    Permission,
+    /// An item of a `roles` claim, under any namespace.
+    Role,
+    /// `org_id` or `org_name`.
+    Org,
+    /// The whole address. ASCII letters are compared without regard to case, before the `@` too: Auth0 keeps addresses
+    /// in lower case, and no mailbox provider tells them apart.
+    Email,
+    /// What stands after the `@`.
+    EmailDomain,
+    /// `true`: the email is verified.
+    Verified,
+    /// `checked`: the token was verified here, its audience with it.
+    Audience,
+    /// The oldest tier that is good enough.
+    MaxTier,
+}
+
+/// A requirement that cannot be understood: the proxy's configuration, or ours, is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BadRequirement {
+    /// No such name.
+    #[error("an unknown requirement; known are {}", Requirement::NAMES.join(", "))]
+    Unknown,
+    /// No such value.
+    #[error("a value that the requirement {0} does not have")]
+    Value(&'static str),
+    /// The header that should hold them is missing, empty, repeated or not text.
+    #[error("not exactly one header with requirements (or `any`); the proxy must set it on every request")]
+    Header,
+}
+
+impl Requirement {
+    const ALL: [Self; 9] = [
+        Self::Scope,
+        Self::Permission,
+        Self::Role,
+        Self::Org,
+        Self::Email,
+        Self::EmailDomain,
+        Self::Verified,
+        Self::Audience,
+        Self::MaxTier,
+    ];
+    /// Their names, as they are written.
+    pub const NAMES: [&'static str; 9] =
+        ["scope", "permission", "role", "org", "email", "email_domain", "verified", "audience", "max_tier"];
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter()
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::all().find(|requirement| requirement.name() == name)
+    }
+
+    /// Whether it has this value at all.
+    ///
+    /// # Errors
+    /// [`BadRequirement::Value`], if it has not.
+    pub fn check(self, value: &str, table: &TierTable) -> Result<(), BadRequirement> {
+        let good = match self {
+            Self::Scope | Self::Permission | Self::Role | Self::Org => !value.is_empty(),
+            Self::Email => value.bytes().filter(|byte| *byte == b'@').count() == 1,
+            Self::EmailDomain => !value.is_empty() && !value.contains('@'),
+            Self::Verified => value == "true",
+            Self::Audience => value == "checked",
+            Self::MaxTier => table.find(value).is_some(),
+        };
+        if good { Ok(()) } else { Err(BadRequirement::Value(self.name())) }
+    }
+}
+
+/// The requirements in `query`, one after the other. Nothing is allocated unless a value is percent-encoded.
+pub fn in_query(query: &str) -> impl Iterator<Item = Result<(Requirement, Cow<'_, str>), BadRequirement>> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let requirement = Requirement::named(name).ok_or(BadRequirement::Unknown)?;
+        Ok((requirement, decode(value).ok_or(BadRequirement::Value(requirement.name()))?))
+    })
+}
+
+/// Percent-decoding and `+` for a space, as in a form (URL Standard §5.1).
+fn decode(value: &str) -> Option<Cow<'_, str>> {
+    if !value.contains(['%', '+']) {
+        return Some(Cow::Borrowed(value));
+    }
+    let spaced = value.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+}

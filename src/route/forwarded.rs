@@ -1,0 +1,137 @@
+//! What the proxy tells of the original request, in the one way that is configured.
+//!
+//! Each proxy has a way of its own, and passes on what clients send in the others': so exactly one is read. Names are
+//! exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and `X-Forwarded-Prefix`, `-Port`, `-Proto` and
+//! `-For` are never read. Each header is there once, or the answer is no.
+
+use hyper::header::HOST;
+use hyper::{HeaderMap, Method, Uri};
+
+use super::path::NormalPath;
+use super::{AUTH_PATH, Closed};
+
+/// How the proxy tells the original request: `forwarded`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// `X-Forwarded-Method`, `-Host`, `-Uri`: Traefik, Caddy.
+    #[default]
+    XForwarded,
+    /// `X-Original-Method`, `-Host`, `-URI`: nginx, as its configuration sets them.
+    XOriginal,
+    /// `X-Original-Method`, `-URL`: ingress-nginx.
+    XOriginalUrl,
+    /// The request itself, its path below `/auth`: Envoy.
+    Request,
+}
+
+/// A request of a proxy, as far as it tells of the original one.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
+    /// Its method.
+    pub method: &'r Method,
+    /// Its target.
+    pub uri: &'r Uri,
+    /// Its headers.
+    pub headers: &'r HeaderMap,
+}
+
+/// The original request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original<'r> {
+    /// The method, in capital letters.
+    pub method: &'r str,
+    /// The host, without port, in any case.
+    pub host: &'r str,
+    /// The path.
+    pub path: NormalPath<'r>,
+}
+
+impl Protocol {
+    /// The original request.
+    ///
+    /// # Errors
+    /// [`Closed`], if it is not told, or not in a way that everybody reads alike.
+    pub fn original<'r>(self, asked: Asked<'r>) -> Result<Original<'r>, Closed> {
+        let method = self.method(asked)?;
+        let (authority, target) = match self {
+            Self::XForwarded => (asked.only("x-forwarded-host")?, asked.only("x-forwarded-uri")?),
+            Self::XOriginal => (asked.only("x-original-host")?, asked.only("x-original-uri")?),
+            Self::XOriginalUrl => split_url(asked.only("x-original-url")?)?,
+            Self::Request if asked.uri.authority().is_some() => return Err(Closed::Host),
+            Self::Request => {
+                let target = asked.uri.path().strip_prefix(AUTH_PATH).unwrap_or_default();
+                (asked.only(HOST.as_str())?, target.as_bytes())
+            }
+        };
+        Ok(Original {
+            method,
+            host: host(authority)?,
+            path: NormalPath::parse(target).map_err(Closed::Path)?,
+        })
+    }
+
+    /// The original method alone.
+    ///
+    /// # Errors
+    /// As [`Protocol::original`].
+    pub fn method(self, asked: Asked<'_>) -> Result<&str, Closed> {
+        let method = match self {
+            Self::XForwarded => asked.only("x-forwarded-method")?,
+            Self::XOriginal | Self::XOriginalUrl => asked.only("x-original-method")?,
+            Self::Request => asked.method.as_str().as_bytes(),
+        };
+        std::str::from_utf8(method).ok().filter(|method| is_method(method)).ok_or(Closed::Method)
+    }
+}
+
+impl<'r> Asked<'r> {
+    /// The one value of a header.
+    pub(super) fn only(self, name: &'static str) -> Result<&'r [u8], Closed> {
+        let mut values = self.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) if !value.is_empty() => Ok(value.as_bytes()),
+            (Some(_), Some(_)) => Err(Closed::Repeated(name)),
+            _ => Err(Closed::Missing(name)),
+        }
+    }
+}
+
+/// Capital letters and hyphens: every method that is registered, and none that could be another in disguise.
+#[must_use]
+pub fn is_method(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+}
+
+/// A host name or IPv4 address (letters, digits, hyphens, dots), or an IPv6 address in brackets.
+#[must_use]
+pub fn is_host(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    let v6 = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<std::net::Ipv6Addr>().ok();
+    text.len() <= 253 && (text.split('.').all(label) || v6().is_some())
+}
+
+/// The host of an authority without user information; its port is cut off.
+fn host(authority: &[u8]) -> Result<&str, Closed> {
+    let authority = std::str::from_utf8(authority).map_err(|_| Closed::Host)?;
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => {
+            let is_port = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+            is_port.then_some(host)
+        }
+        _ => Some(authority),
+    };
+    host.filter(|host| is_host(host)).ok_or(Closed::Host)
+}
+
+/// Authority and target of an absolute URL of a web scheme. No parser of URLs: those repair.
+fn split_url(url: &[u8]) -> Result<(&[u8], &[u8]), Closed> {
+    let rest = [&b"https://"[..], b"http://", b"wss://", b"ws://"]
+        .into_iter()
+        .find_map(|scheme| url.strip_prefix(scheme));
+    let rest = rest.ok_or(Closed::Host)?;
+    let slash = rest.iter().position(|byte| *byte == b'/').ok_or(Closed::Host)?;
+    Ok(rest.split_at(slash))
+}

@@ -1,0 +1,161 @@
+//! What a request needs before it may pass, told before anybody looks at its credential.
+//!
+//! Requirements have one source, which the configuration chooses: the auth URL's query, a header that the proxy sets, or
+//! rules about the original request. There are two ways past an identity, both off by default: a rule that says
+//! `public`, and a CORS preflight. Everything that is not clear is [`Demand::Closed`].
+
+pub mod forwarded;
+pub mod path;
+pub mod peer;
+pub mod rules;
+
+use hyper::header::HeaderValue;
+use thiserror::Error;
+
+use crate::config::{RequirementsFrom, RouteSettings};
+use crate::decision::{BadRequirement, Pass, Rejection, in_query};
+use crate::tiers::table::TierTable;
+use forwarded::Asked;
+use peer::Peer;
+use rules::{Requirements, Verdict};
+
+/// The path that proxies ask. Below it too: Envoy appends the original path.
+pub const AUTH_PATH: &str = "/auth";
+
+/// The header value that says: a verified identity is enough.
+const ANY: &[u8] = b"any";
+
+/// What a request needs.
+#[derive(Clone, Debug)]
+pub enum Demand<'r> {
+    /// An identity that meets these.
+    Identity(Required<'r>),
+    /// Nothing; an identity is shown if there is one.
+    Public,
+    /// Nothing; nobody is looked at. A browser sends a preflight without credentials.
+    Preflight,
+    /// Nobody may pass.
+    Closed(Closed),
+    /// The proxy does not say what is needed.
+    Unclear(BadRequirement),
+}
+
+/// What an identity has to meet.
+#[derive(Clone, Debug)]
+pub enum Required<'r> {
+    /// What the auth URL's query says.
+    Query(&'r str),
+    /// What a header says.
+    Header(HeaderValue),
+    /// What a rule says.
+    Rule(&'r Requirements),
+    /// Nothing.
+    Nothing,
+}
+
+/// Why nobody may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Closed {
+    /// A rule says so.
+    #[error("a rule denies it")]
+    Denied,
+    /// The peer is not in `trusted_peers`.
+    #[error("the peer's word about the original request does not count; auth.trusted_peers does not list it")]
+    Untrusted,
+    /// A header is missing or empty.
+    #[error("the proxy sent no {0}")]
+    Missing(&'static str),
+    /// A header is there more than once.
+    #[error("{0} came more than once")]
+    Repeated(&'static str),
+    /// The original method is none.
+    #[error("the original method is not a method")]
+    Method,
+    /// The original host is none.
+    #[error("the original host is not a host name")]
+    Host,
+    /// The original path can be read in more than one way.
+    #[error("the original path has more than one reading: {0}")]
+    Path(path::Ambiguous),
+}
+
+impl Closed {
+    /// The metric label.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Untrusted => "untrusted_peer",
+            Self::Missing(_) => "forwarded_missing",
+            Self::Repeated(_) => "forwarded_repeated",
+            Self::Method => "bad_method",
+            Self::Host => "bad_host",
+            Self::Path(_) => "ambiguous_path",
+        }
+    }
+}
+
+impl<'r> Demand<'r> {
+    /// What a request needs, with this `query` in the auth URL.
+    #[must_use]
+    pub fn of(asked: Asked<'_>, query: Option<&'r str>, peer: Peer, settings: &'r RouteSettings) -> Self {
+        let demand = match settings.requirements_from {
+            RequirementsFrom::Query => Self::Identity(query.map_or(Required::Nothing, Required::Query)),
+            RequirementsFrom::Header => in_header(asked, settings),
+            RequirementsFrom::Rules if !settings.trusts(peer) => Self::Closed(Closed::Untrusted),
+            RequirementsFrom::Rules => match settings.forwarded.original(asked) {
+                Err(closed) => Self::Closed(closed),
+                Ok(original) => match settings.rules.verdict(&original) {
+                    Verdict::Require(requirements) => Self::Identity(Required::Rule(requirements)),
+                    Verdict::Public => Self::Public,
+                    Verdict::Deny => Self::Closed(Closed::Denied),
+                },
+            },
+        };
+        match demand {
+            Self::Identity(_) | Self::Public if settings.preflight && is_preflight(asked, peer, settings) => {
+                Self::Preflight
+            }
+            demand => demand,
+        }
+    }
+}
+
+impl Required<'_> {
+    /// Whether `pass` meets it.
+    ///
+    /// # Errors
+    /// As [`Pass::meets`].
+    pub fn is_met_by(&self, pass: &Pass, table: &TierTable) -> Result<(), Rejection> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Query(query) => pass.meets(in_query(query), table),
+            Self::Header(value) => {
+                let text = value.to_str().map_err(|_| Rejection::Bad(BadRequirement::Header))?;
+                pass.meets(in_query(text), table)
+            }
+            Self::Rule(requirements) => pass.meets(requirements.iter(), table),
+        }
+    }
+}
+
+fn in_header(asked: Asked<'_>, settings: &RouteSettings) -> Demand<'static> {
+    let mut values = asked.headers.get_all(&settings.requirements_header).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) if value == ANY => Demand::Identity(Required::Nothing),
+        (Some(value), None) if value.as_bytes().iter().any(|byte| *byte != b'&') => {
+            Demand::Identity(Required::Header(value.clone()))
+        }
+        _ => Demand::Unclear(BadRequirement::Header),
+    }
+}
+
+/// What the Fetch Standard (§3.2.2) calls a CORS-preflight request: OPTIONS with an origin and the method to come. Each
+/// exactly once, from a trusted peer; anything else is an ordinary request and needs a token.
+fn is_preflight(asked: Asked<'_>, peer: Peer, settings: &RouteSettings) -> bool {
+    let once = |name: &'static str| asked.only(name).is_ok();
+    settings.trusts(peer)
+        && settings.forwarded.method(asked) == Ok("OPTIONS")
+        && once("origin")
+        && once("access-control-request-method")
+}

@@ -1,0 +1,159 @@
+//! Which original request needs what: the rules of the configuration.
+//!
+//! The first rule that fits counts, so that a person can follow it with a finger; the last one fits everything, so that
+//! what nobody thought of is decided by a line that somebody wrote.
+
+use super::forwarded::Original;
+use super::path::NormalPath;
+use crate::decision::{BadRequirement, Requirement};
+
+/// One rule. Empty conditions are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Any of these hosts.
+    pub hosts: Vec<HostPattern>,
+    /// Any of these paths, or of `prefixes`.
+    pub paths: Vec<NormalPath<'static>>,
+    /// At or below any of these, or any of `paths`.
+    pub prefixes: Vec<NormalPath<'static>>,
+    /// Any of these methods.
+    pub methods: Vec<String>,
+    /// What it says of the requests that it fits.
+    pub verdict: Verdict,
+}
+
+/// What a rule says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A verified identity that meets these; there may be none.
+    Require(Requirements),
+    /// Nothing is needed.
+    Public,
+    /// Nobody passes.
+    Deny,
+}
+
+/// Requirements whose names and values were checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requirements(pub Vec<(Requirement, String)>);
+
+/// A host, or `*.` and a domain whose hosts are meant, however deep, but not the domain itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// This host.
+    Exact(String),
+    /// Hosts that end so; begins with a dot.
+    Below(String),
+}
+
+/// All rules, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules(pub Vec<Rule>);
+
+impl Rules {
+    /// What the first rule that fits says. Without one, nobody passes.
+    #[must_use]
+    pub fn verdict(&self, original: &Original<'_>) -> &Verdict {
+        self.0.iter().find(|rule| rule.fits(original)).map_or(&Verdict::Deny, |rule| &rule.verdict)
+    }
+
+    /// The rules that make something public.
+    pub fn public(&self) -> impl Iterator<Item = &Rule> {
+        self.0.iter().filter(|rule| rule.verdict == Verdict::Public)
+    }
+}
+
+impl Rule {
+    /// Whether it fits every request.
+    #[must_use]
+    pub fn is_unconditional(&self) -> bool {
+        self.hosts.is_empty() && self.paths.is_empty() && self.prefixes.is_empty() && self.methods.is_empty()
+    }
+
+    fn fits(&self, original: &Original<'_>) -> bool {
+        let any_path = self.paths.is_empty() && self.prefixes.is_empty();
+        (self.hosts.is_empty() || self.hosts.iter().any(|host| host.fits(original.host)))
+            && (self.methods.is_empty() || self.methods.iter().any(|method| method == original.method))
+            && (any_path
+                || self.paths.contains(&original.path)
+                || self.prefixes.iter().any(|prefix| original.path.is_below(prefix)))
+    }
+}
+
+impl HostPattern {
+    fn fits(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => host.eq_ignore_ascii_case(name),
+            Self::Below(end) => {
+                let start = host.len().saturating_sub(end.len());
+                start > 0 && host.as_bytes()[start..].eq_ignore_ascii_case(end.as_bytes())
+            }
+        }
+    }
+}
+
+impl Requirements {
+    /// One after the other, as [`crate::decision::Pass::meets`] takes them.
+    pub fn iter(&self) -> impl Iterator<Item = Result<(Requirement, &str), BadRequirement>> {
+        self.0.iter().map(|(requirement, value)| Ok((*requirement, value.as_str())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> NormalPath<'static> {
+        NormalPath::parse(text.as_bytes()).unwrap().into_owned()
+    }
+
+    fn rule(verdict: Verdict) -> Rule {
+        Rule { hosts: vec![], paths: vec![], prefixes: vec![], methods: vec![], verdict }
+    }
+
+    fn says<'r>(rules: &'r Rules, method: &str, host: &str, target: &str) -> &'r Verdict {
+        rules.verdict(&Original { method, host, path: path(target) })
+    }
+
+    #[test]
+    fn the_first_rule_whose_conditions_all_hold_counts() {
+        let require =
+            |scope: &str| Verdict::Require(Requirements(vec![(Requirement::Scope, scope.to_owned())]));
+        let rules = Rules(vec![
+            Rule { methods: vec!["DELETE".to_owned()], prefixes: vec![path("/api")], ..rule(Verdict::Deny) },
+            Rule {
+                hosts: vec![
+                    HostPattern::Exact("app.example".to_owned()),
+                    HostPattern::Below(".cdn.example".to_owned()),
+                ],
+                paths: vec![path("/robots.txt")],
+                prefixes: vec![path("/static/")],
+                ..rule(Verdict::Public)
+            },
+            Rule { prefixes: vec![path("/api")], ..rule(require("api")) },
+            rule(require("any")),
+        ]);
+        for (method, host, target, verdict) in [
+            ("DELETE", "x", "/api/1", Verdict::Deny),
+            ("GET", "x", "/api/1", require("api")),
+            ("GET", "x", "/apis", require("any")),
+            ("GET", "APP.example", "/robots.txt", Verdict::Public),
+            ("GET", "app.example", "/robots.txt/", require("any")),
+            ("GET", "app.example", "/static", Verdict::Public),
+            ("GET", "a.CDN.example", "/static/x", Verdict::Public),
+            ("GET", "a.b.cdn.example", "/static/x", Verdict::Public),
+            ("GET", "cdn.example", "/static/x", require("any")),
+            ("GET", ".cdn.example", "/static/x", require("any")),
+            ("GET", "evilcdn.example", "/static/x", require("any")),
+            ("GET", "app.example.evil", "/static/x", require("any")),
+            ("DELETE", "x", "/other", require("any")),
+        ] {
+            assert_eq!(says(&rules, method, host, target), &verdict, "{method} {host}{target}");
+        }
+    }
+
+    #[test]
+    fn without_a_rule_nobody_passes() {
+        assert_eq!(says(&Rules::default(), "GET", "x", "/"), &Verdict::Deny);
+    }
+}
