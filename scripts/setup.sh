@@ -145,16 +145,17 @@ install_python_tools() {
     echo "$wanted" >"$venv/.stamp"
 }
 
+# install_node_packages TEST DIRECTORY: those of tests/TEST, into that directory of the cache.
 install_node_packages() {
-    node="$CACHE/node"
-    wanted="$(stamp tests/jose/package.json tests/jose/package-lock.json)"
+    node="$CACHE/$2"
+    wanted="$(stamp "tests/$1/package.json" "tests/$1/package-lock.json")"
     is_current "$node" "$wanted" && return
     say "installing npm packages into $node"
     rm -rf "$node"
     mkdir -p "$node"
-    cp tests/jose/package.json tests/jose/package-lock.json "$node/"
+    cp "tests/$1/package.json" "tests/$1/package-lock.json" "$node/"
     (cd "$node" && npm ci --silent --ignore-scripts --no-audit --no-fund --no-update-notifier) ||
-        fail "npm could not install the packages of tests/jose."
+        fail "npm could not install the packages of tests/$1."
     echo "$wanted" >"$node/.stamp"
 }
 
@@ -176,6 +177,7 @@ case "$what" in
 test | all)
     need_rust_tools
     install_python_tools
-    install_node_packages
+    install_node_packages jose node
+    install_node_packages manifests manifests
     ;;
 esac
