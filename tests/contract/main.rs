@@ -38,6 +38,8 @@ macro_rules! contract {
         traffic::long_headers_pass,
         traffic::a_client_that_breaks_off_harms_nobody,
         paths::a_route_may_ask_for_more,
+        paths::all_of_the_requirements_count_and_any_of_their_values,
+        paths::a_requirement_that_does_not_exist_lets_nobody_pass,
         paths::no_way_to_write_a_path_changes_what_it_requires,
         paths::a_clients_query_is_no_requirement,
         advisories::cve_2026_40575_forwarded_headers_open_nothing,

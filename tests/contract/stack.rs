@@ -13,10 +13,10 @@ use tokio::process::{Child, Command};
 use crate::client::{Client, Door};
 use crate::proxy::{Addresses, Listens, Proxy};
 use crate::support::relay::Relay;
-use crate::support::{Holdfast, PATIENCE, Reply};
+use crate::support::{Holdfast, Reply};
 
-/// How long a proxy may take to start. Some are large, and the machine may be busy.
-const START: Duration = Duration::from_secs(90);
+/// How long a proxy may take to start, and to answer. Some are large, some are patient, and the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct Stack {
     pub tenant: Tenant,
@@ -32,11 +32,20 @@ pub struct Stack {
 
 impl Stack {
     pub async fn start(proxy: Proxy) -> Self {
-        Self::start_with(proxy, None).await
+        Self::start_with(proxy, None, None).await
     }
 
     /// With another auth server in holdfast's place.
-    pub async fn start_with(proxy: Proxy, auth: Option<SocketAddr>) -> Self {
+    pub async fn start_with_auth(proxy: Proxy, auth: SocketAddr) -> Self {
+        Self::start_with(proxy, Some(auth), None).await
+    }
+
+    /// With other requirements on `/admin` than the scope `admin`.
+    pub async fn start_requiring(proxy: Proxy, requirements: &str) -> Self {
+        Self::start_with(proxy, None, Some(requirements)).await
+    }
+
+    async fn start_with(proxy: Proxy, auth: Option<SocketAddr>, requirements: Option<&str>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tenant = Tenant::start(Options::default()).await.unwrap();
         let backend = EchoBackend::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
@@ -61,7 +70,9 @@ impl Stack {
             auth: auth.unwrap_or(relay_address),
             backend: backend.address(),
         };
-        for (name, text) in replace(files, &(proxy.addresses)(&addresses)) {
+        let mut changes = (proxy.addresses)(&addresses);
+        changes.extend(requirements.map(|requirements| ("scope=admin", requirements.to_owned())));
+        for (name, text) in replace(files, &changes) {
             let file = directory.path().join(name);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, text).unwrap();
@@ -79,7 +90,7 @@ impl Stack {
 
     /// Waits for the first page from the backend, which also tells that the proxy has read all its files.
     async fn until_it_serves(&mut self, proxy: &Proxy) {
-        let deadline = tokio::time::Instant::now() + START;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         while !self.client.answers("/public/").await {
             let ended = self.proxy.try_wait().unwrap();
             assert_eq!(ended, None, "{} has ended: {}", proxy.name, self.proxy_log());

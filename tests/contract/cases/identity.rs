@@ -170,7 +170,7 @@ pub async fn a_forged_trailer_never_reaches_the_backend_over_http2(proxy: Proxy)
 pub async fn an_auth_server_that_forgets_the_identity_lets_no_forged_one_through(proxy: Proxy) {
     let careless =
         server_that_answers("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
-    let stack = Stack::start_with(proxy, Some(careless)).await;
+    let stack = Stack::start_with_auth(proxy, careless).await;
     for forged in ["X-User-Email: evil@example.com\r\n", "X-User-Id: evil\r\nX-Auth-Tier: evil\r\n"] {
         let reply = stack.client.request("GET", "/page", forged).await;
         assert_eq!(reply.status, 200, "{reply:?}");

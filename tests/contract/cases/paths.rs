@@ -21,6 +21,44 @@ pub async fn a_route_may_ask_for_more(proxy: Proxy) {
     assert!(open.status == 200 && identity(&open.body).is_empty(), "{open:?}");
 }
 
+pub async fn all_of_the_requirements_count_and_any_of_their_values(proxy: Proxy) {
+    let requirements = "scope=write&scope=admin&role=editor&permission=p:1&org=org_1&email_domain=example.com&email=alice@example.com\
+                        &verified=true&audience=checked&max_tier=primary";
+    let stack = Stack::start_requiring(proxy, requirements).await;
+    let good = || {
+        let token = stack.tenant.mint().email_direct("alice@example.com").claim("email_verified", true);
+        token
+            .scope("read admin")
+            .claim("roles", vec!["editor"])
+            .claim("permissions", vec!["p:1"])
+            .claim("org_id", "org_1")
+    };
+    let reply = stack.client.request("GET", "/admin/x", &bearer(&good().build().unwrap())).await;
+    assert_alice(&reply, "all of them");
+    for (less, what) in [
+        (good().scope("read"), "scope"),
+        (good().claim("roles", vec!["reader"]), "role"),
+        (good().remove_claim("permissions"), "permission"),
+        (good().claim("org_id", "org_2"), "org"),
+        (good().email_direct("alice@example.com.evil.com"), "email_domain"),
+        (good().email_direct("bob@example.com"), "email"),
+        (good().claim("email_verified", false), "verified"),
+    ] {
+        let token = bearer(&less.build().unwrap());
+        let reply = stack.assert_refused(&[403], &request("GET", "/admin/x", &token)).await;
+        assert!(reply.header("x-user-email").is_empty(), "{what}: {reply:?}");
+        assert_eq!(stack.client.request("GET", "/page", &token).await.status, 200, "{what}");
+    }
+}
+
+/// holdfast says 500; some proxies make a 503 of it.
+pub async fn a_requirement_that_does_not_exist_lets_nobody_pass(proxy: Proxy) {
+    let stack = Stack::start_requiring(proxy, "skope=admin").await;
+    let admin = stack.tenant.mint().email_direct("alice@example.com").scope("admin").build().unwrap();
+    stack.assert_refused(&[500, 503], &request("GET", "/admin/x", &bearer(&admin))).await;
+    assert_alice(&stack.client.get(&admin).await, "another route");
+}
+
 /// Ways to write a path, `A` standing for the one that is meant: CVE-2026-41059, GHSA-7rh7-c77v-6434, CVE-2021-32637.
 const FORMS: [&str; 44] = [
     "/public/../A",
