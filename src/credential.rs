@@ -1,7 +1,14 @@
 //! Request → token: exactly one credential, by a grammar that leaves nothing to guess.
 //!
+//! There are two places, `Authorization: Bearer` and one configured cookie, and no third. With an `Authorization` header
+//! the cookie is not looked at, whatever the header says. A browser keeps 4 KiB in a cookie, so a long token may come in
+//! pieces, named as those who split cookies name them: `name.0` (express-openid-connect, NextAuth), `name_0`
+//! (oauth2-proxy), `name__0` (nextjs-auth0). They count only as a whole.
+//!
 //! A second `Authorization` header, a second scheme on one line, a byte outside the token grammar: whoever sends such
 //! a thing hopes that two readers disagree about it. None is read; each is a defined 401.
+
+use std::borrow::Cow;
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderValue};
@@ -12,9 +19,15 @@ use crate::config::CredentialSettings;
 /// The longest token that is read, in bytes. nginx takes header lines up to 8 KiB by default, Traefik far longer ones.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
+/// The most pieces of a cookie that are read: [`MAX_TOKEN_BYTES`] in pieces of 1 KiB, a quarter of what a cookie holds.
+const MAX_PIECES: usize = 16;
+
+/// What stands between a cookie's name and the number of a piece. The longer one of two that begin alike is first.
+const SEPARATORS: [&str; 3] = ["__", "_", "."];
+
 /// A token whose grammar was checked (RFC 6750 §2.1 `b64token`), and nothing else.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Credential<'r>(&'r str);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential<'r>(Cow<'r, str>);
 
 /// Why a request has no usable credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -25,6 +38,9 @@ pub enum CredentialError {
     /// More than one.
     #[error("the request carries more than one credential")]
     Several,
+    /// A cookie in pieces that do not make a whole.
+    #[error("the cookie came in pieces of which some are missing or too many")]
+    Incomplete,
     /// Another scheme than Bearer.
     #[error("the Authorization header has another scheme than Bearer")]
     OtherScheme,
@@ -43,6 +59,7 @@ impl CredentialError {
         match self {
             Self::Missing => "no_credential",
             Self::Several => "several_credentials",
+            Self::Incomplete => "incomplete_cookie",
             Self::OtherScheme => "other_scheme",
             Self::TooLong => "token_too_long",
             Self::Grammar => "token_grammar",
@@ -72,6 +89,10 @@ impl<'r> Credential<'r> {
     /// # Errors
     /// [`CredentialError`], if it does not have the grammar of a token.
     pub fn parse(token: &'r str) -> Result<Self, CredentialError> {
+        Self::check(Cow::Borrowed(token))
+    }
+
+    fn check(token: Cow<'r, str>) -> Result<Self, CredentialError> {
         let end = token.trim_end_matches('=').len();
         let in_grammar = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
         if token.is_empty() {
@@ -87,8 +108,8 @@ impl<'r> Credential<'r> {
 
     /// The token.
     #[must_use]
-    pub fn token(self) -> &'r str {
-        self.0
+    pub fn token(&self) -> &str {
+        &self.0
     }
 
     /// RFC 9110 §11.4: the scheme is case-insensitive, one or more spaces follow.
@@ -104,21 +125,76 @@ impl<'r> Credential<'r> {
         Self::parse(rest.trim_start_matches(' '))
     }
 
-    /// RFC 6265 §4.2. The same name twice is not one credential, whatever the values.
+    /// RFC 6265 §4.2. The same name twice is not one credential, whatever the values; nor is a whole beside pieces.
     fn from_cookies(headers: &'r HeaderMap, name: &str) -> Result<Self, CredentialError> {
-        let mut found = None;
+        let mut whole = None;
+        let mut pieces = Pieces::default();
         for line in headers.get_all(COOKIE) {
             let line = line.to_str().map_err(|_| CredentialError::Grammar)?;
-            for pair in line.split(';') {
-                if let Some((key, value)) = pair.split_once('=')
-                    && key.trim() == name
-                    && found.replace(value.trim()).is_some()
-                {
-                    return Err(CredentialError::Several);
+            for (key, value) in line.split(';').filter_map(|pair| pair.split_once('=')) {
+                match key.trim().strip_prefix(name) {
+                    None => {}
+                    Some("") if whole.replace(value.trim()).is_some() => {
+                        return Err(CredentialError::Several);
+                    }
+                    Some("") => {}
+                    Some(rest) => pieces.take(rest, value.trim())?,
                 }
             }
         }
-        Self::parse(found.ok_or(CredentialError::Missing)?)
+        match (whole, pieces.is_empty()) {
+            (None, true) => Err(CredentialError::Missing),
+            (Some(whole), true) => Self::parse(whole),
+            (None, false) => Self::check(Cow::Owned(pieces.join()?)),
+            (Some(_), false) => Err(CredentialError::Several),
+        }
+    }
+}
+
+/// The pieces of a cookie that have been seen, by number.
+#[derive(Default)]
+struct Pieces<'r> {
+    separator: Option<&'static str>,
+    values: [Option<&'r str>; MAX_PIECES],
+}
+
+impl<'r> Pieces<'r> {
+    /// Takes a cookie whose name is the configured one and then `rest`, if that makes it a piece. Another separator
+    /// than before, or a number in another spelling, would be a second reading of the same name.
+    fn take(&mut self, rest: &str, value: &'r str) -> Result<(), CredentialError> {
+        let number = |separator: &&'static str| {
+            let digits = rest.strip_prefix(*separator)?;
+            let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            all_digits.then_some((*separator, digits))
+        };
+        let Some((separator, digits)) = SEPARATORS.iter().find_map(number) else { return Ok(()) };
+        if *self.separator.get_or_insert(separator) != separator {
+            return Err(CredentialError::Several);
+        }
+        let place = digits.parse().ok().filter(|_| digits.len() == 1 || !digits.starts_with('0'));
+        let place = place.and_then(|number: usize| self.values.get_mut(number));
+        match place.ok_or(CredentialError::Incomplete)?.replace(value) {
+            Some(_) => Err(CredentialError::Several),
+            None => Ok(()),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.separator.is_none()
+    }
+
+    /// All pieces, from number 0 on without a gap, one after the other.
+    fn join(&self) -> Result<String, CredentialError> {
+        let end = self.values.iter().position(Option::is_none).unwrap_or(MAX_PIECES);
+        let (there, beyond) = self.values.split_at(end);
+        if there.is_empty() || beyond.iter().any(Option::is_some) || there.contains(&Some("")) {
+            return Err(CredentialError::Incomplete);
+        }
+        // Before they are copied: this much could come, but is never a token.
+        if there.iter().flatten().map(|piece| piece.len()).sum::<usize>() > MAX_TOKEN_BYTES {
+            return Err(CredentialError::TooLong);
+        }
+        Ok(there.iter().flatten().copied().collect())
     }
 }
 
@@ -189,7 +265,105 @@ mod tests {
         assert_eq!(extract(&both, Some("session")), Ok("z".to_owned()));
     }
 
+    fn split(line: &str) -> Result<String, CredentialError> {
+        extract(&[("cookie", line.as_bytes())], Some("session"))
+    }
+
+    #[test]
+    fn a_split_cookie_is_joined_by_number_whatever_the_order() {
+        for line in [
+            "session.0=a.b; session.1=.c",
+            "session_1=.c; x=y; session_0=a.b",
+            "session__0=a.b; session__1=.c; session_id=7; session_state_0=q; sessions.0=z; session.=w",
+        ] {
+            assert_eq!(split(line), Ok("a.b.c".to_owned()), "{line}");
+        }
+        let lines: [(&'static str, &[u8]); 2] = [("cookie", b"session.1=b"), ("cookie", b"session.0=a")];
+        assert_eq!(extract(&lines, Some("session")), Ok("ab".to_owned()));
+        assert_eq!(extract(&lines, None), Err(CredentialError::Missing));
+        let both: [(&'static str, &[u8]); 2] = [("cookie", b"session.7=b"), ("authorization", b"Bearer z")];
+        assert_eq!(extract(&both, Some("session")), Ok("z".to_owned()));
+    }
+
+    #[test]
+    fn pieces_that_do_not_make_one_whole_are_refused() {
+        use CredentialError::{Grammar, Incomplete, Missing, Several, TooLong};
+        let long = format!("session.0={}; session.1={}", "a".repeat(9000), "b".repeat(9000));
+        for (line, error) in [
+            ("session.1=b", Incomplete),
+            ("session.0=a; session.2=c", Incomplete),
+            ("session.0=a; session.1=", Incomplete),
+            ("session.0=a; session.01=b", Incomplete),
+            ("session.0=a; session.16=b", Incomplete),
+            ("session.0=a; session.99999999999999999999999=b", Incomplete),
+            ("session.0=a; session.0=a", Several),
+            ("session.0=a; session_1=b", Several),
+            ("session_0=a; session__1=b", Several),
+            ("session.0=a; session=a", Several),
+            ("session=a; session.5=a", Several),
+            ("session.0=a b; session.1=c", Grammar),
+            ("session.0=a; session.1=\"b\"", Grammar),
+            ("session.+0=a", Missing),
+            ("Session.0=a", Missing),
+            (&long, TooLong),
+        ] {
+            assert_eq!(split(line), Err(error), "{line:.60}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_split_cookie_is_what_was_split(
+            token in "[A-Za-z0-9._~+/-]{1,200}",
+            cuts in proptest::collection::vec(1..200_usize, 0..12),
+            separator in proptest::sample::select(&SEPARATORS[..]),
+            rotation in 0..16_usize,
+        ) {
+            let mut ends: Vec<usize> = cuts.into_iter().filter(|cut| *cut < token.len()).collect();
+            ends.push(token.len());
+            ends.sort_unstable();
+            ends.dedup();
+            let mut begin = 0;
+            let mut pairs = Vec::new();
+            for (number, end) in ends.into_iter().enumerate() {
+                pairs.push(format!("session{separator}{number}={}", &token[begin..end]));
+                begin = end;
+            }
+            let rotation = rotation % pairs.len();
+            pairs.rotate_left(rotation);
+            prop_assert_eq!(split(&pairs.join("; ")), Ok(token.clone()));
+            // Without one of them, or with one of them twice, there is no token, or (without the last) another one.
+            let again = format!("{}; {}", pairs.join("; "), pairs[0]);
+            prop_assert_eq!(split(&again), Err(CredentialError::Several));
+            let whole = format!("{}; session={token}", pairs.join("; "));
+            prop_assert_eq!(split(&whole), Err(CredentialError::Several));
+            pairs.retain(|pair| !pair.starts_with(&format!("session{separator}0=")));
+            prop_assert!(split(&pairs.join("; ")).is_err());
+        }
+
+        #[test]
+        fn whatever_cookies_come_there_is_one_good_token_or_an_error(
+            pairs in proptest::collection::vec("(session)?[._]{0,2}[0-9]{0,2}=[a-c.;= ]{0,3}", 0..6),
+        ) {
+            if let Ok(token) = split(&pairs.join("; ")) {
+                prop_assert!(Credential::parse(&token).is_ok());
+                let pieces = pairs.join("; ");
+                let values: Vec<&str> = pieces
+                    .split(';')
+                    .filter_map(|pair| pair.split_once('='))
+                    .filter(|(key, _)| key.trim().starts_with("session"))
+                    .map(|(_, value)| value.trim())
+                    .collect();
+                // Nothing comes from another cookie.
+                let mut rest = values.concat();
+                for byte in token.chars() {
+                    let found = rest.find(byte);
+                    prop_assert!(found.is_some(), "{token} of {pieces}");
+                    rest.remove(found.unwrap_or_default());
+                }
+            }
+        }
+
         #[test]
         fn what_is_accepted_can_be_sent_on(value in ".{0,40}") {
             if let Ok(credential) = Credential::parse(&value) {

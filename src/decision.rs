@@ -5,6 +5,7 @@
 
 mod anonymous;
 mod facts;
+mod headers;
 mod requirement;
 
 use std::borrow::Borrow;
@@ -15,6 +16,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 use thiserror::Error;
 
+use self::headers::{PackedHeaders, Packing};
 use crate::clock::Timestamp;
 use crate::config::{HeaderRule, WhenAbsent};
 use crate::credential::CredentialError;
@@ -57,6 +59,19 @@ pub enum Decision {
     Misconfigured(BadRequirement),
 }
 
+impl Decision {
+    /// Whether a login may change it: there is no credential, or one that is no good. One that came in a form that is
+    /// wrong is not among them: whatever sends it would send it again after a login.
+    #[must_use]
+    pub fn invites_login(&self) -> bool {
+        match self {
+            Self::NoCredential(error) => *error == CredentialError::Missing,
+            Self::Refused(refusal) => !matches!(**refusal, Refusal::IssuerForbids),
+            _ => false,
+        }
+    }
+}
+
 /// Why a known identity may not pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unmet {
@@ -74,7 +89,7 @@ pub enum Unmet {
 /// An allow, ready to be sent: the header values lie prepared, and what route requirements ask about beside them.
 #[derive(Debug)]
 pub struct Pass {
-    headers: Box<[(HeaderName, HeaderValue)]>,
+    headers: PackedHeaders,
     facts: Facts,
     verified_at: Timestamp,
     serve_until: Timestamp,
@@ -100,33 +115,24 @@ impl Pass {
     /// [`Unmet::Header`], if a required header has no value.
     pub fn new(
         identity: &Identity,
-        rules: &[HeaderRule],
+        rules: &Arc<[HeaderRule]>,
         table: &TierTable,
         serving: Serving,
     ) -> Result<Self, Unmet> {
-        let mut headers = Vec::with_capacity(rules.len() + 3);
-        for rule in rules {
+        let (mut headers, mut email_encoded) = (Packing::new(), false);
+        for rule in rules.iter() {
             let (text, encoded) = match (header_text(identity, rule), &rule.absent) {
                 (Some(text), _) => for_header(&text),
                 (None, WhenAbsent::Default(text)) => (text.clone(), false),
                 (None, WhenAbsent::Refuse) => return Err(Unmet::Header(rule.name.clone())),
             };
-            let value = HeaderValue::try_from(text).map_err(|_| Unmet::Header(rule.name.clone()))?;
-            if encoded && rule.claim.is_member("email") {
-                headers.push((EMAIL_ENCODING, HeaderValue::from_static("percent")));
-            }
-            headers.push((rule.name.clone(), value));
+            headers.push(&text).map_err(|_| Unmet::Header(rule.name.clone()))?;
+            email_encoded |= encoded && rule.claim.is_member("email");
         }
         let tier = table.row(serving.tier).map_or("unknown", |row| row.name.as_str());
-        headers.push((TIER, HeaderValue::try_from(tier).map_err(|_| Unmet::Header(TIER))?));
-        headers.push((SOURCE, HeaderValue::from_static(identity.source.name())));
-        for (_, value) in &headers {
-            // The first clone of a value moves its bytes under a reference count. Done here, so that clones made for
-            // answers allocate nothing.
-            drop(value.clone());
-        }
+        headers.push(tier).map_err(|_| Unmet::Header(TIER))?;
         Ok(Self {
-            headers: headers.into(),
+            headers: headers.finish(rules, identity.source, email_encoded),
             facts: Facts::of(identity),
             verified_at: identity.verified_at,
             serve_until: serving.until,
@@ -136,9 +142,8 @@ impl Pass {
     }
 
     /// The headers of the answer, but for the age.
-    #[must_use]
-    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.headers
+    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+        self.headers.iter()
     }
 
     /// How old the knowledge is, in whole seconds.
@@ -168,8 +173,7 @@ impl Pass {
     /// About how many bytes it takes.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        let headers: usize = self.headers.iter().map(|(_, value)| 80 + value.len()).sum();
-        (size_of::<Self>() + headers + self.facts.weight()) as u64
+        (size_of::<Self>() + self.headers.weight() + self.facts.weight()) as u64
     }
 
     /// Whether these requirements are met.
@@ -237,7 +241,7 @@ mod tests {
         }
     }
 
-    fn rules(headers: &str) -> Vec<HeaderRule> {
+    fn rules(headers: &str) -> Arc<[HeaderRule]> {
         let text = format!("[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n[headers]\n{headers}");
         Settings::read(&crate::config::Source::text("test.toml", &text)).unwrap().headers
     }
@@ -247,9 +251,9 @@ mod tests {
         Pass::new(identity, &rules(headers), &TierTable::default(), serving)
     }
 
-    fn header<'p>(pass: &'p Pass, name: &str) -> Option<&'p str> {
-        let mut values = pass.headers().iter().filter(|(header, _)| header == name);
-        let value = values.next().and_then(|(_, value)| value.to_str().ok());
+    fn header(pass: &Pass, name: &str) -> Option<String> {
+        let mut values = pass.headers().filter(|(header, _)| header == name);
+        let value = values.next().and_then(|(_, value)| Some(value.to_str().ok()?.to_owned()));
         assert!(values.next().is_none(), "{name} twice");
         value
     }
@@ -269,7 +273,7 @@ mod tests {
             ("x-auth-tier", "primary"),
             ("x-auth-source", "claims"),
         ] {
-            assert_eq!(header(&pass, name), Some(value));
+            assert_eq!(header(&pass, name).as_deref(), Some(value));
         }
         assert_eq!(header(&pass, "x-user-email-encoding"), None);
         assert_eq!(pass.age_secs(Timestamp::from_secs(1_512)), 512);
@@ -288,9 +292,9 @@ mod tests {
         let mut who = identity(r#"{"n":"a\r\nX-Admin: 1"}"#);
         who.email = Email::parse("jürgen@x.org");
         let pass = pass(&who, "X-N = \"n\"").unwrap();
-        assert_eq!(header(&pass, "x-n"), Some("a%0D%0AX-Admin:%201"));
-        assert_eq!(header(&pass, "x-user-email"), Some("j%C3%BCrgen@x.org"));
-        assert_eq!(header(&pass, "x-user-email-encoding"), Some("percent"));
+        assert_eq!(header(&pass, "x-n").as_deref(), Some("a%0D%0AX-Admin:%201"));
+        assert_eq!(header(&pass, "x-user-email").as_deref(), Some("j%C3%BCrgen@x.org"));
+        assert_eq!(header(&pass, "x-user-email-encoding").as_deref(), Some("percent"));
     }
 
     #[test]

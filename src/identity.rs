@@ -9,11 +9,14 @@
 //!
 //! A foreign token goes through 2 to 4 as a whole, with a verdict in place of a profile.
 
+mod revalidation;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 
+use self::revalidation::Revalidations;
 use crate::clock::{Clock, Timestamp};
 use crate::config::PolicySettings;
 use crate::decision::Serving;
@@ -32,12 +35,10 @@ use crate::token::json::{self, Object};
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, Verified};
 
-/// How long an answer that was served stale is given out unseen, at most. Short, so that recovery is noticed; long
-/// enough that an outage does not cost a signature check for every request.
+/// How long an answer that was served stale is given out unseen, or as long as no call can leave anyway, which is five
+/// minutes at most. Short, so that recovery is noticed; long enough that an outage does not cost a signature check for
+/// every request.
 const STALE_PAUSE: Duration = Duration::from_secs(10);
-
-/// How many revalidations may be under way. One more is left out, not queued: the record is looked at again soon.
-const MAX_REVALIDATIONS: usize = 8;
 
 /// A verified identity.
 #[derive(Clone, Debug)]
@@ -82,7 +83,7 @@ pub struct Identities {
     metrics: Arc<Metrics>,
     profile_flights: Singleflight<[u8; 32], Result<Arc<ProfileRecord>, Failure>>,
     verdict_flights: Singleflight<[u8; 32], Result<Arc<VerdictRecord>, Failure>>,
-    revalidations: Arc<Semaphore>,
+    revalidations: Revalidations,
 }
 
 /// A token under judgement.
@@ -114,7 +115,7 @@ impl Identities {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let revalidations = Arc::new(Semaphore::new(MAX_REVALIDATIONS));
+        let revalidations = Revalidations::new(policy.table());
         Arc::new(Self {
             stores,
             digester,
@@ -218,21 +219,23 @@ impl Identities {
             about: Some(Subject::from_digest(key.0)),
             priority: Priority::Foreground,
         };
-        let from_record = |tier: TierIndex, stale: bool| {
+        let from_record = |tier: TierIndex, why_stale: Option<&CannotTell>| {
             let (record, store) = record.as_ref()?;
             self.metrics.email_from("profile");
             Some(Told {
                 email: record.email.as_deref().and_then(Email::parse),
                 verified: record.email_verified,
                 at: record.verified_at,
-                serving: self.serve_record(tier, stale, record.verified_at, now, claims.not_after()),
+                serving: self.serve_record(tier, why_stale, record.verified_at, now, claims.not_after()),
                 store: Some(*store),
             })
         };
-        if let Some(told) = plan.serves_now().and_then(|tier| from_record(tier, false)) {
-            if matches!(plan, Plan::ServeAndRevalidate(_)) {
+        if let Some(told) = plan.serves_now().and_then(|tier| from_record(tier, None)) {
+            if matches!(plan, Plan::ServeAndRevalidate(_))
+                && let Some(turn) = self.revalidations.turn(&key.0, told.at, now)
+            {
                 let question = Question { priority: Priority::Background, ..question };
-                self.revalidate_profile(issuer, key, subjected.digest, question);
+                self.revalidate_profile(issuer, key, subjected.digest, question, turn);
             }
             return Ok(told);
         }
@@ -253,7 +256,9 @@ impl Identities {
                 })
             }
             Err(Failure::CannotTell(error)) => match plan {
-                Plan::Ask { stale: Some(tier) } => from_record(tier, true).ok_or(Failure::CannotTell(error)),
+                Plan::Ask { stale: Some(tier) } => {
+                    from_record(tier, Some(&error)).ok_or(Failure::CannotTell(error))
+                }
                 _ => Err(Failure::CannotTell(error)),
             },
             Err(no) => Err(no),
@@ -344,8 +349,8 @@ impl Identities {
         key: SubjectKey,
         digest: TokenDigest,
         question: Question,
+        turn: OwnedSemaphorePermit,
     ) {
-        let Ok(turn) = self.revalidations.clone().try_acquire_owned() else { return };
         let (this, issuer) = (self.clone(), issuer.clone());
         tokio::spawn(async move {
             let _turn = turn;
@@ -392,16 +397,19 @@ impl Identities {
             })),
             priority: if record.is_some() { Priority::Foreground } else { Priority::Suspect },
         };
-        let from_record = |tier: TierIndex, stale: bool| {
+        let from_record = |tier: TierIndex, why_stale: Option<&CannotTell>| {
             let (record, store) = record.as_ref()?;
             let identity = self.identity_of(issuer, record)?;
-            let serving = self.serve_record(tier, stale, record.verified_at, now, Timestamp::MAX);
+            let serving = self.serve_record(tier, why_stale, record.verified_at, now, Timestamp::MAX);
             Some(Resolved { identity, serving, store: Some(*store), email_unknown: None })
         };
-        if let Some(resolved) = plan.serves_now().and_then(|tier| from_record(tier, false)) {
-            if matches!(plan, Plan::ServeAndRevalidate(_)) {
+        if let Some(resolved) = plan.serves_now().and_then(|tier| from_record(tier, None)) {
+            let digest = subjected.digest;
+            if matches!(plan, Plan::ServeAndRevalidate(_))
+                && let Some(turn) = self.revalidations.turn(&digest.0, resolved.identity.verified_at, now)
+            {
                 let question = Question { priority: Priority::Background, ..question };
-                self.revalidate_verdict(issuer, subjected.digest, question);
+                self.revalidate_verdict(issuer, digest, question, turn);
             }
             return Ok(resolved);
         }
@@ -417,7 +425,9 @@ impl Identities {
                 Ok(Resolved { identity, serving, store: None, email_unknown: None })
             }
             Err(Failure::CannotTell(error)) => match plan {
-                Plan::Ask { stale: Some(tier) } => from_record(tier, true).ok_or(Failure::CannotTell(error)),
+                Plan::Ask { stale: Some(tier) } => {
+                    from_record(tier, Some(&error)).ok_or(Failure::CannotTell(error))
+                }
                 _ => Err(Failure::CannotTell(error)),
             },
             Err(no) => Err(no),
@@ -477,8 +487,13 @@ impl Identities {
         }
     }
 
-    fn revalidate_verdict(self: &Arc<Self>, issuer: &Arc<Issuer>, digest: TokenDigest, question: Question) {
-        let Ok(turn) = self.revalidations.clone().try_acquire_owned() else { return };
+    fn revalidate_verdict(
+        self: &Arc<Self>,
+        issuer: &Arc<Issuer>,
+        digest: TokenDigest,
+        question: Question,
+        turn: OwnedSemaphorePermit,
+    ) {
         let (this, issuer) = (self.clone(), issuer.clone());
         tokio::spawn(async move {
             let _turn = turn;
@@ -515,19 +530,22 @@ impl Identities {
         Serving { tier, stale: false, until: at.after(age).min(end) }
     }
 
-    /// Served from a record. One that is past the fresh tiers is looked at again soon: to revalidate it, or to notice
-    /// that the issuer is back.
+    /// Served from a record. One that is past the fresh tiers is looked at again soon: to revalidate it, or, if it is
+    /// served because the issuer cannot tell, to notice that it can; not before it is worth asking it, though.
     fn serve_record(
         &self,
         tier: TierIndex,
-        stale: bool,
+        why_stale: Option<&CannotTell>,
         at: Timestamp,
         now: Timestamp,
         end: Timestamp,
     ) -> Serving {
         let fresh = self.serve(tier, at, end);
-        let is_fresh = tier == TierIndex::YOUNGEST && !stale;
-        let until = if is_fresh { fresh.until } else { fresh.until.min(now.after(STALE_PAUSE)) };
-        Serving { tier, stale, until }
+        let until = match why_stale {
+            None if tier == TierIndex::YOUNGEST => fresh.until,
+            None => fresh.until.min(now.after(STALE_PAUSE)),
+            Some(error) => fresh.until.min(now.after(STALE_PAUSE.max(error.retry_after()))),
+        };
+        Serving { tier, stale: why_stale.is_some(), until }
     }
 }

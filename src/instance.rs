@@ -5,19 +5,23 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::IntCounter;
 use thiserror::Error;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{ForeignTokens, Settings};
+use crate::config::{ForeignTokens, Settings, StoreSettings};
 use crate::decision::Anonymous;
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
 use crate::issuer::{FetchedKeys, Issuer, IssuerError, OnFetch, Surroundings};
+use crate::login::{Login, LoginError};
 use crate::server::respond::Responder;
+use crate::server::tls::{ServerTls, TlsError};
 use crate::telemetry::logs::Sparing;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::archive::{Archive, ArchiveError};
@@ -25,6 +29,7 @@ use crate::tiers::digest::TokenDigester;
 use crate::tiers::policy::{CeilingOutsideTable, Limits, Plan, Policy};
 use crate::tiers::record::KeysRecord;
 use crate::tiers::secret::{DerivationFailed, InstanceSecret};
+use crate::tiers::shared::Forget;
 use crate::tiers::stores::Stores;
 use crate::tiers::table::{TierIndex, TierTable};
 use crate::token::pool::Pool;
@@ -50,6 +55,10 @@ pub struct Instance {
     pub identities: Arc<Identities>,
     /// Decision → answer.
     pub responder: Responder,
+    /// Where browsers without a good credential are sent.
+    pub login: Option<Login>,
+    /// What listeners that speak TLS show and ask for.
+    pub tls: Option<Arc<ServerTls>>,
     /// The allow that is nobody's.
     pub anonymous: Anonymous,
     /// The counters of hits in memory, one a tier.
@@ -89,6 +98,12 @@ pub enum BuildError {
     /// An issuer's files.
     #[error("{0}")]
     Issuer(#[from] IssuerError),
+    /// The secret of `[login]`.
+    #[error("{0}")]
+    Login(#[from] LoginError),
+    /// The files of `[auth.tls]`.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The HTTP client.
     #[error("{0}")]
     Client(#[from] ClientError),
@@ -124,6 +139,12 @@ impl Instance {
             None => Arc::new(Metrics::new()?),
         };
         let policy = policy(&settings)?;
+        let login = settings.login.as_ref().map(Login::load).transpose()?;
+        let tls = match &settings.auth.tls {
+            Some(tls) => Some(Arc::new(ServerTls::load(tls)?)),
+            // Listeners stay until the next start, whatever the new configuration says.
+            None => previous.and_then(|previous| previous.tls.clone()),
+        };
         let memory = settings.store.memory;
         let (pool, client, digester, archive, stores) = match previous {
             Some(previous) => (
@@ -134,15 +155,7 @@ impl Instance {
                 previous.stores.without_answers(memory, policy.clone()),
             ),
             None => {
-                let secret_file = settings.store.secret_file.as_deref();
-                let (archive, digester) = match settings.store.disk() {
-                    Some(disk) => {
-                        let (archive, digester) =
-                            Archive::open(disk, secret_file, clock.clone(), metrics.clone())?;
-                        (Some(Arc::new(archive)), digester)
-                    }
-                    None => (None, TokenDigester::new(&secret(secret_file)?)?),
-                };
+                let (archive, digester) = open_archive(&settings.store, &clock, &metrics)?;
                 let stores = Stores::new(memory, archive.clone(), policy.clone(), metrics.clone());
                 let pool = Pool::start_default().map_err(BuildError::Threads)?;
                 (pool, Client::new()?, Arc::new(digester), archive, stores)
@@ -173,7 +186,7 @@ impl Instance {
             clock.clone(),
             metrics.clone(),
         );
-        let tasks = issuers
+        let mut tasks: Vec<_> = issuers
             .iter()
             .map(|issuer| {
                 tokio::spawn(start(
@@ -184,9 +197,24 @@ impl Instance {
                 ))
             })
             .collect();
+        tasks.extend(archive.as_ref().and_then(|archive| archive.forgets()).map(|mut forgets| {
+            let stores = stores.clone();
+            tokio::spawn(async move {
+                loop {
+                    match forgets.recv().await {
+                        Ok(forget) => stores.follow(forget).await,
+                        // Which they were is not known any more, so they were everybody.
+                        Err(RecvError::Lagged(_)) => stores.follow(Forget::Everybody).await,
+                        Err(RecvError::Closed) => return,
+                    }
+                }
+            })
+        }));
         let instance = Self {
             verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
             responder: Responder::new(settings.auth.undecided_status),
+            login,
+            tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
             wrong_requirements: Sparing::default(),
             untold_requests: Sparing::default(),
@@ -205,6 +233,13 @@ impl Instance {
         };
         instance.introduce();
         Ok(Arc::new(instance))
+    }
+
+    /// Writes what waits to be shared; for the end of the process.
+    pub async fn flush(&self) {
+        if let Some(shared) = self.stores.shared() {
+            shared.flush().await;
+        }
     }
 
     /// One line for each issuer that says what its tokens are worth, and one if there is a way past them.
@@ -257,22 +292,63 @@ fn keep_keys(archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) -> OnF
     })
 }
 
-/// Takes the keys that were kept, if no tier says they are too old, and then keeps them fresh.
+/// How long to wait for the shared store, before keys are fetched that it might have.
+const SHARED_PATIENCE: Duration = Duration::from_millis(250);
+
+/// Takes the keys that were kept, and then keeps them fresh. Where keys are shared, they are looked for again whenever
+/// Redis comes back and the issuer is still silent.
 async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) {
-    if let Some(archive) = archive
+    let Some(archive) = archive else { return issuer.keep_fresh().await };
+    let Some(shared) = archive.shared() else {
+        restore_keys(&issuer, &archive, &clock, &policy).await;
+        return issuer.keep_fresh().await;
+    };
+    let _ = tokio::time::timeout(SHARED_PATIENCE, shared.tried()).await;
+    restore_keys(&issuer, &archive, &clock, &policy).await;
+    let look_again = async {
+        while !issuer.is_ready() {
+            shared.well().await;
+            restore_keys(&issuer, &archive, &clock, &policy).await;
+            shared.away().await;
+        }
+    };
+    tokio::join!(issuer.clone().keep_fresh(), look_again);
+}
+
+/// Takes the keys that were kept, if no tier says they are too old and the issuer did not give newer ones.
+async fn restore_keys(issuer: &Issuer, archive: &Archive, clock: &Clock, policy: &Policy) {
+    if !issuer.is_ready()
+        && let Some((record, store)) = archive.load::<KeysRecord>(issuer.name().as_bytes(), policy).await
         && !issuer.is_ready()
-        && let Some(record) = archive.load::<KeysRecord>(issuer.name().as_bytes()).await
         && policy.before_asking(&record.known(), clock.now(), None) != Plan::NOTHING_KNOWN
     {
         let age_secs = clock.now().since(record.verified_at).as_secs();
         match issuer.restore(&FetchedKeys { jwks: record.jwks, discovery: record.discovery }) {
             Ok(()) => {
-                info!(issuer = &**issuer.name(), age_secs, "keys taken from disk until they are fetched anew")
+                info!(issuer = &**issuer.name(), store, age_secs, "keys taken until they are fetched anew")
             }
-            Err(problem) => warn!(issuer = &**issuer.name(), "the keys on disk are of no use: {problem}"),
+            Err(problem) => {
+                warn!(issuer = &**issuer.name(), store, "the keys that were kept are of no use: {problem}");
+            }
         }
     }
-    issuer.keep_fresh().await;
+}
+
+/// Opens what is configured beyond memory, under the instance secret.
+fn open_archive(
+    store: &StoreSettings,
+    clock: &Clock,
+    metrics: &Arc<Metrics>,
+) -> Result<(Option<Arc<Archive>>, TokenDigester), BuildError> {
+    let secret_file = store.secret_file.as_deref();
+    let (archive, digester) = match (store.shared(), store.disk()) {
+        (Some((shared, secret_file)), disk) => {
+            Archive::open_shared(shared, disk, secret_file, clock.clone(), metrics.clone())?
+        }
+        (None, Some(disk)) => Archive::open(disk, secret_file, clock.clone(), metrics.clone())?,
+        (None, None) => return Ok((None, TokenDigester::new(&secret(secret_file)?)?)),
+    };
+    Ok((Some(Arc::new(archive)), digester))
 }
 
 fn policy(settings: &Settings) -> Result<Policy, CeilingOutsideTable> {

@@ -25,6 +25,8 @@
 //! | [`instance`] | one configuration ([`config`]), put together |
 //! | [`mod@inspect`] | one token, explained to a person |
 //! | [`telemetry`] | metrics and logs |
+//! | [`login`] | where a browser without a good credential is sent |
+//! | [`private_file`] | files of keys and secrets, refused if others can read them |
 //! | [`clock`] | the clock that tests can hold still |
 
 pub mod clock;
@@ -36,6 +38,8 @@ pub mod identity;
 pub mod inspect;
 pub mod instance;
 pub mod issuer;
+pub mod login;
+pub mod private_file;
 pub mod route;
 pub mod server;
 pub mod service;

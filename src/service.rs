@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::config::{ConfigErrors, Listen, Settings, Source};
 use crate::instance::{BuildError, Instance};
-use crate::server::listener::{Bounds, ListenError, Listener, announce};
+use crate::server::listener::{Bounds, ListenError, Listener, SocketAccess, announce};
 use crate::server::{admin, auth};
 
 /// Why the service does not start, or does not take a new configuration.
@@ -54,11 +54,12 @@ impl Service {
     /// # Errors
     /// As [`Service::start`].
     pub async fn start_with(settings: Settings, source: Source, clock: Clock) -> Result<Self, ServiceError> {
+        let access = SocketAccess { mode: settings.auth.socket_mode, group: settings.auth.socket_group };
         let mut bound = Vec::new();
         for listen in &settings.auth.listen {
-            bound.push(Listener::bind(listen, settings.auth.socket_mode).await?);
+            bound.push(Listener::bind(listen, access)?);
         }
-        let admin_listener = Listener::bind(&Listen::Tcp(settings.admin.listen), 0).await?;
+        let admin_listener = Listener::bind(&Listen::Tcp(settings.admin.listen), access)?;
         let bounds = Bounds {
             idle_timeout: settings.auth.idle_timeout,
             max_connections: settings.auth.max_connections,
@@ -72,14 +73,15 @@ impl Service {
         let mut listeners = Vec::new();
         for listener in bound {
             announce("auth", &listener.name);
-            let instance = instance.clone();
+            let (instance, for_tls) = (instance.clone(), instance.clone());
             let service = move |request, peer| auth::answer(instance.load_full(), request, peer);
-            listeners.push(tokio::spawn(listener.serve(service, bounds, stopped.clone())));
+            let tls = move || for_tls.load().tls.clone();
+            listeners.push(tokio::spawn(listener.serve(service, tls, bounds, stopped.clone())));
         }
         announce("admin", &admin_name);
         let for_admin = instance.clone();
         let service = move |request, _| admin::answer(for_admin.load_full(), request);
-        listeners.push(tokio::spawn(admin_listener.serve(service, bounds, stopped)));
+        listeners.push(tokio::spawn(admin_listener.serve(service, || None, bounds, stopped)));
         Ok(Self { instance, source, stop, listeners, auth_names, admin_name })
     }
 
@@ -137,5 +139,6 @@ impl Service {
         for listener in self.listeners {
             let _ = listener.await;
         }
+        self.instance.load_full().flush().await;
     }
 }

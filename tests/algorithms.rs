@@ -10,31 +10,18 @@ use holdfast::clock::Clock;
 use holdfast::config::Source;
 use holdfast::service::Service;
 use holdfast_devtenant::{Options, Tenant, TokenBuilder};
-use support::{Reply, exchange};
-use tokio::net::TcpStream;
+use support::Reply;
+use support::service::{Running, issuer};
 
 const ASYMMETRIC: [&str; 9] =
     ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 
-async fn serve(issuers: &[String]) -> Service {
-    let text = format!(
-        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
-        issuers.iter().map(|issuer| format!("[[issuer]]\n{issuer}\n")).collect::<String>()
-    );
-    Service::start(Source::text("test.toml", &text), Clock::system()).await.unwrap()
+async fn serve(issuers: &[String]) -> Running {
+    Running::start(&issuers.concat(), Clock::system()).await
 }
 
-fn issuer(tenant: &Tenant, more: &str) -> String {
-    format!("url = \"{}\"\naudience = [\"{}\"]\n{more}", tenant.issuer(), tenant.audience())
-}
-
-async fn ask(service: &Service, token: &TokenBuilder) -> Reply {
-    let stream = TcpStream::connect(&service.auth_addresses()[0]).await.unwrap();
-    let token = token.build().unwrap();
-    let request = format!(
-        "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    );
-    exchange(stream, request.as_bytes()).await
+async fn ask(holdfast: &Running, token: &TokenBuilder) -> Reply {
+    holdfast.ask(&token.build().unwrap()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +56,7 @@ async fn a_shared_secret_is_used_only_where_it_is_configured() {
     // Others may read it: refused, with a sentence that says what to do.
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let text = format!(
-        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[issuer]]\n{}",
+        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}",
         issuer(&tenant, &row)
     );
     let error =
@@ -81,8 +68,10 @@ async fn a_shared_secret_is_used_only_where_it_is_configured() {
 async fn each_issuer_has_its_own_keys_audience_and_rules() {
     let (one, two) = tokio::join!(Tenant::start(Options::default()), Tenant::start(Options::default()));
     let (one, two) = (one.unwrap(), two.unwrap());
-    let second =
-        format!("url = \"{}\"\naudience = [\"https://two\"]\nalgorithms = [\"ES256\"]", two.issuer());
+    let second = format!(
+        "[[issuer]]\nurl = \"{}\"\naudience = [\"https://two\"]\nalgorithms = [\"ES256\"]\n",
+        two.issuer()
+    );
     let service = serve(&[issuer(&one, ""), second]).await;
     let of_two = || two.mint().email_direct("bob@example.com").audience("https://two").algorithm("ES256");
     assert_eq!(

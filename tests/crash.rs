@@ -9,6 +9,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy takes the helpers of a test for no test")]
 
+mod support;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,7 @@ use holdfast::tiers::disk::{DiskError, DiskSettings, DiskStore, Opened};
 use holdfast::tiers::record::{Family, ProfileRecord, Record as _};
 use holdfast::tiers::seal::Sealer;
 use holdfast::tiers::secret::InstanceSecret;
+use support::small_disk;
 
 const DIRECTORY: &str = "HOLDFAST_CRASH_DIRECTORY";
 const FIRST: &str = "HOLDFAST_CRASH_FIRST";
@@ -82,17 +85,17 @@ fn a_directory_is_locked_by_a_running_process_and_free_once_it_was_killed() {
 
 #[test]
 fn a_full_disk_degrades_the_store_and_it_is_back_without_a_restart_when_there_is_room() {
-    on_a_small_file_system("child_on_a_disk_that_fills_up");
+    small_disk::run("child_on_a_disk_that_fills_up");
 }
 
 #[test]
 fn a_start_on_a_full_disk_is_degraded_and_well_when_there_is_room() {
-    on_a_small_file_system("child_that_starts_on_a_full_disk");
+    small_disk::run("child_that_starts_on_a_full_disk");
 }
 
 #[test]
 fn a_read_only_directory_is_refused_with_what_to_do() {
-    on_a_small_file_system("child_on_a_read_only_file_system");
+    small_disk::run("child_on_a_read_only_file_system");
 }
 
 /// Checks the store after a crash, which came some time after this operation was synced.
@@ -135,36 +138,6 @@ fn start_child(name: &str, directory: &Path, first: u64) -> Child {
 /// be cut short: then its number could be a wrong one, but never a greater one.
 fn synced(line: &str) -> Option<u64> {
     line.split("synced ").nth(1)?.trim().parse().ok()
-}
-
-/// Runs a child in a mount namespace of its own with an 8 MiB file system, which is gone when the child is. Needs root,
-/// or user namespaces; where there is neither, the test only says so, except in CI.
-fn on_a_small_file_system(child: &str) {
-    const MOUNT: &str = r#"mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@""#;
-    let directory = tempfile::tempdir().unwrap();
-    let in_namespace = |flags: &str| {
-        let mut command = Command::new("unshare");
-        command.args([flags, "sh", "-c", MOUNT]).arg(directory.path());
-        command
-    };
-    let works = |flags: &&&str| {
-        let mut probe = in_namespace(flags);
-        probe.arg("true").stderr(Stdio::null());
-        probe.status().is_ok_and(|status| status.success())
-    };
-    let Some(flags) = ["-m", "-Urm"].iter().find(works) else {
-        assert!(std::env::var_os("CI").is_none(), "CI must allow unshare -m or unshare -Urm");
-        eprintln!("skipped: neither root nor user namespaces");
-        return;
-    };
-    let output = in_namespace(flags)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", child, "--ignored", "--nocapture"])
-        .env(DIRECTORY, directory.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 fn settings(directory: &Path) -> DiskSettings {
@@ -221,22 +194,6 @@ fn child_directory() -> PathBuf {
     PathBuf::from(std::env::var_os(DIRECTORY).expect("only the tests above run this"))
 }
 
-/// Takes all the room that is left, in a file that can be deleted.
-fn fill_up(directory: &Path) -> PathBuf {
-    let ballast = directory.join("ballast");
-    let mut size = 1 << 20;
-    let mut content = Vec::new();
-    while size > 0 {
-        content.resize(content.len() + size, 0xa5);
-        if fs::write(&ballast, &content).is_err() {
-            content.truncate(content.len() - size);
-            size /= 2;
-        }
-    }
-    fs::write(&ballast, &content).ok();
-    ballast
-}
-
 #[test]
 #[ignore = "a child of the tests above"]
 fn child_that_writes_until_it_is_killed() {
@@ -258,7 +215,7 @@ fn child_that_writes_until_it_is_killed() {
 #[test]
 #[ignore = "a child of the tests above"]
 fn child_on_a_disk_that_fills_up() {
-    let directory = child_directory();
+    let directory = small_disk::directory();
     let ballast = directory.join("ballast");
     fs::write(&ballast, vec![0xa5; 3 << 20]).unwrap();
     let store = open(&directory).unwrap().store;
@@ -298,11 +255,11 @@ fn child_on_a_disk_that_fills_up() {
 #[test]
 #[ignore = "a child of the tests above"]
 fn child_that_starts_on_a_full_disk() {
-    let directory = child_directory();
+    let directory = small_disk::directory();
     let store = open(&directory).unwrap().store;
     assert!(put(&store, &sealer(), 1));
     drop(store);
-    let ballast = fill_up(&directory);
+    let ballast = small_disk::fill_up();
     let opened = open(&directory).unwrap();
     assert!(opened.degraded.is_some() && opened.store.is_degraded(), "{:?}", opened.degraded);
     fs::remove_file(ballast).unwrap();
@@ -314,10 +271,9 @@ fn child_that_starts_on_a_full_disk() {
 #[test]
 #[ignore = "a child of the tests above"]
 fn child_on_a_read_only_file_system() {
-    let directory = child_directory();
+    let directory = small_disk::directory();
     drop(open(&directory).unwrap());
-    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&directory).status().unwrap();
-    assert!(remounted.success());
+    small_disk::make_read_only();
     let error = open(&directory).unwrap_err();
     assert!(matches!(error, DiskError::Unwritable { .. }), "{error}");
     assert!(error.to_string().contains("not read-only"), "{error}");

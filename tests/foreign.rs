@@ -301,9 +301,9 @@ async fn an_ageing_verdict_is_renewed_behind_the_answer() {
     let token = tenant.mint().opaque().build().unwrap();
     assert_alice(&holdfast.ask(&token).await, "userinfo", "new");
 
-    clock.advance(HOUR * 5);
+    clock.advance(HOUR * 7);
     let reply = holdfast.ask(&token).await;
-    assert_alice(&reply, "userinfo", "after 5 h");
+    assert_alice(&reply, "userinfo", "after 7 h");
     assert_eq!(value(&reply, "x-auth-tier"), Some("secondary"));
     until("the verdict is primary again", async || {
         clock.advance(Duration::from_secs(11));

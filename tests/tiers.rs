@@ -7,11 +7,9 @@ mod support;
 use std::time::Duration;
 
 use holdfast::clock::{Clock, Timestamp};
-use holdfast::config::Source;
-use holdfast::service::Service;
-use holdfast_devtenant::{Endpoint, Fault, Options, Tenant, User};
-use support::{Reply, exchange, until};
-use tokio::net::TcpStream;
+use holdfast_devtenant::{Endpoint, Fault, Tenant, User};
+use support::service::{self, Running};
+use support::{Reply, until};
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
@@ -20,34 +18,20 @@ const START: u64 = 1_800_000_000;
 struct Scene {
     tenant: Tenant,
     clock: Clock,
-    service: Service,
+    holdfast: Running,
 }
 
 impl Scene {
     async fn start(policy: &str) -> Self {
-        let tenant = Tenant::start(Options::default()).await.unwrap();
+        let tenant = service::tenant().await;
         tenant.set_time(Some(START));
-        let clock = Clock::held_at(Timestamp::from_secs(START));
-        let text = format!(
-            "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[issuer]]\nurl = \"{}\"\n\
-             audience = [\"{}\"]\n{policy}",
-            tenant.issuer(),
-            tenant.audience()
-        );
-        let service = Service::start(Source::text("test.toml", &text), clock.clone()).await.unwrap();
-        let scene = Self { tenant, clock, service };
-        until("keys", async || scene.service.instance().issuers.iter().all(|i| i.is_ready()).then_some(()))
-            .await;
-        scene
+        let clock = service::held_clock(&tenant);
+        let holdfast = Running::start(&(service::issuer(&tenant, "") + policy), clock.clone()).await;
+        Self { tenant, clock, holdfast }
     }
 
     async fn ask(&self, token: &str, query: &str) -> Reply {
-        let address = self.service.auth_addresses().first().unwrap();
-        let stream = TcpStream::connect(address).await.unwrap();
-        let request = format!(
-            "GET /auth{query} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-        );
-        exchange(stream, request.as_bytes()).await
+        self.holdfast.ask_at(&format!("/auth{query}"), token).await
     }
 
     /// Moves the clock to this many seconds after the start, and asks.
@@ -159,7 +143,7 @@ async fn the_secondary_tier_answers_at_once_and_revalidates_behind_the_request()
     let token = scene.tenant.mint().opaque().build().unwrap();
     assert_eq!(tier(&scene.ask(&token, "").await), "primary");
     scene.tenant.reset_calls();
-    assert_eq!(tier(&scene.ask_at(&token, 5 * HOUR).await), "secondary");
+    assert_eq!(tier(&scene.ask_at(&token, 7 * HOUR).await), "secondary");
     until("the background call", async || (scene.tenant.calls().userinfo == 1).then_some(())).await;
     until("a fresh answer", async || {
         scene.clock.advance(Duration::from_secs(11));

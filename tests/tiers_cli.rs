@@ -4,17 +4,14 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command as Blocking, Stdio};
 use std::time::SystemTime;
 
 use holdfast_devtenant::{Options, Tenant, User};
 use support::{Holdfast, Reply, exchange, until};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-
-/// Names the small file system to the test that runs on it.
-const DIRECTORY: &str = "HOLDFAST_TEST_DIRECTORY";
 
 fn config(tenant: &Tenant, data: &Path, store: &str) -> String {
     format!(
@@ -24,18 +21,6 @@ fn config(tenant: &Tenant, data: &Path, store: &str) -> String {
         tenant.issuer(),
         tenant.audience()
     )
-}
-
-async fn ask(holdfast: &Holdfast, token: &str) -> Reply {
-    let request = format!(
-        "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    );
-    exchange(TcpStream::connect(holdfast.auth_tcp()).await.unwrap(), request.as_bytes()).await
-}
-
-async fn admin(holdfast: &Holdfast, path: &str) -> Reply {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request.as_bytes()).await
 }
 
 async fn post(holdfast: &Holdfast, kind: &str, body: &str) -> Reply {
@@ -78,7 +63,7 @@ async fn a_backup_made_while_running_answers_in_an_outage_from_another_directory
     let config_of = |data: &Path| config(&tenant, data, "checkpoint_interval = \"1s\"\n");
     let mut holdfast = Holdfast::start(directory.path(), &config_of(&data), 1).await.ready().await;
     let opaque = tenant.mint().opaque().build().unwrap();
-    assert_eq!(ask(&holdfast, &opaque).await.status, 200);
+    assert_eq!(holdfast.ask(&opaque).await.status, 200);
     checkpoint(&data).await;
     let (code, said) = run(&["backup", "--data", text(&data), "--to", text(&copy)]).await;
     assert_eq!(code, Some(0), "{said}");
@@ -108,11 +93,11 @@ async fn a_backup_made_while_running_answers_in_an_outage_from_another_directory
         let holdfast = Holdfast::start(directory.path(), &config_of(&restored), 1).await;
         if with_secret {
             let holdfast = holdfast.ready().await;
-            let reply = ask(&holdfast, &opaque).await;
+            let reply = holdfast.ask(&opaque).await;
             assert_eq!(reply.status, 200, "{}", holdfast.log());
             assert_eq!(reply.header("x-user-email"), ["alice@example.com"]);
         } else {
-            assert_eq!(ask(&holdfast, &opaque).await.status, 503);
+            assert_eq!(holdfast.ask(&opaque).await.status, 503);
         }
     }
 }
@@ -125,7 +110,7 @@ async fn a_corrupt_store_is_replaced_by_its_checkpoint_and_holdfast_answers_in_a
     let config = config(&tenant, &data, "checkpoint_interval = \"1s\"\n");
     let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
     let opaque = tenant.mint().opaque().build().unwrap();
-    assert_eq!(ask(&holdfast, &opaque).await.status, 200);
+    assert_eq!(holdfast.ask(&opaque).await.status, 200);
     checkpoint(&data).await;
     holdfast.kill().await;
     tenant.go_down().await;
@@ -139,10 +124,10 @@ async fn a_corrupt_store_is_replaced_by_its_checkpoint_and_holdfast_answers_in_a
     assert_ne!(manifests, 0);
 
     let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
-    assert_eq!(ask(&holdfast, &opaque).await.status, 200, "{}", holdfast.log());
+    assert_eq!(holdfast.ask(&opaque).await.status, 200, "{}", holdfast.log());
     let log = holdfast.log();
     assert!(log.contains("the disk store was corrupt") && log.contains("took its place"), "{log}");
-    let metrics = admin(&holdfast, "/metrics").await.body;
+    let metrics = holdfast.admin("/metrics").await.body;
     assert!(metrics.contains(r#"holdfast_store_errors_total{kind="recovered",store="disk"} 1"#), "{metrics}");
 }
 
@@ -159,7 +144,7 @@ async fn a_purge_makes_the_next_request_ask_the_issuer_again_and_leaves_bystande
     let bob = tenant.mint().subject("auth0|bob").opaque().build().unwrap();
     let asked = async |holdfast: &Holdfast, token: &str| {
         let before = tenant.calls().userinfo;
-        let reply = ask(holdfast, token).await;
+        let reply = holdfast.ask(token).await;
         assert_eq!(reply.status, 200, "{}", holdfast.log());
         tenant.calls().userinfo - before
     };
@@ -220,7 +205,7 @@ async fn the_table_of_tiers_is_shown_with_and_without_a_running_holdfast() {
     let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
     let token = tenant.mint().opaque().build().unwrap();
     for _ in 0..3 {
-        assert_eq!(ask(&holdfast, &token).await.status, 200);
+        assert_eq!(holdfast.ask(&token).await.status, 200);
     }
     let file = directory.path().join("holdfast.toml");
     let shown = async |address: &str| {
@@ -252,81 +237,94 @@ async fn the_table_of_tiers_is_shown_with_and_without_a_running_holdfast() {
     assert!(names.iter().all(|name| row(&said, name).len() == 5), "{said}");
 }
 
-#[test]
-fn a_full_disk_is_said_by_readyz_and_passes_without_a_restart() {
-    const MOUNT: &str = r#"mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@""#;
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_secret_of_its_own_opens_a_backup_elsewhere_and_a_bad_one_is_refused_with_what_to_do() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let in_namespace = |flags: &str| {
-        let mut command = Blocking::new("unshare");
-        command.args([flags, "sh", "-c", MOUNT]).arg(directory.path());
-        command
+    let at = |name: &str| directory.path().join(name);
+    let (data, copy, restored, secret) = (at("data"), at("backup"), at("restored"), at("elsewhere"));
+    let config_of = |data: &Path, secret: &Path| {
+        let secret_file = format!("secret_file = \"{}\"\n", secret.display());
+        config(&tenant, data, &format!("checkpoint_interval = \"1s\"\n{secret_file}"))
     };
-    let works = |flags: &&&str| {
-        let mut probe = in_namespace(flags);
-        probe.arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    let write = |path: &Path, length: usize, mode: u32| {
+        std::fs::write(path, vec![7; length]).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    let Some(flags) = ["-m", "-Urm"].iter().find(works) else {
-        assert!(std::env::var_os("CI").is_none(), "CI must allow unshare -m or unshare -Urm");
-        eprintln!("skipped: neither root nor user namespaces");
-        return;
+    let file = at("refused.toml");
+    std::fs::write(&file, config_of(&data, &secret)).unwrap();
+    let refused = async |sentence: &str| {
+        let (code, said) = run(&["serve", "--config", text(&file)]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(sentence) && said.contains(text(&secret)), "{said}");
     };
-    let output = in_namespace(flags)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "child_on_a_disk_that_is_full", "--ignored", "--nocapture"])
-        .env(DIRECTORY, directory.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    refused("cannot read the instance secret").await;
+    write(&secret, 32, 0o640);
+    refused("run chmod 600 on it").await;
+    write(&secret, 31, 0o600);
+    refused("does not hold exactly 32 bytes (read 31)").await;
+    write(&secret, 33, 0o600);
+    refused("does not hold exactly 32 bytes").await;
+
+    write(&secret, 32, 0o600);
+    let mut holdfast = Holdfast::start(directory.path(), &config_of(&data, &secret), 1).await.ready().await;
+    let opaque = tenant.mint().opaque().build().unwrap();
+    assert_eq!(holdfast.ask(&opaque).await.status, 200);
+    assert!(!data.join("secret").exists(), "there is one secret, not two");
+    checkpoint(&data).await;
+    let (code, said) = run(&["backup", "--data", text(&data), "--to", text(&copy)]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = run(&["restore", "--data", text(&restored), "--from", text(&copy)]).await;
+    assert_eq!(code, Some(0), "{said}");
+    holdfast.kill().await;
+    tenant.go_down().await;
+
+    // Another instance, from a copy of the file: the same digests, the same seals.
+    let (same, other) = (at("same"), at("other"));
+    write(&same, 32, 0o600);
+    std::fs::write(&other, [8; 32]).unwrap();
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for (secret, status) in [(&other, 503), (&same, 200)] {
+        let mut holdfast = Holdfast::start(directory.path(), &config_of(&restored, secret), 1).await;
+        if status == 200 {
+            holdfast = holdfast.ready().await;
+        }
+        assert_eq!(holdfast.ask(&opaque).await.status, status, "{}", holdfast.log());
+        holdfast.kill().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "run by another test, on a small file system"]
-async fn child_on_a_disk_that_is_full() {
-    let small = std::path::PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
+async fn the_example_configuration_is_good_also_with_every_setting_of_the_store_that_it_shows() {
     let tenant = Tenant::start(Options::default()).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let config = config(&tenant, &small.join("data"), "checkpoint_interval = \"0s\"\n");
-    let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
-    let known = tenant.mint().opaque().build().unwrap();
-    assert_eq!(ask(&holdfast, &known).await.status, 200);
-    assert_eq!(admin(&holdfast, "/readyz").await.body, "ready\n");
-
-    holdfast.kill().await;
-    // Until the last byte is taken. While holdfast runs it has room set aside, which small records fill up slowly.
-    let filler = small.join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    let mut block = 64 * 1024;
-    while block > 0 {
-        if std::io::Write::write(&mut file, &vec![1; block]).is_err() {
-            block /= 2;
-        }
-    }
-    let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
-    let ready = async |wanted: &str| {
-        until(wanted, async || {
-            let reply = admin(&holdfast, "/readyz").await;
-            assert_eq!(reply.status, 200);
-            reply.body.starts_with(wanted).then_some(())
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = std::fs::read_to_string(root.join("examples/nginx/holdfast.toml")).unwrap();
+    let example = example.replace("http://127.0.0.1:4190/", &tenant.issuer());
+    let everything: String = example
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line).to_owned() + "\n"
         })
-        .await;
-    };
-    ready("ready, but degraded: the disk store is not well").await;
-    let metrics = admin(&holdfast, "/metrics").await.body;
-    assert!(metrics.contains(r#"holdfast_store_errors_total{kind="degraded",store="disk"} 1"#), "{metrics}");
-    let reply = post(&holdfast, "application/json", r#"{"all": true}"#).await;
-    assert_eq!(reply.status, 202, "{}", holdfast.log());
-    assert!(
-        reply.body.contains("forgotten in memory: everybody; the disk store is not well"),
-        "{}",
-        reply.body
-    );
-    for _ in 0..2 {
-        assert_eq!(ask(&holdfast, &known).await.status, 200, "{}", holdfast.log());
+        .collect();
+    assert_ne!(everything, example);
+    let file = directory.path().join("holdfast.toml");
+    for text_of_it in [&example, &everything] {
+        std::fs::write(&file, text_of_it).unwrap();
+        let (code, said) = run(&["check", "--config", text(&file)]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("configuration: good") && said.contains("answers; keys: "), "{said}");
     }
-    assert_eq!(tenant.calls().userinfo, 2, "once before, and once again; then kept in memory");
-    drop(file);
-    std::fs::remove_file(&filler).unwrap();
-    ready("ready\n").await;
-    assert!(holdfast.log().contains("the disk store is back"), "{}", holdfast.log());
+    // All that the documentation lists of the store.
+    let docs = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    let section = docs.split("\n## `[store]`").nth(1).unwrap().split("\n## ").next().unwrap();
+    let keys: Vec<_> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(keys.contains(&"path") && keys.len() > 3, "{keys:?}");
+    for key in keys {
+        assert!(everything.contains(&format!("\n{key} = ")), "the example does not show {key}");
+    }
 }

@@ -199,7 +199,7 @@ fn set_limit(state: &State, query: &Query) -> Response<AnswerBody> {
     };
     match query.get("per") {
         Some("user") => lock(&state.limits).set_per_user(limit),
-        _ => lock(&state.limits).set_tenant(limit, std::time::Instant::now()),
+        _ => lock(&state.limits).set_tenant(limit, state.instant()),
     }
     text_answer(200, "done\n")
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
@@ -114,6 +114,8 @@ pub(crate) struct CallLog {
 
 #[derive(Debug)]
 pub(crate) struct State {
+    /// What [`State::instant`] counts from.
+    beginning: Instant,
     address: SocketAddr,
     issuer: String,
     audience: String,
@@ -133,7 +135,9 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(address: SocketAddr, options: Options) -> Result<Self, TenantError> {
+        let beginning = Instant::now();
         Ok(Self {
+            beginning,
             address,
             issuer: format!("http://{address}/"),
             audience: options.audience,
@@ -145,7 +149,7 @@ impl State {
             hs_secrets: Mutex::default(),
             time: Mutex::default(),
             faults: Mutex::default(),
-            limits: Mutex::new(Limits::new(options.userinfo_limit, options.per_user_limit, Instant::now())),
+            limits: Mutex::new(Limits::new(options.userinfo_limit, options.per_user_limit, beginning)),
             log: Mutex::default(),
         })
     }
@@ -166,6 +170,12 @@ impl State {
     pub(crate) fn now(&self) -> u64 {
         let system = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         lock(&self.time).unwrap_or_else(system)
+    }
+
+    /// The same clock for limits: with fractions of a second while it is the system's.
+    pub(crate) fn instant(&self) -> Instant {
+        let system = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.beginning + lock(&self.time).map_or_else(system, Duration::from_secs)
     }
 
     pub(crate) fn remember_hs_secret(&self, secret: &[u8]) {

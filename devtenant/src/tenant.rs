@@ -139,7 +139,7 @@ impl Tenant {
 
     /// Sets or lifts the limit of all `/userinfo` calls together; it starts with a full bucket.
     pub fn set_userinfo_limit(&self, limit: Option<RateLimit>) {
-        lock(&self.state.limits).set_tenant(limit, Instant::now());
+        lock(&self.state.limits).set_tenant(limit, self.state.instant());
     }
 
     /// Sets or lifts the limit of `/userinfo` calls for one user; each starts with a full bucket.
@@ -148,7 +148,8 @@ impl Tenant {
     }
 
     /// Holds the tenant's wall clock at these Unix seconds, or gives it back to the system. It dates tokens, ends them
-    /// at `/userinfo`, and dates `X-RateLimit-Reset`; limits fill in real time all the same.
+    /// at `/userinfo`, dates `X-RateLimit-Reset`, and fills limits. A limit that is set stays as full as it is when the
+    /// clock is set back.
     pub fn set_time(&self, now: Option<u64>) {
         *lock(&self.state.time) = now;
     }

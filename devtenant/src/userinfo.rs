@@ -4,7 +4,7 @@
 //! claims under a symmetric key, its own `dir` token, an opaque string it has handed out. Issuer, audience and scope
 //! are not looked at: what holdfast must refuse, it must refuse by itself.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,7 +29,7 @@ pub(crate) fn userinfo(
     authorization: Option<&str>,
     fault: Option<&Fault>,
 ) -> Response<AnswerBody> {
-    let tenant = lock(&state.limits).take_tenant(Instant::now());
+    let tenant = lock(&state.limits).take_tenant(state.instant());
     if let Some(grant) = tenant.filter(|grant| !grant.allowed) {
         return too_many_requests("Global limit has been reached", &limit_headers(state, grant));
     }
@@ -40,7 +40,7 @@ pub(crate) fn userinfo(
     let Some(user) = lock(&state.users).get(subject).cloned() else {
         return unauthorized(state, tenant);
     };
-    let own = lock(&state.limits).take_user(subject, Instant::now());
+    let own = lock(&state.limits).take_user(subject, state.instant());
     if let Some(grant) = own.filter(|grant| !grant.allowed) {
         return too_many_requests("User limit has been reached", &limit_headers(state, grant));
     }

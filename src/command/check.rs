@@ -8,6 +8,8 @@ use holdfast::config::Settings;
 use holdfast::guard::Priority;
 use holdfast::issuer::client::Client;
 use holdfast::issuer::{Issuer, Surroundings};
+use holdfast::login::Login;
+use holdfast::server::tls::ServerTls;
 use holdfast::telemetry::metrics::Metrics;
 
 use super::{block_on, fail};
@@ -15,6 +17,14 @@ use super::{block_on, fail};
 /// Asks every issuer for its discovery document and keys, and says what came.
 pub fn run(settings: Settings) -> Result<(), ExitCode> {
     println!("configuration: good");
+    if let Some(tls) = &settings.auth.tls {
+        let loaded = ServerTls::load(tls).map_err(fail)?;
+        println!("TLS: certificate {} is good until {}", tls.certificate.display(), loaded.expires());
+    }
+    if let Some(login) = &settings.login {
+        Login::load(login).map_err(fail)?;
+        println!("login: browsers are sent to {}", login.url);
+    }
     block_on(async {
         let with = Surroundings {
             client: Client::new().map_err(fail)?,

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod admin;
+mod breaker;
 mod check;
 mod copies;
 mod inspect;
@@ -38,6 +39,8 @@ enum Command {
     Tiers(SourceArguments),
     /// Have the running holdfast forget a subject, a token, or everybody.
     Purge(purge::PurgeArguments),
+    /// Show the circuit breakers of the running holdfast, force them open or closed for a time, or reset them.
+    Breaker(breaker::BreakerArguments),
 }
 
 /// Where the configuration comes from. Flags win over variables (`HOLDFAST_SECTION__KEY`), variables over the file.
@@ -118,6 +121,7 @@ impl Arguments {
             Command::Restore(arguments) => copies::restore(arguments),
             Command::Tiers(source) => source.read_for_upkeep().and_then(|settings| tiers::run(&settings)),
             Command::Purge(arguments) => purge::run(arguments),
+            Command::Breaker(arguments) => breaker::run(arguments),
         };
         result.map_or_else(|code| code, |()| ExitCode::SUCCESS)
     }

@@ -15,28 +15,35 @@
 //! assert_eq!(settings.policy.leeway.as_secs(), 30);
 //! ```
 
+mod group;
+mod login;
 mod node;
 mod routes;
 mod section;
+mod store;
+mod tls;
 mod value;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderName;
 use thiserror::Error;
 use url::Url;
 
+pub use login::{LoginAnswer, LoginSettings};
 pub use node::{Node, Origin};
 pub use routes::{RequirementsFrom, RouteSettings};
 use section::Section;
+pub use store::StoreSettings;
+pub use tls::TlsSettings;
 pub use value::Listen;
 
 use crate::guard::GuardSettings;
-use crate::tiers::disk::DiskSettings;
 use crate::tiers::table::{Role, Tier, TierTable};
 use crate::token::algorithm::{self, SignatureAlgorithm};
 use crate::token::pointer::ClaimPath;
@@ -60,8 +67,10 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// `[credential]`: where the token is looked for besides `Authorization`.
     pub credential: CredentialSettings,
+    /// `[login]`: where browsers without a good credential are sent. Nowhere by default.
+    pub login: Option<LoginSettings>,
     /// `[headers]`: the identity headers of a 200.
-    pub headers: Vec<HeaderRule>,
+    pub headers: Arc<[HeaderRule]>,
     /// `[[tier]]`: the age classes of records. Default: the seven of the design.
     pub tiers: TierTable,
     /// `[breaker]` and `[budget]`: when and how often an issuer is asked.
@@ -73,10 +82,14 @@ pub struct Settings {
 /// `[auth]`.
 #[derive(Clone, Debug)]
 pub struct AuthSettings {
-    /// `listen`, `--listen`: TCP addresses and unix sockets. Default `127.0.0.1:4180`.
+    /// `listen`, `--listen`: TCP addresses, with TLS if so marked, and unix sockets. Default `127.0.0.1:4180`.
     pub listen: Vec<Listen>,
+    /// `[auth.tls]`: what is shown and asked for at the addresses marked `tls:`. Set if and only if there is one.
+    pub tls: Option<TlsSettings>,
     /// `socket_mode`: permissions of the unix sockets, octal. Default `660`.
     pub socket_mode: u32,
+    /// `socket_group`: the group of the unix sockets, by name (in `/etc/group`) or number. Default: the process's.
+    pub socket_group: Option<u32>,
     /// `idle_timeout`: how long a connection may wait for its next request, or take to send one. Longer than any
     /// proxy's pool keeps it. Default 120 s.
     pub idle_timeout: Duration,
@@ -93,26 +106,6 @@ pub struct AuthSettings {
 pub struct AdminSettings {
     /// `listen`, `--admin`: a loopback address by default, `127.0.0.1:9180`.
     pub listen: SocketAddr,
-}
-
-/// `[store]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreSettings {
-    /// `path`, `--data`: the data directory, for records and keys that survive a restart. Empty, the default, keeps
-    /// everything in memory.
-    pub path: Option<PathBuf>,
-    /// `memory`: bound of the memory store in bytes. Default 256 MiB.
-    pub memory: u64,
-    /// `block_cache`: bound of what the disk store keeps of its files in memory, in bytes. Default 32 MiB.
-    pub block_cache: usize,
-    /// `sync_interval`: what a power cut can cost; a crash of holdfast alone costs nothing. Default 1 s.
-    pub sync_interval: Duration,
-    /// `checkpoint_interval`: how often a copy is made that is restored if the store is found corrupt. Default 6 h;
-    /// zero: never.
-    pub checkpoint_interval: Duration,
-    /// `secret_file`: the instance secret, 32 random bytes. Default: the file `secret` in the data directory, made at
-    /// the first start.
-    pub secret_file: Option<PathBuf>,
 }
 
 /// One `[[issuer]]`.
@@ -358,7 +351,8 @@ impl Settings {
             issuers: read_issuers(&mut root, needs_issuer),
             policy: PolicySettings::read(root.section("policy")),
             credential: CredentialSettings::read(root.section("credential")),
-            headers: read_headers(root.section("headers")),
+            login: root.table("login").and_then(LoginSettings::read),
+            headers: read_headers(root.section("headers")).into(),
             tiers: read_tiers(&mut root),
             guard: read_guard(&mut root),
             log: LogSettings::read(root.section("log")),
@@ -389,14 +383,18 @@ impl AuthSettings {
             "401" => Ok(401),
             _ => Err("503, 500, 502, 403 or 401".to_owned()),
         };
+        let tls = section.table("tls");
+        let has_tls = tls.is_some();
         let settings = Self {
             listen: section.list("listen", value::listen).unwrap_or_else(|| vec![Listen::Tcp(default)]),
+            tls: tls.and_then(TlsSettings::read),
             socket_mode: section.value("socket_mode", 0o660, |text| {
                 u32::from_str_radix(text, 8)
                     .ok()
                     .filter(|mode| *mode <= 0o777)
                     .ok_or_else(|| "octal permissions such as \"660\"".to_owned())
             }),
+            socket_group: section.optional("socket_group", group::id),
             idle_timeout: section.value(
                 "idle_timeout",
                 Duration::from_secs(120),
@@ -418,6 +416,7 @@ impl AuthSettings {
         if settings.listen.is_empty() {
             section.complain("listen", "[]", "at least one address or unix socket");
         }
+        tls::check(&section, &settings.listen, has_tls);
         section.finish();
         settings
     }
@@ -429,47 +428,6 @@ impl AdminSettings {
         let settings = Self { listen: section.value("listen", default, value::address) };
         section.finish();
         settings
-    }
-}
-
-impl StoreSettings {
-    fn read(mut section: Section<'_>) -> Self {
-        let default = DiskSettings::at("");
-        let settings = Self {
-            path: section
-                .optional("path", |text| Ok(PathBuf::from(text)))
-                .filter(|path| !path.as_os_str().is_empty()),
-            memory: section.value("memory", 256 << 20, value::size(1 << 20, 1 << 40)),
-            block_cache: section.value("block_cache", default.block_cache, |text| {
-                value::size(1 << 20, 1 << 40)(text).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
-            }),
-            sync_interval: section.value(
-                "sync_interval",
-                default.sync_interval,
-                value::duration(Duration::from_millis(1), Duration::from_secs(60)),
-            ),
-            checkpoint_interval: section.value("checkpoint_interval", default.checkpoint_interval, |text| {
-                let checked = value::duration(Duration::from_secs(1), 30 * DAY)(text);
-                match humantime::parse_duration(text) {
-                    Ok(Duration::ZERO) => Ok(Duration::ZERO),
-                    _ => checked.map_err(|allowed| format!("0s (never) or {allowed}")),
-                }
-            }),
-            secret_file: section.optional("secret_file", value::path),
-        };
-        section.finish();
-        settings
-    }
-
-    /// The settings of the disk store; `None` if everything is kept in memory.
-    #[must_use]
-    pub fn disk(&self) -> Option<DiskSettings> {
-        Some(DiskSettings {
-            block_cache: self.block_cache,
-            sync_interval: self.sync_interval,
-            checkpoint_interval: self.checkpoint_interval,
-            ..DiskSettings::at(self.path.as_ref()?)
-        })
     }
 }
 
@@ -763,6 +721,7 @@ fn is_reserved(name: &HeaderName) -> bool {
             | "x-auth-tier"
             | "x-auth-age"
             | "x-auth-source"
+            | "x-auth-login-url"
             | "x-user-email-encoding"
     )
 }

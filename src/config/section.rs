@@ -93,6 +93,24 @@ impl<'c> Section<'c> {
         }
     }
 
+    /// As [`Section::optional`], for a value that may hold a password: a bad one is noted without being shown.
+    pub fn secret<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let node = self.take(key)?;
+        let parsed = match &node {
+            Node::Scalar { text, .. } => parse(text),
+            _ => Err("a single value".to_owned()),
+        };
+        let reject = |allowed| {
+            self.problems.add(ConfigError::Value {
+                origin: node.origin().clone(),
+                key: self.name(key),
+                value: "(not shown)".to_owned(),
+                allowed,
+            });
+        };
+        parsed.map_err(reject).ok()
+    }
+
     /// The list at `key`, each item through `parse`. A single value is a list of one; in a variable, commas separate.
     pub fn list<T>(
         &mut self,

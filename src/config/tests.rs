@@ -1,4 +1,5 @@
 use super::*;
+use crate::tiers::disk::DiskSettings;
 
 const MINIMAL: &str = "[[issuer]]\nurl = \"https://t.eu.auth0.com/\"\naudience = [\"https://api\"]\n";
 
@@ -164,4 +165,26 @@ fn upkeep_needs_no_issuer_and_is_as_strict_otherwise() {
     assert!(upkeep("[store]\npath = \"/data\"\n").unwrap().issuers.is_empty());
     assert!(upkeep("[stor]\n").is_err());
     assert!(upkeep("[[issuer]]\nurl = \"nonsense\"\n").is_err());
+}
+
+#[test]
+fn a_redis_needs_a_secret_that_instances_share_and_its_url_is_never_shown() {
+    let store = |lines: &str| read(&format!("{MINIMAL}[store]\n{lines}")).map(|read| read.store);
+    let url = "redis = \"redis://name:hunter2@host/1\"\n";
+    let errors = store(url).unwrap_err();
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].contains("store.secret_file = nothing: allowed is with store.redis"), "{errors:?}");
+    let settings = store(&format!("{url}secret_file = \"/secret\"\nredis_timeout = \"20ms\"")).unwrap();
+    let (shared, secret) = settings.shared().unwrap();
+    assert_eq!((shared.read_timeout.as_millis(), secret), (20, Path::new("/secret")));
+    assert!(!format!("{settings:?}").contains("hunter2"));
+    assert!(store("").unwrap().shared().is_none());
+
+    for bad in ["http://:hunter2@host", "rediss://:hunter2@host/#insecure", "redis://:hunter2@host/x"] {
+        let errors = store(&format!("redis = \"{bad}\"\nsecret_file = \"/secret\"")).unwrap_err();
+        assert!(errors[0].contains("store.redis = (not shown): allowed is a URL such as"), "{errors:?}");
+        assert!(!errors.concat().contains("hunter2"), "{errors:?}");
+    }
+    let errors = store("redis_password_file = \"/password\"").unwrap_err();
+    assert!(errors[0].contains("only together with store.redis"), "{errors:?}");
 }

@@ -12,6 +12,8 @@ use url::{Host, Url};
 pub enum Listen {
     /// A TCP address.
     Tcp(SocketAddr),
+    /// A TCP address where TLS is spoken, and nothing else.
+    Tls(SocketAddr),
     /// A unix socket at this path.
     Unix(PathBuf),
 }
@@ -20,6 +22,7 @@ impl std::fmt::Display for Listen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
+            Self::Tls(address) => write!(f, "tls:{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -34,7 +37,11 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
             Err("unix: and an absolute path under 108 bytes, such as unix:/run/holdfast/auth.sock".to_owned())
         };
     }
-    address(text).map(Listen::Tcp).map_err(|allowed| format!("{allowed}, or unix:/path"))
+    let (address, kind) = match text.strip_prefix("tls:") {
+        Some(rest) => (self::address(rest), Listen::Tls as fn(SocketAddr) -> Listen),
+        None => (self::address(text), Listen::Tcp as fn(SocketAddr) -> Listen),
+    };
+    address.map(kind).map_err(|allowed| format!("{allowed}, the same after tls:, or unix:/path"))
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {

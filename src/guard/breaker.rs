@@ -33,6 +33,9 @@ const JITTER_PART: u32 = 5;
 /// What a caller is told to wait while another call is the probe: about what the probe takes.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
+/// The longest time for which an operator may force a state: what nobody comes back to must not stay.
+pub const LONGEST_FORCED: Duration = Duration::from_secs(24 * 3600);
+
 /// No duration in the settings is longer than this, so that arithmetic on them cannot overflow.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -234,7 +237,14 @@ pub struct Breaker {
     generation: u64,
     /// Openings since the breaker was last closed: the exponent of the next one.
     openings: u32,
-    reason: Option<Reason>,
+    last: Option<Change>,
+}
+
+/// The latest change of the phase: when, and why.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    at: Ticks,
+    reason: Reason,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -259,7 +269,7 @@ impl Breaker {
             window: Window::new(settings.window),
             generation: 0,
             openings: 0,
-            reason: None,
+            last: None,
             settings,
         }
     }
@@ -275,7 +285,7 @@ impl Breaker {
         let transition = match self.phase {
             Phase::Open { .. } => {
                 let half_open = Phase::HalfOpen { successes: 0, probe: None };
-                Some(self.enter(half_open, Reason::WaitOver, None))
+                Some(self.enter(half_open, Reason::WaitOver, None, now))
             }
             Phase::Closed { .. } | Phase::HalfOpen { .. } => None,
         };
@@ -327,7 +337,7 @@ impl Breaker {
                     Outcome::Success if !slow => {
                         *successes += 1;
                         return (*successes >= self.settings.probes)
-                            .then(|| self.close(None, Reason::Recovered));
+                            .then(|| self.close(None, Reason::Recovered, now));
                     }
                     Outcome::Success => Reason::ProbeSlow,
                     Outcome::Failure => Reason::ProbeFailed,
@@ -341,7 +351,7 @@ impl Breaker {
             Outcome::RateLimited { until: Some(wait) } => retry_after::bounded(wait),
             _ => self.next_opening(jitter),
         };
-        Some(self.enter(Phase::Open { until: now.after(open_for) }, reason, Some(open_for)))
+        Some(self.enter(Phase::Open { until: now.after(open_for) }, reason, Some(open_for), now))
     }
 
     /// Gives back a permit whose call came to nothing that could be counted: it did not leave, or its caller
@@ -367,20 +377,42 @@ impl Breaker {
     /// Why the breaker last changed its state; `None` if it never did.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
-        self.reason
+        self.last.map(|change| change.reason)
+    }
+
+    /// Since when it is in the state that [`Breaker::state`] tells; `None` if it never was in another.
+    #[must_use]
+    pub fn since(&self, now: Ticks) -> Option<Ticks> {
+        match self.phase {
+            Phase::Open { until } if now >= until => Some(until),
+            _ => self.last.map(|change| change.at),
+        }
+    }
+
+    /// Until when an operator has forced the state that it is in; `None` if nobody has.
+    #[must_use]
+    pub fn forced_until(&self, now: Ticks) -> Option<Ticks> {
+        let until = match self.phase {
+            Phase::Closed { forced_until } => forced_until,
+            Phase::Open { until } => (self.reason() == Some(Reason::Forced)).then_some(until),
+            Phase::HalfOpen { .. } => None,
+        };
+        until.filter(|until| now < *until)
     }
 
     /// Forces a state until `until`, as an operator wishes.
     pub fn force(&mut self, forced: ForcedState, until: Ticks, now: Ticks) -> Transition {
         match forced {
-            ForcedState::Open => self.enter(Phase::Open { until }, Reason::Forced, Some(until.since(now))),
-            ForcedState::Closed => self.close(Some(until), Reason::Forced),
+            ForcedState::Open => {
+                self.enter(Phase::Open { until }, Reason::Forced, Some(until.since(now)), now)
+            }
+            ForcedState::Closed => self.close(Some(until), Reason::Forced, now),
         }
     }
 
     /// Closes the breaker and forgets all results, as an operator wishes; ends a forced state.
-    pub fn reset(&mut self) -> Transition {
-        self.close(None, Reason::Reset)
+    pub fn reset(&mut self, now: Ticks) -> Transition {
+        self.close(None, Reason::Reset, now)
     }
 
     fn reason_to_open(&self, outcome: Outcome, now: Ticks) -> Option<Reason> {
@@ -399,29 +431,34 @@ impl Breaker {
         }
     }
 
-    /// The length of the next opening, and counts it. The jitter is taken in thousandths, so that no value of
-    /// it, not even NaN, can do harm.
+    /// The length of the next opening, and counts it.
     fn next_opening(&mut self, jitter: f64) -> Duration {
         let doubled = self.settings.open_for.saturating_mul(1 << self.openings.min(30));
         self.openings = self.openings.saturating_add(1);
-        let longest = doubled.min(self.settings.open_for_max);
-        let thousandths = (jitter.clamp(0.0, 1.0) * 1000.0) as u32;
-        longest - longest / JITTER_PART * thousandths / 1000
+        shortened(doubled.min(self.settings.open_for_max), jitter)
     }
 
-    fn close(&mut self, forced_until: Option<Ticks>, reason: Reason) -> Transition {
+    fn close(&mut self, forced_until: Option<Ticks>, reason: Reason, now: Ticks) -> Transition {
         self.openings = 0;
         self.window.clear();
-        self.enter(Phase::Closed { forced_until }, reason, None)
+        self.enter(Phase::Closed { forced_until }, reason, None, now)
     }
 
-    fn enter(&mut self, phase: Phase, reason: Reason, open_for: Option<Duration>) -> Transition {
+    fn enter(&mut self, phase: Phase, reason: Reason, open_for: Option<Duration>, now: Ticks) -> Transition {
         let from = self.phase.state();
         self.phase = phase;
         self.generation += 1;
-        self.reason = Some(reason);
+        self.last = Some(Change { at: now, reason });
         Transition { from, to: phase.state(), reason, open_for }
     }
+}
+
+/// `longest`, shortened by up to a fifth, so that the instances of a fleet do not march in step; `jitter` is a
+/// random number from 0 to 1. It is taken in thousandths, so that no value of it, not even NaN, can do harm.
+#[must_use]
+pub fn shortened(longest: Duration, jitter: f64) -> Duration {
+    let thousandths = (jitter.clamp(0.0, 1.0) * 1000.0) as u32;
+    longest - longest / JITTER_PART * thousandths / 1000
 }
 
 impl Phase {

@@ -85,6 +85,20 @@ pub struct Budget {
     ceiling: Option<Ceiling>,
 }
 
+/// What `/status` shows of a budget.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BudgetStatus {
+    /// How many foreground calls could be made at once.
+    pub available: u32,
+    /// Calls a second in the long run, as configured.
+    pub rate: f64,
+    /// Calls at once after a quiet time, as configured.
+    pub burst: u32,
+    /// How many more calls the tenant said it takes, and how long until its limit is reset; `None` if it has
+    /// not said, or that is over.
+    pub learned: Option<(u32, Duration)>,
+}
+
 /// What the tenant said may still be spent.
 #[derive(Clone, Copy, Debug)]
 struct Ceiling {
@@ -158,6 +172,18 @@ impl Budget {
         match self.ceiling {
             Some(ceiling) if now < ceiling.until => tokens.min(ceiling.calls),
             _ => tokens,
+        }
+    }
+
+    /// How it stands at `now`.
+    #[must_use]
+    pub fn status(&self, now: Ticks) -> BudgetStatus {
+        let learned = self.ceiling.filter(|ceiling| now < ceiling.until);
+        BudgetStatus {
+            available: self.available(now),
+            rate: 1.0 / self.main.cost.as_secs_f64(),
+            burst: self.main.burst,
+            learned: learned.map(|ceiling| (ceiling.calls, ceiling.until.since(now))),
         }
     }
 

@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use breaker::{BreakerSettings, ForcedState, Reason, State, Transition};
-pub use budget::{BudgetSettings, Priority};
+pub use budget::{BudgetSettings, BudgetStatus, Priority};
 pub use holdback::{HoldbackSettings, SubjectKey};
 pub use singleflight::{Role, Singleflight, SingleflightError, SingleflightSettings};
 
@@ -120,16 +120,20 @@ pub struct Suppressed {
 }
 
 /// What `/status` shows of a guard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GuardStatus {
     /// The breaker's state.
     pub state: State,
+    /// How long it has been in this state; `None` if it never was in another.
+    pub since: Option<Duration>,
     /// Why the breaker last changed its state.
     pub reason: Option<Reason>,
+    /// How much longer an operator has forced this state; `None` if nobody has.
+    pub forced_for: Option<Duration>,
     /// How long the breaker refuses calls; zero if it does not.
     pub refuses_for: Duration,
-    /// How many foreground calls could be made at once.
-    pub budget: u32,
+    /// What may be spent.
+    pub budget: BudgetStatus,
     /// How many subjects are held back.
     pub held_back: usize,
 }
@@ -191,15 +195,17 @@ impl Guard {
         })
     }
 
-    /// Forces the breaker into a state for a time, as an operator wishes.
+    /// Forces the breaker into a state for a time, as an operator wishes. `lasting` is brought down to
+    /// [`LONGEST_FORCED`](breaker::LONGEST_FORCED).
     pub fn force(&self, forced: ForcedState, lasting: Duration) -> Transition {
         let (mut parts, now) = self.lock();
-        parts.breaker.force(forced, now.after(lasting), now)
+        parts.breaker.force(forced, now.after(lasting.min(breaker::LONGEST_FORCED)), now)
     }
 
     /// Closes the breaker and forgets what led it to where it was, as an operator wishes.
     pub fn reset(&self) -> Transition {
-        self.lock().0.breaker.reset()
+        let (mut parts, now) = self.lock();
+        parts.breaker.reset(now)
     }
 
     /// How things stand.
@@ -208,9 +214,11 @@ impl Guard {
         let (parts, now) = self.lock();
         GuardStatus {
             state: parts.breaker.state(now),
+            since: parts.breaker.since(now).map(|since| now.since(since)),
             reason: parts.breaker.reason(),
+            forced_for: parts.breaker.forced_until(now).map(|until| until.since(now)),
             refuses_for: parts.breaker.refusal(now).map_or(Duration::ZERO, |refused| refused.retry_after),
-            budget: parts.budget.available(now),
+            budget: parts.budget.status(now),
             held_back: parts.holdback.count(now),
         }
     }
@@ -347,7 +355,8 @@ impl Drop for Admission {
 
 /// Jitter need not be unpredictable, only different in each instance, which the seeds of the standard
 /// library's hash maps are.
-fn random_jitter() -> Jitter {
+#[must_use]
+pub fn random_jitter() -> Jitter {
     let seed = RandomState::new();
     let count = std::sync::atomic::AtomicU64::new(0);
     Box::new(move || {

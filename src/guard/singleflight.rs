@@ -1,10 +1,11 @@
 //! Singleflight: however many ask the same thing at once, one call is made, and all get its answer.
 //!
-//! The call runs in a task of its own. None of its callers owns it, so that a client that goes away, the
-//! first one included, does not cancel what the others wait for.
+//! Who starts a call also drives it, which is cheaper than a task and two switches. But it does not own it: a
+//! caller that goes away before the end leaves the rest of the call to a task of its own, so that a client
+//! that hangs up, the first one included, does not cancel what the others wait for.
 //!
 //! **Why a key cannot be wedged.** A key is taken out of the map by the drop of a value that lives in the
-//! task. Answer, panic, timeout and a runtime that shuts down all end in that drop, and the callers who still
+//! call. Answer, panic, timeout and a runtime that shuts down all end in that drop, and the callers who still
 //! wait are told [`SingleflightError::Lost`] because the channel closes with it.
 //!
 //! **Why there are no interleavings to check.** Joining a call and starting one happen under one lock, as
@@ -15,9 +16,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 /// How many may wait, and for how long.
@@ -108,8 +113,14 @@ where
         Fut: Future<Output = V> + Send + 'static,
     {
         let _seat = self.shared.seats.try_acquire().map_err(|_| SingleflightError::Busy)?;
-        let (mut answer, role) = self.join_or_start(key, make)?;
-        let value = answer.wait_for(Option::is_some).await.map_err(|_| SingleflightError::Lost)?.clone();
+        let (value, role) = match self.join_or_start(key, make)? {
+            Place::Joined(mut answer) => {
+                let value =
+                    answer.wait_for(Option::is_some).await.map_err(|_| SingleflightError::Lost)?.clone();
+                (value, Role::Joined)
+            }
+            Place::Led(lead) => (lead.await, Role::Led),
+        };
         value.map(|value| (value, role)).ok_or(SingleflightError::Lost)
     }
 
@@ -119,11 +130,7 @@ where
         self.shared.calls().len()
     }
 
-    fn join_or_start<F, Fut>(
-        &self,
-        key: K,
-        make: F,
-    ) -> Result<(watch::Receiver<Option<V>>, Role), SingleflightError>
+    fn join_or_start<F, Fut>(&self, key: K, make: F) -> Result<Place<V>, SingleflightError>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = V> + Send + 'static,
@@ -137,7 +144,7 @@ where
                 Entry::Occupied(call) if call.get().receiver_count() >= settings.waiters_per_key => {
                     return Err(SingleflightError::Busy);
                 }
-                Entry::Occupied(call) => return Ok((call.get().subscribe(), Role::Joined)),
+                Entry::Occupied(call) => return Ok(Place::Joined(call.get().subscribe())),
                 Entry::Vacant(_) if under_way >= settings.waiters => return Err(SingleflightError::Busy),
                 Entry::Vacant(place) => {
                     let (sender, receiver) = watch::channel(None);
@@ -153,12 +160,55 @@ where
             }
         };
         let timeout = settings.timeout;
-        tokio::spawn(async move {
-            // `make` is called in here so that its panic, too, is the task's.
-            landing.value = tokio::time::timeout(timeout, async move { make().await }).await.ok();
+        let call = Box::pin(async move {
+            // `make` is called in here so that its panic, too, is the call's.
+            let value = tokio::time::timeout(timeout, async move { make().await }).await.ok();
+            landing.value.clone_from(&value);
             drop(landing);
+            value
         });
-        Ok((answer, Role::Led))
+        Ok(Place::Led(Lead { call: Some(call), _seat: answer }))
+    }
+}
+
+/// Where a caller finds itself.
+enum Place<V: Send + 'static> {
+    /// Waiting for another's call.
+    Joined(watch::Receiver<Option<V>>),
+    /// With a call to drive.
+    Led(Lead<V>),
+}
+
+/// A call and the caller that drives it; the answer is `None` if there was none.
+struct Lead<V: Send + 'static> {
+    /// None once it has ended.
+    call: Option<Pin<Box<dyn Future<Output = Option<V>> + Send>>>,
+    /// The leader counts as one who waits.
+    _seat: watch::Receiver<Option<V>>,
+}
+
+impl<V: Send + 'static> Future for Lead<V> {
+    type Output = Option<V>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<V>> {
+        let Some(call) = &mut self.call else { return Poll::Ready(None) };
+        // A panic is the call's, and not of the request that happens to drive it. What it leaves behind is dropped.
+        let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
+        let polled = polled.unwrap_or(Poll::Ready(None));
+        if polled.is_ready() {
+            self.call = None;
+        }
+        polled
+    }
+}
+
+impl<V: Send + 'static> Drop for Lead<V> {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(call);
+        }
     }
 }
 
@@ -176,7 +226,7 @@ impl<K, V> Shared<K, V> {
     }
 }
 
-/// Lives in the task of a call; takes its key out when the call ends, however it ends.
+/// Lives in a call; takes its key out when the call ends, however it ends.
 struct Landing<K: Hash + Eq, V> {
     shared: Arc<Shared<K, V>>,
     key: K,

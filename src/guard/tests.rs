@@ -142,7 +142,7 @@ fn refused_by_the_budget_is_no_failure() {
     for _ in 0..100 {
         assert_eq!(reason(guard.admit(Priority::Foreground, None)), SuppressReason::Budget);
     }
-    assert_eq!((guard.status().state, guard.status().budget), (State::Closed, 0));
+    assert_eq!((guard.status().state, guard.status().budget.available), (State::Closed, 0));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_call_that_cannot_leave_spends_no_budget() {
     for _ in 0..100 {
         assert_eq!(reason(guard.admit(Priority::Foreground, None)), SuppressReason::BreakerOpen);
     }
-    assert_eq!(guard.status().budget, 20);
+    assert_eq!(guard.status().budget.available, 20);
     clock.advance(SECOND);
     assert!(guard.admit(Priority::Foreground, None).is_ok());
 }
@@ -174,24 +174,31 @@ fn the_tenants_headers_teach_the_budget_and_a_users_own_hold_the_user_back() {
     let (guard, _) = guarded(GuardSettings::default());
     let admission = guard.admit(Priority::Foreground, user(1)).unwrap();
     admission.observe(Allowance { limit: Some(10), remaining: 4, reset_in: SECOND * 60 });
-    assert_eq!(guard.status().budget, 19);
+    assert_eq!(guard.status().budget.available, 19);
     assert!(guard.admit(Priority::Foreground, user(1)).is_ok());
     admission.observe(Allowance { limit: Some(10), remaining: 0, reset_in: SECOND * 60 });
     assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::Holdback);
     admission.observe(Allowance { limit: Some(300), remaining: 2, reset_in: SECOND * 60 });
-    assert_eq!(guard.status().budget, 2);
+    assert_eq!(guard.status().budget.available, 2);
+    assert_eq!(guard.status().budget.learned, Some((2, SECOND * 60)));
     admission.finish(CallOutcome::Answered);
 }
 
 #[test]
 fn force_and_reset_show_in_the_status() {
-    let (guard, _) = guard();
+    let (guard, clock) = guard();
     guard.force(ForcedState::Open, SECOND * 60);
     let status = guard.status();
     assert_eq!((status.state, status.reason), (State::Open, Some(Reason::Forced)));
-    assert_eq!(status.refuses_for, SECOND * 60);
+    assert_eq!((status.refuses_for, status.forced_for), (SECOND * 60, Some(SECOND * 60)));
+    clock.advance(SECOND * 10);
+    let status = guard.status();
+    assert_eq!((status.since, status.forced_for), (Some(SECOND * 10), Some(SECOND * 50)));
     assert_eq!(guard.reset().to, State::Closed);
-    assert_eq!(guard.status().refuses_for, Duration::ZERO);
+    let status = guard.status();
+    assert_eq!((status.refuses_for, status.forced_for), (Duration::ZERO, None));
+    guard.force(ForcedState::Open, Duration::MAX);
+    assert_eq!(guard.status().forced_for, Some(breaker::LONGEST_FORCED));
     guard.force(ForcedState::Closed, SECOND * 60);
     for _ in 0..100 {
         assert_eq!(call(&guard, None, CallOutcome::Failed), None);

@@ -1,7 +1,6 @@
 //! One endpoint of one issuer, behind its guard: the only way a call leaves.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -13,8 +12,8 @@ use super::client::{CallError, Client, Reply};
 use crate::clock::{Clock, Timestamp};
 use crate::guard::breaker::{State, Transition};
 use crate::guard::{
-    Admission, Allowance, CallOutcome, Guard, GuardSettings, GuardStatus, Priority, SingleflightError,
-    SubjectKey, Suppressed, retry_after,
+    Admission, Allowance, CallOutcome, ForcedState, Guard, GuardSettings, GuardStatus, Priority,
+    SingleflightError, SubjectKey, Suppressed, retry_after,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -88,11 +87,9 @@ pub struct Endpoint {
     guard: Guard,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// In milliseconds since the epoch; [`NEVER`] while the breaker is closed.
-    open_since: Arc<AtomicU64>,
+    /// Since when the breaker is not closed. Locked while a transition is told, see [`Endpoint::tell`].
+    open_since: Arc<Mutex<Option<Timestamp>>>,
 }
-
-const NEVER: u64 = u64::MAX;
 
 impl Endpoint {
     /// An endpoint that nobody called yet.
@@ -107,7 +104,7 @@ impl Endpoint {
     ) -> Self {
         let guard = Guard::new(settings, clock.clone());
         metrics.breaker_is(&issuer, name, State::Closed.as_str(), &State::ALL.map(State::as_str));
-        Self { issuer, name, client, guard, clock, metrics, open_since: Arc::new(AtomicU64::new(NEVER)) }
+        Self { issuer, name, client, guard, clock, metrics, open_since: Arc::default() }
     }
 
     /// `discovery`, `jwks` or `userinfo`.
@@ -125,8 +122,17 @@ impl Endpoint {
     /// When the breaker left the closed state, if it has not returned to it.
     #[must_use]
     pub fn open_since(&self) -> Option<Timestamp> {
-        let since = self.open_since.load(Ordering::Relaxed);
-        (since != NEVER).then_some(Timestamp::from_millis(since))
+        *self.open_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forces the breaker into a state for a time, as an operator wishes; see [`Guard::force`].
+    pub fn force(&self, forced: ForcedState, lasting: Duration) {
+        self.tell(Some(self.guard.force(forced, lasting)));
+    }
+
+    /// Closes the breaker and forgets all results, as an operator wishes.
+    pub fn reset(&self) {
+        self.tell(Some(self.guard.reset()));
     }
 
     /// Makes one call, if the guard lets it, and reads its answer. What `read` calls garbage counts as a failure of
@@ -200,14 +206,20 @@ impl Endpoint {
     }
 
     /// One log line and the metrics for a change of the breaker's state.
+    ///
+    /// Two changes may come here in another order than they happened in. So what is told of the state is what the
+    /// breaker says now, under a lock: whoever comes last tells the latest.
     fn tell(&self, transition: Option<Transition>) {
         let Some(Transition { from, to, reason, open_for }) = transition else { return };
         self.metrics.breaker_moved(&self.issuer, self.name, from.as_str(), to.as_str());
-        self.metrics.breaker_is(&self.issuer, self.name, to.as_str(), &State::ALL.map(State::as_str));
-        match (from, to) {
-            (_, State::Closed) => self.open_since.store(NEVER, Ordering::Relaxed),
-            (State::Closed, _) => self.open_since.store(self.clock.now().as_millis(), Ordering::Relaxed),
-            _ => {}
+        {
+            let mut open_since = self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.guard.status().state;
+            self.metrics.breaker_is(&self.issuer, self.name, state.as_str(), &State::ALL.map(State::as_str));
+            *open_since = match state {
+                State::Closed => None,
+                State::Open | State::HalfOpen => Some(open_since.unwrap_or_else(|| self.clock.now())),
+            };
         }
         let (issuer, endpoint, reason) = (&*self.issuer, self.name, reason.as_str());
         match to {
@@ -222,7 +234,7 @@ impl Endpoint {
                 );
             }
             State::HalfOpen => info!(issuer, endpoint, reason, "breaker half-open: a probe goes out"),
-            State::Closed => info!(issuer, endpoint, reason, "breaker closed: the issuer is well again"),
+            State::Closed => info!(issuer, endpoint, reason, "breaker closed: calls leave again"),
         }
     }
 }

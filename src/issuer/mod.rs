@@ -30,9 +30,9 @@ use self::userinfo::Word;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::config::IssuerSettings;
 use crate::guard::{
-    GuardSettings, GuardStatus, Priority, Role, Singleflight, SingleflightError, SingleflightSettings,
-    SubjectKey,
+    self, GuardSettings, Priority, Role, Singleflight, SingleflightError, SingleflightSettings, SubjectKey,
 };
+use crate::private_file;
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::jwe::{DecryptionKeys, KeyFileError};
@@ -45,6 +45,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The shortest shared secret, in bytes: as long as the hash (RFC 7518 §3.2).
 const MIN_SECRET_BYTES: usize = 32;
+
+/// The longest file of a shared secret, in bytes: nobody's secret is longer.
+const MAX_SECRET_BYTES: u64 = 4096;
 
 /// The keys as they were fetched, for whoever keeps them.
 #[derive(Clone, Debug)]
@@ -59,7 +62,7 @@ pub struct FetchedKeys {
 #[derive(Debug, Error)]
 pub enum IssuerError {
     /// The shared secret cannot be read.
-    #[error("issuer {issuer}: cannot read secret_file {file}: {problem}")]
+    #[error("issuer {issuer}: secret_file {file}: {problem}")]
     Secret {
         /// The issuer.
         issuer: String,
@@ -206,11 +209,10 @@ impl Issuer {
         self.keys.load().as_ref().map_or_else(Vec::new, |keys| keys.ids().map(str::to_owned).collect())
     }
 
-    /// The guards of its endpoints, by name.
-    pub fn guards(&self) -> impl Iterator<Item = (&'static str, GuardStatus)> {
+    /// Its endpoints: `discovery`, `jwks`, `userinfo`.
+    #[must_use]
+    pub fn endpoints(&self) -> [&Endpoint; 3] {
         [&self.discovery_endpoint, &self.jwks_endpoint, &self.userinfo_endpoint]
-            .map(|endpoint| (endpoint.name(), endpoint.status()))
-            .into_iter()
     }
 
     /// Since when the breaker of `/userinfo` or of the keys has not been closed.
@@ -325,9 +327,10 @@ impl Issuer {
         Ok(())
     }
 
-    /// Keeps the keys fresh until the task is aborted.
+    /// Keeps the keys fresh until the task is aborted. Instances that were started together fetch at different times.
     pub async fn keep_fresh(self: Arc<Self>) {
         let mut failing = false;
+        let jitter = guard::random_jitter();
         loop {
             let pause = match self.refresh(Priority::Background).await {
                 Ok(()) => {
@@ -335,7 +338,7 @@ impl Issuer {
                         info!(issuer = &*self.name, "keys fetched again");
                     }
                     failing = false;
-                    self.settings.jwks_refresh
+                    guard::breaker::shortened(self.settings.jwks_refresh, jitter())
                 }
                 Err(error) => {
                     if !failing {
@@ -405,12 +408,7 @@ pub struct Question {
 }
 
 fn read_secret(file: &std::path::Path) -> Result<Vec<u8>, String> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = std::fs::metadata(file).map_err(|error| error.to_string())?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(format!("others than its owner may read it (mode {:o}); chmod 600 it", mode & 0o777));
-    }
-    let mut secret = std::fs::read(file).map_err(|error| error.to_string())?;
+    let mut secret = private_file::read(file, MAX_SECRET_BYTES).map_err(|error| error.to_string())?;
     while secret.last().is_some_and(|byte| *byte == b'\n' || *byte == b'\r') {
         secret.pop();
     }

@@ -53,7 +53,20 @@ impl Protocol {
     /// [`Closed`], if it is not told, or not in a way that everybody reads alike.
     pub fn original<'r>(self, asked: Asked<'r>) -> Result<Original<'r>, Closed> {
         let method = self.method(asked)?;
-        let (authority, target) = match self {
+        let (authority, target) = self.address(asked)?;
+        Ok(Original {
+            method,
+            host: host(authority)?,
+            path: NormalPath::parse(target).map_err(Closed::Path)?,
+        })
+    }
+
+    /// Authority and target as they are told, with nothing checked; for [`Protocol::Request`] the target has no query.
+    ///
+    /// # Errors
+    /// [`Closed`], if they are not told, or more than once.
+    pub fn address<'r>(self, asked: Asked<'r>) -> Result<(&'r [u8], &'r [u8]), Closed> {
+        Ok(match self {
             Self::XForwarded => (asked.only("x-forwarded-host")?, asked.only("x-forwarded-uri")?),
             Self::XOriginal => (asked.only("x-original-host")?, asked.only("x-original-uri")?),
             Self::XOriginalUrl => split_url(asked.only("x-original-url")?)?,
@@ -62,11 +75,6 @@ impl Protocol {
                 let target = asked.uri.path().strip_prefix(AUTH_PATH).unwrap_or_default();
                 (asked.only(HOST.as_str())?, target.as_bytes())
             }
-        };
-        Ok(Original {
-            method,
-            host: host(authority)?,
-            path: NormalPath::parse(target).map_err(Closed::Path)?,
         })
     }
 

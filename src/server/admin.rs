@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,7 +11,12 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::clock::Timestamp;
+use crate::guard::{GuardStatus, Reason, State};
 use crate::instance::Instance;
+
+/// Of the year 9999: dates have no more digits.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// Answers one request of an operator or a monitoring system.
 ///
@@ -20,8 +26,14 @@ pub async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    if request.method() == Method::POST && request.uri().path() == "/purge" {
-        return Ok(super::purge::answer(instance, request).await);
+    match request.uri().path() {
+        "/purge" if request.method() == Method::POST => {
+            return Ok(super::purge::answer(instance, request).await);
+        }
+        "/breaker" if request.method() == Method::POST => {
+            return Ok(super::breaker::answer(&instance, request).await);
+        }
+        _ => {}
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
@@ -40,7 +52,10 @@ pub async fn answer(
             let body = format!("{:#}\n", status(&instance));
             respond(StatusCode::OK, "application/json", body.into_bytes())
         }
-        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /healthz, /readyz, /status, and POST /purge\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "here are /metrics, /healthz, /readyz, /status, POST /purge and POST /breaker\n",
+        ),
     })
 }
 
@@ -48,13 +63,16 @@ pub async fn answer(
 fn ready(instance: &Instance) -> Response<Full<Bytes>> {
     let waiting: Vec<&str> =
         instance.issuers.iter().filter(|issuer| !issuer.is_ready()).map(|issuer| &**issuer.name()).collect();
-    if waiting.is_empty() && instance.stores.is_degraded() {
-        text(
-            StatusCode::OK,
-            "ready, but degraded: the disk store is not well, records are kept in memory only\n",
-        )
-    } else if waiting.is_empty() {
-        text(StatusCode::OK, "ready\n")
+    if waiting.is_empty() {
+        let degraded = match (instance.stores.disk_is_degraded(), instance.stores.shared_is_degraded()) {
+            (false, false) => "",
+            (true, false) => ", but degraded: the disk store is not well, records are not kept on disk",
+            (false, true) => ", but degraded: the shared store is not well, records are not shared",
+            (true, true) => {
+                ", but degraded: the disk store and the shared store are not well, records are kept in memory only"
+            }
+        };
+        text(StatusCode::OK, format!("ready{degraded}\n"))
     } else {
         let body = format!("not ready: no keys yet of {}\n", waiting.join(", "));
         respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", body.into_bytes())
@@ -66,21 +84,14 @@ fn status(instance: &Instance) -> Value {
         .issuers
         .iter()
         .map(|issuer| {
-            let guards = issuer.guards().map(|(endpoint, status)| {
-                let guard = json!({
-                    "breaker": status.state.as_str(),
-                    "reason": status.reason.map(crate::guard::Reason::as_str),
-                    "refuses_for_seconds": status.refuses_for.as_secs_f64(),
-                    "budget": status.budget,
-                    "held_back_subjects": status.held_back,
-                });
-                (endpoint.to_owned(), guard)
+            let guards = issuer.endpoints().map(|endpoint| {
+                (endpoint.name().to_owned(), guard_status(&endpoint.status(), instance.clock.now()))
             });
             json!({
                 "url": &**issuer.name(),
                 "ready": issuer.is_ready(),
                 "keys": issuer.key_ids(),
-                "endpoints": guards.collect::<serde_json::Map<_, _>>(),
+                "endpoints": serde_json::Map::from_iter(guards),
             })
         })
         .collect();
@@ -92,7 +103,40 @@ fn status(instance: &Instance) -> Value {
         .map(|(_, row)| json!({ "name": row.name, "age_seconds": row.age.as_secs(), "role": row.role.to_string() }))
         .collect();
     json!({ "version": env!("CARGO_PKG_VERSION"), "issuers": issuers, "tiers": tiers,
-        "disk_degraded": instance.stores.is_degraded() })
+        "disk_degraded": instance.stores.disk_is_degraded(),
+        "shared_degraded": instance.stores.shared_is_degraded() })
+}
+
+/// Times as dates, since it is people who read them; `until` is when an open breaker lets a probe through, or a forced
+/// state ends.
+fn guard_status(status: &GuardStatus, now: Timestamp) -> Value {
+    let until = match status.state {
+        State::Open => Some(status.refuses_for),
+        State::Closed | State::HalfOpen => status.forced_for,
+    };
+    json!({
+        "breaker": status.state.as_str(),
+        "since": status.since.map(|since| date(now.before(since))),
+        "until": until.map(|until| date(now.after(until))),
+        "reason": status.reason.map(Reason::as_str),
+        "forced": status.forced_for.is_some(),
+        "refuses_for_seconds": status.refuses_for.as_secs_f64(),
+        "budget": {
+            "available": status.budget.available,
+            "rate": status.budget.rate,
+            "burst": status.budget.burst,
+            "learned": status.budget.learned.map(|(calls, until)| {
+                json!({ "available": calls, "until": date(now.after(until)) })
+            }),
+        },
+        "held_back_subjects": status.held_back,
+    })
+}
+
+/// RFC 3339, to the second.
+fn date(at: Timestamp) -> String {
+    let at = UNIX_EPOCH + Duration::from_secs(at.as_secs().min(LAST_SECOND));
+    humantime::format_rfc3339_seconds(at).to_string()
 }
 
 pub(super) fn text(status: StatusCode, body: impl Into<Vec<u8>>) -> Response<Full<Bytes>> {

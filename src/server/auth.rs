@@ -4,12 +4,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::{HeaderMap, Request};
 use tracing::{debug, error, warn};
 
 use super::respond::Answer;
 use crate::clock::Timestamp;
+use crate::config::LoginAnswer;
 use crate::credential::Credential;
 use crate::decision::{Decision, Pass, Rejection};
 use crate::identity::{Resolved, Subjected};
@@ -44,7 +45,14 @@ pub async fn answer(
         match Demand::of(asked, uri.query(), peer, &instance.settings.routes) {
             Demand::Identity(required) => match identify(&instance, &headers).await {
                 (Decision::Allow(pass), seen) => allow(&instance, headers, &pass, seen, &required, close),
-                (other, _) => decline(&instance, headers, &other, close),
+                (other, _) => {
+                    let login = login_for(&instance, &other, asked, peer);
+                    let answer = decline(&instance, headers, &other, close);
+                    match login {
+                        Some((url, by)) => instance.responder.offer_login(answer, url, by),
+                        None => answer,
+                    }
+                }
             },
             Demand::Public => match identify(&instance, &headers).await {
                 (Decision::Allow(pass), seen) => {
@@ -59,6 +67,18 @@ pub async fn answer(
     };
     instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
     Ok(answer)
+}
+
+/// The login page, for a browser whose request another credential might let pass.
+fn login_for(
+    instance: &Instance,
+    decision: &Decision,
+    asked: Asked<'_>,
+    peer: Peer,
+) -> Option<(HeaderValue, LoginAnswer)> {
+    let login = instance.login.as_ref().filter(|_| decision.invites_login())?;
+    let url = login.url_for(asked, peer, &instance.settings.routes, instance.clock.now())?;
+    Some((url, login.answer()))
 }
 
 /// Whether an answer lay ready or was made for this request.

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,16 +20,22 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
+use super::tls::ServerTls;
 use crate::config::Listen;
 use crate::route::peer::Peer;
 
 /// The longest request head that is read, in bytes. Behind nginx a 431 of ours would become a 500, so this is well above
 /// what proxies pass on.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
+
+/// How many connections the kernel keeps waiting until they are accepted. When this is full, it drops what a client
+/// says on TCP, who tries again only a second later, and refuses a unix socket's at once; so it is as long as the kernel
+/// allows by default (`net.core.somaxconn`), which is a proxy's reload with a worker for every core.
+const BACKLOG: u32 = 4096;
 
 /// The most header lines that are read. Hyper's own default of 100 is fewer than what some proxies pass on.
 const MAX_HEADER_LINES: usize = 256;
@@ -50,6 +57,7 @@ pub struct Listener {
 
 enum Socket {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix { listener: UnixListener, _file: SocketFile },
 }
 
@@ -60,6 +68,15 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// Who may connect to a unix socket.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketAccess {
+    /// The permission bits of its file.
+    pub mode: u32,
+    /// The group of its file; without it, that of the process.
+    pub group: Option<u32>,
 }
 
 /// Bounds of the connections of a listener.
@@ -78,25 +95,31 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`], such as when the address is in use.
-    pub async fn bind(listen: &Listen, socket_mode: u32) -> Result<Self, ListenError> {
+    pub fn bind(listen: &Listen, access: SocketAccess) -> Result<Self, ListenError> {
         let failed = |problem: String| ListenError { listen: listen.to_string(), problem };
         match listen {
-            Listen::Tcp(address) => {
-                let listener = TcpListener::bind(address).await.map_err(|error| failed(error.to_string()))?;
-                let name =
-                    listener.local_addr().map_or_else(|_| listen.to_string(), |address| address.to_string());
-                Ok(Self { socket: Socket::Tcp(listener), name })
+            Listen::Tcp(address) | Listen::Tls(address) => {
+                let bound = bind_tcp(*address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+                let (address, listener) = bound.map_err(|error| failed(error.to_string()))?;
+                Ok(match listen {
+                    Listen::Tls(_) => {
+                        Self { socket: Socket::Tls(listener), name: Listen::Tls(address).to_string() }
+                    }
+                    _ => Self { socket: Socket::Tcp(listener), name: address.to_string() },
+                })
             }
             Listen::Unix(path) => {
-                let socket = bind_unix(path, socket_mode).map_err(failed)?;
+                let socket = bind_unix(path, access).map_err(failed)?;
                 Ok(Self { socket, name: listen.to_string() })
             }
         }
     }
 
-    /// Serves connections until `stop` changes, then drains.
-    pub async fn serve<S, F, B>(self, service: S, bounds: Bounds, mut stop: watch::Receiver<bool>)
+    /// Serves connections until `stop` changes, then drains. `tls` is asked for each connection where TLS is spoken, so
+    /// that a reload brings a new certificate; without one, none is served there.
+    pub async fn serve<S, T, F, B>(self, service: S, tls: T, bounds: Bounds, mut stop: watch::Receiver<bool>)
     where
+        T: Fn() -> Option<Arc<ServerTls>>,
         S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
@@ -128,15 +151,25 @@ impl Listener {
                     continue;
                 }
             };
-            let service = service.clone();
-            let service = service_fn(move |request| service(request, peer));
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
+            let secured = match &self.socket {
+                Socket::Tls(_) => Some((tls(), stop.clone())),
+                _ => None,
+            };
+            let (service, builder, watcher) = (service.clone(), builder.clone(), graceful.watcher());
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
+                let _seat = seat;
+                let stream = match secured {
+                    None => stream,
+                    Some((tls, stop)) => match secure(stream, tls, stop).await {
+                        Ok(stream) => stream,
+                        Err(error) => return debug!("no TLS with a client: {error}"),
+                    },
+                };
+                let service = service_fn(move |request| service(request, peer));
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(connection).await {
                     debug!("a connection ended early: {error}");
                 }
-                drop(seat);
             });
         }
         let Self { socket, name } = self;
@@ -154,7 +187,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 impl Socket {
     async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, address) = listener.accept().await?;
                 // An answer is one small write; waiting to fill a packet would only delay it.
                 stream.set_nodelay(true)?;
@@ -165,7 +198,28 @@ impl Socket {
     }
 }
 
-fn bind_unix(path: &Path, mode: u32) -> Result<Socket, String> {
+/// A handshake; whoever has not finished one when the service stops is not waited for.
+async fn secure(
+    stream: Box<dyn Stream>,
+    tls: Option<Arc<ServerTls>>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<Box<dyn Stream>> {
+    let tls = tls.ok_or_else(|| io::Error::other("there is no certificate"))?;
+    tokio::select! {
+        secured = tls.accept(stream) => Ok(Box::new(secured?)),
+        _ = stop.wait_for(|stop| *stop) => Err(io::Error::other("the service stops")),
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Else a restart would have to wait for the connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn bind_unix(path: &Path, access: SocketAccess) -> Result<Socket, String> {
     let say = |error: io::Error| error.to_string();
     if let Ok(metadata) = fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
@@ -179,9 +233,15 @@ fn bind_unix(path: &Path, mode: u32) -> Result<Socket, String> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(say)?;
     }
-    let listener = UnixListener::bind(path).map_err(say)?;
+    let socket = UnixSocket::new_stream().map_err(say)?;
+    socket.bind(path).map_err(say)?;
     let _file = SocketFile(path.to_owned());
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(say)?;
+    // Before it listens, so that nobody connects by the permissions that the umask gave it.
+    if let Some(group) = access.group {
+        chown(path, None, Some(group)).map_err(|error| format!("socket_group {group}: {error}"))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(access.mode)).map_err(say)?;
+    let listener = socket.listen(BACKLOG).map_err(say)?;
     Ok(Socket::Unix { listener, _file })
 }
 

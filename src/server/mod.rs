@@ -3,6 +3,9 @@
 pub mod admin;
 pub mod age;
 pub mod auth;
+pub mod breaker;
 pub mod listener;
+mod order;
 pub mod purge;
 pub mod respond;
+pub mod tls;

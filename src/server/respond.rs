@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use hyper::header::{CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{HeaderMap, Response, StatusCode};
 
 use super::age::Ages;
 use crate::clock::Timestamp;
+use crate::config::LoginAnswer;
 use crate::credential::CredentialError;
 use crate::decision::{Anonymous, Decision, Pass, Unmet};
 use crate::token::refusal::Refusal;
 
 const AGE: HeaderName = HeaderName::from_static("x-auth-age");
+const LOGIN_URL: HeaderName = HeaderName::from_static("x-auth-login-url");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// An answer: it never has a body.
@@ -44,7 +48,7 @@ impl Responder {
     pub fn allow(&self, mut headers: HeaderMap, pass: &Pass, now: Timestamp, close: bool) -> Answer {
         headers.clear();
         for (name, value) in pass.headers() {
-            headers.insert(name.clone(), value.clone());
+            headers.insert(name, value);
         }
         headers.insert(AGE, self.ages.value(pass.age_secs(now)));
         finish(StatusCode::OK, headers, close)
@@ -99,6 +103,20 @@ impl Responder {
         (finish(status, headers, close), label)
     }
 
+    /// Sends the browser that would get this 401 to the login page.
+    #[must_use]
+    pub fn offer_login(&self, mut answer: Answer, url: HeaderValue, by: LoginAnswer) -> Answer {
+        match by {
+            LoginAnswer::Header => _ = answer.headers_mut().insert(LOGIN_URL, url),
+            LoginAnswer::Redirect => {
+                *answer.status_mut() = StatusCode::FOUND;
+                answer.headers_mut().remove(WWW_AUTHENTICATE);
+                answer.headers_mut().insert(LOCATION, url);
+            }
+        }
+        answer
+    }
+
     /// There is nothing at this path.
     pub fn not_found(&self, mut headers: HeaderMap, close: bool) -> Answer {
         headers.clear();
@@ -123,6 +141,9 @@ fn no_credential_challenge(error: CredentialError) -> HeaderValue {
         CredentialError::Missing | CredentialError::OtherScheme => r#"Bearer realm="holdfast""#,
         CredentialError::Several => {
             r#"Bearer realm="holdfast", error="invalid_request", error_description="More than one credential""#
+        }
+        CredentialError::Incomplete => {
+            r#"Bearer realm="holdfast", error="invalid_request", error_description="The cookie is incomplete""#
         }
         CredentialError::TooLong => {
             r#"Bearer realm="holdfast", error="invalid_request", error_description="The access token is too long""#

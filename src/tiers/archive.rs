@@ -1,33 +1,40 @@
-//! Records on disk: sealed on the way down, opened and checked on the way up.
+//! Records beyond memory, shared and on disk: sealed on the way down, opened and checked on the way up.
 //!
-//! [`DiskStore`] keeps bytes and knows no key; [`Sealer`] knows the key and no disk. This is where they meet. Whatever
-//! does not open (another secret, another version, a flipped bit) is a miss, and counted.
+//! [`SharedStore`] and [`DiskStore`] keep bytes and know no key; [`Sealer`] knows the key and no store. This is where they
+//! meet. Whatever does not open (another secret, another version, a flipped bit) is a miss, and counted. The walk over
+//! both stands in [`Archive::load`].
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
+use tokio::sync::broadcast;
 use tracing::{info, warn};
 
 use super::digest::{DIGEST_LENGTH, SubjectKey, TokenDigester};
 use super::disk::{DiskError, DiskSettings, DiskStore, Opened};
-use super::policy::{Known, Policy};
-use super::purge::Subject;
+use super::policy::{Known, Policy, RecordKind};
+use super::purge::{Purge, Subject, Unfinished};
 use super::record::{Family, Record, VerdictRecord};
 use super::seal::Sealer;
 use super::secret::{DerivationFailed, InstanceSecret, SecretError};
-use crate::clock::Clock;
+use super::shared::{Forget, SharedError, SharedSettings, SharedStore};
+use crate::clock::{Clock, Timestamp};
 use crate::telemetry::metrics::Metrics;
 
 /// The file of the instance secret in the data directory.
 pub const SECRET_FILE: &str = "secret";
 
-/// Why the records on disk cannot be had.
+/// Why the records cannot be had.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     /// The disk.
     #[error("{0}")]
     Disk(#[from] DiskError),
+    /// The shared store.
+    #[error("{0}")]
+    Shared(#[from] SharedError),
     /// The instance secret.
     #[error("{0}")]
     Secret(#[from] SecretError),
@@ -44,13 +51,19 @@ pub enum ArchiveError {
     },
 }
 
-/// The records on disk.
+/// The records beyond memory: shared, on disk, or both.
 pub struct Archive {
-    disk: DiskStore,
-    sealer: Sealer,
+    shared: Option<SharedStore>,
+    disk: Option<DiskStore>,
     keeps_checkpoints: bool,
+    sealer: Arc<Sealer>,
+    forgotten: AtomicU64,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
+
+/// A record that opens, and its bytes, sealed.
+type Sealed<R> = (R, Vec<u8>);
 
 impl Archive {
     /// Opens the data directory, making it and its secret if they are not there. A `secret_file` that is given has to
@@ -65,102 +78,304 @@ impl Archive {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, TokenDigester), ArchiveError> {
-        let path = &settings.path.clone();
-        let keeps_checkpoints = !settings.checkpoint_interval.is_zero();
-        std::fs::create_dir_all(path).map_err(|error| ArchiveError::Directory {
-            path: path.display().to_string(),
-            problem: error.to_string(),
-        })?;
-        let Opened { store, recovery, degraded } = DiskStore::open(settings, clock)?;
-        if recovery.is_some() {
-            metrics.store_failed("disk", "recovered");
-        }
-        if let Some(error) = degraded {
-            metrics.store_failed("disk", "degraded");
-            warn!("the disk store starts degraded; holdfast goes on from memory: {error}");
-        }
+        let path = settings.path.clone();
+        let (disk, keeps_checkpoints) = open_disk(settings, &clock, &metrics)?;
         let secret = match secret_file {
             Some(file) => InstanceSecret::load(file)?,
             None => InstanceSecret::load_or_create(&path.join(SECRET_FILE))?,
         };
         let digester = TokenDigester::new(&secret)?;
-        info!(path = %path.display(), "records are kept on disk");
-        Ok((Self { disk: store, sealer: Sealer::new(&secret)?, keeps_checkpoints, metrics }, digester))
+        let sealer = Arc::new(Sealer::new(&secret)?);
+        let forgotten = AtomicU64::new(0);
+        let archive =
+            Self { shared: None, disk: Some(disk), keeps_checkpoints, sealer, forgotten, clock, metrics };
+        Ok((archive, digester))
     }
 
-    /// The record under `key`, if there is one that opens.
-    pub async fn load<R: Record>(&self, key: &[u8]) -> Option<R> {
-        let sealed = match self.disk.lookup(R::FAMILY, key).await {
+    /// Starts the shared store, with the disk beside it if there is one. The secret has to be there: it is what makes
+    /// several instances understand one another. Has to be called within a runtime.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]. A Redis that is away is no error.
+    pub fn open_shared(
+        settings: SharedSettings,
+        disk: Option<DiskSettings>,
+        secret_file: &Path,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, TokenDigester), ArchiveError> {
+        let secret = InstanceSecret::load(secret_file)?;
+        let disk = disk.map(|disk| open_disk(disk, &clock, &metrics)).transpose()?;
+        let (disk, keeps_checkpoints) =
+            disk.map_or((None, false), |(disk, keeps_checkpoints)| (Some(disk), keeps_checkpoints));
+        let sealer = Arc::new(Sealer::new(&secret)?);
+        let shared = SharedStore::start(settings, &secret, sealer.clone(), clock.clone(), metrics.clone())?;
+        let digester = TokenDigester::new(&secret)?;
+        let forgotten = AtomicU64::new(0);
+        let archive =
+            Self { shared: Some(shared), disk, keeps_checkpoints, sealer, forgotten, clock, metrics };
+        Ok((archive, digester))
+    }
+
+    /// The walk: the shared store, then the disk. A shared record that may answer at once ends it, since what is shared
+    /// is the latest that any instance knows; otherwise the record of the younger tier is taken. What one store has and
+    /// the other has not, or has older, is written there.
+    pub async fn load<R: Record>(&self, key: &[u8], policy: &Policy) -> Option<(R, &'static str)> {
+        let plan = |record: &R| policy.before_asking(&record.kept(), self.clock.now(), None);
+        let forgotten = self.forgotten();
+        let shared = self.in_shared::<R>(key).await;
+        if let Some((record, sealed)) = &shared
+            && plan(record).serves_now().is_some()
+        {
+            self.copy_to_disk::<R>(key, sealed, forgotten);
+            return shared.map(|(record, _)| (record, "shared"));
+        }
+        let on_disk = self.on_disk::<R>(key).await;
+        match (shared, on_disk) {
+            (Some((shared, _)), Some((disk, sealed))) if plan(&disk).is_better_than(plan(&shared)) => {
+                self.copy_to_shared(key, &disk, sealed, policy);
+                Some((disk, "disk"))
+            }
+            (Some((shared, sealed)), None) => {
+                self.copy_to_disk::<R>(key, &sealed, forgotten);
+                Some((shared, "shared"))
+            }
+            (Some((shared, _)), Some(_)) => Some((shared, "shared")),
+            (None, Some((disk, sealed))) => {
+                self.copy_to_shared(key, &disk, sealed, policy);
+                Some((disk, "disk"))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Whether another instance may have shared a better record than the one that is known: it would not answer at once.
+    #[must_use]
+    pub fn may_know_better<R: Record>(&self, record: &R, policy: &Policy) -> bool {
+        self.shared.as_ref().is_some_and(|shared| !shared.is_degraded())
+            && policy.before_asking(&record.kept(), self.clock.now(), None).serves_now().is_none()
+    }
+
+    /// Whether `one` is to be preferred to `other`.
+    #[must_use]
+    pub fn prefers<R: Record>(&self, one: &R, other: &R, policy: &Policy) -> bool {
+        let plan = |record: &R| policy.before_asking(&record.kept(), self.clock.now(), None);
+        plan(one).is_better_than(plan(other))
+    }
+
+    async fn in_shared<R: Record>(&self, key: &[u8]) -> Option<Sealed<R>> {
+        let found = match self.shared.as_ref()?.lookup(R::FAMILY, key).await {
+            // Nobody waited: no lookup.
+            Err(SharedError::Away) => return None,
+            found => found.map_err(|error| (error.reason(), error.to_string())),
+        };
+        self.opened("shared", key, found)
+    }
+
+    async fn on_disk<R: Record>(&self, key: &[u8]) -> Option<Sealed<R>> {
+        let found = self.disk.as_ref()?.lookup(R::FAMILY, key).await;
+        self.opened("disk", key, found.map_err(|error| ("read", error.to_string())))
+    }
+
+    /// What was found in `store`, if it is a record; all else is counted.
+    fn opened<R: Record>(
+        &self,
+        store: &str,
+        key: &[u8],
+        found: Result<Option<Vec<u8>>, (&'static str, String)>,
+    ) -> Option<Sealed<R>> {
+        let sealed = match found {
             Ok(Some(sealed)) => sealed,
             Ok(None) => {
-                self.metrics.looked_up("disk", "miss");
+                self.metrics.looked_up(store, "miss");
                 return None;
             }
-            Err(error) => {
-                self.metrics.looked_up("disk", "error");
-                self.metrics.store_failed("disk", "read");
-                tracing::debug!("a read from disk failed and counts as a miss: {error}");
+            Err((kind, error)) => {
+                self.metrics.looked_up(store, "error");
+                self.metrics.store_failed(store, kind);
+                tracing::debug!("a read from {store} failed and counts as a miss: {error}");
                 return None;
             }
         };
         match R::open(&self.sealer, key, &sealed) {
             Ok(record) => {
-                self.metrics.looked_up("disk", "hit");
-                Some(record)
+                self.metrics.looked_up(store, "hit");
+                Some((record, sealed))
             }
             Err(error) => {
-                self.metrics.looked_up("disk", "unreadable");
-                self.metrics.store_failed("disk", error.reason());
+                self.metrics.looked_up(store, "unreadable");
+                self.metrics.store_failed(store, error.reason());
                 None
             }
         }
     }
 
-    /// Keeps a record, behind the request. `known` tells until when it can be of use.
+    /// Writes what was found shared to the disk as well, so that it is there when Redis is not; unless something was
+    /// forgotten meanwhile, which may have been this.
+    fn copy_to_disk<R: Record>(&self, key: &[u8], sealed: &[u8], forgotten: u64) {
+        if let Some(disk) = self.disk.as_ref().filter(|_| self.forgotten() == forgotten) {
+            self.put_on(disk, R::FAMILY, key, sealed.to_vec());
+            if self.forgotten() != forgotten {
+                disk.delete(R::FAMILY, key);
+            }
+        }
+    }
+
+    /// Writes what was found on disk to the shared store as well. If it was forgotten there meanwhile, the mark in its
+    /// place is younger, and stays.
+    fn copy_to_shared<R: Record>(&self, key: &[u8], record: &R, sealed: Vec<u8>, policy: &Policy) {
+        let known = record.kept();
+        self.put_shared(R::FAMILY, key, sealed, known.verified_at, policy.useless_from(&known));
+    }
+
+    fn put_shared(
+        &self,
+        family: Family,
+        key: &[u8],
+        sealed: Vec<u8>,
+        verified_at: Timestamp,
+        useless_from: Timestamp,
+    ) {
+        if let Some(shared) = &self.shared
+            && !shared.put(family, key, sealed, verified_at, useless_from)
+        {
+            self.metrics.store_failed("shared", "queue_full");
+        }
+    }
+
+    /// Keeps a record in both stores, behind the request. `known` tells until when it can be of use.
     pub fn keep<R: Record>(&self, key: &[u8], record: &R, known: &Known, policy: &Policy) {
-        match record.seal(&self.sealer, key, policy.useless_from(known)) {
-            Ok(sealed) => {
-                if !self.disk.put(R::FAMILY, key, sealed) {
-                    self.metrics.store_failed("disk", "queue_full");
+        let useless_from = policy.useless_from(known);
+        let Ok(sealed) = record.seal(&self.sealer, key, useless_from) else {
+            self.metrics.store_failed(if self.disk.is_some() { "disk" } else { "shared" }, "seal");
+            return;
+        };
+        if self.shared.is_some() {
+            self.put_shared(R::FAMILY, key, sealed.clone(), known.verified_at, useless_from);
+        }
+        if let Some(disk) = &self.disk {
+            self.put_on(disk, R::FAMILY, key, sealed);
+        }
+    }
+
+    fn put_on(&self, disk: &DiskStore, family: Family, key: &[u8], sealed: Vec<u8>) {
+        if !disk.put(family, key, sealed) {
+            self.metrics.store_failed("disk", "queue_full");
+        } else if disk.is_degraded() {
+            // The queue takes it, and its writer drops it.
+            self.metrics.store_failed("disk", "degraded");
+        }
+    }
+
+    /// Forgets a record in both stores, and has the other instances forget it.
+    pub fn forget(&self, family: Family, key: &[u8], policy: &Policy) {
+        if let Some(shared) = &self.shared {
+            shared.forget(family, key, self.mark(family, policy));
+        }
+        self.note_forgotten();
+        if let Some(disk) = &self.disk {
+            disk.delete(family, key);
+        }
+        self.note_forgotten();
+    }
+
+    /// Noted after the shared store has forgotten and before the disk does, since records go from one to the other; and
+    /// again before memory does, for the same reason.
+    fn note_forgotten(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often something was forgotten: who finds a record, and then finds that this has changed, may have found what
+    /// was being forgotten, and must not keep it.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::SeqCst)
+    }
+
+    /// When a record that is verified now would be of no use any more.
+    fn mark(&self, family: Family, policy: &Policy) -> Timestamp {
+        let kind = match family {
+            Family::Verdicts => RecordKind::ForeignVerdict,
+            Family::Profiles | Family::Revocations => RecordKind::Profile,
+            Family::Keys => RecordKind::Keys,
+        };
+        policy.useless_from(&Known { kind, verified_at: self.clock.now(), not_after: None })
+    }
+
+    /// Forgets what `purge` names in both stores, has the other instances forget it, and waits until that is so.
+    ///
+    /// # Errors
+    /// Which store is not well. It forgets before it answers again.
+    pub async fn purge(self: &Arc<Self>, purge: &Purge, policy: &Policy) -> Result<(), Unfinished> {
+        let shared = match &self.shared {
+            None => Ok(()),
+            Some(shared) => shared.purge(purge, |family| self.mark(family, policy)).await,
+        };
+        self.note_forgotten();
+        let disk = self.purge_disk(purge.clone()).await;
+        self.note_forgotten();
+        match (disk, shared) {
+            (Ok(()), Ok(())) => Ok(()),
+            (disk, shared) => Err(Unfinished { disk: disk.err(), shared: shared.err() }),
+        }
+    }
+
+    /// Forgets on this instance's disk what another instance has forgotten.
+    pub async fn follow(self: &Arc<Self>, forget: &Forget) {
+        if let Some(shared) = &self.shared {
+            shared.unqueue(forget);
+        }
+        self.note_forgotten();
+        match (forget, &self.disk) {
+            // As for a no of this instance: no checkpoint is made anew for one record.
+            (Forget::Token(digest), Some(disk)) => disk.delete(Family::Verdicts, digest),
+            (Forget::Profile(key), Some(disk)) => disk.delete(Family::Profiles, key),
+            _ => {
+                if let Some(purge) = forget.clone().into_purge()
+                    && let Err(error) = self.purge_disk(purge).await
+                {
+                    warn!("what another instance purged is forgotten before the disk answers again: {error}");
                 }
             }
-            Err(_) => self.metrics.store_failed("disk", "seal"),
         }
+        self.note_forgotten();
     }
 
-    /// Forgets a record.
-    pub fn forget(&self, family: Family, key: &[u8]) {
-        self.disk.delete(family, key);
+    /// What other instances have forgotten, from now on; `None` if nothing is shared.
+    #[must_use]
+    pub fn forgets(&self) -> Option<broadcast::Receiver<Forget>> {
+        self.shared.as_ref().map(SharedStore::forgets)
     }
 
-    /// Forgets these records here and in every checkpoint, and waits until that is so. Blocks.
-    ///
-    /// # Errors
-    /// When the disk is not well. What was to be forgotten is then forgotten before the disk answers again.
-    pub fn forget_for_good(&self, records: &[(Family, [u8; DIGEST_LENGTH])]) -> Result<(), DiskError> {
+    async fn purge_disk(self: &Arc<Self>, purge: Purge) -> Result<(), DiskError> {
+        let Some(disk) = self.disk.clone() else { return Ok(()) };
+        let archive = self.clone();
+        let work = tokio::task::spawn_blocking(move || match purge {
+            Purge::Token(digest) => archive.forget_for_good(&disk, &[(Family::Verdicts, digest.0)]),
+            Purge::Subject(who, keys) => archive.forget_subject(&disk, &keys, &who),
+            Purge::Everybody => archive.drop_for_good(&disk, &[Family::Verdicts, Family::Profiles]),
+        });
+        work.await.unwrap_or(Err(DiskError::Closed))
+    }
+
+    /// Forgets these records on disk and in every checkpoint, and waits until that is so. Blocks.
+    fn forget_for_good(
+        &self,
+        disk: &DiskStore,
+        records: &[(Family, [u8; DIGEST_LENGTH])],
+    ) -> Result<(), DiskError> {
         for (family, key) in records {
-            self.disk.delete(*family, key);
+            disk.delete(*family, key);
         }
-        self.drop_for_good(&[])
+        self.drop_for_good(disk, &[])
     }
 
-    /// Forgets all verdicts and profiles, as [`Archive::forget_for_good`] does. Issuers' keys and deny records stay.
-    /// Blocks.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn forget_everybody(&self) -> Result<(), DiskError> {
-        self.drop_for_good(&[Family::Verdicts, Family::Profiles])
-    }
-
-    /// Forgets what is known of a subject: the profile under `key`, and all verdicts that name one of `issuers` and
-    /// the subject. Returns how many verdicts. Reads all verdicts, since tokens are what they are found by. Blocks.
-    ///
-    /// # Errors
-    /// When the disk is not well: then *all* verdicts and profiles are forgotten before the disk answers again.
-    pub fn forget_subject(&self, keys: &[SubjectKey], who: &Subject) -> Result<usize, DiskError> {
+    /// Forgets on disk what is known of a subject: the profiles under `keys`, and all verdicts that name it. Reads all
+    /// verdicts, since tokens are what they are found by. If the disk is not well, *all* verdicts and profiles are
+    /// forgotten before it answers again. Blocks.
+    fn forget_subject(&self, disk: &DiskStore, keys: &[SubjectKey], who: &Subject) -> Result<(), DiskError> {
         let mut records: Vec<_> = keys.iter().map(|key| (Family::Profiles, key.0)).collect();
-        let read = self.disk.scan(Family::Verdicts, |key, sealed| {
+        let read = disk.scan(Family::Verdicts, |key, sealed| {
             if let Ok(record) = VerdictRecord::open(&self.sealer, key, sealed)
                 && who.is_meant_by(&record)
                 && let Ok(key) = key.try_into()
@@ -169,16 +384,16 @@ impl Archive {
             }
         });
         match read {
-            Ok(()) => self.forget_for_good(&records).map(|()| records.len() - keys.len()),
-            Err(error) => self.forget_everybody().and(Err(error)),
+            Ok(()) => self.forget_for_good(disk, &records),
+            Err(error) => self.drop_for_good(disk, &[Family::Verdicts, Family::Profiles]).and(Err(error)),
         }
     }
 
     /// Checkpoints have the same records as the store, so they go too; a new one takes their place.
-    fn drop_for_good(&self, families: &[Family]) -> Result<(), DiskError> {
-        self.disk.purge(families)?;
+    fn drop_for_good(&self, disk: &DiskStore, families: &[Family]) -> Result<(), DiskError> {
+        disk.purge(families)?;
         if self.keeps_checkpoints
-            && let Err(error) = self.disk.checkpoint()
+            && let Err(error) = disk.checkpoint()
         {
             // What was asked for is done; the next checkpoint comes by itself.
             warn!("no checkpoint was made after a purge: {error}");
@@ -186,15 +401,47 @@ impl Archive {
         Ok(())
     }
 
-    /// Whether the disk is not well, so that holdfast goes on from memory alone.
+    /// The shared store, if there is one.
     #[must_use]
-    pub fn is_degraded(&self) -> bool {
-        self.disk.is_degraded()
+    pub const fn shared(&self) -> Option<&SharedStore> {
+        self.shared.as_ref()
     }
 
-    /// About how many records there are.
+    /// Whether there is a disk that is not well.
     #[must_use]
-    pub fn count(&self) -> u64 {
-        Family::ALL.into_iter().filter_map(|family| self.disk.records(family)).sum()
+    pub fn disk_is_degraded(&self) -> bool {
+        self.disk.as_ref().is_some_and(DiskStore::is_degraded)
     }
+
+    /// About how many records there are on disk; `None` without one. Those in the shared store are not counted: Redis
+    /// would have to walk over all of them.
+    #[must_use]
+    pub fn count(&self) -> Option<u64> {
+        let disk = self.disk.as_ref()?;
+        Some(Family::ALL.into_iter().filter_map(|family| disk.records(family)).sum())
+    }
+}
+
+/// Opens the data directory, and tells whether it keeps checkpoints.
+fn open_disk(
+    settings: DiskSettings,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<(DiskStore, bool), ArchiveError> {
+    let path = settings.path.clone();
+    let keeps_checkpoints = !settings.checkpoint_interval.is_zero();
+    std::fs::create_dir_all(&path).map_err(|error| ArchiveError::Directory {
+        path: path.display().to_string(),
+        problem: error.to_string(),
+    })?;
+    let Opened { store, recovery, degraded } = DiskStore::open(settings, clock.clone())?;
+    if recovery.is_some() {
+        metrics.store_failed("disk", "recovered");
+    }
+    if let Some(error) = degraded {
+        metrics.store_failed("disk", "degraded");
+        warn!("the disk store starts degraded; holdfast goes on from memory: {error}");
+    }
+    info!(path = %path.display(), "records are kept on disk");
+    Ok((store, keeps_checkpoints))
 }

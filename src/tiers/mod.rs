@@ -2,7 +2,8 @@
 //!
 //! A tier is an age, not a place ([`table`]); what may be done with a record of some age is a pure function
 //! ([`policy`]). Stores keep a [`record`] once, [`seal`]ed under the instance [`secret`], by a keyed [`digest`]. The
-//! [`disk`] store survives restarts; the writer puts what it keeps behind the request, [`checkpoint`] makes copies.
+//! [`disk`] store survives restarts; the writer puts what it keeps behind the request, [`checkpoint`] makes copies. The
+//! [`shared`] store, in Redis, is for several instances; [`archive`] is the walk over both.
 
 pub mod archive;
 pub mod checkpoint;
@@ -13,6 +14,7 @@ pub mod purge;
 pub mod record;
 pub mod seal;
 pub mod secret;
+pub mod shared;
 pub mod stores;
 pub mod table;
 mod writer;

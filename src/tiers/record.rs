@@ -45,6 +45,9 @@ pub trait Record: Serialize + DeserializeOwned {
     /// Where records of this type lie.
     const FAMILY: Family;
 
+    /// What the policy has to know of it, apart from any token that it may be used for.
+    fn kept(&self) -> Known;
+
     /// Seals this record under `key`.
     ///
     /// # Errors
@@ -122,6 +125,10 @@ impl VerdictRecord {
 
 impl Record for VerdictRecord {
     const FAMILY: Family = Family::Verdicts;
+
+    fn kept(&self) -> Known {
+        self.known()
+    }
 }
 
 /// What `/userinfo`, or a token, says of a subject.
@@ -147,6 +154,10 @@ impl ProfileRecord {
 
 impl Record for ProfileRecord {
     const FAMILY: Family = Family::Profiles;
+
+    fn kept(&self) -> Known {
+        self.known(None)
+    }
 }
 
 /// The keys of an issuer, so that a restart during an outage still verifies.
@@ -170,6 +181,10 @@ impl KeysRecord {
 
 impl Record for KeysRecord {
     const FAMILY: Family = Family::Keys;
+
+    fn kept(&self) -> Known {
+        self.known()
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,14 @@
 //! | answers, in memory | ready-made answers by token digest: the hot path, one lookup and no parsing |
 //! | refusals, in memory | definitive noes, for `negative_ttl`; apart from the answers, so that a flood of bad tokens evicts only other bad tokens |
 //! | records, in memory | verdicts on foreign tokens, and profiles |
-//! | records, on disk | the same, and issuers' keys, across restarts; only with a data directory |
+//! | records, shared | the same, and issuers' keys, for several instances; only with a Redis |
+//! | records, on disk | the same, across restarts; only with a data directory |
 //!
-//! A record is looked for in memory, then on disk, and what the disk had is promoted. It is written to both, to disk
-//! behind the request. The memory stores are bounded by weight. Nothing here decides whether a record may be served: that is [`super::policy`]'s.
+//! A record is looked for in memory, then in what is shared, then on disk, and what was found is promoted. It is written to all,
+//! behind the request beyond memory. The memory stores are bounded by weight. Nothing here decides whether a record may be
+//! served: that is [`super::policy`]'s.
 
+use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -18,10 +21,10 @@ use quick_cache::sync::Cache;
 
 use super::archive::Archive;
 use super::digest::{BuildDigestHasher, SubjectKey, TokenDigest};
-use super::disk::DiskError;
 use super::policy::Policy;
-use super::purge::Purge;
-use super::record::{Family, ProfileRecord, VerdictRecord};
+use super::purge::{Purge, Unfinished};
+use super::record::{Family, ProfileRecord, Record, VerdictRecord};
+use super::shared::{Forget, SharedStore};
 use crate::clock::Timestamp;
 use crate::decision::Pass;
 use crate::telemetry::metrics::Metrics;
@@ -43,12 +46,15 @@ pub struct Refused {
 pub struct Stores {
     answers: Cache<TokenDigest, Arc<Pass>, Weight, BuildDigestHasher>,
     refusals: Cache<TokenDigest, Refused, Weight, BuildDigestHasher>,
-    verdicts: Arc<Cache<TokenDigest, Arc<VerdictRecord>, Weight, BuildDigestHasher>>,
-    profiles: Arc<Cache<SubjectKey, Arc<ProfileRecord>, Weight, BuildDigestHasher>>,
+    verdicts: Arc<Records<TokenDigest, VerdictRecord>>,
+    profiles: Arc<Records<SubjectKey, ProfileRecord>>,
     archive: Option<Arc<Archive>>,
     policy: Policy,
     metrics: Arc<Metrics>,
 }
+
+/// Records in memory.
+type Records<K, R> = Cache<K, Arc<R>, Weight, BuildDigestHasher>;
 
 /// A record, and the store that had it.
 pub type Found<R> = (Arc<R>, &'static str);
@@ -99,24 +105,52 @@ impl Stores {
     /// Remembers a definitive no, and forgets every yes for the same token. Only the issuer can take back what the
     /// issuer said, so a no of our own (of which a stranger can cause any number) is no work for the disk.
     pub fn refuse(&self, digest: TokenDigest, refused: Refused) {
-        self.answers.remove(&digest);
-        self.verdicts.remove(&digest);
         if let Some(archive) = self.archive.as_ref().filter(|_| refused.refusal.is_the_issuers()) {
-            archive.forget(Family::Verdicts, &digest.0);
+            archive.forget(Family::Verdicts, &digest.0, &self.policy);
         }
+        self.verdicts.remove(&digest);
+        self.answers.remove(&digest);
         self.refusals.insert(digest, refused);
     }
 
     /// The verdict on a foreign token.
     pub async fn verdict(&self, digest: &TokenDigest) -> Option<Found<VerdictRecord>> {
-        if let Some(record) = self.verdicts.get(digest) {
+        self.find(&self.verdicts, digest, &digest.0).await
+    }
+
+    /// The walk: memory, then what is shared and on disk, which is promoted. A record in memory that would not answer at
+    /// once is no hit where another instance may have shared a younger one.
+    async fn find<K, R>(&self, memory: &Records<K, R>, key: &K, bytes: &[u8]) -> Option<Found<R>>
+    where
+        K: Hash + Eq + Copy,
+        R: Record,
+        Weight: Weighter<K, Arc<R>>,
+    {
+        let known = memory.get(key);
+        let archive = self.archive.as_ref();
+        if let Some(record) = &known
+            && !archive.is_some_and(|archive| archive.may_know_better(&**record, &self.policy))
+        {
             self.metrics.looked_up("memory", "hit");
-            return Some((record, "memory"));
+            return known.map(|record| (record, "memory"));
         }
-        self.metrics.looked_up("memory", "miss");
-        let record = Arc::new(self.archive.as_ref()?.load::<VerdictRecord>(&digest.0).await?);
-        self.verdicts.insert(*digest, record.clone());
-        Some((record, "disk"))
+        self.metrics.looked_up("memory", if known.is_some() { "hit" } else { "miss" });
+        let forgotten = archive?.forgotten();
+        let loaded = archive?.load::<R>(bytes, &self.policy).await;
+        let (record, store) = match (known, loaded) {
+            (Some(known), Some((loaded, _))) if !archive?.prefers(&loaded, &*known, &self.policy) => {
+                return Some((known, "memory"));
+            }
+            (Some(known), None) => return Some((known, "memory")),
+            (_, loaded) => loaded?,
+        };
+        let record = Arc::new(record);
+        memory.insert(*key, record.clone());
+        if archive?.forgotten() != forgotten {
+            // What was forgotten meanwhile may be this; then it must not come back to memory.
+            memory.remove(key);
+        }
+        Some((record, store))
     }
 
     /// The verdict on a foreign token, if it was reached within `time`; in memory only.
@@ -139,14 +173,7 @@ impl Stores {
 
     /// What is known of a subject.
     pub async fn profile(&self, key: &SubjectKey) -> Option<Found<ProfileRecord>> {
-        if let Some(record) = self.profiles.get(key) {
-            self.metrics.looked_up("memory", "hit");
-            return Some((record, "memory"));
-        }
-        self.metrics.looked_up("memory", "miss");
-        let record = Arc::new(self.archive.as_ref()?.load::<ProfileRecord>(&key.0).await?);
-        self.profiles.insert(*key, record.clone());
-        Some((record, "disk"))
+        self.find(&self.profiles, key, &key.0).await
     }
 
     /// What is known of a subject, if it was said within `time`; in memory only.
@@ -169,31 +196,41 @@ impl Stores {
 
     /// Forgets what is known of a subject.
     pub fn forget_profile(&self, key: &SubjectKey) {
-        self.profiles.remove(key);
         if let Some(archive) = &self.archive {
-            archive.forget(Family::Profiles, &key.0);
+            archive.forget(Family::Profiles, &key.0, &self.policy);
+        }
+        self.profiles.remove(key);
+    }
+
+    /// Forgets what `purge` names in all stores, has the other instances forget it, and waits until that is so. Deny
+    /// records, remembered noes and issuers' keys stay.
+    ///
+    /// # Errors
+    /// Which store could not do it now. It is then done before that store answers again, and is done in memory.
+    pub async fn purge(&self, purge: Purge) -> Result<(), Unfinished> {
+        // Memory last: else a request at this moment could bring back to memory what another store still has.
+        let beyond = match &self.archive {
+            None => Ok(()),
+            Some(archive) => archive.purge(&purge, &self.policy).await,
+        };
+        self.purge_memory(purge);
+        beyond
+    }
+
+    /// Forgets what another instance has forgotten, in memory and on disk.
+    pub async fn follow(&self, forget: Forget) {
+        if let Some(archive) = &self.archive {
+            archive.follow(&forget).await;
+        }
+        if let Forget::Profile(key) = &forget {
+            self.profiles.remove(&SubjectKey(*key));
+        }
+        if let Some(purge) = forget.into_purge() {
+            self.purge_memory(purge);
         }
     }
 
-    /// Forgets what `purge` names, in memory and on disk, and waits until that is so. Deny records, remembered noes and
-    /// issuers' keys stay.
-    ///
-    /// # Errors
-    /// Why the disk could not do it now. It is then done before the disk answers again, and is done in memory.
-    pub async fn purge(&self, purge: Purge) -> Result<(), DiskError> {
-        // Disk first: else a request at this moment could bring back to memory what the disk still has.
-        let on_disk = match &self.archive {
-            None => Ok(()),
-            Some(archive) => {
-                let (archive, purge) = (archive.clone(), purge.clone());
-                let work = tokio::task::spawn_blocking(move || match purge {
-                    Purge::Token(digest) => archive.forget_for_good(&[(Family::Verdicts, digest.0)]),
-                    Purge::Subject(who, keys) => archive.forget_subject(&keys, &who).map(drop),
-                    Purge::Everybody => archive.forget_everybody(),
-                });
-                work.await.unwrap_or(Err(DiskError::Closed))
-            }
-        };
+    fn purge_memory(&self, purge: Purge) {
         match purge {
             Purge::Token(digest) => {
                 self.verdicts.remove(&digest);
@@ -207,34 +244,48 @@ impl Stores {
                 // An answer does not say whose it is. It is made again from a token, at the cost of one signature check.
                 self.answers.clear();
             }
-            Purge::Everybody => {
-                self.verdicts.clear();
-                self.profiles.clear();
-                self.answers.clear();
-            }
+            Purge::Everybody => self.purge_memory_of_everybody(),
         }
-        on_disk
+    }
+
+    /// Forgets all answers, verdicts and profiles in memory.
+    pub fn purge_memory_of_everybody(&self) {
+        self.verdicts.clear();
+        self.profiles.clear();
+        self.answers.clear();
     }
 
     /// Whether there is a disk store that is not well.
     #[must_use]
-    pub fn is_degraded(&self) -> bool {
-        self.archive.as_ref().is_some_and(|archive| archive.is_degraded())
+    pub fn disk_is_degraded(&self) -> bool {
+        self.archive.as_ref().is_some_and(|archive| archive.disk_is_degraded())
+    }
+
+    /// The shared store, if there is one.
+    #[must_use]
+    pub fn shared(&self) -> Option<&SharedStore> {
+        self.archive.as_ref().and_then(|archive| archive.shared())
+    }
+
+    /// Whether there is a shared store that is away.
+    #[must_use]
+    pub fn shared_is_degraded(&self) -> bool {
+        self.shared().is_some_and(SharedStore::is_degraded)
     }
 
     /// Brings the gauge `records` up to date.
     pub fn count(&self) {
         let records = self.answers.len() + self.verdicts.len() + self.profiles.len();
         self.metrics.records("memory", records as u64);
-        if let Some(archive) = &self.archive {
-            self.metrics.records("disk", archive.count());
+        if let Some(records) = self.archive.as_ref().and_then(|archive| archive.count()) {
+            self.metrics.records("disk", records);
         }
     }
 }
 
 fn cache<K, V>(bytes: u64, typical: u64) -> Cache<K, V, Weight, BuildDigestHasher>
 where
-    K: std::hash::Hash + Eq,
+    K: Hash + Eq,
     V: Clone,
     Weight: Weighter<K, V>,
 {

@@ -33,36 +33,72 @@ pub struct Stage {
 }
 
 /// What users were told, and how long they waited for it.
-struct Tally {
+pub struct Tally {
     drill: &'static str,
     requests: u64,
     statuses: [u64; 4],
+    /// Calls to `/userinfo` that [`Stage::forget_calls`] has forgotten.
+    calls: u64,
     longest: Duration,
+}
+
+impl Tally {
+    pub fn of(drill: &'static str) -> Self {
+        Self { drill, requests: 0, statuses: [0; 4], calls: 0, longest: Duration::ZERO }
+    }
+
+    pub fn count(&mut self, status: u16, took: Duration) {
+        let column = match status {
+            200 => 0,
+            401 => 1,
+            503 => 2,
+            _ => 3,
+        };
+        self.statuses[column] += 1;
+        self.requests += 1;
+        self.longest = self.longest.max(took);
+    }
+
+    /// The drill is over: prints its row of the table. No user was told anything else than yes, no, or "come back".
+    pub fn row(&self, more_calls: u64) {
+        let Self { drill, requests, statuses: [ok, no, later, other], calls, longest } = self;
+        println!(
+            "| {drill:<44} | {requests:>8} | {:>17} | {:>8} | {:>7.3} s |",
+            format!("{ok}/{no}/{later}"),
+            calls + more_calls,
+            longest.as_secs_f64()
+        );
+        assert_eq!(*other, 0, "answers of another status");
+    }
 }
 
 impl Stage {
     pub async fn set(drill: &'static str) -> Self {
+        Self::set_with(drill, "").await
+    }
+
+    /// With this further configuration.
+    pub async fn set_with(drill: &'static str, config: &str) -> Self {
         let tenant = Tenant::start(Options::default()).await.unwrap();
         tenant.set_time(Some(START));
         let clock = Clock::held_at(Timestamp::from_secs(START));
         let text = format!(
             "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[issuer]]\nurl = \"{}\"\n\
-             audience = [\"{}\"]\nalgorithms = [\"ES256\"]\n",
+             audience = [\"{}\"]\nalgorithms = [\"ES256\"]\n{config}",
             tenant.issuer(),
             tenant.audience()
         );
         let service = Service::start(Source::text("drill.toml", &text), clock.clone()).await.unwrap();
-        let tally = Tally { drill, requests: 0, statuses: [0; 4], longest: Duration::ZERO };
+        let tally = Tally::of(drill);
         let stage = Self { tenant, clock, service, front: None, tally };
         until("keys", async || stage.issuer().is_ready().then_some(())).await;
         stage
     }
 
-    /// The same with nginx in front, which is what users then ask.
-    pub async fn set_with_nginx(drill: &'static str) -> Self {
-        let mut stage = Self::set(drill).await;
-        stage.front = Some(Front::start(&stage.service.auth_addresses()[0]).await);
-        stage
+    /// Puts nginx in front, which is what users then ask.
+    pub async fn behind_nginx(mut self) -> Self {
+        self.front = Some(Front::start(&self.service.auth_addresses()[0]).await);
+        self
     }
 
     pub fn issuer(&self) -> Arc<Issuer> {
@@ -71,16 +107,27 @@ impl Stage {
 
     /// How the guard of `/userinfo` stands.
     pub fn userinfo(&self) -> GuardStatus {
-        self.issuer().guards().find(|(name, _)| *name == "userinfo").unwrap().1
+        self.issuer().endpoints().into_iter().find(|endpoint| endpoint.name() == "userinfo").unwrap().status()
     }
 
     pub fn userinfo_is_open(&self) -> bool {
         self.userinfo().state == State::Open
     }
 
-    /// How many calls to `/userinfo` the tenant has counted.
+    /// How many calls to `/userinfo` the tenant has counted since they were last forgotten.
     pub fn calls(&self) -> u64 {
         self.tenant.calls().userinfo
+    }
+
+    /// How many of them it answered with this status.
+    pub fn answered(&self, status: u16) -> u64 {
+        self.tenant.calls().userinfo_by_status.get(&status).copied().unwrap_or_default()
+    }
+
+    /// Counts calls from zero again; the row of the table has them all.
+    pub fn forget_calls(&mut self) {
+        self.tally.calls += self.calls();
+        self.tenant.reset_calls();
     }
 
     /// Users that the tenant knows from now on, each with a token that names no email and outlives every tier.
@@ -102,62 +149,67 @@ impl Stage {
     /// Users whom holdfast knows: each has been here once. The clock moves on so that the budget allows it.
     pub async fn known_users(&mut self, name: &str, count: usize) -> Vec<String> {
         let tokens = self.users(name, count);
-        for some in tokens.chunks(20) {
-            self.advance(5);
+        let budget = self.userinfo().budget;
+        for some in tokens.chunks(budget.burst as usize) {
+            self.advance((f64::from(budget.burst) / budget.rate).ceil() as u64);
             assert_eq!(self.ask_all(some).await.statuses(), vec![200; some.len()]);
         }
         tokens
     }
 
-    /// Moves the clock on by seconds.
+    /// Moves the clock on by seconds, the tenant's too.
     pub fn advance(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
+        self.tenant.set_time(Some(self.clock.now().as_secs()));
     }
 
     pub async fn ask(&mut self, token: &str) -> Reply {
         self.ask_all(&[token.to_owned()]).await.0.pop().unwrap()
     }
 
-    /// All at the same time.
+    /// All at the same time; the replies in the order of the tokens.
     pub async fn ask_all(&mut self, tokens: &[String]) -> Replies {
-        let replies = self.asking(tokens).join_all().await;
+        let asking: Vec<_> = tokens.iter().map(|token| tokio::spawn(self.request(token))).collect();
+        let mut replies = Vec::new();
+        for asking in asking {
+            replies.push(asking.await.unwrap());
+        }
         self.told(replies)
     }
 
     /// Requests under way, each with how long it took; give what they come to to [`Stage::told`].
     pub fn asking(&self, tokens: &[String]) -> JoinSet<(Reply, Duration)> {
-        let mut asking = JoinSet::new();
-        for token in tokens {
-            let socket = self.front.as_ref().map(|front| front.socket.clone());
-            let address = self.service.auth_addresses()[0].clone();
-            let request = format!(
-                "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-            );
-            asking.spawn(async move {
-                let started = Instant::now();
-                let reply = match socket {
-                    Some(socket) => exchange_unix(&socket, request.as_bytes()).await,
-                    None => exchange(TcpStream::connect(address).await.unwrap(), request.as_bytes()).await,
-                };
-                (reply, started.elapsed())
-            });
+        tokens.iter().map(|token| self.request(token)).collect()
+    }
+
+    fn request(&self, token: &str) -> impl Future<Output = (Reply, Duration)> + Send + 'static {
+        let socket = self.front.as_ref().map(|front| front.socket.clone());
+        let address = self.service.auth_addresses()[0].clone();
+        let request = format!(
+            "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        );
+        async move {
+            let started = Instant::now();
+            let reply = match socket {
+                Some(socket) => exchange_unix(&socket, request.as_bytes()).await,
+                None => exchange(TcpStream::connect(address).await.unwrap(), request.as_bytes()).await,
+            };
+            (reply, started.elapsed())
         }
-        asking
     }
 
     pub fn told(&mut self, replies: Vec<(Reply, Duration)>) -> Replies {
         for (reply, took) in &replies {
-            let column = match reply.status {
-                200 => 0,
-                401 => 1,
-                503 => 2,
-                _ => 3,
-            };
-            self.tally.statuses[column] += 1;
-            self.tally.requests += 1;
-            self.tally.longest = self.tally.longest.max(*took);
+            self.tally.count(reply.status, *took);
         }
         Replies(replies.into_iter().map(|(reply, _)| reply).collect())
+    }
+
+    /// The sum of the samples whose line begins with `name` and contains `label`.
+    pub async fn counted(&self, name: &str, label: &str) -> u64 {
+        let metrics = self.metrics().await;
+        let lines = metrics.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// The text of `/metrics`.
@@ -166,16 +218,9 @@ impl Stage {
         exchange(stream, b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.body
     }
 
-    /// The drill is over: prints its row of the table. No user was told anything else than yes, no, or "come back".
+    /// The drill is over: prints its row of the table.
     pub fn row(&self) {
-        let Tally { drill, requests, statuses: [ok, no, later, other], longest } = &self.tally;
-        println!(
-            "| {drill:<44} | {requests:>8} | {:>17} | {:>8} | {:>7.3} s |",
-            format!("{ok}/{no}/{later}"),
-            self.calls(),
-            longest.as_secs_f64()
-        );
-        assert_eq!(*other, 0, "answers of another status");
+        self.tally.row(self.calls());
     }
 }
 
@@ -191,11 +236,16 @@ impl Replies {
         self.0.iter().filter(|reply| reply.status == status).count()
     }
 
-    /// How many were answered as of this tier. The backend's page names it if nginx is in front.
+    /// How many were answered as of this tier.
     pub fn of_tier(&self, tier: &str) -> usize {
-        let page = format!("X-Auth-Tier: {tier}\n");
-        let is = |reply: &&Reply| reply.header("x-auth-tier") == [tier] || reply.body.contains(&page);
-        self.0.iter().filter(is).count()
+        self.0.iter().filter(|reply| reply.is_of_tier(tier)).count()
+    }
+}
+
+impl Reply {
+    /// Whether it is as of this tier. The backend's page names it if nginx is in front.
+    pub fn is_of_tier(&self, tier: &str) -> bool {
+        self.header("x-auth-tier") == [tier] || self.body.contains(&format!("X-Auth-Tier: {tier}\n"))
     }
 }
 

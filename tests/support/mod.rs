@@ -15,8 +15,10 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 
+pub mod redis;
 pub mod relay;
 pub mod service;
+pub mod small_disk;
 
 /// How long a test waits for what must come before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,12 +38,23 @@ impl Holdfast {
     /// Writes `config` to `holdfast.toml` in `directory`, serves it, and waits until each of its auth listeners is
     /// there, and the admin listener.
     pub async fn start(directory: &Path, config: &str, auth_listeners: usize) -> Self {
+        Self::start_with(directory, config, auth_listeners, &[]).await
+    }
+
+    /// The same with these variables.
+    pub async fn start_with(
+        directory: &Path,
+        config: &str,
+        auth_listeners: usize,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let file = directory.join("holdfast.toml");
         std::fs::write(&file, config).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
             .args(["serve", "--config"])
             .arg(&file)
             .current_dir(directory)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -73,13 +86,27 @@ impl Holdfast {
 
     /// Waits until it knows the issuer's keys.
     pub async fn ready(self) -> Self {
-        let request = "GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
         until(&format!("/readyz says 200; the log: {}", self.log()), async || {
-            let stream = TcpStream::connect(self.admin).await.ok()?;
-            (exchange(stream, request.as_bytes()).await.status == 200).then_some(())
+            (self.admin("/readyz").await.status == 200).then_some(())
         })
         .await;
         self
+    }
+
+    /// Asks about a token as a proxy does.
+    pub async fn ask(&self, token: &str) -> Reply {
+        let request = service::request("/auth", &format!("Authorization: Bearer {token}\r\n"));
+        exchange(TcpStream::connect(self.auth_tcp()).await.unwrap(), &request).await
+    }
+
+    /// Gets a page of the admin listener.
+    pub async fn admin(&self, path: &str) -> Reply {
+        exchange(TcpStream::connect(self.admin).await.unwrap(), &service::request(path, "")).await
+    }
+
+    /// The sum of the metrics whose line begins with `name` and contains `label`.
+    pub async fn counted(&self, name: &str, label: &str) -> u64 {
+        service::counted(&self.admin("/metrics").await, name, label)
     }
 
     /// The first TCP address where it listens for questions.

@@ -78,11 +78,15 @@ impl Running {
     /// The sum of the samples whose line begins with `name` and contains `label`.
     pub async fn counted(&self, name: &str, label: &str) -> u64 {
         let stream = TcpStream::connect(self.admin).await.unwrap();
-        let metrics = exchange(stream, &request("/metrics", "")).await;
-        assert_eq!(metrics.status, 200);
-        let lines = metrics.body.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        counted(&exchange(stream, &request("/metrics", "")).await, name, label)
     }
+}
+
+/// The sum of the samples on a page of metrics whose line begins with `name` and contains `label`.
+pub fn counted(metrics: &Reply, name: &str, label: &str) -> u64 {
+    assert_eq!(metrics.status, 200);
+    let lines = metrics.body.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 /// A GET with these header lines, each ended by CRLF.

@@ -201,6 +201,11 @@ fn forced_open_lets_nothing_through_until_its_expiry_and_then_probes() {
     let forced = breaker.force(ForcedState::Open, at(60_000), at(0));
     assert_eq!((forced.to, forced.reason, forced.open_for), (State::Open, Reason::Forced, Some(secs(60))));
     assert!(breaker.try_acquire(at(59_999)).is_err());
+    assert_eq!(
+        (breaker.since(at(59_999)), breaker.forced_until(at(59_999))),
+        (Some(at(0)), Some(at(60_000)))
+    );
+    assert_eq!((breaker.since(at(70_000)), breaker.forced_until(at(70_000))), (Some(at(60_000)), None));
     assert!(breaker.try_acquire(at(60_000)).unwrap().transition().is_some());
 }
 
@@ -212,7 +217,13 @@ fn forced_closed_stays_closed_until_its_expiry_and_then_opens_again() {
         assert_eq!(call(&mut breaker, FAILED, at(19_000)), None);
         assert_eq!(call(&mut breaker, LIMITED, at(19_000)), None);
     }
+    assert_eq!(
+        (breaker.since(at(19_000)), breaker.forced_until(at(19_000))),
+        (Some(at(1_000)), Some(at(20_000)))
+    );
+    assert_eq!(breaker.forced_until(at(20_000)), None);
     assert_eq!(call(&mut breaker, FAILED, at(20_000)).unwrap().reason, Reason::Failures);
+    assert_eq!(breaker.forced_until(at(20_001)), None, "it opened by itself");
 }
 
 #[test]
@@ -220,7 +231,8 @@ fn reset_closes_it_and_forgets() {
     let mut breaker = opened();
     call(&mut breaker, FAILED, at(5_000));
     let expected = Transition { from: State::Open, to: State::Closed, reason: Reason::Reset, open_for: None };
-    assert_eq!(breaker.reset(), expected);
+    assert_eq!(breaker.reset(at(5_000)), expected);
+    assert_eq!((breaker.since(at(9_000)), breaker.forced_until(at(9_000))), (Some(at(5_000)), None));
     for _ in 0..9 {
         assert_eq!(call(&mut breaker, FAILED, at(6_000)), None);
     }

@@ -78,3 +78,53 @@ fn read_all(waiting: &Mutex<Receiver<Lookup>>, shared: &Shared) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::{DiskSettings, DiskStore, Inner};
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    #[test]
+    fn one_lookup_too_many_is_turned_away_at_once_and_those_that_wait_are_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || DiskStore::open(DiskSettings::at(directory.path()), Clock::held_at(NOW)).unwrap().store;
+        let value = 1_900_000_000_u64.to_be_bytes().to_vec();
+        let store = open();
+        assert!(store.put(Family::Profiles, b"key", value.clone()));
+        store.compact().unwrap();
+        store.close();
+        // Open anew, the block cache is cold: every lookup needs the disk. And the disk is so slow that no reader comes.
+        let store = open();
+        let shared = Arc::clone(&store.0.shared);
+        let (sender, waiting) = sync_channel(WAITING);
+        let readers = Readers { lookups: Some(sender), threads: Vec::new() };
+        let stuck = DiskStore(Arc::new(Inner { shared: shared.clone(), readers, writer: Mutex::new(None) }));
+        let lookup = || Box::pin(stuck.lookup(Family::Profiles, b"key"));
+        let mut nobody = Context::from_waker(Waker::noop());
+        let mut lookups: Vec<_> = (0..WAITING).map(|_| lookup()).collect();
+        for lookup in &mut lookups {
+            assert!(lookup.as_mut().poll(&mut nobody).is_pending());
+        }
+        assert_eq!(stuck.stats().busy, 0);
+        for turned_away in 1..=3 {
+            let Poll::Ready(Err(error)) = lookup().as_mut().poll(&mut nobody) else {
+                panic!("it must not wait")
+            };
+            assert!(matches!(error, DiskError::Busy), "{error}");
+            assert_eq!((error.reason(), stuck.stats().busy), ("busy", turned_away));
+        }
+
+        let reader = thread::spawn(move || read_all(&Mutex::new(waiting), &shared));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for lookup in lookups {
+            assert_eq!(runtime.block_on(lookup).unwrap().as_ref(), Some(&value));
+        }
+        drop(stuck);
+        reader.join().unwrap();
+    }
+}

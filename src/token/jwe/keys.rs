@@ -4,9 +4,6 @@
 //! a key useless later (a public key, a passphrase, numbers that do not belong together, the wrong `use`) is said now.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +13,7 @@ use thiserror::Error;
 
 use super::key::{Key, KeyProblem};
 use super::open::MAX_TRIES;
+use crate::private_file::{self, PrivateFileError};
 use crate::token::json;
 
 /// The longest key file that is read, in bytes.
@@ -129,21 +127,12 @@ impl fmt::Debug for DecryptionKeys {
 }
 
 fn read(path: &Path) -> Result<String, KeyProblem> {
-    let file = File::open(path).map_err(KeyProblem::Read)?;
-    // Asked of the open file, not of the path, so that nobody can exchange it in between.
-    let metadata = file.metadata().map_err(KeyProblem::Read)?;
-    if !metadata.is_file() {
-        return Err(KeyProblem::NotAFile);
-    }
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyProblem::Permissions { mode });
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(KeyProblem::Read)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(KeyProblem::Unrecognised);
-    }
+    let bytes = private_file::read(path, MAX_FILE_BYTES).map_err(|error| match error {
+        PrivateFileError::Read(error) => KeyProblem::Read(error),
+        PrivateFileError::NotAFile => KeyProblem::NotAFile,
+        PrivateFileError::Permissions { mode } => KeyProblem::Permissions { mode },
+        PrivateFileError::TooLong { .. } => KeyProblem::Unrecognised,
+    })?;
     String::from_utf8(bytes).map_err(|_| KeyProblem::Unrecognised)
 }
 
@@ -202,6 +191,7 @@ fn read_pem(text: &str, file: &Arc<Path>, keys: &mut Vec<Key>) -> Result<(), Key
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;

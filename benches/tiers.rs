@@ -1,0 +1,569 @@
+//! What the stores cost, against what cannot be undercut: a bare `quick_cache`, a bare RocksDB with the same bytes, the
+//! bytes of the record itself. And how the cost of a lookup grows with the number of identities: it should not.
+//!
+//! Holdfast and floor take turns in the same process, and the median of the rounds counts. `HOLDFAST_BENCH_TEN_MILLION=1`
+//! adds the row of ten million identities, which takes some minutes and 5 GB under the temporary directory.
+
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot be made has no result")]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use allocation_counter::measure;
+use aws_lc_rs::hmac;
+use holdfast::clock::{Clock, Timestamp};
+use holdfast::config::{HeaderRule, Settings, Source};
+use holdfast::decision::{Pass, Serving};
+use holdfast::identity::Identity;
+use holdfast::telemetry::metrics::Metrics;
+use holdfast::tiers::archive::{Archive, SECRET_FILE};
+use holdfast::tiers::digest::{SubjectKey, TokenDigest, TokenDigester};
+use holdfast::tiers::disk::{DiskSettings, DiskStore};
+use holdfast::tiers::policy::Policy;
+use holdfast::tiers::record::{Family, IdentitySource, KeysRecord, ProfileRecord, Record as _};
+use holdfast::tiers::seal::{OVERHEAD, Sealer};
+use holdfast::tiers::secret::InstanceSecret;
+use holdfast::tiers::stores::Stores;
+use holdfast::tiers::table::{TierIndex, TierTable};
+use holdfast::token::email::Email;
+use holdfast::token::json;
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+const ROUNDS: usize = 41;
+/// Lookups of one side in one round.
+const LOOKUPS: usize = 2_000;
+const STARTS: usize = 7;
+const MEBIBYTE: usize = 1024 * 1024;
+/// What is not merely a busy machine: so many times the bound ends the run with an error.
+const GROSS: f64 = 3.0;
+
+fn main() -> ExitCode {
+    let mut table = Table::new();
+    let disk = Disk::new();
+    memory_hit(&mut table);
+    footprint(&mut table);
+    disk.grow_to(10_000);
+    let mut curve = vec![disk.curve(10_000)];
+    disk.grow_to(100_000);
+    curve.push(disk.curve(100_000));
+    disk_hit(&disk, &mut table);
+    disk.grow_to(1_000_000);
+    curve.push(disk.curve(1_000_000));
+    start(&disk, &mut table);
+    written(&mut table);
+    if std::env::var_os("HOLDFAST_BENCH_TEN_MILLION").is_some_and(|value| value == "1") {
+        disk.grow_to(10_000_000);
+        curve.push(disk.curve(10_000_000));
+    }
+    println!(
+        "\n{:>12} {:>14} {:>18} {:>18} {:>14}",
+        "identities", "memory", "disk, all cached", "disk, files only", "disk, absent"
+    );
+    for point in curve {
+        println!("{point}");
+    }
+    if table.gross { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// A hit in memory through the whole walk: digest, look-up, and whether the answer still holds.
+fn memory_hit(table: &mut Table) {
+    const ENTRIES: usize = 100_000;
+    let walk = Memory::with(ENTRIES);
+    let bare_key = hmac::Key::new(hmac::HMAC_SHA256, &[7; 32]);
+    let bare_digest = |token: &[u8]| <[u8; 32]>::try_from(hmac::sign(&bare_key, token).as_ref()).unwrap();
+    let bare = quick_cache::sync::Cache::new(2 * ENTRIES);
+    for number in 0..ENTRIES {
+        bare.insert(bare_digest(&token(number)), Arc::new(number));
+    }
+    let [ours, floor] = medians(
+        ENTRIES,
+        [
+            &mut |numbers: &[usize]| numbers.iter().for_each(|number| walk.hit(*number)),
+            &mut |numbers: &[usize]| {
+                for number in numbers {
+                    assert!(bare.get(&bare_digest(&token(*number))).is_some());
+                }
+            },
+        ],
+    );
+    table.row(
+        "memory hit, whole walk / quick_cache get and HMAC",
+        [micros(ours), micros(floor)],
+        ours / floor,
+        Bound { figure: (ours - floor) * 1e6, at_most: 2.0, unit: "µs above" },
+    );
+}
+
+/// What an identity takes in memory, counted at the allocator, against the bytes that have to be kept.
+fn footprint(table: &mut Table) {
+    let (digester, rules) = (digester(), rules());
+    let resident = resident(
+        64 * MEBIBYTE,
+        |stores, number| stores.keep_answer(digester.token(&token(number)), Arc::new(pass(number, &rules))),
+        |stores, number| stores.answer(&digester.token(&token(number))).is_some(),
+    );
+    // The key, and names and values of the headers. Not what route requirements ask about, not the times.
+    let pass = pass(7, &rules);
+    let headers = pass.headers().map(|(name, value)| name.as_str().len() + value.len());
+    let what = "bytes of an answer in memory / its key, header names and values";
+    table.bytes(what, resident, 32 + headers.sum::<usize>(), 2.0);
+
+    let resident = self::resident(
+        64 * MEBIBYTE,
+        |stores, number| stores.keep_profile(subject(&digester, number), Arc::new(profile(number))),
+        |stores, number| {
+            let ever = Timestamp::from_secs(0)..=Timestamp::from_millis(u64::MAX);
+            stores.profile_of(&subject(&digester, number), &ever).is_some()
+        },
+    );
+    let ProfileRecord { verified_at, email, name, .. } = profile(7);
+    let texts: usize = [email, name].iter().flatten().map(String::len).sum();
+    let what = "bytes of a profile in memory / its key, time, email and name";
+    table.bytes(what, resident, 32 + size_of_val(&verified_at) + texts, 2.0);
+}
+
+/// The bytes that stay allocated for each of many entries in stores of this size, tables and all.
+fn resident(memory: usize, keep: impl Fn(&Stores, usize), has: impl Fn(&Stores, usize) -> bool) -> f64 {
+    const ENTRIES: usize = 200_000;
+    let mut filled = None;
+    let counted = measure(|| {
+        let stores = stores(memory as u64);
+        (0..ENTRIES).for_each(|number| keep(&stores, number));
+        filled = Some(stores);
+    });
+    let stores = filled.unwrap();
+    let kept = (0..ENTRIES).filter(|number| has(&stores, *number)).count();
+    assert!(kept < ENTRIES, "the stores have to be full, or their tables count for too much");
+    counted.bytes_current as f64 / kept as f64
+}
+
+/// A hit whose blocks lie in the block cache: get, unseal, decode; against a bare get of the same bytes.
+fn disk_hit(disk: &Disk, table: &mut Table) {
+    let cache = 256 * MEBIBYTE;
+    let count = disk.count();
+    let bare = disk.bare_copy(cache);
+    let archive = disk.open(cache);
+    let keys: Vec<_> = (0..count).map(|number| subject(&disk.digester, number)).collect();
+    keys.iter().for_each(|key| disk.load(&archive, key)); // brings every block into the cache
+    keys.iter().for_each(|key| assert!(bare.get(key.0).unwrap().is_some()));
+    let [ours, floor] = medians(
+        count,
+        [
+            &mut |numbers: &[usize]| {
+                disk.runtime.block_on(async {
+                    for number in numbers {
+                        let record = archive.load::<ProfileRecord>(&keys[*number].0, &disk.policy).await;
+                        black_box(record.unwrap());
+                    }
+                });
+            },
+            &mut |numbers: &[usize]| {
+                for number in numbers {
+                    black_box(bare.get(keys[*number].0).unwrap().unwrap());
+                }
+            },
+        ],
+    );
+    table.row(
+        "disk hit from block cache, opened and decoded / RocksDB get",
+        [micros(ours), micros(floor)],
+        ours / floor,
+        Bound::ratio(ours / floor, 1.5),
+    );
+}
+
+/// From nothing to the issuer's keys in hand, against a bare open of the same files.
+fn start(disk: &Disk, table: &mut Table) {
+    let mut ours = Vec::new();
+    let mut bare = Vec::new();
+    for _ in 0..STARTS {
+        let started = Instant::now();
+        let archive = disk.open(DiskSettings::at("").block_cache);
+        let keys: Option<KeysRecord> =
+            disk.runtime.block_on(archive.load(ISSUER, &disk.policy)).map(|(record, _)| record);
+        ours.push(started.elapsed().as_secs_f64());
+        assert!(keys.is_some());
+        drop(archive);
+
+        let path = disk.path().join("db");
+        let families = DB::list_cf(&Options::default(), &path).unwrap();
+        let started = Instant::now();
+        let db = DB::open_cf(&Options::default(), &path, &families).unwrap();
+        bare.push(started.elapsed().as_secs_f64());
+        drop(db);
+    }
+    let (ours, bare) = (median(ours), median(bare));
+    table.row(
+        &format!("start to ready with {} records / bare open", disk.count()),
+        [format!("{:.1} ms", ours * 1e3), format!("{:.1} ms", bare * 1e3)],
+        ours / bare,
+        Bound::ratio(ours / bare, 3.0),
+    );
+}
+
+/// What seven tiers of an identity cost on disk: one record, and the bytes that RocksDB writes for it on the way.
+fn written(table: &mut Table) {
+    const ENTRIES: usize = 200_000;
+    let disk = Disk::new();
+    let before = written_by_this_process();
+    disk.grow_to(ENTRIES);
+    let written = (written_by_this_process() - before) as f64 / ENTRIES as f64;
+    let store = disk.store();
+    let records = disk.records(&store) as f64 / ENTRIES as f64;
+    drop(store);
+    let sealed = disk.bytes_of_a_record() as f64;
+    let kept = bytes_in(&disk.path().join("db")) as f64 / ENTRIES as f64;
+    table.row(
+        "records on disk for an identity in seven tiers",
+        [format!("{records:.2}"), "1".to_owned()],
+        records,
+        Bound::ratio(records, 1.0),
+    );
+    table.row(
+        "bytes kept on disk for an identity / sealed record and key",
+        [format!("{kept:.0} B"), format!("{sealed:.0} B")],
+        kept / sealed,
+        Bound::none(kept / sealed),
+    );
+    table.row(
+        "bytes written: log, flushes, a compaction / sealed record and key",
+        [format!("{written:.0} B"), format!("{sealed:.0} B")],
+        written / sealed,
+        Bound::none(written / sealed),
+    );
+}
+
+/// Answers in memory.
+struct Memory {
+    stores: Stores,
+    digester: TokenDigester,
+    clock: Clock,
+}
+
+impl Memory {
+    fn with(entries: usize) -> Self {
+        let stores = stores(4 << 30);
+        let (digester, rules) = (digester(), rules());
+        for number in 0..entries {
+            stores.keep_answer(digester.token(&token(number)), Arc::new(pass(number, &rules)));
+        }
+        Self { stores, digester, clock: Clock::system() }
+    }
+
+    /// What `server::auth` does to find an answer that lies ready.
+    fn hit(&self, number: usize) {
+        let now = self.clock.now();
+        let digest: TokenDigest = self.digester.token(&token(number));
+        let pass = self.stores.answer(&digest).filter(|pass| pass.holds_at(now));
+        assert!(black_box(pass).is_some());
+    }
+}
+
+/// A data directory that grows: one profile for each identity, and the keys of one issuer.
+struct Disk {
+    directory: TempDir,
+    sealer: Sealer,
+    digester: TokenDigester,
+    clock: Clock,
+    policy: Policy,
+    runtime: Runtime,
+}
+
+const ISSUER: &[u8] = b"https://tenant.example/";
+
+impl Disk {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join(SECRET_FILE), SECRET).unwrap();
+        std::fs::set_permissions(data.join(SECRET_FILE), std::fs::Permissions::from_mode(0o600)).unwrap();
+        Self {
+            directory,
+            sealer: Sealer::new(&InstanceSecret::from_bytes(&SECRET)).unwrap(),
+            digester: digester(),
+            clock: Clock::system(),
+            policy: Policy::default(),
+            runtime: Builder::new_current_thread().build().unwrap(),
+        }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn settings(&self, block_cache: usize) -> DiskSettings {
+        DiskSettings { block_cache, checkpoint_interval: Duration::ZERO, ..DiskSettings::at(self.path()) }
+    }
+
+    fn store(&self) -> DiskStore {
+        let settings = DiskSettings { queue: 64 * MEBIBYTE, ..self.settings(256 * MEBIBYTE) };
+        DiskStore::open(settings, self.clock.clone()).unwrap().store
+    }
+
+    fn open(&self, block_cache: usize) -> Archive {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        Archive::open(self.settings(block_cache), None, self.clock.clone(), metrics).unwrap().0
+    }
+
+    fn records(&self, store: &DiskStore) -> usize {
+        let mut records = 0;
+        store.scan(Family::Profiles, |_, _| records += 1).unwrap();
+        records
+    }
+
+    fn count(&self) -> usize {
+        self.records(&self.store())
+    }
+
+    fn sealed(&self, number: usize) -> (SubjectKey, Vec<u8>) {
+        let key = subject(&self.digester, number);
+        let later = self.clock.now().after(Duration::from_secs(365 * 24 * 3600));
+        let sealed = profile(number).seal(&self.sealer, &key.0, later).unwrap();
+        (key, sealed)
+    }
+
+    fn bytes_of_a_record(&self) -> usize {
+        let (key, sealed) = self.sealed(7);
+        assert!(sealed.len() > OVERHEAD);
+        key.0.len() + sealed.len()
+    }
+
+    /// Writes records until there are `count`, and lets RocksDB put them where it wants them.
+    fn grow_to(&self, count: usize) {
+        let store = self.store();
+        let later = self.clock.now().after(Duration::from_secs(365 * 24 * 3600));
+        let keys =
+            KeysRecord { verified_at: self.clock.now(), jwks: vec![b'k'; 4096], discovery: vec![b'd'; 2048] };
+        assert!(store.put(Family::Keys, ISSUER, keys.seal(&self.sealer, ISSUER, later).unwrap()));
+        for number in self.records(&store)..count {
+            if number.is_multiple_of(1_000_000) {
+                // Written at full speed, compaction would fall so far behind that RocksDB stops all writes.
+                store.compact().unwrap();
+            }
+            let (key, sealed) = self.sealed(number);
+            if !store.put(Family::Profiles, &key.0, sealed.clone()) {
+                store.sync().unwrap();
+                assert!(store.put(Family::Profiles, &key.0, sealed));
+            }
+        }
+        store.sync().unwrap();
+        store.compact().unwrap();
+        assert!(!store.is_degraded());
+    }
+
+    /// The same bytes in a RocksDB with nothing around it.
+    fn bare_copy(&self, block_cache: usize) -> DB {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&Cache::new_lru_cache(block_cache));
+        table.set_bloom_filter(10.0, false);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_block_based_table_factory(&table);
+        options.set_compression_type(DBCompressionType::None);
+        let bare = DB::open(&options, self.directory.path().join("bare")).unwrap();
+        self.store().scan(Family::Profiles, |key, sealed| bare.put(key, sealed).unwrap()).unwrap();
+        bare.flush().unwrap();
+        bare.compact_range(None::<&[u8]>, None::<&[u8]>);
+        bare
+    }
+
+    fn load(&self, archive: &Archive, key: &SubjectKey) {
+        assert!(self.runtime.block_on(archive.load::<ProfileRecord>(&key.0, &self.policy)).is_some());
+    }
+
+    /// What a lookup costs with so many identities: in memory, and on disk three ways.
+    fn curve(&self, count: usize) -> Point {
+        let memory = Memory::with(count.min(1_000_000));
+        let [in_memory] = medians(
+            count.min(1_000_000),
+            [&mut |numbers: &[usize]| numbers.iter().for_each(|number| memory.hit(*number))],
+        );
+        drop(memory);
+        let load = |archive: &Archive, numbers: &[usize], there: bool| {
+            self.runtime.block_on(async {
+                for number in numbers {
+                    let key = subject(&self.digester, *number);
+                    assert_eq!(archive.load::<ProfileRecord>(&key.0, &self.policy).await.is_some(), there);
+                }
+            });
+        };
+        // All in the block cache.
+        let archive = self.open(64 * MEBIBYTE + count * 300);
+        load(&archive, &(0..count).collect::<Vec<_>>(), true);
+        let [cached, absent] = medians(
+            count,
+            [&mut |numbers: &[usize]| load(&archive, numbers, true), &mut |numbers: &[usize]| {
+                let others: Vec<_> = numbers.iter().map(|number| number + (1 << 40)).collect();
+                load(&archive, &others, false);
+            }],
+        );
+        drop(archive);
+        // Filters and indexes in the block cache, records in files.
+        let archive = self.open(MEBIBYTE + count * 6);
+        let [files] = medians(count, [&mut |numbers: &[usize]| load(&archive, numbers, true)]);
+        Point { count, in_memory, cached, files, absent }
+    }
+}
+
+/// A row of the curve; seconds.
+struct Point {
+    count: usize,
+    in_memory: f64,
+    cached: f64,
+    files: f64,
+    absent: f64,
+}
+
+impl std::fmt::Display for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Ten million ready-made answers are more than a machine of this size should hold.
+        let memory = if self.count <= 1_000_000 { micros(self.in_memory) } else { "-".to_owned() };
+        let [cached, files, absent] = [self.cached, self.files, self.absent].map(micros);
+        write!(f, "{:>12} {memory:>14} {cached:>18} {files:>18} {absent:>14}", self.count)
+    }
+}
+
+const SECRET: [u8; 32] = [7; 32];
+
+fn digester() -> TokenDigester {
+    TokenDigester::new(&InstanceSecret::from_bytes(&SECRET)).unwrap()
+}
+
+fn stores(bytes: u64) -> Stores {
+    Stores::new(bytes, None, Policy::default(), Arc::new(Metrics::new().unwrap()))
+}
+
+/// As long as a small token, and another for each number.
+fn token(number: usize) -> [u8; 700] {
+    let mut token = [b'x'; 700];
+    token[..8].copy_from_slice(&number.to_be_bytes());
+    token
+}
+
+fn subject(digester: &TokenDigester, number: usize) -> SubjectKey {
+    digester.subject("https://tenant.example/", &format!("auth0|{number:024x}"))
+}
+
+fn profile(number: usize) -> ProfileRecord {
+    ProfileRecord {
+        verified_at: Clock::system().now(),
+        email: Some(format!("user-{number:08}@example.com")),
+        email_verified: Some(true),
+        name: Some(format!("User Number {number:08}")),
+    }
+}
+
+fn rules() -> Arc<[HeaderRule]> {
+    let text = "[[issuer]]\nurl = \"https://tenant.example/\"\naudience = [\"https://api.example.com\"]\n";
+    Settings::read(&Source::text("bench.toml", text)).unwrap().headers
+}
+
+/// An answer as the default configuration makes it.
+fn pass(number: usize, rules: &Arc<[HeaderRule]>) -> Pass {
+    let identity = Identity {
+        issuer: "https://tenant.example/".into(),
+        subject: format!("auth0|{number:024x}"),
+        email: Email::parse(&format!("user-{number:08}@example.com")),
+        email_verified: Some(true),
+        source: IdentitySource::Claims,
+        audience_checked: true,
+        claims: json::object(br#"{"scope":"openid email"}"#).unwrap(),
+        verified_at: Clock::system().now(),
+    };
+    let until = identity.verified_at.after(Duration::from_secs(4 * 3600));
+    let serving = Serving { tier: TierIndex::YOUNGEST, stale: false, until };
+    Pass::new(&identity, rules, &TierTable::default(), serving).unwrap()
+}
+
+/// Bytes handed to the system in `write` calls so far, `wchar` of proc(5).
+fn written_by_this_process() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/io").unwrap();
+    text.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok()).unwrap()
+}
+
+fn bytes_in(directory: &Path) -> u64 {
+    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+/// What is done with numbers below the count of entries.
+type Side<'a> = &'a mut dyn FnMut(&[usize]);
+
+/// The time of one operation of each side, in seconds: the median of rounds in turns. Each side is given the same
+/// numbers below `count`, spread evenly but in no order that a cache could like.
+fn medians<const N: usize>(count: usize, mut sides: [Side<'_>; N]) -> [f64; N] {
+    let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
+    let mut next = 1_usize;
+    for _ in 0..ROUNDS {
+        let mut number = || {
+            next = next.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (next >> 33) % count
+        };
+        let numbers: Vec<_> = (0..LOOKUPS).map(|_| number()).collect();
+        for (side, times) in sides.iter_mut().zip(&mut times) {
+            let started = Instant::now();
+            side(&numbers);
+            times.push(started.elapsed().as_secs_f64() / LOOKUPS as f64);
+        }
+    }
+    times.map(median)
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn micros(seconds: f64) -> String {
+    format!("{:.2} µs", seconds * 1e6)
+}
+
+/// What is promised of a figure.
+struct Bound {
+    figure: f64,
+    at_most: f64,
+    unit: &'static str,
+}
+
+impl Bound {
+    const fn ratio(figure: f64, at_most: f64) -> Self {
+        Self { figure, at_most, unit: "×" }
+    }
+
+    const fn none(figure: f64) -> Self {
+        Self { figure, at_most: f64::INFINITY, unit: "" }
+    }
+}
+
+/// Prints a figure as soon as it is there.
+struct Table {
+    gross: bool,
+}
+
+impl Table {
+    fn new() -> Self {
+        println!("{:<66} {:>10} {:>10} {:>6}  {:<14} met", "", "holdfast", "floor", "ratio", "bound");
+        Self { gross: false }
+    }
+
+    fn bytes(&mut self, what: &str, ours: f64, floor: usize, at_most: f64) {
+        let ratio = ours / floor as f64;
+        self.row(what, [format!("{ours:.0} B"), format!("{floor} B")], ratio, Bound::ratio(ratio, at_most));
+    }
+
+    fn row(&mut self, what: &str, [ours, floor]: [String; 2], ratio: f64, bound: Bound) {
+        let Bound { figure, at_most, unit } = bound;
+        let (promised, met) = match at_most.is_finite() {
+            true => (format!("≤ {at_most} {unit}"), if figure <= at_most { "yes" } else { "no" }),
+            false => (String::new(), ""),
+        };
+        println!("{what:<66} {ours:>10} {floor:>10} {ratio:>6.2}  {promised:<14} {met}");
+        self.gross |= figure > GROSS * at_most;
+    }
+}

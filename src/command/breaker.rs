@@ -1,0 +1,119 @@
+//! `holdfast breaker`: looks at the breakers of the running holdfast, forces them for a time, resets them.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use holdfast::server::breaker::{Action, BreakerRequest};
+use serde_json::Value;
+
+use super::admin::{Admin, AdminError};
+use super::{SourceArguments, block_on, fail};
+
+/// What is to be done. `--issuer` and `--endpoint` narrow it to these breakers.
+#[derive(Args)]
+pub struct BreakerArguments {
+    /// What to do; whatever it is, the breakers are shown afterwards.
+    action: Wish,
+    #[command(flatten)]
+    source: SourceArguments,
+    /// The endpoint; without it, all three.
+    #[arg(long, value_parser = ["discovery", "jwks", "userinfo"])]
+    endpoint: Option<String>,
+    /// How long a forced state lasts, at most 24h; 10m without it.
+    #[arg(long = "for", value_name = "DURATION")]
+    lasting: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Wish {
+    /// No call leaves for a time; answers come from what is remembered.
+    ForceOpen,
+    /// Calls leave for a time, whatever they come to.
+    ForceClosed,
+    /// Closed, and all results forgotten; ends a forced state.
+    Reset,
+    /// Only show.
+    Status,
+}
+
+/// Asks for it, and shows how the breakers stand.
+pub fn run(arguments: BreakerArguments) -> Result<(), ExitCode> {
+    let BreakerArguments { action, mut source, endpoint, lasting } = arguments;
+    let issuer = source.issuer.take();
+    let settings = source.read_for_upkeep()?;
+    let action = match action {
+        Wish::ForceOpen => Some(Action::ForceOpen),
+        Wish::ForceClosed => Some(Action::ForceClosed),
+        Wish::Reset => Some(Action::Reset),
+        Wish::Status => None,
+    };
+    block_on(async {
+        let admin = Admin::at(settings.admin.listen).map_err(fail)?;
+        if let Some(action) = action {
+            let request =
+                BreakerRequest { action, issuer: issuer.clone(), endpoint: endpoint.clone(), lasting };
+            let request = serde_json::to_string(&request).map_err(fail)?;
+            admin.post("/breaker", request).await.map_err(fail)?;
+        }
+        let shown = show(&admin, issuer.as_deref(), endpoint.as_deref()).await.map_err(fail)?;
+        if shown { Ok(()) } else { Err(fail("the running holdfast has no such breaker")) }
+    })
+}
+
+/// Whether there was anything to show.
+async fn show(admin: &Admin, issuer: Option<&str>, endpoint: Option<&str>) -> Result<bool, AdminError> {
+    let mut shown = false;
+    let status: Value = serde_json::from_str(&admin.get("/status").await?).unwrap_or_default();
+    for of in status["issuers"].as_array().into_iter().flatten() {
+        let url = of["url"].as_str().unwrap_or_default();
+        for (name, guard) in of["endpoints"].as_object().into_iter().flatten() {
+            let asked = |asked: Option<&str>, name: &str| asked.is_none_or(|asked| asked == name);
+            if asked(issuer, url) && asked(endpoint, name) {
+                println!("{url} {name}: {}", line(guard));
+                shown = true;
+            }
+        }
+    }
+    Ok(shown)
+}
+
+/// One guard's object of `/status`, as a person would say it.
+fn line(guard: &Value) -> String {
+    let text = |key: &str| guard[key].as_str();
+    let mut line = text("breaker").unwrap_or("unknown").to_owned();
+    for (word, value) in [("since", text("since")), ("until", text("until")), ("reason", text("reason"))] {
+        if let Some(value) = value {
+            line += &format!(", {word} {value}");
+        }
+    }
+    let budget = &guard["budget"];
+    line += &format!("; budget {} of {}, {}/s", budget["available"], budget["burst"], budget["rate"]);
+    if let Some(until) = budget["learned"]["until"].as_str() {
+        line += &format!(", and {} by the issuer's word until {until}", budget["learned"]["available"]);
+    }
+    line + &format!("; {} subjects held back", guard["held_back_subjects"])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_known_and_leaves_out_what_is_not() {
+        let budget = json!({ "available": 20, "burst": 20, "rate": 4.0, "learned": null });
+        let closed = json!({ "breaker": "closed", "since": null, "until": null, "reason": null, "budget": budget,
+            "held_back_subjects": 0 });
+        assert_eq!(line(&closed), "closed; budget 20 of 20, 4.0/s; 0 subjects held back");
+        let budget =
+            json!({ "available": 2, "burst": 20, "rate": 4.0, "learned": { "available": 2, "until": "U" } });
+        let open = json!({ "breaker": "open", "since": "S", "until": "T", "reason": "forced", "budget": budget,
+            "held_back_subjects": 1 });
+        assert_eq!(
+            line(&open),
+            "open, since S, until T, reason forced; budget 2 of 20, 4.0/s, and 2 by the issuer's word until U; \
+             1 subjects held back"
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! `[login]`: where a browser without a good credential is sent.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::section::Section;
+use super::value;
+use crate::login::ReturnHost;
+
+/// `[login]`.
+#[derive(Clone, Debug)]
+pub struct LoginSettings {
+    /// `url`: the login page.
+    pub url: Url,
+    /// `answer`: how the browser is told. Default: by a redirect.
+    pub answer: LoginAnswer,
+    /// `return_hosts`: the hosts to which the login page may send the browser back. None by default.
+    pub return_hosts: Vec<ReturnHost>,
+    /// `secret_file`: the secret that signs return addresses, which the login page has, too. Set if and only if there
+    /// are `return_hosts`.
+    pub secret_file: Option<PathBuf>,
+    /// `lifetime`: how long a signed return address is good. Default 10 min.
+    pub lifetime: Duration,
+}
+
+/// How a browser is sent to the login page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginAnswer {
+    /// `redirect`: by a 302 that the proxy passes on, as Traefik, Caddy and Envoy do.
+    Redirect,
+    /// `header`: by a 401 whose `X-Auth-Login-Url` the proxy makes a redirect of. nginx makes a 500 of any 3xx.
+    Header,
+}
+
+impl LoginSettings {
+    pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
+        let url = section.optional("url", login_url);
+        let answer = section.value("answer", LoginAnswer::Redirect, |text| match text {
+            "redirect" => Ok(LoginAnswer::Redirect),
+            "header" => Ok(LoginAnswer::Header),
+            _ => Err("redirect, or header (for nginx)".to_owned()),
+        });
+        let return_hosts: Vec<ReturnHost> = section.list("return_hosts", str::parse).unwrap_or_default();
+        let secret_file = section.optional("secret_file", value::path);
+        let lifetime = section.value(
+            "lifetime",
+            Duration::from_secs(600),
+            value::duration(Duration::from_secs(10), Duration::from_secs(24 * 3600)),
+        );
+        if url.is_none() {
+            section.complain(
+                "url",
+                "nothing usable",
+                "the login page, such as https://app.example.com/login",
+            );
+        }
+        if secret_file.is_some() == return_hosts.is_empty() {
+            section.complain(
+                "secret_file",
+                if secret_file.is_some() { "set" } else { "nothing" },
+                "a file if and only if there are return_hosts: a return address is always signed",
+            );
+        }
+        section.finish();
+        Some(Self { url: url?, answer, return_hosts, secret_file, lifetime })
+    }
+}
+
+fn login_url(text: &str) -> Result<Url, String> {
+    let allowed = "the login page as an https:// URL without user, query and fragment, such as \
+                   https://app.example.com/login (http:// only for loopback)";
+    value::issuer(text).ok().filter(|url| url.password().is_none()).ok_or_else(|| allowed.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{LoginAnswer, Settings, Source};
+
+    fn read(lines: &str) -> Result<Settings, String> {
+        let issuer = "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n";
+        Settings::read(&Source::text("holdfast.toml", &format!("{issuer}{lines}")))
+            .map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn no_login_page_is_known_by_default_and_one_needs_no_more_than_its_url() {
+        assert!(read("").unwrap().login.is_none());
+        let login = read("[login]\nurl = \"https://app.example.com/login\"\n").unwrap().login.unwrap();
+        assert_eq!((login.answer, login.lifetime.as_secs()), (LoginAnswer::Redirect, 600));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_line() {
+        for (lines, expected) in [
+            ("", "login.url = nothing usable"),
+            ("url = \"http://app.example.com/\"", "holdfast.toml:5: login.url = \"http://app.example.com/\""),
+            ("url = \"https://app/?a=b\"", "without user, query and fragment"),
+            ("url = \"https://:pw@app/\"", "without user, query and fragment"),
+            ("url = \"//app/\"", "without user, query and fragment"),
+            ("url = \"https://app/\"\nanswer = \"303\"", "redirect, or header"),
+            ("url = \"https://app/\"\nreturn_hosts = [\"app\"]", "login.secret_file = nothing"),
+            ("url = \"https://app/\"\nsecret_file = \"/s\"", "login.secret_file = set"),
+            ("url = \"https://app/\"\nreturn_hosts = [\"*\"]\nsecret_file = \"/s\"", "login.return_hosts"),
+            ("url = \"https://app/\"\nlifetime = \"1s\"", "login.lifetime"),
+        ] {
+            let said = read(&format!("[login]\n{lines}\n")).unwrap_err();
+            assert!(said.contains(expected), "{lines}\n{said}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `[auth.tls]`: TLS on the auth listener, for those who run it on another machine than the proxy.
+//!
+//! An address says itself that it speaks TLS (`tls:0.0.0.0:4443`), so that one that lost its settings is an error, and
+//! never an open port.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::section::Section;
+use super::{Listen, value};
+
+/// `[auth.tls]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `certificate`: the certificate and what leads to its CA, in PEM, its own first.
+    pub certificate: PathBuf,
+    /// `key`: its private key, in PEM, in a file that only its owner may read.
+    pub key: PathBuf,
+    /// `client_ca`: the CAs, in PEM, of which one must have signed the client's certificate. Without it, anybody who
+    /// can reach the port may ask.
+    pub client_ca: Option<PathBuf>,
+    /// `handshake_timeout`: how long a client may take until the connection is secured. Default 5 s.
+    pub handshake_timeout: Duration,
+}
+
+impl TlsSettings {
+    pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
+        let certificate = section.optional("certificate", value::path);
+        let key = section.optional("key", value::path);
+        let client_ca = section.optional("client_ca", value::path);
+        let handshake_timeout = section.value(
+            "handshake_timeout",
+            Duration::from_secs(5),
+            value::duration(Duration::from_millis(100), Duration::from_secs(60)),
+        );
+        for (name, missing) in [("certificate", certificate.is_none()), ("key", key.is_none())] {
+            if missing {
+                section.complain(
+                    name,
+                    "nothing usable",
+                    "a file in PEM; [auth.tls] needs certificate and key",
+                );
+            }
+        }
+        section.finish();
+        Some(Self { certificate: certificate?, key: key?, client_ca, handshake_timeout })
+    }
+}
+
+/// `auth.tls` and an address that is marked `tls:` go together. A table that is set but wrong has been complained of.
+pub(super) fn check(section: &Section<'_>, listen: &[Listen], is_set: bool) {
+    let marked = listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
+    match (marked, is_set) {
+        (true, false) => {
+            section.complain(
+                "tls",
+                "nothing",
+                "[auth.tls] with certificate and key, for the address marked tls:",
+            );
+        }
+        (false, true) => section.complain(
+            "listen",
+            "no address that is marked tls:",
+            "at least one such as tls:0.0.0.0:4443 where [auth.tls] is set; the others speak no TLS",
+        ),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Settings, Source, TlsSettings};
+
+    fn read(lines: &str) -> Result<Option<TlsSettings>, String> {
+        let text = format!("[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n{lines}\n");
+        Settings::read(&Source::text("holdfast.toml", &text))
+            .map(|settings| settings.auth.tls)
+            .map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn tls_is_for_addresses_that_are_marked_and_needs_two_files() {
+        assert_eq!(read("").unwrap(), None);
+        let tls = "[auth]\nlisten = [\"127.0.0.1:1\", \"tls:[::1]:2\"]\n[auth.tls]\ncertificate = \"/c\"\nkey = \"/k\"";
+        let settings = read(tls).unwrap().unwrap();
+        assert_eq!(
+            (settings.certificate.as_path(), settings.key.as_path()),
+            (Path::new("/c"), Path::new("/k"))
+        );
+        assert_eq!((settings.client_ca, settings.handshake_timeout.as_secs()), (None, 5));
+    }
+
+    #[test]
+    fn an_address_without_its_files_or_files_without_an_address_are_refused() {
+        for (lines, expected) in [
+            ("[auth]\nlisten = \"tls:127.0.0.1:1\"", "auth.tls = nothing: allowed is [auth.tls] with"),
+            (
+                "[auth.tls]\ncertificate = \"/c\"\nkey = \"/k\"",
+                "auth.listen = no address that is marked tls:",
+            ),
+            ("[auth]\nlisten = \"tls:localhost:1\"", "holdfast.toml:5: auth.listen = \"tls:localhost:1\""),
+            ("[auth]\nlisten = \"tls:unix:/s\"", "holdfast.toml:5: auth.listen = \"tls:unix:/s\""),
+            (
+                "[auth]\nlisten = \"tls:[::1]:1\"\n[auth.tls]\nkey = \"/k\"",
+                "auth.tls.certificate = nothing usable",
+            ),
+            (
+                "[auth]\nlisten = \"tls:[::1]:1\"\n[auth.tls]\nkey = \"/k\"\ncertifcate = \"/c\"",
+                "holdfast.toml:8: unknown key auth.tls.certifcate; did you mean auth.tls.certificate?",
+            ),
+            ("[admin]\nlisten = \"tls:127.0.0.1:1\"", "admin.listen"),
+        ] {
+            let said = read(lines).unwrap_err();
+            assert!(said.contains(expected), "{lines}\n{said}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Where a browser without a good credential is sent: who is a browser, what its login page is told, and how that is
+//! signed.
+//!
+//! A login page sends people back to where they came from. Whoever can choose that place has an open redirect, so it is
+//! put together here from what a trusted proxy tells of the original request, only for hosts that are configured, by
+//! character sets instead of repair, and signed, so that the login page need not think about it.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hyper::HeaderMap;
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue, UPGRADE};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use thiserror::Error;
+use url::Url;
+
+use crate::clock::Timestamp;
+use crate::config::{LoginAnswer, LoginSettings, RouteSettings};
+use crate::private_file::{self, PrivateFileError};
+use crate::route::Closed;
+use crate::route::forwarded::Asked;
+use crate::route::peer::Peer;
+
+/// What a signature is about, so that the secret may serve other purposes, too.
+const PURPOSE: &str = "holdfast-login-v1";
+
+/// The shortest secret, in bytes: as long as the hash (RFC 2104 §3).
+const MIN_SECRET_BYTES: usize = 32;
+
+/// The longest file of a secret that is read, in bytes.
+const MAX_SECRET_BYTES: u64 = 4096;
+
+/// The longest URL that is answered, in bytes. nginx takes 4 KiB of headers in an answer, all in all.
+const MAX_URL_BYTES: usize = 3000;
+
+/// A host to which a browser may be sent back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReturnHost {
+    /// This one.
+    Exact(String),
+    /// Every one below it; with its leading dot.
+    Below(String),
+}
+
+impl ReturnHost {
+    fn covers(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => host == name,
+            Self::Below(suffix) => host.strip_suffix(suffix.as_str()).is_some_and(|rest| !rest.is_empty()),
+        }
+    }
+}
+
+impl FromStr for ReturnHost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, below) = text.strip_prefix('.').map_or((text, false), |name| (name, true));
+        // A suffix of one label would be everybody under a top-level domain.
+        match is_host(name) && (!below || name.contains('.')) {
+            true if below => Ok(Self::Below(text.to_owned())),
+            true => Ok(Self::Exact(text.to_owned())),
+            false => {
+                Err("a host name in lower case, such as app.example.com, or .example.com for all below it"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+/// Labels of lower-case letters, digits and hyphens. No port, no user, no address in brackets, no final dot.
+fn is_host(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+/// Why there is no secret for `[login]`.
+#[derive(Debug, Error)]
+pub enum LoginError {
+    /// The file cannot be used.
+    #[error("login.secret_file: {} {problem}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: PrivateFileError,
+    },
+    /// The secret is too short.
+    #[error("login.secret_file: {} has {bytes} bytes; at least {MIN_SECRET_BYTES} are needed", file.display())]
+    TooShort {
+        /// The file.
+        file: PathBuf,
+        /// Its length, without line ends at its end.
+        bytes: usize,
+    },
+}
+
+/// The login page, ready to send browsers to.
+pub struct Login {
+    url: Url,
+    answer: LoginAnswer,
+    return_hosts: Vec<ReturnHost>,
+    key: Option<hmac::Key>,
+    lifetime: Duration,
+}
+
+impl Login {
+    /// Reads the secret.
+    ///
+    /// # Errors
+    /// [`LoginError`], if the file cannot be used.
+    pub fn load(settings: &LoginSettings) -> Result<Self, LoginError> {
+        let key = settings.secret_file.as_deref().map(read_key).transpose()?;
+        Ok(Self {
+            url: settings.url.clone(),
+            answer: settings.answer,
+            return_hosts: settings.return_hosts.clone(),
+            key,
+            lifetime: settings.lifetime,
+        })
+    }
+
+    /// How browsers are told.
+    #[must_use]
+    pub fn answer(&self) -> LoginAnswer {
+        self.answer
+    }
+
+    /// Where to send the browser that asks, `None` if it is none, or is on its way to the login page already.
+    #[must_use]
+    pub fn url_for(
+        &self,
+        asked: Asked<'_>,
+        peer: Peer,
+        routes: &RouteSettings,
+        now: Timestamp,
+    ) -> Option<HeaderValue> {
+        let trusted = routes.trusts(peer);
+        let method_fits = match routes.forwarded.method(asked) {
+            _ if !trusted => true,
+            Ok(method) => matches!(method, "GET" | "HEAD"),
+            Err(closed) => matches!(closed, Closed::Missing(_)),
+        };
+        if !method_fits || !is_navigation(asked.headers) {
+            return None;
+        }
+        let told = if trusted { routes.forwarded.address(asked).ok() } else { None };
+        let place = told.and_then(|(authority, target)| self.place(authority, target));
+        if let Some((host, target)) = &place
+            && Some(host.as_str()) == self.url.host_str()
+            && target.split('?').next() == Some(self.url.path())
+        {
+            return None;
+        }
+        let signed = place.and_then(|(host, target)| self.signed(&host, target, now));
+        let url = signed.filter(|url| url.len() <= MAX_URL_BYTES);
+        HeaderValue::try_from(url.unwrap_or_else(|| self.url.to_string())).ok()
+    }
+
+    /// Host and target of the original request, if everybody reads them alike.
+    fn place<'r>(&self, authority: &[u8], target: &'r [u8]) -> Option<(String, &'r str)> {
+        let authority = std::str::from_utf8(authority).ok()?.to_ascii_lowercase();
+        // A port that is not the scheme's own would be another server.
+        let port = if self.url.scheme() == "https" { ":443" } else { ":80" };
+        let host = authority.strip_suffix(port).unwrap_or(&authority);
+        let target = std::str::from_utf8(target).ok()?;
+        (is_host(host) && is_target(target)).then(|| (host.to_owned(), target))
+    }
+
+    fn signed(&self, host: &str, target: &str, now: Timestamp) -> Option<String> {
+        let key = self.key.as_ref()?;
+        self.return_hosts.iter().any(|allowed| allowed.covers(host)).then(|| {
+            // The login page's own scheme: what a header says of it would be a way to plain text.
+            let return_to = format!("{}://{host}{target}", self.url.scheme());
+            let expires = now.after(self.lifetime).as_secs();
+            let signature = sign(key, &return_to, expires);
+            let return_to = utf8_percent_encode(&return_to, NON_ALPHANUMERIC);
+            format!("{}?return_to={return_to}&expires={expires}&signature={signature}", self.url)
+        })
+    }
+}
+
+/// HMAC-SHA-256 of purpose, expiry and address, a line each without the last line's end; in base64url.
+fn sign(key: &hmac::Key, return_to: &str, expires: u64) -> String {
+    let message = format!("{PURPOSE}\n{expires}\n{return_to}");
+    URL_SAFE_NO_PAD.encode(hmac::sign(key, message.as_bytes()))
+}
+
+/// A path that begins with exactly one slash, and what may follow it: the characters of RFC 3986, and no others.
+fn is_target(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%[]".contains(&byte);
+    text.starts_with('/') && !text.starts_with("//") && text.bytes().all(allowed)
+}
+
+/// Whether a browser wants to show a page. A script, an image, a frame or a program gets its 401: what would it do with
+/// a login page?
+fn is_navigation(headers: &HeaderMap) -> bool {
+    let says = |name: &str, expected: &str| {
+        let mut values = headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => true,
+            (Some(value), None) => value == expected,
+            _ => false,
+        }
+    };
+    accepts_html(headers)
+        && !headers.contains_key(AUTHORIZATION)
+        && !headers.contains_key(UPGRADE)
+        && !headers.contains_key("x-requested-with")
+        && says("sec-fetch-mode", "navigate")
+        && says("sec-fetch-dest", "document")
+}
+
+/// RFC 9110 §12.5.1. `*/*` is what programs say.
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let html = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
+        let refused = |part: &str| {
+            part.split_once('=').is_some_and(|(name, weight)| {
+                name.trim().eq_ignore_ascii_case("q") && weight.trim().parse() == Ok(0.0)
+            })
+        };
+        html && !parts.any(refused)
+    })
+}
+
+fn read_key(file: &Path) -> Result<hmac::Key, LoginError> {
+    let file = file.to_owned();
+    let mut secret = match private_file::read(&file, MAX_SECRET_BYTES) {
+        Ok(secret) => secret,
+        Err(problem) => return Err(LoginError::File { file, problem }),
+    };
+    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        secret.pop();
+    }
+    if secret.len() < MIN_SECRET_BYTES {
+        return Err(LoginError::TooShort { file, bytes: secret.len() });
+    }
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &secret))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! `POST /breaker` on the admin listener: an operator forces breakers open or closed for a time, or resets them.
+//!
+//! A forced state always has an end: what is forced in an incident and then forgotten must not outlive it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::admin::text;
+use super::order::{self, OrderRefused};
+use crate::guard::ForcedState;
+use crate::guard::breaker::LONGEST_FORCED;
+use crate::instance::Instance;
+use crate::issuer::endpoint::Endpoint;
+
+/// How long a forced state lasts if the order does not say.
+pub const FORCED_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// The shortest time for which a state can be forced.
+const SHORTEST_FORCED: Duration = Duration::from_secs(1);
+
+const UNKNOWN: OrderRefused = OrderRefused::Unknown(
+    r#"{"action": "force-open" or "force-closed", "for": "10m"}, {"action": "reset"}; each may name an "issuer" and an "endpoint""#,
+);
+
+/// What is to be done with which breakers.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerRequest {
+    /// What is to be done.
+    pub action: Action,
+    /// The issuer, as it is configured; without it, every issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// `discovery`, `jwks` or `userinfo`; without it, all three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// How long a forced state lasts, as `90s` or `2h`: one second to [`LONGEST_FORCED`], [`FORCED_FOR`] without it.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lasting: Option<String>,
+}
+
+/// What an operator can do with a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// No call leaves for a time; then a probe does.
+    ForceOpen,
+    /// Calls leave for a time, whatever they come to.
+    ForceClosed,
+    /// Closed, with all results forgotten; ends a forced state.
+    Reset,
+}
+
+/// Why the order is not followed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum BreakerRefused {
+    #[error("{0}")]
+    Order(#[from] OrderRefused),
+    #[error(r#""for" is a duration from 1s to 24h, such as 90s, 10m, 2h"#)]
+    Duration,
+    #[error(r#"a reset is for good: leave out "for""#)]
+    ResetForATime,
+    #[error("no breaker is named so; there are {0}")]
+    NoSuchBreaker(String),
+}
+
+impl BreakerRefused {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::Order(refused) => refused.status(),
+            Self::Duration | Self::ResetForATime => StatusCode::BAD_REQUEST,
+            Self::NoSuchBreaker(_) => StatusCode::NOT_FOUND,
+        }
+    }
+}
+
+/// Does what the request asks for, and answers which breakers it was done to.
+pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let order = order::read::<BreakerRequest>(request, UNKNOWN).await;
+    match order.map_err(BreakerRefused::from).and_then(|order| order.follow(instance)) {
+        Ok(done) => text(StatusCode::OK, done),
+        Err(refused) => text(refused.status(), format!("{refused}\n")),
+    }
+}
+
+impl BreakerRequest {
+    fn follow(&self, instance: &Instance) -> Result<String, BreakerRefused> {
+        let lasting = self.lasting()?;
+        let all: Vec<(&str, &Endpoint)> = instance
+            .issuers
+            .iter()
+            .flat_map(|issuer| issuer.endpoints().map(|endpoint| (&**issuer.name(), endpoint)))
+            .collect();
+        let named = |asked: &Option<String>, name: &str| asked.as_deref().is_none_or(|asked| asked == name);
+        let meant = |(issuer, endpoint): &&(&str, &Endpoint)| {
+            named(&self.issuer, issuer) && named(&self.endpoint, endpoint.name())
+        };
+        let names = |(issuer, endpoint): &(&str, &Endpoint)| format!("{} of {issuer}", endpoint.name());
+        let chosen: Vec<_> = all.iter().filter(meant).collect();
+        if chosen.is_empty() {
+            let all: Vec<String> = all.iter().map(names).collect();
+            return Err(BreakerRefused::NoSuchBreaker(all.join(", ")));
+        }
+        for (_, endpoint) in &chosen {
+            match self.action {
+                Action::ForceOpen => endpoint.force(ForcedState::Open, lasting),
+                Action::ForceClosed => endpoint.force(ForcedState::Closed, lasting),
+                Action::Reset => endpoint.reset(),
+            }
+        }
+        let lasting = humantime::format_duration(lasting);
+        let done = match self.action {
+            Action::ForceOpen => format!("forced open for {lasting}"),
+            Action::ForceClosed => format!("forced closed for {lasting}"),
+            Action::Reset => "reset".to_owned(),
+        };
+        Ok(chosen.into_iter().map(|breaker| format!("{done}: {}\n", names(breaker))).collect())
+    }
+
+    fn lasting(&self) -> Result<Duration, BreakerRefused> {
+        match (&self.lasting, self.action) {
+            (None, _) => Ok(FORCED_FOR),
+            (Some(_), Action::Reset) => Err(BreakerRefused::ResetForATime),
+            (Some(text), _) => humantime::parse_duration(text)
+                .ok()
+                .filter(|lasting| (SHORTEST_FORCED..=LONGEST_FORCED).contains(lasting))
+                .ok_or(BreakerRefused::Duration),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! TLS on the auth listener: who we are, and whom we let in.
+//!
+//! It secures the way between a proxy and holdfast on two machines. A client's certificate decides whether it may ask at
+//! all, once for its connection; about the user whose request it is, it says nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use openssl::asn1::Asn1Time;
+use openssl::x509::X509;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, version};
+use tokio_rustls::server::TlsStream;
+use tracing::warn;
+
+use crate::config::TlsSettings;
+use crate::private_file::{self, PrivateFileError};
+
+/// The longest file of certificates or keys that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// The server's side of TLS, ready for connections.
+pub struct ServerTls {
+    acceptor: TlsAcceptor,
+    handshake_timeout: Duration,
+    expires: String,
+}
+
+/// Why there is no TLS with these settings.
+#[derive(Debug, Error)]
+#[error("auth.tls.{key}: {} {problem}", file.display())]
+pub struct TlsError {
+    /// The setting.
+    pub key: &'static str,
+    /// The file that it names.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub problem: TlsProblem,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Error)]
+pub enum TlsProblem {
+    /// The operating system does not let us read it.
+    #[error("cannot be read: {0}")]
+    Read(#[from] io::Error),
+    /// A key file that is not private, or cannot be read.
+    #[error("{0}")]
+    Private(#[from] PrivateFileError),
+    /// Not PEM, or without what is looked for.
+    #[error("holds no usable {wanted} in PEM: {error}")]
+    Pem {
+        /// What is looked for.
+        wanted: &'static str,
+        /// What the reader says.
+        error: pem::Error,
+    },
+    /// A certificate or key that TLS cannot use, or two that do not belong together.
+    #[error("cannot be used: {0}")]
+    Unusable(#[from] rustls::Error),
+    /// CAs that cannot be used.
+    #[error("cannot be used: {0}")]
+    Verifier(#[from] VerifierBuilderError),
+}
+
+impl ServerTls {
+    /// Reads certificate, key and CAs, and checks that they belong together.
+    ///
+    /// # Errors
+    /// [`TlsError`], which names the setting and the file.
+    pub fn load(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let at = |key, file: &Path| {
+            let file = file.to_owned();
+            move |problem| TlsError { key, file, problem }
+        };
+        let chain = certificates(&settings.certificate).map_err(at("certificate", &settings.certificate))?;
+        let key = private_key(&settings.key).map_err(at("key", &settings.key))?;
+        let expires = expires(&chain, &settings.certificate);
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .map_err(|error| at("certificate", &settings.certificate)(error.into()))?;
+        let builder = match &settings.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(file) => {
+                let roots = roots(file).map_err(at("client_ca", file))?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                builder.with_client_cert_verifier(
+                    verifier.map_err(|error| at("client_ca", file)(TlsProblem::from(error)))?,
+                )
+            }
+        };
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .map_err(|error| at("key", &settings.key)(TlsProblem::from(error)))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            handshake_timeout: settings.handshake_timeout,
+            expires,
+        })
+    }
+
+    /// Until when the certificate is good, for a person.
+    #[must_use]
+    pub fn expires(&self) -> &str {
+        &self.expires
+    }
+
+    /// Secures a connection. A client that says nothing, or too slowly, is given up after `handshake_timeout`, so that
+    /// it does not keep a place that another could have.
+    ///
+    /// # Errors
+    /// When the client does not speak TLS 1.2 or 1.3, shows no certificate where one is wanted, or takes too long.
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
+        tokio::time::timeout(self.handshake_timeout, self.acceptor.accept(stream))
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long")))
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsProblem> {
+    let wanted = |error| TlsProblem::Pem { wanted: "certificate", error };
+    let bytes = read(file)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(wanted)?;
+    if chain.is_empty() { Err(wanted(pem::Error::NoItemsFound)) } else { Ok(chain) }
+}
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsProblem> {
+    let bytes = private_file::read(file, MAX_FILE_BYTES)?;
+    PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|error| TlsProblem::Pem { wanted: "private key without a passphrase", error })
+}
+
+fn roots(file: &Path) -> Result<RootCertStore, TlsProblem> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate)?;
+    }
+    Ok(roots)
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(fs::File::open(file)?, MAX_FILE_BYTES), &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Tells of a certificate that has expired; it is used all the same, since to refuse it would be an outage, too.
+fn expires(chain: &[CertificateDer<'_>], file: &Path) -> String {
+    let Some(own) = chain.first().and_then(|own| X509::from_der(own).ok()) else {
+        return "unknown".to_owned();
+    };
+    if Asn1Time::days_from_now(0).is_ok_and(|now| own.not_after() < now) {
+        warn!("auth.tls.certificate: {} has expired: {}", file.display(), own.not_after());
+    }
+    own.not_after().to_string()
+}

@@ -1,0 +1,245 @@
+//! One connection to Redis, and each command that is ever sent over it, with its bounds.
+//!
+//! A Redis before 6.0, a cluster, and whatever else speaks the protocol but not RESP3 with `SUBSCRIBE`, do not serve.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisError};
+use tokio::sync::{Notify, mpsc};
+
+use super::pending::Change;
+use super::{RedisAddress, SharedError};
+use crate::clock::Timestamp;
+
+/// How long connecting may take, and each command that nobody waits for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The longest record that is read, in bytes: twice the longest documents of an issuer, and more than that for a person.
+const MAX_RECORD: usize = 256 * 1024;
+
+/// How many reads in a row may time out before the connection is given up. One may be a hiccup.
+const MAX_STRIKES: u32 = 3;
+
+/// How many records one command of a scan looks at.
+const SCAN_BATCH: usize = 500;
+
+/// Messages of other instances that may wait.
+const MAX_MESSAGES: usize = 1024;
+
+/// Writes a record unless a younger one is there. Of two records of one kind the younger is the one that is dropped later,
+/// and when that is stands in clear in the first 8 bytes, in seconds. A record that would be dropped later than any
+/// present one can be has a wrong time, and is replaced. Whatever is no record is replaced, too.
+const PUT: &str = r"
+local function seconds(text)
+  local sum = 0
+  for i = 1, 8 do sum = sum * 256 + text:byte(i) end
+  return sum
+end
+local there = redis.pcall('GETRANGE', KEYS[1], 0, 7)
+if type(there) == 'string' and #there == 8 then
+  there = seconds(there)
+  if there > seconds(ARGV[1]) and there <= tonumber(ARGV[3]) then return 0 end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+";
+
+/// The length of the mark that stands in place of a record that was forgotten: its time and nothing else.
+const MARK_LENGTH: usize = 8;
+
+/// An open connection.
+pub(super) struct Connection {
+    redis: MultiplexedConnection,
+    strikes: AtomicU32,
+    /// Reads no longer come through.
+    pub(super) lost: Notify,
+}
+
+impl Connection {
+    /// Connects, logs in, and hears what is published on `channel`.
+    pub(super) async fn open(
+        address: &RedisAddress,
+        password: Option<&str>,
+        channel: &str,
+    ) -> Result<(Self, mpsc::Receiver<PushInfo>), SharedError> {
+        let mut info = address.info()?;
+        let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        if let Some(password) = password {
+            login = login.set_password(password);
+        }
+        info = info.set_redis_settings(login);
+        let (sender, pushes) = mpsc::channel(MAX_MESSAGES);
+        // If more come than can be taken, some are lost: whoever may publish can have that.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(None)
+            .set_push_sender(move |push: PushInfo| sender.try_send(push));
+        let connect = async {
+            let client = Client::open(info)?;
+            let mut redis = client.get_multiplexed_async_connection_with_config(&config).await?;
+            redis.subscribe(channel).await?;
+            Ok(redis)
+        };
+        let redis = patiently(connect).await?;
+        Ok((Self { redis, strikes: AtomicU32::new(0), lost: Notify::new() }, pushes))
+    }
+
+    /// The record of this name. A request waits for it, so only as long as `timeout`.
+    pub(super) async fn get(&self, name: &str, timeout: Duration) -> Result<Option<Vec<u8>>, SharedError> {
+        let mut redis = self.redis.clone();
+        let command = range(name);
+        let Ok(read) = tokio::time::timeout(timeout, command.query_async::<Vec<u8>>(&mut redis)).await else {
+            if self.strikes.fetch_add(1, Relaxed) + 1 >= MAX_STRIKES {
+                self.give_up();
+            }
+            return Err(SharedError::Timeout);
+        };
+        match read {
+            Ok(value) => {
+                self.strikes.store(0, Relaxed);
+                record(value)
+            }
+            Err(error) if is_of_wrong_type(&error) => Err(SharedError::NoRecord),
+            Err(error) => {
+                self.give_up();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Has the keeper connect anew. Until then nobody reads.
+    pub(super) fn give_up(&self) {
+        self.strikes.store(MAX_STRIKES, Relaxed);
+        self.lost.notify_one();
+    }
+
+    /// Whether so many reads failed that no other is worth a wait.
+    pub(super) fn is_lost(&self) -> bool {
+        self.strikes.load(Relaxed) >= MAX_STRIKES
+    }
+
+    /// Whether Redis is there.
+    pub(super) async fn ping(&self) -> Result<(), SharedError> {
+        patiently(redis::cmd("PING").exec_async(&mut self.redis.clone())).await
+    }
+
+    /// Replaces records by marks, and tells the others.
+    pub(super) async fn forget(
+        &self,
+        marks: impl Iterator<Item = (String, Timestamp)>,
+        now: Timestamp,
+        channel: &str,
+        messages: Vec<Vec<u8>>,
+    ) -> Result<(), SharedError> {
+        let mut commands = redis::pipe();
+        for (name, useless_from) in marks {
+            let mark = useless_from.as_millis().div_ceil(1000).to_be_bytes();
+            let life = useless_from.since(now).as_millis().max(1);
+            // A server that is full refuses to set, but not to remove.
+            commands.cmd("UNLINK").arg(&name).ignore();
+            commands.cmd("SET").arg(name).arg(&mark).arg("PX").arg(life.to_string()).ignore();
+        }
+        for message in messages {
+            commands.cmd("PUBLISH").arg(channel).arg(message).ignore();
+        }
+        self.carry_out(&commands).await
+    }
+
+    /// Writes records. What nobody can use any more is left out.
+    pub(super) async fn put(
+        &self,
+        puts: impl Iterator<Item = (String, Change)>,
+        now: Timestamp,
+    ) -> Result<(), SharedError> {
+        let mut commands = redis::pipe();
+        for (name, change) in puts {
+            let Change::Put { sealed, useless_from, latest } = change else { continue };
+            if useless_from > now {
+                let life = useless_from.since(now).as_millis().to_string();
+                let latest = latest.as_millis().div_ceil(1000).to_string();
+                commands.cmd("EVAL").arg(PUT).arg(1).arg(name).arg(sealed).arg(life).arg(latest).ignore();
+            }
+        }
+        self.carry_out(&commands).await
+    }
+
+    async fn carry_out(&self, commands: &Pipeline) -> Result<(), SharedError> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        patiently(commands.exec_async(&mut self.redis.clone())).await
+    }
+
+    /// One step of a walk over all names that fit `pattern`, in bounded batches; it ends when the cursor is 0 again.
+    pub(super) async fn scan(&self, cursor: u64, pattern: &str) -> Result<(u64, Vec<Vec<u8>>), SharedError> {
+        let mut command = redis::cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_BATCH);
+        patiently(command.query_async(&mut self.redis.clone())).await
+    }
+
+    /// The records of these names; nothing for what is gone or is no record.
+    pub(super) async fn get_all(&self, names: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, SharedError> {
+        let mut commands = redis::pipe();
+        for name in names {
+            commands.add_command(range(name));
+        }
+        commands.ignore_errors();
+        let values: Vec<Result<Vec<u8>, RedisError>> =
+            patiently(commands.query_async(&mut self.redis.clone())).await?;
+        Ok(values.into_iter().map(|value| record(value.ok()?).ok()?).collect())
+    }
+
+    /// Removes these names.
+    pub(super) async fn unlink(&self, names: &[Vec<u8>]) -> Result<(), SharedError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        patiently(redis::cmd("UNLINK").arg(names).exec_async(&mut self.redis.clone())).await
+    }
+}
+
+/// Reads no more than a record can have, whatever somebody put there.
+fn range(name: impl redis::ToRedisArgs) -> redis::Cmd {
+    let mut command = redis::cmd("GETRANGE");
+    command.arg(name).arg(0).arg(MAX_RECORD);
+    command
+}
+
+/// What a value is: nothing, a mark, a record, or too long to be one.
+fn record(value: Vec<u8>) -> Result<Option<Vec<u8>>, SharedError> {
+    match value.len() {
+        0 | MARK_LENGTH => Ok(None),
+        length if length > MAX_RECORD => Err(SharedError::NoRecord),
+        _ => Ok(Some(value)),
+    }
+}
+
+fn is_of_wrong_type(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
+}
+
+async fn patiently<T>(work: impl Future<Output = Result<T, RedisError>>) -> Result<T, SharedError> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done.map_err(SharedError::from),
+        Err(_) => Err(SharedError::Timeout),
+    }
+}
+
+impl From<RedisError> for SharedError {
+    /// What a server says can hold anything, so of its words only the code is taken.
+    fn from(error: RedisError) -> Self {
+        let code = error.code().unwrap_or_default();
+        if error.kind() == ErrorKind::Io {
+            Self::Redis(error.to_string())
+        } else if !code.is_empty()
+            && code.len() <= 32
+            && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        {
+            Self::Refused(code.to_owned())
+        } else {
+            Self::Redis(error.category().to_owned())
+        }
+    }
+}

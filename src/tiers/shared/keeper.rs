@@ -1,0 +1,288 @@
+//! The task that keeps the connection: it connects, writes what waits, hears the other instances, and notices when Redis is
+//! gone.
+//!
+//! While there is no connection, requests do not wait for one. When there is one again, what is owed (that somebody is
+//! forgotten) is done before the first read.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::mpsc;
+
+use super::connection::Connection;
+use super::forget::Forget;
+use super::pending::{Change, Which};
+use super::{Health, Marked, Shared, SharedError, read_password};
+use crate::clock::Timestamp;
+use crate::tiers::purge::Purge;
+use crate::tiers::record::{Family, Record as _, VerdictRecord};
+
+/// How long to wait before the first attempt to connect anew; twice as long before each next one.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest wait between attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often an idle connection is tried.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How many changes are written at once.
+const BATCH: usize = 256;
+
+/// The families that are about people.
+const PEOPLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
+
+/// The task.
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+}
+
+impl Keeper {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Works until the task is aborted.
+    pub(super) async fn run(self) {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let started = Instant::now();
+            let error = match self.connect().await {
+                Ok((connection, pushes)) => {
+                    self.rise(connection.clone());
+                    self.stay(&connection, pushes).await
+                }
+                Err(error) => error,
+            };
+            self.fall(&error);
+            // A connection that held for a while is another matter than one that breaks at once.
+            pause = if started.elapsed() > LONGEST_PAUSE { SHORTEST_PAUSE } else { pause };
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn connect(&self) -> Result<(Arc<Connection>, mpsc::Receiver<PushInfo>), SharedError> {
+        let settings = &self.shared.settings;
+        let password = settings.password_file.as_deref().map(read_password).transpose()?;
+        let channel = self.shared.names.channel();
+        let (connection, pushes) = Connection::open(&settings.address, password.as_deref(), &channel).await?;
+        connection.ping().await?;
+        write(&self.shared, &connection).await?;
+        Ok((Arc::new(connection), pushes))
+    }
+
+    fn rise(&self, connection: Arc<Connection>) {
+        self.shared.connection.store(Some(connection));
+        match self.shared.health.send_replace(Health::Well) {
+            Health::Away => tracing::info!("the shared store is back"),
+            Health::Starting | Health::Well => tracing::info!("records are shared through Redis"),
+        }
+    }
+
+    fn fall(&self, error: &SharedError) {
+        self.shared.connection.store(None);
+        if self.shared.health.send_replace(Health::Away) != Health::Away {
+            self.shared.metrics.store_failed("shared", "degraded");
+            tracing::warn!("the shared store is degraded; holdfast goes on without it: {error}");
+        }
+    }
+
+    /// Serves the connection until it fails, and says why.
+    async fn stay(&self, connection: &Connection, mut pushes: mpsc::Receiver<PushInfo>) -> SharedError {
+        loop {
+            let done = tokio::select! {
+                () = connection.lost.notified() => Err(SharedError::Timeout),
+                push = pushes.recv() => self.hear(push),
+                () = self.shared.arrived.notified() => write(&self.shared, connection).await,
+                () = tokio::time::sleep(PING_INTERVAL) => connection.ping().await,
+            };
+            if let Err(error) = done {
+                return error;
+            }
+        }
+    }
+
+    fn hear(&self, push: Option<PushInfo>) -> Result<(), SharedError> {
+        let Some(PushInfo { kind, data }) = push else { return Err(broken()) };
+        match (kind, data.as_slice()) {
+            (PushKind::Disconnection | PushKind::Unsubscribe, _) => Err(broken()),
+            (PushKind::Message, [_, Value::BulkString(message)]) => {
+                match Forget::open(&self.shared.sealer, message) {
+                    Some((sender, _)) if sender == self.shared.sender => {}
+                    // Nobody listens only while an instance is being built.
+                    Some((_, forget)) => drop(self.shared.forgets.send(forget)),
+                    None => self.shared.metrics.store_failed("shared", "message"),
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn broken() -> SharedError {
+    SharedError::Redis("the connection broke".to_owned())
+}
+
+/// Writes all that waits: what is to be forgotten first, and what fails waits again.
+pub(super) async fn write(shared: &Shared, connection: &Connection) -> Result<(), SharedError> {
+    let _turn = shared.writing.lock().await;
+    if shared.pending().owes_everybody() {
+        forget_everybody(shared, connection).await?;
+        shared.pending().forgot_everybody();
+    }
+    let changes = shared.pending().take();
+    let (mut forgets, mut puts): (Vec<_>, Vec<_>) =
+        changes.into_iter().partition(|(_, change)| matches!(change, Change::Forget { .. }));
+    while !forgets.is_empty() {
+        let batch = forgets.split_off(forgets.len().saturating_sub(BATCH));
+        if let Err(error) = write_forgets(shared, connection, &batch).await {
+            shared.metrics.store_failed("shared", "write");
+            give_back(shared, [forgets, batch, puts].concat());
+            return Err(error);
+        }
+    }
+    while !puts.is_empty() {
+        let batch = puts.split_off(puts.len().saturating_sub(BATCH));
+        let named =
+            batch.iter().map(|((family, key), change)| (shared.names.of(*family, key), change.clone()));
+        let written = connection.put(named, shared.clock.now()).await;
+        note_refusal(shared, &written);
+        match written {
+            Ok(()) => {}
+            // It still reads, and forgets: no reason to leave it.
+            Err(SharedError::Refused(_)) => shared.metrics.store_failed("shared", "refused"),
+            Err(error) => {
+                shared.metrics.store_failed("shared", "write");
+                give_back(shared, [puts, batch].concat());
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One line when Redis begins to refuse writes, one when it takes them again.
+fn note_refusal(shared: &Shared, written: &Result<(), SharedError>) {
+    match written {
+        Err(error @ SharedError::Refused(_)) if !shared.refuses.swap(true, Relaxed) => {
+            tracing::warn!("the shared store refuses records: {error}");
+        }
+        Ok(()) if shared.refuses.swap(false, Relaxed) => {
+            tracing::info!("the shared store takes records again")
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+async fn write_forgets(
+    shared: &Shared,
+    connection: &Connection,
+    batch: &[(Which, Change)],
+) -> Result<(), SharedError> {
+    let now = shared.clock.now();
+    let marks = batch.iter().filter_map(|((family, key), change)| match change {
+        Change::Forget { useless_from } => Some((shared.names.of(*family, key), *useless_from)),
+        Change::Put { .. } => None,
+    });
+    let told = batch.iter().filter_map(|((family, key), _)| Forget::of_record(*family, key));
+    let messages = told.filter_map(|forget| forget.seal(&shared.sealer, shared.sender, now)).collect();
+    connection.forget(marks, now, &shared.names.channel(), messages).await
+}
+
+fn give_back(shared: &Shared, changes: Vec<(Which, Change)>) {
+    for _ in 0..shared.pending().restore(changes) {
+        shared.metrics.store_failed("shared", "queue_full");
+    }
+}
+
+/// Forgets what an operator names; see [`SharedStore::purge`](super::SharedStore::purge).
+pub(super) async fn purge(
+    shared: &Shared,
+    purge: &Purge,
+    mark: &(impl Fn(Family) -> Timestamp + Send + Sync),
+) -> Result<(), SharedError> {
+    let _turn = shared.writing.lock().await;
+    let connection = shared.connection.load_full();
+    match purge {
+        Purge::Token(digest) => shared.pending().drop_put(Family::Verdicts, &digest.0),
+        Purge::Subject(..) | Purge::Everybody => shared.pending().drop_people(),
+    }
+    let done = match connection {
+        None => Err(SharedError::Away),
+        Some(connection) => {
+            let done = purge_now(shared, &connection, purge, mark).await;
+            // What is owed is done at the next connect, before the first read.
+            done.inspect_err(|_| connection.give_up())
+        }
+    };
+    if done.is_err() {
+        let mut pending = shared.pending();
+        match purge {
+            Purge::Token(digest) => {
+                let useless_from = mark(Family::Verdicts);
+                pending.add((Family::Verdicts, digest.0.to_vec()), Change::Forget { useless_from });
+            }
+            Purge::Subject(..) | Purge::Everybody => pending.forget_everybody(),
+        }
+        shared.arrived.notify_one();
+    }
+    done
+}
+
+async fn purge_now(
+    shared: &Shared,
+    connection: &Connection,
+    purge: &Purge,
+    mark: &(impl Fn(Family) -> Timestamp + Send + Sync),
+) -> Result<(), SharedError> {
+    let records: Vec<Marked> = match purge {
+        Purge::Everybody => return forget_everybody(shared, connection).await,
+        Purge::Token(digest) => vec![(Family::Verdicts, digest.0)],
+        Purge::Subject(who, keys) => {
+            let mut records: Vec<Marked> = keys.iter().map(|key| (Family::Profiles, key.0)).collect();
+            let pattern = shared.names.pattern(Family::Verdicts);
+            let mut cursor = 0;
+            loop {
+                let (next, names) = connection.scan(cursor, &pattern).await?;
+                let values = connection.get_all(&names).await?;
+                records.extend(names.iter().zip(values).filter_map(|(name, sealed)| {
+                    let key = shared.names.key_of(Family::Verdicts, name)?;
+                    let record = VerdictRecord::open(&shared.sealer, &key, &sealed?).ok()?;
+                    who.is_meant_by(&record).then_some((Family::Verdicts, key))
+                }));
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+            records
+        }
+    };
+    let now = shared.clock.now();
+    let message = Forget::of_purge(purge).seal(&shared.sealer, shared.sender, now);
+    let marks = records.iter().map(|(family, key)| (shared.names.of(*family, key), mark(*family)));
+    connection.forget(marks, now, &shared.names.channel(), message.into_iter().collect()).await
+}
+
+/// Removes all verdicts and profiles under this secret. `SCAN` finds all that were there when it began.
+async fn forget_everybody(shared: &Shared, connection: &Connection) -> Result<(), SharedError> {
+    for family in PEOPLE {
+        let pattern = shared.names.pattern(family);
+        let mut cursor = 0;
+        loop {
+            let (next, names) = connection.scan(cursor, &pattern).await?;
+            connection.unlink(&names).await?;
+            cursor = next;
+            if cursor == 0 {
+                break;
+            }
+        }
+    }
+    let now = shared.clock.now();
+    let message = Forget::Everybody.seal(&shared.sealer, shared.sender, now);
+    connection.forget(std::iter::empty(), now, &shared.names.channel(), message.into_iter().collect()).await
+}

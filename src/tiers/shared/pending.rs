@@ -1,0 +1,258 @@
+//! What is still to be written to the shared store: for each record its latest change. Pure.
+//!
+//! A map rather than a queue: a record's newer change replaces the one that waits, so a Redis that is away costs a
+//! bounded amount of memory and one write for each record when it is back. Records are independent of one another,
+//! so the order among them does not matter. As with the disk's queue, a put may be turned away, and is
+//! then counted; a forget never is, since it stands for a definitive no: if too many gather, all verdicts and
+//! profiles are forgotten instead, which covers them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::clock::Timestamp;
+use crate::tiers::record::Family;
+
+/// A change costs this much beside its bytes.
+const OVERHEAD: usize = 128;
+
+/// What becomes of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is written, unless a younger one is there.
+    Put {
+        /// The sealed record.
+        sealed: Vec<u8>,
+        /// When it is dropped.
+        useless_from: Timestamp,
+        /// What is there and would be dropped later than this has a wrong time, and is no reason to keep it.
+        latest: Timestamp,
+    },
+    /// It is replaced by a mark that keeps records from before out.
+    Forget {
+        /// When a record that is verified now would be dropped.
+        useless_from: Timestamp,
+    },
+}
+
+impl Change {
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Put { sealed, .. } => OVERHEAD + sealed.len(),
+            Self::Forget { .. } => OVERHEAD,
+        }
+    }
+}
+
+/// Which record.
+pub(super) type Which = (Family, Vec<u8>);
+
+/// The changes that wait.
+#[derive(Debug)]
+pub(super) struct Pending {
+    changes: HashMap<Which, Change>,
+    bytes: usize,
+    limit: usize,
+    everybody: bool,
+}
+
+impl Pending {
+    /// Nothing waits; puts may take `limit` bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { changes: HashMap::new(), bytes: 0, limit, everybody: false }
+    }
+
+    /// Adds a change. Returns whether there was room; for a forget there always is.
+    pub(super) fn add(&mut self, which: Which, change: Change) -> bool {
+        let replaced = self.changes.get(&which).map_or(0, |waiting| waiting.bytes() + which.1.len());
+        let bytes = self.bytes - replaced + change.bytes() + which.1.len();
+        match change {
+            Change::Put { .. } if bytes > self.limit => return false,
+            Change::Forget { .. } if bytes > self.limit.saturating_mul(2) => self.forget_everybody(),
+            Change::Put { .. } | Change::Forget { .. } => {
+                self.bytes = bytes;
+                self.changes.insert(which, change);
+            }
+        }
+        true
+    }
+
+    /// Puts back what could not be written, where nothing newer waits. Returns how many puts there was no room for.
+    pub(super) fn restore(&mut self, changes: Vec<(Which, Change)>) -> usize {
+        let mut lost = 0;
+        for (which, change) in changes {
+            if let Entry::Vacant(_) = self.changes.entry(which.clone())
+                && !self.add(which, change)
+            {
+                lost += 1;
+            }
+        }
+        lost
+    }
+
+    /// Takes all that waits.
+    pub(super) fn take(&mut self) -> Vec<(Which, Change)> {
+        self.bytes = 0;
+        std::mem::take(&mut self.changes).into_iter().collect()
+    }
+
+    /// Drops a put that waits: its record is forgotten.
+    pub(super) fn drop_put(&mut self, family: Family, key: &[u8]) {
+        if let Entry::Occupied(waiting) = self.changes.entry((family, key.to_vec()))
+            && matches!(waiting.get(), Change::Put { .. })
+        {
+            self.bytes -= waiting.get().bytes() + key.len();
+            waiting.remove();
+        }
+    }
+
+    /// Drops all puts of verdicts and profiles, since they are forgotten.
+    pub(super) fn drop_people(&mut self) {
+        let is_kept = |which: &Which, change: &Change| {
+            !matches!((which.0, change), (Family::Verdicts | Family::Profiles, Change::Put { .. }))
+        };
+        self.changes.retain(|which, change| is_kept(which, change));
+        self.bytes = self.changes.iter().map(|(which, change)| change.bytes() + which.1.len()).sum();
+    }
+
+    /// Has all verdicts and profiles forgotten before anything else is written.
+    pub(super) fn forget_everybody(&mut self) {
+        self.changes.clear();
+        self.bytes = 0;
+        self.everybody = true;
+    }
+
+    /// Whether all verdicts and profiles are to be forgotten first.
+    pub(super) const fn owes_everybody(&self) -> bool {
+        self.everybody
+    }
+
+    /// That was done.
+    pub(super) const fn forgot_everybody(&mut self) {
+        self.everybody = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 2_000;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put(u8, usize),
+        Forget(u8),
+        WriteFails,
+        Write,
+        DropPut(u8),
+        DropPeople,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..12_u8, 0..600_usize).prop_map(|(key, length)| Step::Put(key, length)),
+            3 => (0..60_u8).prop_map(Step::Forget),
+            1 => Just(Step::WriteFails),
+            1 => Just(Step::Write),
+            1 => (0..12_u8).prop_map(Step::DropPut),
+            1 => Just(Step::DropPeople),
+        ]
+    }
+
+    fn put(length: usize) -> Change {
+        Change::Put {
+            sealed: vec![7; length],
+            useless_from: Timestamp::from_secs(9),
+            latest: Timestamp::from_secs(9),
+        }
+    }
+
+    const FORGET: Change = Change::Forget { useless_from: Timestamp::from_secs(9) };
+
+    fn which(key: u8) -> Which {
+        (Family::Verdicts, vec![key; 32])
+    }
+
+    proptest! {
+        /// The model is the list of everything that was accepted, in order.
+        #[test]
+        fn of_each_record_the_latest_change_is_written_and_no_forget_is_ever_lost(
+            steps in proptest::collection::vec(step(), 0..80)
+        ) {
+            let mut pending = Pending::new(LIMIT);
+            let mut model: HashMap<Which, Change> = HashMap::new();
+            let mut everybody = false;
+            for step in steps {
+                match step {
+                    Step::Put(key, length) => {
+                        if pending.add(which(key), put(length)) {
+                            model.insert(which(key), put(length));
+                        }
+                    }
+                    Step::Forget(key) => {
+                        prop_assert!(pending.add(which(key), FORGET));
+                        model.insert(which(key), FORGET);
+                    }
+                    Step::WriteFails => {
+                        let taken = pending.take();
+                        prop_assert_eq!(pending.restore(taken), 0);
+                    }
+                    Step::Write => {
+                        everybody |= pending.owes_everybody();
+                        pending.forgot_everybody();
+                        let taken: HashMap<_, _> = pending.take().into_iter().collect();
+                        if !everybody {
+                            prop_assert_eq!(&taken, &model);
+                        }
+                        for (which, change) in model.drain() {
+                            // A forget is written, or everybody is forgotten.
+                            prop_assert!(change != FORGET || everybody || taken.get(&which) == Some(&FORGET));
+                        }
+                        everybody = false;
+                    }
+                    Step::DropPut(key) => {
+                        pending.drop_put(Family::Verdicts, &which(key).1);
+                        if model.get(&which(key)).is_some_and(|change| *change != FORGET) {
+                            model.remove(&which(key));
+                        }
+                    }
+                    Step::DropPeople => {
+                        pending.drop_people();
+                        model.retain(|_, change| *change == FORGET);
+                    }
+                }
+                everybody |= pending.owes_everybody();
+                let bytes: usize =
+                    pending.changes.iter().map(|(which, change)| change.bytes() + which.1.len()).sum();
+                prop_assert_eq!(pending.bytes, bytes);
+                prop_assert!(bytes <= 2 * LIMIT);
+            }
+        }
+    }
+
+    #[test]
+    fn what_arrived_while_a_write_failed_is_newer_than_what_comes_back() {
+        let mut pending = Pending::new(LIMIT);
+        pending.add(which(1), put(10));
+        pending.add(which(2), put(20));
+        let failed = pending.take();
+        pending.add(which(1), FORGET);
+        assert_eq!(pending.restore(failed), 0);
+        let mut taken = pending.take();
+        taken.sort_by(|one, other| one.0.1.cmp(&other.0.1));
+        assert_eq!(taken, [(which(1), FORGET), (which(2), put(20))]);
+        assert!(pending.take().is_empty());
+    }
+
+    #[test]
+    fn a_put_is_turned_away_when_there_is_no_room_and_a_smaller_one_is_not() {
+        let mut pending = Pending::new(LIMIT);
+        assert!(pending.add(which(1), put(LIMIT - 400)));
+        assert!(!pending.add(which(2), put(400)));
+        assert!(pending.add(which(2), put(10)));
+        assert!(pending.add(which(1), put(100)), "what is replaced makes room");
+        assert!(pending.add(which(3), put(400)));
+    }
+}

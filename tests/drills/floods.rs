@@ -1,0 +1,80 @@
+//! Many at once: with one new token, with one bad token, with many bad ones.
+
+use holdfast_devtenant::{Endpoint, Fault};
+
+use crate::drill::Stage;
+
+/// The default budget: so many calls may leave at one moment.
+const BURST: u64 = 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_requests_with_one_new_token_are_one_call() {
+    let mut stage = Stage::set("thundering herd: JWS without email").await;
+    for herd in 1..=5 {
+        let token = stage.users(&format!("user-{herd}"), 1).pop().unwrap();
+        assert_eq!(stage.ask_all(&vec![token; 500]).await.count(200), 500);
+        assert_eq!(stage.calls(), herd);
+    }
+    stage.row();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_requests_with_one_new_opaque_token_are_one_call() {
+    let mut stage = Stage::set("thundering herd: opaque").await;
+    for herd in 1..=5 {
+        let token = stage.tenant.mint().opaque().build().unwrap();
+        assert_eq!(stage.ask_all(&vec![token; 500]).await.count(200), 500);
+        assert_eq!(stage.calls(), herd);
+    }
+    stage.row();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_one_bad_token_is_one_call() {
+    let mut stage = Stage::set("flood of one bad opaque token").await;
+    for _ in 0..5 {
+        assert_eq!(stage.ask_all(&vec!["bad-token".to_owned(); 200]).await.count(401), 200);
+        assert_eq!(stage.calls(), 1);
+    }
+    stage.row();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_different_bad_tokens_leaves_users_their_calls() {
+    let mut stage = Stage::set("flood of 200 bad opaque tokens").await;
+    let users = stage.users("new", 5);
+    let bad: Vec<String> = (0..200).map(|number| format!("bad-token-{number}")).collect();
+    let flood = stage.asking(&bad);
+    let asked = stage.ask_all(&users).await;
+    let flood = flood.join_all().await;
+    let flood = stage.told(flood);
+    assert_eq!(asked.count(200), 5, "{asked:?}");
+    let suspects = flood.count(401);
+    assert_eq!(suspects + flood.count(503), 200);
+    assert!(suspects > 0 && suspects as u64 <= BURST / 2, "{suspects} bad tokens were asked about");
+    assert_eq!(stage.calls(), suspects as u64 + 5);
+    let others = stage.users("newer", 5);
+    assert_eq!(stage.ask_all(&others).await.count(200), 5, "and after the flood");
+    stage.row();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_for_one_user_holds_back_that_user_alone() {
+    let mut stage = Stage::set("429 for one user").await;
+    let noisy = stage.users("noisy", 1);
+    let others = stage.users("other", 5);
+    stage.tenant.set_fault(Endpoint::Userinfo, Fault::UserRateLimited);
+    let reply = stage.ask(&noisy[0]).await;
+    assert_eq!((reply.status, reply.header("retry-after").len()), (503, 1));
+    stage.tenant.clear_faults();
+    for _ in 0..10 {
+        assert_eq!(stage.ask(&noisy[0]).await.status, 503);
+    }
+    assert_eq!(stage.calls(), 1, "who is held back is not asked about");
+    assert_eq!(stage.ask_all(&others).await.count(200), 5);
+    assert_eq!(stage.calls(), 6);
+    stage.advance(13);
+    assert_eq!(stage.ask(&noisy[0]).await.status, 200);
+    assert_eq!(stage.calls(), 7);
+    stage.row();
+}

@@ -1,0 +1,64 @@
+//! The issuer takes ten seconds for each answer, which is longer than anybody waits.
+
+use std::time::Duration;
+
+use holdfast_devtenant::{Endpoint, Fault};
+
+use crate::drill::{HOUR, Replies, Stage};
+use crate::support::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_is_slow_holds_up_only_those_nobody_knows() {
+    let budget = "[budget]\nrate = 100\nburst = 100\n";
+    let mut stage = Stage::set_with("issuer takes 10 s", budget).await;
+    let ageing = stage.known_users("ageing", 20).await;
+    stage.advance(7 * HOUR);
+    let known = stage.known_users("known", 20).await;
+    stage.advance(60);
+    let (_, quiet) = ask_often(&mut stage, &known).await;
+    stage.forget_calls();
+    stage.tenant.set_fault(Endpoint::Userinfo, Fault::Slow(Duration::from_secs(10)));
+    let unknown = stage.users("unknown", 12);
+    let waiting = stage.asking(&unknown);
+    until("the calls are under way", async || (stage.calls() == 12).then_some(())).await;
+    let joined = stage.counted("holdfast_singleflight_joined_total", "").await;
+
+    // Nobody who is known makes a call or waits for one.
+    let (replies, slow) = ask_often(&mut stage, &known).await;
+    assert_eq!(replies.of_tier("primary"), replies.0.len());
+    assert_eq!(stage.calls(), 12);
+    // Who is revalidated is answered before, not after: from the record as it was.
+    assert_eq!(stage.ask_all(&ageing).await.of_tier("secondary"), 20);
+    until("a revalidation is under way", async || (stage.calls() > 12).then_some(())).await;
+    assert_eq!(stage.counted("holdfast_singleflight_joined_total", "").await, joined);
+
+    // The others are told at the timeout. Had they waited for the answer, it would have been a 200.
+    let waited = waiting.join_all().await;
+    let waited = stage.told(waited);
+    assert_eq!(waited.count(503), 12);
+    assert!(waited.0.iter().all(|reply| reply.header("retry-after").len() == 1));
+    // Twelve timeouts opened the breaker: from now on nobody waits, and nobody calls.
+    assert!(stage.userinfo_is_open());
+    let calls = stage.calls();
+    assert_eq!(stage.ask_all(&unknown).await.count(503), 12);
+    assert_eq!(stage.ask_all(&known).await.count(200), 20);
+    assert_eq!(stage.calls(), calls);
+    // Known users who would be asked about are served as well.
+    stage.advance(13 * HOUR);
+    assert_eq!(stage.ask_all(&known).await.of_tier("emergency"), 20);
+    assert_eq!(stage.calls(), calls + 1, "one probe");
+    stage.row();
+    println!("  known users, 99th percentile: {quiet:.1?} before, {slow:.1?} while the issuer is slow");
+}
+
+/// Ten times each, one after the other: the replies, and the 99th percentile of how long they took.
+async fn ask_often(stage: &mut Stage, users: &[String]) -> (Replies, Duration) {
+    let mut replies = Vec::new();
+    for user in users.iter().cycle().take(10 * users.len()) {
+        replies.extend(stage.asking(std::slice::from_ref(user)).join_all().await);
+    }
+    let mut times: Vec<Duration> = replies.iter().map(|(_, took)| *took).collect();
+    times.sort_unstable();
+    let slowest = times[(times.len() - 1) * 99 / 100];
+    (stage.told(replies), slowest)
+}

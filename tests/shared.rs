@@ -1,0 +1,253 @@
+//! Several instances on one Redis: what one learned, all know; what one forgot, none knows; and a Redis that lies, hangs or
+//! dies costs questions to the issuer, never an answer.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+#[path = "shared/faults.rs"]
+mod faults;
+#[path = "shared/scene.rs"]
+mod scene;
+#[path = "shared/store.rs"]
+mod store;
+mod support;
+
+use std::time::Duration;
+
+use holdfast_devtenant::User;
+use scene::{ALICE, HOUR, Scene, assert_alice, connected, lookups, purge, readyz, shared_hits};
+use support::service::{Running, held_clock, value};
+use support::until;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_instance_learned_all_know_and_the_issuer_is_asked_once() {
+    let Some(scene) = Scene::new().await else { return };
+    let (a, b) = (scene.instance().await, scene.instance().await);
+    let opaque = scene.opaque();
+    let no_email = scene.tenant.mint().build().unwrap();
+    for token in [&opaque, &no_email] {
+        assert_alice(&a.ask(token).await);
+    }
+    scene.redis.has("verdicts", 1).await;
+    scene.redis.has("profiles", 1).await;
+    for token in [&opaque, &no_email] {
+        let reply = b.ask(token).await;
+        assert_alice(&reply);
+        assert_eq!(value(&reply, "x-auth-tier"), Some("primary"));
+    }
+    assert_eq!(scene.tenant.calls().userinfo, 2);
+    assert_eq!(shared_hits(&b).await, 2);
+
+    // What was found is promoted: the same tokens, and another one of the same subject, need no Redis.
+    let another = scene.tenant.mint().claim("n", 2).build().unwrap();
+    let before = b.counted("holdfast_store_lookups_total{", "store=\"shared\"").await;
+    for token in [&opaque, &no_email, &another] {
+        assert_alice(&b.ask(token).await);
+    }
+    assert_eq!(b.counted("holdfast_store_lookups_total{", "store=\"shared\"").await, before);
+    assert_eq!(scene.tenant.calls().userinfo, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_starts_in_an_outage_takes_keys_and_people_from_another() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let a = scene.instance().await;
+    let opaque = scene.opaque();
+    assert_alice(&a.ask(&opaque).await);
+    scene.redis.has("verdicts", 1).await;
+    scene.redis.has("keys", 1).await;
+    scene.silence();
+    let data = scene.files.path().join("data");
+    let store = format!("path = \"{}\"\n", data.display());
+    let b = Running::start_without_keys(&scene.config(&store), scene.clock.clone()).await;
+    until("keys from Redis", async || readyz(&b).await.starts_with("ready").then_some(())).await;
+    let with_email = scene.tenant.mint().email_direct(ALICE).build().unwrap();
+    assert_alice(&b.ask(&with_email).await);
+    assert_alice(&b.ask(&opaque).await);
+
+    // What was found shared is on this instance's own disk from then on.
+    drop(b);
+    scene.redis.kill().await;
+    let b = scene.instance_after(&store).await;
+    assert_alice(&b.ask(&opaque).await);
+    assert_eq!(b.counted("holdfast_tier_hits_total{", "store=\"disk\"").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_taken_when_redis_comes_later_than_the_instance() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let a = scene.instance().await;
+    scene.redis.has("keys", 1).await;
+    let name = scene.redis.records("keys").await.remove(0);
+    let keys = scene.redis.value(&name).await;
+    drop(a);
+    scene.redis.kill().await;
+    scene.silence();
+    let b = Running::start_without_keys(&scene.config(""), scene.clock.clone()).await;
+    until("degraded", async || b.service.instance().stores.shared_is_degraded().then_some(())).await;
+    assert!(readyz(&b).await.starts_with("not ready"));
+    scene.redis.restart().await;
+    scene.redis.set(&name, &keys).await;
+    // It may have looked in the moment before they were there; then it looks again at the next connection.
+    until("keys from Redis", async || {
+        if readyz(&b).await.starts_with("ready") {
+            return Some(());
+        }
+        let kill = ["CLIENT", "KILL", "TYPE", "pubsub"];
+        redis::cmd(kill[0]).arg(&kill[1..]).exec_async(&mut scene.redis.client().await).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        None
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_with_another_secret_shares_nothing_and_disturbs_nobody() {
+    let Some(scene) = Scene::new().await else { return };
+    let a = scene.instance().await;
+    let other = scene.secret("other", 8);
+    let stranger =
+        scene.instance_with(&format!("secret_file = \"{}\"\n", other.display()), &scene.clock).await;
+    let opaque = scene.opaque();
+    assert_alice(&a.ask(&opaque).await);
+    scene.redis.has("verdicts", 1).await;
+    assert_alice(&stranger.ask(&opaque).await);
+    assert_eq!(scene.tenant.calls().userinfo, 2);
+    assert!(lookups(&stranger, "miss").await >= 1);
+    assert_eq!(lookups(&stranger, "hit").await, 0);
+    scene.redis.has("verdicts", 2).await;
+
+    assert_eq!(purge(&stranger, r#"{"all": true}"#).await.status, 200);
+    scene.redis.has("verdicts", 1).await;
+    let b = scene.instance().await;
+    assert_alice(&b.ask(&opaque).await);
+    assert_eq!(shared_hits(&b).await, 1, "what the stranger left is ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_in_one_instance_is_a_no_in_all() {
+    let Some(scene) = Scene::new().await else { return };
+    // Each has a clock of its own, so that only `a` finds the record old enough to ask again.
+    let late = held_clock(&scene.tenant);
+    let (a, b) = (scene.instance_with("", &late).await, scene.instance().await);
+    let opaque = scene.opaque();
+    assert_alice(&a.ask(&opaque).await);
+    scene.redis.has("verdicts", 1).await;
+    assert_alice(&b.ask(&opaque).await);
+    scene.tenant.revoke_token(&opaque);
+    assert_alice(&b.ask(&opaque).await);
+
+    late.advance(5 * HOUR);
+    until("a learns the no", async || (a.ask(&opaque).await.status == 401).then_some(())).await;
+    scene.redis.has("verdicts", 0).await;
+    until("b is told to forget", async || (b.ask(&opaque).await.status == 401).then_some(())).await;
+    let c = scene.instance().await;
+    assert_eq!(c.ask(&opaque).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_still_has_what_was_forgotten_does_not_bring_it_back() {
+    let Some(scene) = Scene::new().await else { return };
+    let data = scene.files.path().join("data");
+    let store = format!("path = \"{}\"\n", data.display());
+    let b = scene.instance_with(&store, &scene.clock).await;
+    let opaque = scene.opaque();
+    assert_alice(&b.ask(&opaque).await);
+    scene.redis.has("verdicts", 1).await;
+    drop(b);
+
+    // While b is away, the token is purged; b's disk does not hear of it.
+    let a = scene.instance().await;
+    scene.clock.advance(Duration::from_secs(10));
+    let purged = purge(&a, &format!("{{\"token\": \"{opaque}\"}}")).await;
+    assert_eq!(purged.status, 200, "{purged:?}");
+    scene.redis.has("verdicts", 0).await;
+    let b = scene.instance_after(&store).await;
+    connected(&b).await;
+    assert_alice(&b.ask(&opaque).await);
+    assert_eq!(b.counted("holdfast_tier_hits_total{", "store=\"disk\"").await, 1);
+    // Something younger goes through the same queue after it: then the old record was written, or refused.
+    assert_alice(&b.ask(&scene.opaque()).await);
+    scene.redis.has("verdicts", 1).await;
+    b.service.instance().flush().await;
+    assert_eq!(scene.redis.records("verdicts").await.len(), 1);
+
+    // But the issuer's next yes counts.
+    assert_alice(&a.ask(&opaque).await);
+    scene.redis.has("verdicts", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_in_one_instance_reaches_redis_and_the_memory_of_all() {
+    let Some(scene) = Scene::new().await else { return };
+    let bob = "bob@example.com";
+    scene.tenant.add_user(User { sub: "auth0|bob".into(), email: Some(bob.into()), ..User::default() });
+    let (a, b) = (scene.instance().await, scene.instance().await);
+    let alices = [scene.opaque(), scene.opaque(), scene.tenant.mint().build().unwrap()];
+    let bobs = scene.tenant.mint().subject("auth0|bob").opaque().build().unwrap();
+    let everybody = async || {
+        for token in &alices {
+            assert_alice(&b.ask(token).await);
+        }
+        assert_eq!(value(&b.ask(&bobs).await, "x-user-email"), Some(bob));
+    };
+    // Asks `b` until the issuer was asked so many more times; and then no more.
+    let costs = async |calls: u64| {
+        until("b asks the issuer again", async || {
+            everybody().await;
+            (scene.tenant.calls().userinfo == calls).then_some(())
+        })
+        .await;
+        everybody().await;
+        assert_eq!(scene.tenant.calls().userinfo, calls);
+    };
+    for token in &alices {
+        assert_alice(&a.ask(token).await);
+    }
+    assert_eq!(a.ask(&bobs).await.status, 200);
+    scene.redis.has("verdicts", 3).await;
+    scene.redis.has("profiles", 1).await;
+    costs(4).await;
+
+    let tell = async |body: String| {
+        // Younger than all there is, by b's clock and by a's.
+        scene.clock.advance(Duration::from_secs(2));
+        let reply = purge(&a, &body).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    };
+    tell(format!("{{\"token\": \"{}\"}}", alices[0])).await;
+    costs(5).await;
+    scene.redis.has("verdicts", 3).await;
+    tell("{\"subject\": \"auth0|alice\"}".to_owned()).await;
+    costs(8).await;
+    scene.redis.has("verdicts", 3).await;
+    scene.redis.has("profiles", 1).await;
+    tell("{\"all\": true}".to_owned()).await;
+    costs(12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_drops_each_record_when_no_tier_can_use_it_any_more() {
+    let Some(scene) = Scene::new().await else { return };
+    let a = scene.instance().await;
+    let opaque = scene.opaque();
+    assert_alice(&a.ask(&opaque).await);
+    assert_alice(&a.ask(&scene.tenant.mint().build().unwrap()).await);
+    for (family, hours) in [("verdicts", 48), ("profiles", 365 * 24), ("keys", 365 * 24)] {
+        scene.redis.has(family, 1).await;
+        let name = scene.redis.records(family).await.remove(0);
+        let left = async || {
+            let left = redis::cmd("PTTL").arg(&name).query_async(&mut scene.redis.client().await).await;
+            Duration::from_millis(left.unwrap())
+        };
+        let (left, whole) = (left().await, HOUR * hours);
+        // A millisecond more, since a record is good at the very age of its tier.
+        assert!(left <= whole + Duration::from_millis(1) && left > whole - HOUR, "{family}: {left:?}");
+    }
+    // The same for the mark of what was forgotten.
+    assert_eq!(purge(&a, &format!("{{\"token\": \"{opaque}\"}}")).await.status, 200);
+    scene.redis.has("verdicts", 0).await;
+    let names = scene.redis.names().await;
+    let mark = names.iter().find(|name| name.contains(":verdicts:")).unwrap();
+    let left: u64 = redis::cmd("PTTL").arg(mark).query_async(&mut scene.redis.client().await).await.unwrap();
+    assert!(left > 47 * 3_600_000 && left <= 48 * 3_600_000 + 1, "{left}");
+}

@@ -1,0 +1,193 @@
+//! The store by itself: which of two records stays, what a full queue does, and what instances tell each other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast::clock::{Clock, Timestamp};
+use holdfast::telemetry::metrics::Metrics;
+use holdfast::tiers::archive::Archive;
+use holdfast::tiers::digest::{SubjectKey, TokenDigest};
+use holdfast::tiers::policy::Policy;
+use holdfast::tiers::purge::{Purge, Subject};
+use holdfast::tiers::record::{Family, IdentitySource, ProfileRecord, VerdictRecord};
+use holdfast::tiers::shared::{Forget, RedisAddress, SharedSettings};
+
+use crate::scene::{HOUR, write_secret};
+use crate::support::redis::RedisServer;
+use crate::support::{PATIENCE, until};
+
+const KEY: [u8; 32] = [9; 32];
+
+/// A store of its own on this Redis, and what it counts.
+struct Store {
+    archive: Arc<Archive>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    policy: Policy,
+}
+
+impl Store {
+    fn start(redis: &RedisServer, queue: usize) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let secret = write_secret(&files.path().join("secret"), &[7; 32]);
+        let address = RedisAddress::parse(&redis.url()).unwrap();
+        let settings =
+            SharedSettings { queue, read_timeout: Duration::from_secs(10), ..SharedSettings::at(address) };
+        let clock = Clock::held_at(Timestamp::from_secs(1_800_000_000));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (archive, _) =
+            Archive::open_shared(settings, None, &secret, clock.clone(), metrics.clone()).unwrap();
+        Self { archive: Arc::new(archive), metrics, clock, policy: Policy::default() }
+    }
+
+    async fn well(&self) {
+        tokio::time::timeout(PATIENCE, self.archive.shared().unwrap().well()).await.unwrap();
+    }
+
+    /// Keeps a profile that was verified then, and waits until it was written or turned away.
+    async fn keep(&self, verified_at: Timestamp) {
+        let profile = profile(verified_at);
+        self.archive.keep(&KEY, &profile, &profile.known(None), &self.policy);
+        self.archive.shared().unwrap().flush().await;
+    }
+
+    async fn kept(&self) -> Option<Timestamp> {
+        let (profile, store) = self.archive.load::<ProfileRecord>(&KEY, &self.policy).await?;
+        assert_eq!(store, "shared");
+        Some(profile.verified_at)
+    }
+
+    fn counted(&self, series: &str) -> usize {
+        let text = String::from_utf8(self.metrics.render()).unwrap();
+        let line = text.lines().find(|line| line.starts_with(series));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+}
+
+fn profile(verified_at: Timestamp) -> ProfileRecord {
+    let email = Some("alice@example.com".to_owned());
+    ProfileRecord { verified_at, email, email_verified: None, name: None }
+}
+
+fn verdict(subject: &str, verified_at: Timestamp) -> VerdictRecord {
+    VerdictRecord {
+        verified_at,
+        not_after: None,
+        foreign: true,
+        issuer: "https://tenant.example/".to_owned(),
+        subject: subject.to_owned(),
+        email: None,
+        email_verified: None,
+        source: IdentitySource::Userinfo,
+        claims: "{}".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_records_the_younger_stays_and_a_forgotten_one_comes_back_only_if_it_is_younger() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let store = Store::start(&redis, 1 << 20);
+    store.well().await;
+    let start = store.clock.now();
+    for (written, stays) in [(0, 0), (2, 2), (1, 2), (3, 3)] {
+        store.keep(start.after(written * HOUR)).await;
+        store.clock.advance(HOUR);
+        assert_eq!(store.kept().await, Some(start.after(stays * HOUR)));
+    }
+    let youngest = start.after(3 * HOUR);
+    store.archive.forget(Family::Profiles, &KEY, &store.policy);
+    store.archive.shared().unwrap().flush().await;
+    assert_eq!(store.kept().await, None);
+    store.keep(youngest).await;
+    assert_eq!(store.kept().await, None, "it was verified before it was forgotten");
+    store.clock.advance(HOUR);
+    store.keep(store.clock.now()).await;
+    assert_eq!(store.kept().await, Some(store.clock.now()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_an_instance_whose_clock_is_wrong_does_not_stay_for_good() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let (wrong, right) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
+    wrong.well().await;
+    right.well().await;
+    wrong.clock.advance(1_000 * HOUR);
+    wrong.keep(wrong.clock.now()).await;
+    right.keep(right.clock.now()).await;
+    assert_eq!(right.kept().await, Some(right.clock.now()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_queue_has_no_room_for_is_counted_and_what_it_has_is_written_when_redis_comes() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    redis.kill().await;
+    let store = Store::start(&redis, 4_096);
+    let all = 100;
+    for key in 0..all {
+        let profile = profile(store.clock.now());
+        store.archive.keep(&[u8::try_from(key).unwrap(); 32], &profile, &profile.known(None), &store.policy);
+    }
+    let lost = store.counted("holdfast_store_errors_total{kind=\"queue_full\",store=\"shared\"}");
+    assert!(lost > 0 && lost < all, "{lost}");
+    redis.restart().await;
+    redis.has("profiles", all - lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_while_redis_is_away_is_forgotten_before_it_is_read_again() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let store = Store::start(&redis, 1 << 20);
+    store.well().await;
+    store.keep(store.clock.now()).await;
+    let alice = verdict("auth0|alice", store.clock.now());
+    store.archive.keep(&KEY, &alice, &alice.known(), &store.policy);
+    store.archive.shared().unwrap().flush().await;
+    let mut before = Vec::new();
+    for name in redis.names().await {
+        before.push((name.clone(), redis.value(&name).await));
+    }
+    assert_eq!(before.len(), 2);
+    let bring_back = async |redis: &RedisServer| {
+        for (name, value) in &before {
+            redis.set(name, value).await;
+        }
+    };
+
+    // A Redis that keeps its data: it hangs, and goes on with all that it had.
+    let one = [SubjectKey(KEY)];
+    let who =
+        Subject { subject: "auth0|alice".to_owned(), issuers: vec!["https://tenant.example/".to_owned()] };
+    for purge in [Purge::Token(TokenDigest(KEY)), Purge::Subject(who, one.to_vec()), Purge::Everybody] {
+        let is_token = matches!(purge, Purge::Token(_));
+        bring_back(&redis).await;
+        redis.signal("STOP").await;
+        let unfinished = store.archive.purge(&purge, &store.policy).await.unwrap_err();
+        assert!(unfinished.shared.is_some() && unfinished.disk.is_none(), "{unfinished}");
+        redis.signal("CONT").await;
+        let found = until("it is read again", async || {
+            store.archive.shared().unwrap().lookup(Family::Verdicts, &KEY).await.ok()
+        })
+        .await;
+        assert_eq!(found, None);
+        let people = if is_token { vec![] } else { redis.records("profiles").await };
+        assert!(people.is_empty() && redis.records("verdicts").await.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_forgets_all_others_are_told_and_it_is_not_told_itself() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let (one, other) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
+    one.well().await;
+    other.well().await;
+    let (mut to_one, mut to_other) = (one.archive.forgets().unwrap(), other.archive.forgets().unwrap());
+    one.archive.forget(Family::Profiles, &KEY, &one.policy);
+    let told = tokio::time::timeout(PATIENCE, to_other.recv()).await.unwrap().unwrap();
+    assert_eq!(told, Forget::Profile(KEY));
+    one.archive.purge(&Purge::Everybody, &one.policy).await.unwrap();
+    let told = tokio::time::timeout(PATIENCE, to_other.recv()).await.unwrap().unwrap();
+    assert_eq!(told, Forget::Everybody);
+    other.archive.forget(Family::Verdicts, &KEY, &other.policy);
+    let told = tokio::time::timeout(PATIENCE, to_one.recv()).await.unwrap().unwrap();
+    assert_eq!(told, Forget::Token(KEY), "the first that it is told is the other's");
+}
