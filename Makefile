@@ -39,16 +39,25 @@ test: setup-test check-format check-lints check-docs check-licences check-script
 	cargo test $(CARGO_FLAGS)
 	node --test deploy/auth0/action.test.js
 
+.PHONY: test-long
+test-long: test ## the same, with 100 crashes of the disk store in place of 20: for a nightly job
+	HOLDFAST_CRASH_ROUNDS=100 cargo test --release --locked --test crash
+
 .PHONY: drills
 drills: setup-test ## outages, storms and floods; prints what users were told and what the issuer was asked
 	@echo "| drill                                        | requests |       200/401/503 |    calls | longest wait |"
 	cargo test --release --locked --test drills -- --nocapture
 
 .PHONY: bench
-bench: ## measures: against floors, in a flood, and with wrk; see benches/ and scripts/bench.sh
+bench: ## measures: against floors, in a flood, in an outage, and with wrk; see benches/ and scripts/bench.sh
 	@scripts/setup.sh bench
-	cargo bench --profile release --locked --bench floor --bench flood
+	cargo bench --profile release --locked --bench floor --bench flood --bench guard --bench tiers
 	@scripts/bench.sh
+
+.PHONY: bench-proxies
+bench-proxies: ## measures: through nginx and Traefik, without auth, with a bare auth server, with holdfast
+	@scripts/setup.sh bench
+	@scripts/bench-proxies.sh
 
 .PHONY: setup
 setup: ## installs what is missing (Debian packages, and Python and npm packages under ~/.cache/holdfast)
@@ -83,7 +92,7 @@ check-licences:
 
 check-scripts:
 	@sh -n scripts/setup.sh
-	@for script in scripts/run.sh scripts/bench.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in scripts/run.sh scripts/bench.sh scripts/bench-proxies.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 # Parts of `test` come one after the other also under `make -j`: they share cargo's lock, and the first failure counts.
 .NOTPARALLEL:

