@@ -94,12 +94,11 @@ impl<'r> Credential<'r> {
 
     fn check(token: Cow<'r, str>) -> Result<Self, CredentialError> {
         let end = token.trim_end_matches('=').len();
-        let in_grammar = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
         if token.is_empty() {
             Err(CredentialError::Missing)
         } else if token.len() > MAX_TOKEN_BYTES {
             Err(CredentialError::TooLong)
-        } else if end == 0 || !token.as_bytes()[..end].iter().copied().all(in_grammar) {
+        } else if end == 0 || !in_grammar(&token.as_bytes()[..end]) {
             Err(CredentialError::Grammar)
         } else {
             Ok(Self(token))
@@ -149,6 +148,16 @@ impl<'r> Credential<'r> {
             (Some(_), false) => Err(CredentialError::Several),
         }
     }
+}
+
+/// Whether all bytes are of RFC 6750's `b64token`, but for the `=` at its end. Every request's token passes here, so this
+/// looks at all bytes without a branch, which a processor does for many at once.
+fn in_grammar(token: &[u8]) -> bool {
+    token.iter().fold(true, |good, byte| {
+        // `-`, `.`, `/` and the digits are neighbours in ASCII.
+        let one = byte.is_ascii_alphabetic() | matches!(byte, b'-'..=b'9');
+        good & (one | (*byte == b'_') | (*byte == b'~') | (*byte == b'+'))
+    })
 }
 
 /// The pieces of a cookie that have been seen, by number.
@@ -221,6 +230,14 @@ mod tests {
     fn the_scheme_may_be_of_any_case() {
         for line in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
             assert_eq!(bearer(line), Ok("a.b.c".to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_letters_digits_and_six_other_characters() {
+        for byte in 0..=u8::MAX {
+            let allowed = byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+            assert_eq!(in_grammar(&[b'a', byte, b'a']), allowed, "{byte:#x}");
         }
     }
 

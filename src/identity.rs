@@ -214,7 +214,6 @@ impl Identities {
         });
         let question = Question {
             token: subjected.token.to_owned(),
-            flight: key.0,
             subject: Some(claims.subject().to_owned()),
             about: Some(Subject::from_digest(key.0)),
             priority: Priority::Foreground,
@@ -235,7 +234,7 @@ impl Identities {
                 && let Some(turn) = self.revalidations.turn(&key.0, told.at, now)
             {
                 let question = Question { priority: Priority::Background, ..question };
-                self.revalidate_profile(issuer, key, subjected.digest, question, turn);
+                self.revalidate_profile(issuer, key, (subjected.digest, now), question, turn);
             }
             return Ok(told);
         }
@@ -285,7 +284,6 @@ impl Identities {
         let (digest, asked_at) = subjected;
         let own = Question {
             token: question.token.clone(),
-            flight: digest.0,
             subject: question.subject.clone(),
             about: question.about,
             priority: question.priority,
@@ -298,7 +296,13 @@ impl Identities {
             }
         });
         match flight.await.map_err(CannotTell::from)? {
-            (Err(Failure::No(_)), Role::Joined) => self.put_profile(issuer, key, own).await,
+            (Err(Failure::No(_)), Role::Joined) => {
+                let (this, issuer) = (self.clone(), issuer.clone());
+                let flight = self
+                    .profile_flights
+                    .run(digest.0, move || async move { this.put_profile(&issuer, key, own).await });
+                flight.await.map_err(CannotTell::from)?.0
+            }
             (result, role) => {
                 self.count(role);
                 result
@@ -312,7 +316,7 @@ impl Identities {
         key: SubjectKey,
         question: Question,
     ) -> Result<Arc<ProfileRecord>, Failure> {
-        match issuer.ask(question).await?.0 {
+        match issuer.ask(question).await? {
             Word::Accepted { claims, .. } => {
                 let record = Arc::new(self.profile_record(issuer, &claims));
                 self.stores.keep_profile(key, record.clone());
@@ -347,23 +351,16 @@ impl Identities {
         self: &Arc<Self>,
         issuer: &Arc<Issuer>,
         key: SubjectKey,
-        digest: TokenDigest,
+        subjected: (TokenDigest, Timestamp),
         question: Question,
         turn: OwnedSemaphorePermit,
     ) {
         let (this, issuer) = (self.clone(), issuer.clone());
         tokio::spawn(async move {
             let _turn = turn;
-            match issuer.ask(question).await {
-                Ok((Word::Accepted { claims, .. }, _)) => {
-                    this.stores.keep_profile(key, Arc::new(this.profile_record(&issuer, &claims)));
-                }
-                Ok((Word::Rejected | Word::Forbidden, Role::Led)) => {
-                    this.stores.forget_profile(&key);
-                    this.refuse_from_now_on(digest, Refusal::IssuerRejects { local: String::new() });
-                }
-                // A no to somebody else's token of the same subject says nothing about this one.
-                Ok((Word::Rejected | Word::Forbidden, Role::Joined)) | Err(_) => {}
+            if let Err(Failure::No(refusal)) = this.ask_profile(&issuer, key, question, subjected).await {
+                this.stores.forget_profile(&key);
+                this.refuse_from_now_on(subjected.0, refusal);
             }
         });
     }
@@ -389,7 +386,6 @@ impl Identities {
         });
         let question = Question {
             token: subjected.token.to_owned(),
-            flight: subjected.digest.0,
             subject: record.as_ref().map(|(record, _)| record.subject.clone()),
             about: Some(Subject::from_digest(match &record {
                 Some((record, _)) => self.digester.subject(issuer.name(), &record.subject).0,
@@ -409,7 +405,7 @@ impl Identities {
                 && let Some(turn) = self.revalidations.turn(&digest.0, resolved.identity.verified_at, now)
             {
                 let question = Question { priority: Priority::Background, ..question };
-                self.revalidate_verdict(issuer, digest, question, turn);
+                self.revalidate_verdict(issuer, why, (digest, now), question, turn);
             }
             return Ok(resolved);
         }
@@ -452,7 +448,7 @@ impl Identities {
             if let Some(refusal) = this.stores.refusal(&digest, this.clock.now()) {
                 return Err(Failure::No((*refusal).clone()));
             }
-            let refusal = match issuer.ask(question).await?.0 {
+            let refusal = match issuer.ask(question).await? {
                 Word::Accepted { subject, claims } => {
                     let record = Arc::new(this.verdict_record(&issuer, subject, &claims));
                     this.stores.keep_verdict(digest, record.clone());
@@ -487,26 +483,19 @@ impl Identities {
         }
     }
 
+    /// What comes of it is kept by [`Identities::ask_verdict`].
     fn revalidate_verdict(
         self: &Arc<Self>,
         issuer: &Arc<Issuer>,
-        digest: TokenDigest,
+        why: &str,
+        subjected: (TokenDigest, Timestamp),
         question: Question,
         turn: OwnedSemaphorePermit,
     ) {
-        let (this, issuer) = (self.clone(), issuer.clone());
+        let (this, issuer, why) = (self.clone(), issuer.clone(), why.to_owned());
         tokio::spawn(async move {
             let _turn = turn;
-            match issuer.ask(question).await {
-                Ok((Word::Accepted { subject, claims }, _)) => {
-                    this.stores
-                        .keep_verdict(digest, Arc::new(this.verdict_record(&issuer, subject, &claims)));
-                }
-                Ok((Word::Rejected | Word::Forbidden, _)) => {
-                    this.refuse_from_now_on(digest, Refusal::IssuerRejects { local: String::new() })
-                }
-                Err(_) => {}
-            }
+            let _ = this.ask_verdict(&issuer, &why, subjected, question).await;
         });
     }
 

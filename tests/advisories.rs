@@ -285,9 +285,18 @@ async fn ghsa_7r4p_vjf4_gxv4_ghsa_f59h_q822_g45g_every_200_has_every_identity_he
     let mint = || tenant.mint().subject("auth0|alice");
     let good = mint().email_direct(EMAIL).claim("team", "a").build().unwrap();
     let full = |reply: &Reply| {
-        ["x-user-email", "x-user-id", "x-plan", "x-team", "x-auth-tier", "x-auth-source", "x-auth-age"]
-            .into_iter()
-            .all(|name| value(reply, name).is_some_and(|text| !text.is_empty()))
+        [
+            "x-user-email",
+            "x-user-id",
+            "x-plan",
+            "x-team",
+            "x-user-email-encoding",
+            "x-auth-tier",
+            "x-auth-source",
+            "x-auth-age",
+        ]
+        .into_iter()
+        .all(|name| value(reply, name).is_some_and(|text| !text.is_empty()))
     };
     let preflight = "X-Forwarded-Method: OPTIONS\r\nX-Forwarded-Host: app.example\r\nX-Forwarded-Uri: /\r\n\
                      Origin: https://spa.example\r\nAccess-Control-Request-Method: PUT\r\n";

@@ -60,6 +60,7 @@ async fn a_good_token_passes_and_the_backend_sees_its_email_once() {
             for expected in [
                 "X-User-Email: alice@example.com",
                 "X-User-Id: auth0|alice",
+                "X-User-Email-Encoding: none",
                 "X-Auth-Tier: primary",
                 "X-Auth-Source: claims",
             ] {
@@ -70,7 +71,7 @@ async fn a_good_token_passes_and_the_backend_sees_its_email_once() {
                 );
             }
             assert!(identity.iter().any(|line| line.starts_with("X-Auth-Age: ")), "{page:?}");
-            assert_eq!(identity.len(), 5, "{page:?}");
+            assert_eq!(identity.len(), 6, "{page:?}");
         }
     }
     assert_eq!(stack.tenant.calls().userinfo, 0);

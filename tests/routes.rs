@@ -9,7 +9,6 @@ use std::path::Path;
 use std::process::Command;
 
 use holdfast::clock::Clock;
-use holdfast::config::{Settings, Source};
 use holdfast_devtenant::Tenant;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -456,105 +455,6 @@ async fn a_reload_takes_new_rules_and_keeps_the_old_ones_if_the_new_are_bad() {
     let error = holdfast.service.reload().unwrap_err().to_string();
     assert!(error.contains("rules.toml:1: rule[0] = the last rule"), "{error}");
     assert_eq!((ask("/public").await, ask("/open").await), (401, 200));
-}
-
-#[test]
-fn bad_rules_are_refused_with_their_place() {
-    let read = |auth: &str, rules: &str| {
-        let text = format!("[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n[auth]\n{auth}\n{rules}");
-        Settings::read(&Source::text("test.toml", &text)).map_err(|errors| errors.to_string())
-    };
-    let by_rules = "requirements_from = \"rules\"\ntrusted_peers = [\"unix\"]";
-    let rest = "[[rule]]\nrequire = {}\n";
-    read(by_rules, rest).unwrap();
-    for (auth, rules, expected) in [
-        (by_rules, "", "rule = nothing"),
-        ("", rest, "rules only with auth.requirements_from = \"rules\""),
-        ("requirements_from = \"rules\"", rest, "auth.trusted_peers = nothing"),
-        ("preflight = \"allow\"", "", "auth.trusted_peers = nothing"),
-        ("trusted_peers = [\"0.0.0.0/0\"]", "", "test.toml:5: auth.trusted_peers = \"0.0.0.0/0\""),
-        ("trusted_peers = [\"::/0\"]", "", "not all addresses there are"),
-        ("requirements_from = \"both\"", "", "query, header or rules"),
-        ("forwarded = \"forwarded\"", "", "x-forwarded, x-original, x-original-url or request"),
-        ("anonymous = \"\"", "", "without @"),
-        ("anonymous = \"nobody@example.com\"", "", "without @"),
-        ("requirements_header = \"X_Require\"", "", "letters, digits and hyphens"),
-        ("rules_file = \"/nonexistent/rules.toml\"", "", "cannot read /nonexistent/rules.toml"),
-        ("rules_file = \"x\"", rest, "either rules in a file of their own"),
-        (by_rules, "[[rule]]\npublic = true\n", "rule[0].public = true: allowed is require or deny"),
-        (by_rules, "[[rule]]\npath = \"/a\"\ndeny = true\n", "test.toml:7: rule[0] = the last rule"),
-        (
-            by_rules,
-            "[[rule]]\ndeny = true\n[[rule]]\nrequire = {}\n",
-            "a condition in every rule but the last",
-        ),
-        (by_rules, "[[rule]]\npath = \"/a\"\n[[rule]]\nrequire = {}\n", "exactly one of require"),
-        (
-            by_rules,
-            "[[rule]]\npublic = true\ndeny = true\npath = \"/\"\n[[rule]]\nrequire = {}\n",
-            "exactly one of require",
-        ),
-        (
-            by_rules,
-            "[[rule]]\npublic = false\npath = \"/\"\n[[rule]]\nrequire = {}\n",
-            "true, or no such key",
-        ),
-        (by_rules, "[[rule]]\nrequire = { scopes = \"a\" }\n", "did you mean rule[0].require.scope?"),
-        (
-            by_rules,
-            "[[rule]]\nrequire = { max_tier = \"third\" }\n",
-            "rule[0].require.max_tier = third: allowed is one of primary",
-        ),
-        (by_rules, "[[rule]]\nrequire = { verified = \"false\" }\n", "rule[0].require.verified"),
-        (by_rules, "[[rule]]\nrequire = { verified = false }\n", "test.toml:8: rule[0].require.verified"),
-        (by_rules, "[[rule]]\nrequire = { email = \"alice\" }\n", "a whole address"),
-        (by_rules, "[[rule]]\nrequire = { scope = [] }\n", "at least one good value"),
-        (by_rules, "[[rule]]\nrequire = \"any\"\n", "a table of settings"),
-        (by_rules, "[[rule]]\npath = []\ndeny = true\n[[rule]]\nrequire = {}\n", "at least one good value"),
-        (
-            by_rules,
-            "[[rule]]\nprefix = \"/a\"\ndeny = true\n[[rule]]\nrequire = {}\n",
-            "did you mean rule[0].path_prefix?",
-        ),
-        (
-            by_rules,
-            "[[rule]]\npath = \"a\"\ndeny = true\n[[rule]]\nrequire = {}\n",
-            "it does not begin with a slash",
-        ),
-        (
-            by_rules,
-            "[[rule]]\npath = \"/a/../b\"\ndeny = true\n[[rule]]\nrequire = {}\n",
-            "a path with one reading",
-        ),
-        (
-            by_rules,
-            "[[rule]]\npath = \"/%61\"\ndeny = true\n[[rule]]\nrequire = {}\n",
-            "the path decoded and without a query: /a",
-        ),
-        (
-            by_rules,
-            "[[rule]]\npath_prefix = \"/a?b\"\ndeny = true\n[[rule]]\nrequire = {}\n",
-            "without a query: /a",
-        ),
-        (
-            by_rules,
-            "[[rule]]\nhost = \"a:80\"\ndeny = true\n[[rule]]\nrequire = {}\n",
-            "a host name without port",
-        ),
-        (
-            by_rules,
-            "[[rule]]\nhost = \"*\"\ndeny = true\n[[rule]]\nrequire = {}\n",
-            "a host name without port",
-        ),
-        (
-            by_rules,
-            "[[rule]]\nmethods = \"get\"\ndeny = true\n[[rule]]\nrequire = {}\n",
-            "a method in capital letters",
-        ),
-    ] {
-        let found = read(auth, rules).expect_err("the configuration is bad");
-        assert!(found.contains(expected), "{auth}\n{rules}\n{found}");
-    }
 }
 
 /// Any client can have a wrong proxy ask, so it must not be able to fill the log.

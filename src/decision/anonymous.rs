@@ -5,7 +5,7 @@
 
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::{SOURCE, TIER};
+use super::{EMAIL_ENCODING, SOURCE, TIER};
 use crate::config::HeaderRule;
 
 const AGE: HeaderName = HeaderName::from_static("x-auth-age");
@@ -20,7 +20,7 @@ impl Anonymous {
     #[must_use]
     pub fn new(rules: &[HeaderRule], value: &HeaderValue) -> Self {
         let identity = rules.iter().map(|rule| (rule.name.clone(), value.clone()));
-        Self(identity.chain([TIER, SOURCE, AGE].map(|name| (name, NONE))).collect())
+        Self(identity.chain([EMAIL_ENCODING, TIER, SOURCE, AGE].map(|name| (name, NONE))).collect())
     }
 
     /// All headers.

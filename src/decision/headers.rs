@@ -72,9 +72,10 @@ impl PackedHeaders {
             HeaderValue::from_maybe_shared(self.values.slice_ref(value))
                 .unwrap_or(const { HeaderValue::from_static("") })
         });
-        let encoding = self.email_encoded.then_some((EMAIL_ENCODING, HeaderValue::from_static("percent")));
+        let encoding = if self.email_encoded { "percent" } else { "none" };
+        let encoding = (EMAIL_ENCODING, HeaderValue::from_static(encoding));
         let source = (SOURCE, HeaderValue::from_static(self.source.name()));
-        names.zip(values).chain(encoding).chain(iter::once(source))
+        names.zip(values).chain([encoding, source])
     }
 
     /// About how many bytes it takes besides its own size.
@@ -103,8 +104,12 @@ mod tests {
             let mut packing = Packing::new();
             values.iter().for_each(|value| packing.push(value).unwrap());
             let headers = packing.finish(&rules, IdentitySource::Userinfo, false);
-            let names = rules.iter().map(|rule| rule.name.as_str()).chain(["x-auth-tier", "x-auth-source"]);
-            let expected: Vec<_> = names.zip(values.into_iter().chain(["userinfo"])).collect();
+            let names = rules.iter().map(|rule| rule.name.as_str()).chain([
+                "x-auth-tier",
+                "x-user-email-encoding",
+                "x-auth-source",
+            ]);
+            let expected: Vec<_> = names.zip(values.into_iter().chain(["none", "userinfo"])).collect();
             let found: Vec<_> = headers.iter().collect();
             let found: Vec<_> = found
                 .iter()

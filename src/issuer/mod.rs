@@ -108,7 +108,6 @@ pub struct Issuer {
     jwks_endpoint: Endpoint,
     userinfo_endpoint: Endpoint,
     refreshes: Singleflight<(), Result<(), CannotTell>>,
-    questions: Singleflight<[u8; 32], Result<Word, CannotTell>>,
     unknown_kid: Mutex<Option<(Ticks, Result<(), CannotTell>)>>,
     on_fetch: OnFetch,
 }
@@ -173,7 +172,6 @@ impl Issuer {
             keys: ArcSwapOption::new(keys),
             discovery: ArcSwapOption::new(previous.and_then(|previous| previous.discovery.load_full())),
             refreshes: Singleflight::new(SingleflightSettings::default()),
-            questions: Singleflight::new(SingleflightSettings::default()),
             unknown_kid: Mutex::new(None),
             on_fetch,
         }))
@@ -356,20 +354,12 @@ impl Issuer {
         }
     }
 
-    /// Asks `/userinfo` about `token`. Callers with the same `flight` key share one call; the second value says
-    /// whether this caller joined another's.
+    /// Asks `/userinfo`. That those who ask the same thing share one call is the caller's business, who knows what is the
+    /// same.
     ///
     /// # Errors
     /// [`CannotTell`], with nothing learnt about the token.
-    pub async fn ask(self: &Arc<Self>, question: Question) -> Result<(Word, Role), CannotTell> {
-        let this = self.clone();
-        let (word, role) =
-            self.questions.run(question.flight, move || async move { this.put(question).await }).await?;
-        self.count(role);
-        word.map(|word| (word, role))
-    }
-
-    async fn put(self: &Arc<Self>, question: Question) -> Result<Word, CannotTell> {
+    pub async fn ask(self: &Arc<Self>, question: Question) -> Result<Word, CannotTell> {
         if self.discovery.load().is_none() {
             self.refresh(question.priority).await?;
         }
@@ -397,8 +387,6 @@ impl Issuer {
 pub struct Question {
     /// The token, which is the credential for the question.
     pub token: String,
-    /// Callers with the same key share one call.
-    pub flight: [u8; 32],
     /// The subject that the token names, if that was verified; the answer must be about it.
     pub subject: Option<String>,
     /// Whom the issuer's per-user limit would hit.

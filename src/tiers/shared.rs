@@ -6,7 +6,7 @@
 //! 1. **A Redis that is slow or away never hurts.** A read waits for `read_timeout` at most; after three in a row that
 //!    waited in vain, or one error, no request waits until a background task (`keeper.rs`) has connected anew. That is why the
 //!    connection is kept here and not by the client library's own manager, and why it is not a
-//!    [`Breaker`](crate::guard::Breaker), whose probes are requests: here nobody's request is ever the probe.
+//!    `guard::breaker`, whose probes are requests: here nobody's request is ever the probe.
 //! 2. **Writes go behind the request**, from a bounded map of what each record shall become (`pending.rs`).
 //! 3. **A no leaves a mark.** A record that is forgotten is replaced by the time at which that was, and a record must be
 //!    younger than what is there to be written. So neither an instance that was slow, nor one whose disk still
