@@ -171,7 +171,7 @@ pub async fn a_client_that_breaks_off_harms_nobody(proxy: Proxy) {
     }
     until("a good token passes afterwards", async || {
         let reply = stack.client.get(&token).await;
-        (reply.status == 200 && identity(&reply.body).len() == 5).then_some(())
+        (reply.status == 200 && identity(&reply.body).len() == 6).then_some(())
     })
     .await;
     assert_eq!(stack.client.get("nonsense").await.status, 401);
