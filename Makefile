@@ -54,6 +54,11 @@ bench: ## measures: against floors, in a flood, in an outage, and with wrk; see 
 	cargo bench --profile release --locked --bench floor --bench flood --bench guard --bench tiers
 	@scripts/bench.sh
 
+.PHONY: bench-proxies
+bench-proxies: ## measures: through nginx and Traefik, without auth, with a bare auth server, with holdfast
+	@scripts/setup.sh bench
+	@scripts/bench-proxies.sh
+
 .PHONY: setup
 setup: ## installs what is missing (Debian packages, and Python and npm packages under ~/.cache/holdfast)
 	@scripts/setup.sh
@@ -87,7 +92,7 @@ check-licences:
 
 check-scripts:
 	@sh -n scripts/setup.sh
-	@for script in scripts/run.sh scripts/bench.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in scripts/run.sh scripts/bench.sh scripts/bench-proxies.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 # Parts of `test` come one after the other also under `make -j`: they share cargo's lock, and the first failure counts.
 .NOTPARALLEL:

@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh run      what `make run` needs
 #   scripts/setup.sh test     what `make test` needs, too
-#   scripts/setup.sh bench    what `make bench` needs
+#   scripts/setup.sh bench    what `make bench` and `make bench-proxies` need
 #   scripts/setup.sh          all of it
 #
 # Made for Debian 12 with Rust on it. Packages come from apt, as root or by sudo; what comes from PyPI and npm goes to
@@ -62,6 +62,7 @@ need_to_run() {
 need_to_test() {
     need_to_run
     need redis-server has redis-server
+    need haproxy has haproxy
     need prometheus has promtool
     need nodejs has_node
     need npm has npm
@@ -71,6 +72,7 @@ need_to_test() {
 need_to_bench() {
     need_to_run
     need wrk has wrk
+    need python3-venv find_python # Traefik
 }
 
 # Debian starts and enables services as it installs them. They are wanted here as programs: a freshly installed one must
@@ -99,6 +101,7 @@ install_missing() {
         case "$package" in
         nginx-light) disable nginx ;;
         redis-server) disable redis-server ;;
+        haproxy) disable haproxy ;;
         prometheus) disable prometheus ;;
         esac
     done
@@ -143,16 +146,17 @@ install_python_tools() {
     echo "$wanted" >"$venv/.stamp"
 }
 
+# install_node_packages TEST DIRECTORY: those of tests/TEST, into that directory of the cache.
 install_node_packages() {
-    node="$CACHE/node"
-    wanted="$(stamp tests/jose/package.json tests/jose/package-lock.json)"
+    node="$CACHE/$2"
+    wanted="$(stamp "tests/$1/package.json" "tests/$1/package-lock.json")"
     is_current "$node" "$wanted" && return
     say "installing npm packages into $node"
     rm -rf "$node"
     mkdir -p "$node"
-    cp tests/jose/package.json tests/jose/package-lock.json "$node/"
+    cp "tests/$1/package.json" "tests/$1/package-lock.json" "$node/"
     (cd "$node" && npm ci --silent --ignore-scripts --no-audit --no-fund --no-update-notifier) ||
-        fail "npm could not install the packages of tests/jose."
+        fail "npm could not install the packages of tests/$1."
     echo "$wanted" >"$node/.stamp"
 }
 
@@ -174,6 +178,8 @@ case "$what" in
 test | all)
     need_rust_tools
     install_python_tools
-    install_node_packages
+    install_node_packages jose node
+    install_node_packages manifests manifests
     ;;
+bench) install_python_tools ;;
 esac

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -22,7 +24,8 @@ const MAX_HEAD: u64 = 256 * 1024;
 /// A running echo backend; it stops when dropped.
 ///
 /// Every request gets a 200 and a page of text: the request line, each header line as it was received, an empty line,
-/// and `body: N bytes`.
+/// `body: N bytes`, and the trailer lines if there are any. A WebSocket handshake gets a 101, and from then on every byte
+/// back; no frame is looked at.
 #[derive(Debug)]
 pub struct EchoBackend {
     address: SocketAddr,
@@ -88,11 +91,25 @@ async fn echo(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         if head.has("expect", "100-continue") {
             stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
-        let length = head.body_length(&mut stream).await?;
-        let page = format!("{}\r\nbody: {length} bytes\n", head.text).replace("\r\n", "\n");
+        let Body { length, trailers } = head.body(&mut stream).await?;
+        let page = format!("{}\r\nbody: {length} bytes\n{trailers}", head.text).replace("\r\n", "\n");
         seen.requests.fetch_add(1, Ordering::SeqCst);
         *lock(&seen.last) = Some(page.clone());
 
+        if head.has("connection", "upgrade") && head.has("upgrade", "websocket") {
+            // RFC 6455 §4.2.2; some proxies check it.
+            let key = head.values("sec-websocket-key").next().unwrap_or_default();
+            let digest = openssl::sha::sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Accept: {}\r\n\r\n",
+                STANDARD.encode(digest)
+            );
+            stream.write_all(answer.as_bytes()).await?;
+            let (mut from, mut to) = tokio::io::split(stream);
+            tokio::io::copy_buf(&mut BufReader::new(&mut from), &mut to).await?;
+            return Ok(());
+        }
         let close = head.has("connection", "close") || head.text.contains(" HTTP/1.0\r\n");
         let connection = if close { "connection: close\r\n" } else { "" };
         let body = if head.text.starts_with("HEAD ") { "" } else { page.as_str() };
@@ -139,23 +156,30 @@ impl Head {
         self.values(name).any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
     }
 
-    /// Reads the body and tells its length (RFC 9112 §6.3).
-    async fn body_length(&self, stream: &mut BufReader<TcpStream>) -> io::Result<u64> {
+    /// Reads the body (RFC 9112 §6.3).
+    async fn body(&self, stream: &mut BufReader<TcpStream>) -> io::Result<Body> {
         if self.has("transfer-encoding", "chunked") {
-            return chunked_length(stream).await;
+            return chunked(stream).await;
         }
         let length = match self.values("content-length").next() {
             Some(value) => value.parse().map_err(|_| io::ErrorKind::InvalidData)?,
             None => 0,
         };
         skip(stream, length).await?;
-        Ok(length)
+        Ok(Body { length, trailers: String::new() })
     }
 }
 
+/// What came after the head.
+struct Body {
+    length: u64,
+    /// The trailer lines, as received.
+    trailers: String,
+}
+
 /// Reads a chunked body with its trailers (RFC 9112 §7.1).
-async fn chunked_length(stream: &mut BufReader<TcpStream>) -> io::Result<u64> {
-    let mut total = 0;
+async fn chunked(stream: &mut BufReader<TcpStream>) -> io::Result<Body> {
+    let mut length = 0;
     loop {
         let line = line(stream).await?;
         let size = line.split(';').next().unwrap_or_default().trim();
@@ -165,10 +189,16 @@ async fn chunked_length(stream: &mut BufReader<TcpStream>) -> io::Result<u64> {
         }
         skip(stream, size).await?;
         line_end(stream).await?;
-        total += size;
+        length += size;
     }
-    while !line(stream).await?.is_empty() {}
-    Ok(total)
+    let mut trailers = String::new();
+    loop {
+        let line = line(stream).await?;
+        if line.is_empty() {
+            return Ok(Body { length, trailers });
+        }
+        trailers += &(line + "\n");
+    }
 }
 
 async fn line(stream: &mut BufReader<TcpStream>) -> io::Result<String> {

@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 
 pub mod redis;
+pub mod relay;
 pub mod service;
 pub mod small_disk;
 
@@ -193,7 +194,8 @@ pub async fn exchange_unix(path: &Path, request: &[u8]) -> Reply {
     exchange(UnixStream::connect(path).await.unwrap(), request).await
 }
 
-fn parse(text: &str) -> Option<Reply> {
+/// Reads an answer; `None` if its head has not ended.
+pub fn parse(text: &str) -> Option<Reply> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;

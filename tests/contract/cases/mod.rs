@@ -1,0 +1,7 @@
+//! The cases, by what they are about. Each is a function of a proxy.
+
+pub mod advisories;
+pub mod identity;
+pub mod paths;
+pub mod refusals;
+pub mod traffic;

@@ -1,0 +1,26 @@
+use crate::proxy::{Differences, Listens, Method, Proxy};
+
+/// Caddy 2.11.
+pub const PROXY: Proxy = Proxy {
+    name: "caddy",
+    files: &["Caddyfile"],
+    addresses: |at| {
+        vec![
+            ("bind 127.0.0.1\n", format!("bind unix/{}\n", at.front.display())),
+            ("127.0.0.1:4180", at.auth.to_string()),
+            ("127.0.0.1:4191", at.backend.to_string()),
+        ]
+    },
+    command: &["caddy", "run"],
+    listens: Listens::Unix,
+    differs: Differences {
+        passes_retry_after: true,
+        // Caddy says so itself, and `handle_errors` could not tell it from a backend that is gone.
+        gone: (502, None),
+        silent: Some(504),
+        keeps_connections: true,
+        http2: true,
+        takes_chunks: true,
+        method: Method::Get,
+    },
+};

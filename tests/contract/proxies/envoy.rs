@@ -1,0 +1,30 @@
+use crate::proxy::{Differences, Listens, Method, Proxy};
+
+/// Envoy 1.40, with the HTTP service of `ext_authz`.
+pub const PROXY: Proxy = Proxy {
+    name: "envoy",
+    files: &["envoy.yaml"],
+    addresses: |at| {
+        vec![
+            (
+                "socket_address: { address: 127.0.0.1, port_value: 8080 }",
+                format!("pipe: {{ path: \"{}\" }}", at.front.display()),
+            ),
+            ("port_value: 4180", format!("port_value: {}", at.auth.port())),
+            ("port_value: 4191", format!("port_value: {}", at.backend.port())),
+        ]
+    },
+    // Hot restart needs memory that it would share with the Envoys of other tests.
+    command: &["envoy", "-c", "envoy.yaml", "--disable-hot-restart", "--concurrency", "1", "-l", "warning"],
+    listens: Listens::Unix,
+    differs: Differences {
+        // Envoy takes an answer of 500 and above for an error of the auth server and makes one of its own.
+        passes_retry_after: false,
+        gone: (503, Some("5")),
+        silent: Some(503),
+        keeps_connections: true,
+        http2: true,
+        takes_chunks: true,
+        method: Method::Original,
+    },
+};

@@ -1,0 +1,27 @@
+use crate::proxy::{Differences, Listens, Method, Proxy};
+
+/// HAProxy 2.6, asking by Lua.
+pub const PROXY: Proxy = Proxy {
+    name: "haproxy",
+    files: &["haproxy.cfg", "holdfast.lua"],
+    addresses: |at| {
+        vec![
+            ("bind 127.0.0.1:8080", format!("bind unix@{}", at.front.display())),
+            ("127.0.0.1:4180", at.auth.to_string()),
+            ("127.0.0.1:4191", at.backend.to_string()),
+        ]
+    },
+    command: &["haproxy", "-db", "-f", "haproxy.cfg"],
+    listens: Listens::Unix,
+    differs: Differences {
+        passes_retry_after: true,
+        gone: (503, Some("5")),
+        silent: Some(503),
+        // Its client opens one for each request.
+        keeps_connections: false,
+        // It passes trailers on, so the example takes nothing that may have some.
+        http2: false,
+        takes_chunks: false,
+        method: Method::Get,
+    },
+};

@@ -1,0 +1,48 @@
+use crate::proxy::{Differences, Listens, Method, Proxy};
+
+/// nginx, over TCP. What is its own is in `tests/nginx.rs`, over a unix socket, too.
+pub const PROXY: Proxy = Proxy {
+    name: "nginx",
+    files: &[
+        "nginx.conf",
+        "snippets/answer.conf",
+        "snippets/ask.conf",
+        "snippets/headers.conf",
+        "snippets/protect.conf",
+        "snippets/undecided.conf",
+    ],
+    addresses: |at| {
+        let (front, http2) = (at.front.display(), at.front_http2.display());
+        vec![
+            // Both of its servers; nginx 1.22 speaks HTTP/2 without TLS on a socket that speaks nothing else.
+            ("127.0.0.1:8080", format!("unix:{front}-unused")),
+            ("127.0.0.1:8081", format!("unix:{front};\nlisten unix:{http2} http2")),
+            ("127.0.0.1:4180", at.auth.to_string()),
+            ("127.0.0.1:4191", at.backend.to_string()),
+        ]
+    },
+    // One process instead of a master and its workers: it dies with the test, and drops no privileges, so that its
+    // directory may stay private when the test runs as root.
+    command: &[
+        "nginx",
+        "-e",
+        "stderr",
+        "-c",
+        "nginx.conf",
+        "-p",
+        ".",
+        "-g",
+        "daemon off; master_process off;",
+    ],
+    listens: Listens::UnixAndUnixForHttp2,
+    differs: Differences {
+        passes_retry_after: true,
+        // By snippets/undecided.conf.
+        gone: (503, Some("5")),
+        silent: Some(503),
+        keeps_connections: true,
+        http2: true,
+        takes_chunks: true,
+        method: Method::Get,
+    },
+};

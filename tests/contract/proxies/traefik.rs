@@ -1,0 +1,23 @@
+use crate::proxy::{Differences, Listens, Method, Proxy};
+
+/// Traefik 3.7, with the file provider.
+pub const PROXY: Proxy = Proxy {
+    name: "traefik",
+    files: &["traefik.yml", "dynamic.yml"],
+    // Its own address stays: it takes the socket that it is given.
+    addresses: |at| vec![("127.0.0.1:4180", at.auth.to_string()), ("127.0.0.1:4191", at.backend.to_string())],
+    command: &["traefik", "--configFile=traefik.yml"],
+    listens: Listens::Given,
+    differs: Differences {
+        passes_retry_after: true,
+        // Traefik says so itself, and an `errors` middleware that turned it into a 503 would do so with the backend's own
+        // 500, too.
+        gone: (500, None),
+        // 30 s, fixed in Traefik's code.
+        silent: None,
+        keeps_connections: true,
+        http2: true,
+        takes_chunks: true,
+        method: Method::Get,
+    },
+};

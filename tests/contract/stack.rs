@@ -1,0 +1,195 @@
+//! All parts, running: client → proxy → (relay →) holdfast → dev tenant, and proxy → backend.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use holdfast_devtenant::{EchoBackend, Options, Tenant};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::client::{Client, Door};
+use crate::proxy::{Addresses, Listens, Proxy};
+use crate::support::relay::Relay;
+use crate::support::{Holdfast, Reply};
+
+/// How long a proxy may take to start, and to answer. Some are large, some are patient, and the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub struct Stack {
+    pub tenant: Tenant,
+    pub backend: EchoBackend,
+    pub holdfast: Holdfast,
+    /// Between the proxy and holdfast.
+    pub relay: Relay,
+    pub client: Client,
+    pub http2: Client,
+    proxy: Child,
+    directory: TempDir,
+}
+
+impl Stack {
+    pub async fn start(proxy: Proxy) -> Self {
+        Self::start_with(proxy, None, None).await
+    }
+
+    /// With another auth server in holdfast's place.
+    pub async fn start_with_auth(proxy: Proxy, auth: SocketAddr) -> Self {
+        Self::start_with(proxy, Some(auth), None).await
+    }
+
+    /// With other requirements on `/admin` than the scope `admin`.
+    pub async fn start_requiring(proxy: Proxy, requirements: &str) -> Self {
+        Self::start_with(proxy, None, Some(requirements)).await
+    }
+
+    async fn start_with(proxy: Proxy, auth: Option<SocketAddr>, requirements: Option<&str>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let tenant = Tenant::start(Options::default()).await.unwrap();
+        let backend = EchoBackend::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+
+        let mut files = proxy.read();
+        let (_, config) = files.pop().unwrap();
+        let config = replace(
+            vec![("holdfast.toml", config)],
+            &[
+                ("127.0.0.1:4180", "127.0.0.1:0".to_owned()),
+                ("127.0.0.1:9180", "127.0.0.1:0".to_owned()),
+                ("http://127.0.0.1:4190/", tenant.issuer()),
+            ],
+        );
+        let config = config[0].1.replace(", \"unix:/run/holdfast/auth.sock\"", "");
+        let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+        let (relay, relay_address) = Relay::tcp(holdfast.auth_tcp()).await;
+
+        let addresses = Addresses {
+            front: directory.path().join("front.sock"),
+            front_http2: directory.path().join("front-http2.sock"),
+            auth: auth.unwrap_or(relay_address),
+            backend: backend.address(),
+        };
+        let mut changes = (proxy.addresses)(&addresses);
+        changes.extend(requirements.map(|requirements| ("scope=admin", requirements.to_owned())));
+        for (name, text) in replace(files, &changes) {
+            let file = directory.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
+        let (child, door) = start(&proxy, directory.path(), &addresses);
+        let http2 = match proxy.listens {
+            Listens::UnixAndUnixForHttp2 => Door::Unix(addresses.front_http2),
+            Listens::Unix | Listens::Given => door.clone(),
+        };
+        let (client, http2) = (Client { door }, Client { door: http2 });
+        let mut stack = Self { tenant, backend, holdfast, relay, client, http2, proxy: child, directory };
+        stack.until_it_serves(&proxy).await;
+        stack
+    }
+
+    /// Waits for the first page from the backend, which also tells that the proxy has read all its files.
+    async fn until_it_serves(&mut self, proxy: &Proxy) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !self.client.answers("/public/").await {
+            let ended = self.proxy.try_wait().unwrap();
+            assert_eq!(ended, None, "{} has ended: {}", proxy.name, self.proxy_log());
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{} does not serve: {}",
+                proxy.name,
+                self.proxy_log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// A token that is good, with its email.
+    pub fn alice(&self) -> String {
+        self.tenant.mint().email_direct("alice@example.com").build().unwrap()
+    }
+
+    /// How often the backend is asked while `asking` goes on, and what came of it.
+    pub async fn asks<T>(&self, asking: impl Future<Output = T>) -> (u64, T) {
+        let before = self.backend.requests();
+        let result = asking.await;
+        (self.backend.requests() - before, result)
+    }
+
+    /// Asserts that this request is refused with one of these statuses, and never reaches the backend.
+    pub async fn assert_refused(&self, statuses: &[u16], request: &[u8]) -> Reply {
+        let shown = String::from_utf8_lossy(&request[..request.len().min(400)]).into_owned();
+        let (asks, reply) = self.asks(self.client.raw(request)).await;
+        assert!(statuses.contains(&reply.status), "{statuses:?} for {shown}: {reply:?}");
+        assert_eq!(asks, 0, "the backend was asked: {shown}");
+        reply
+    }
+
+    fn proxy_log(&self) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
+        read("proxy.log") + &read("error.log")
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // The proxy goes before its directory does.
+        let _ = self.proxy.start_kill();
+        if std::thread::panicking() {
+            eprintln!("proxy: {}\nholdfast: {}", self.proxy_log(), self.holdfast.log());
+        }
+    }
+}
+
+/// Replaces in all files; what does not occur in any fails the test.
+fn replace(
+    mut files: Vec<(&'static str, String)>,
+    changes: &[(&'static str, String)],
+) -> Vec<(&'static str, String)> {
+    for (from, to) in changes {
+        assert!(files.iter().any(|(_, text)| text.contains(from)), "the example does not say {from:?}");
+        for (_, text) in &mut files {
+            *text = text.replace(from, to);
+        }
+    }
+    files
+}
+
+fn start(proxy: &Proxy, directory: &Path, addresses: &Addresses) -> (Child, Door) {
+    let log = std::fs::File::create(directory.join("proxy.log")).unwrap();
+    let mut command;
+    let door;
+    if proxy.listens == Listens::Given {
+        // The socket arrives as standard input; the shell moves it to where LISTEN_FDS begins.
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        door = Door::Tcp(listener.local_addr().unwrap());
+        command = Command::new("sh");
+        let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_FDNAMES=web LISTEN_PID=$$ exec \"$@\"";
+        command.args(["-c", script, "sh"]).args(proxy.command).stdin(Stdio::from(OwnedFd::from(listener)));
+    } else {
+        door = Door::Unix(addresses.front.clone());
+        command = Command::new(proxy.command[0]);
+        command.args(&proxy.command[1..]).stdin(Stdio::null());
+    }
+    let child = command
+        .current_dir(directory)
+        .env("PATH", format!("{}:{}:/usr/local/sbin:/usr/sbin", installed(), std::env::var("PATH").unwrap()))
+        .env("HOME", directory)
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {}; was `make setup` run? {error}", proxy.name));
+    (child, door)
+}
+
+/// Where scripts/setup.sh puts programs that come from PyPI.
+fn installed() -> String {
+    let python = std::env::var("HOLDFAST_TEST_PYTHON").unwrap_or_default();
+    Path::new(&python).parent().map(|bin| bin.display().to_string()).unwrap_or_default()
+}
+
+/// Fails instead of hanging.
+pub async fn in_time<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never: {what}"))
+}
