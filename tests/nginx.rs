@@ -118,7 +118,7 @@ async fn forged_identity_headers_never_reach_the_backend() {
     let token = stack.tenant.mint().email_direct("alice@example.com").build().unwrap();
     for front in &stack.fronts {
         let honest = identity(&front.get(&token).await);
-        assert_eq!(honest.len(), 5, "{honest:?}");
+        assert_eq!(honest.len(), 6, "{honest:?}");
         for forged in FORGED {
             let page = front.request("GET", "/page", &format!("{forged}{}{forged}", bearer(&token))).await;
             if page.status == 200 {
