@@ -27,6 +27,7 @@ http {
         location / {
             add_header X-User-Email alice@example.com;
             add_header X-User-Id "auth0|alice";
+            add_header X-User-Email-Encoding none;
             add_header X-Auth-Tier primary;
             add_header X-Auth-Age 0;
             add_header X-Auth-Source claims;
