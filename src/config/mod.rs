@@ -366,6 +366,16 @@ impl Settings {
             );
         }
         settings.routes.check_tiers(&settings.tiers, &root);
+        if settings.login.as_ref().is_some_and(|login| !login.return_hosts.is_empty())
+            && settings.routes.trusted_peers.is_empty()
+        {
+            root.complain(
+                "auth.trusted_peers",
+                "nothing",
+                "with login.return_hosts, the proxies whose word about the original request counts, such as 127.0.0.1 or \
+                 unix; else no return address is ever given",
+            );
+        }
         root.finish();
         let problems = problems.0.into_inner();
         if problems.is_empty() { Ok(settings) } else { Err(ConfigErrors(problems)) }
