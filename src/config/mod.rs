@@ -90,8 +90,8 @@ pub struct AuthSettings {
     pub socket_mode: u32,
     /// `socket_group`: the group of the unix sockets, by name (in `/etc/group`) or number. Default: the process's.
     pub socket_group: Option<u32>,
-    /// `idle_timeout`: how long a connection may wait for its next request, or take to send one. Longer than any
-    /// proxy's pool keeps it. Default 120 s.
+    /// `idle_timeout`: how long a connection may wait for its next request, take to send one, or leave an answer
+    /// unread. Longer than any proxy's pool keeps it. Default 120 s.
     pub idle_timeout: Duration,
     /// `drain_timeout`: how long SIGTERM waits for requests under way. Default 10 s.
     pub drain_timeout: Duration,
