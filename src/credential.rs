@@ -128,26 +128,31 @@ impl<'r> Credential<'r> {
     fn from_cookies(headers: &'r HeaderMap, name: &str) -> Result<Self, CredentialError> {
         let mut whole = None;
         let mut pieces = Pieces::default();
+        // As bytes: what other cookies say is not ours to judge, and browsers send what any page has put into them.
         for line in headers.get_all(COOKIE) {
-            let line = line.to_str().map_err(|_| CredentialError::Grammar)?;
-            for (key, value) in line.split(';').filter_map(|pair| pair.split_once('=')) {
-                match key.trim().strip_prefix(name) {
+            for (key, value) in line.as_bytes().split(|byte| *byte == b';').filter_map(name_and_value) {
+                match key.strip_prefix(name.as_bytes()) {
                     None => {}
-                    Some("") if whole.replace(value.trim()).is_some() => {
-                        return Err(CredentialError::Several);
-                    }
-                    Some("") => {}
-                    Some(rest) => pieces.take(rest, value.trim())?,
+                    Some(b"") if whole.replace(value).is_some() => return Err(CredentialError::Several),
+                    Some(b"") => {}
+                    Some(rest) => pieces.take(rest, value)?,
                 }
             }
         }
         match (whole, pieces.is_empty()) {
             (None, true) => Err(CredentialError::Missing),
-            (Some(whole), true) => Self::parse(whole),
+            (Some(whole), true) => {
+                Self::parse(std::str::from_utf8(whole).map_err(|_| CredentialError::Grammar)?)
+            }
             (None, false) => Self::check(Cow::Owned(pieces.join()?)),
             (Some(_), false) => Err(CredentialError::Several),
         }
     }
+}
+
+fn name_and_value(pair: &[u8]) -> Option<(&[u8], &[u8])> {
+    let place = pair.iter().position(|byte| *byte == b'=')?;
+    Some((pair[..place].trim_ascii(), pair[place + 1..].trim_ascii()))
 }
 
 /// Whether all bytes are of RFC 6750's `b64token`, but for the `=` at its end. Every request's token passes here, so this
@@ -164,15 +169,15 @@ fn in_grammar(token: &[u8]) -> bool {
 #[derive(Default)]
 struct Pieces<'r> {
     separator: Option<&'static str>,
-    values: [Option<&'r str>; MAX_PIECES],
+    values: [Option<&'r [u8]>; MAX_PIECES],
 }
 
 impl<'r> Pieces<'r> {
     /// Takes a cookie whose name is the configured one and then `rest`, if that makes it a piece. Another separator
     /// than before, or a number in another spelling, would be a second reading of the same name.
-    fn take(&mut self, rest: &str, value: &'r str) -> Result<(), CredentialError> {
+    fn take(&mut self, rest: &[u8], value: &'r [u8]) -> Result<(), CredentialError> {
         let number = |separator: &&'static str| {
-            let digits = rest.strip_prefix(*separator)?;
+            let digits = std::str::from_utf8(rest.strip_prefix(separator.as_bytes())?).ok()?;
             let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
             all_digits.then_some((*separator, digits))
         };
@@ -196,14 +201,15 @@ impl<'r> Pieces<'r> {
     fn join(&self) -> Result<String, CredentialError> {
         let end = self.values.iter().position(Option::is_none).unwrap_or(MAX_PIECES);
         let (there, beyond) = self.values.split_at(end);
-        if there.is_empty() || beyond.iter().any(Option::is_some) || there.contains(&Some("")) {
+        if there.is_empty() || beyond.iter().any(Option::is_some) || there.contains(&Some(b"")) {
             return Err(CredentialError::Incomplete);
         }
         // Before they are copied: this much could come, but is never a token.
         if there.iter().flatten().map(|piece| piece.len()).sum::<usize>() > MAX_TOKEN_BYTES {
             return Err(CredentialError::TooLong);
         }
-        Ok(there.iter().flatten().copied().collect())
+        let whole: Vec<u8> = there.iter().flatten().copied().flatten().copied().collect();
+        String::from_utf8(whole).map_err(|_| CredentialError::Grammar)
     }
 }
 
@@ -280,6 +286,22 @@ mod tests {
         assert_eq!(extract(&twice, Some("session")), Err(CredentialError::Several));
         let both: [(&'static str, &[u8]); 2] = [("cookie", line), ("authorization", b"Bearer z")];
         assert_eq!(extract(&both, Some("session")), Ok("z".to_owned()));
+    }
+
+    #[test]
+    fn what_other_cookies_say_does_not_matter() {
+        for line in [
+            "name=José; session=a.b.c; x=\u{1f600}".as_bytes(),
+            b"name=Jos\xe9; session=a.b.c",
+            b"session=a.b.c; session_theme=\xff; session\xff=1; \xff",
+            b"session.0=a.; session.1=b.c; session.x=\xff; \xffsession=x",
+        ] {
+            assert_eq!(extract(&[("cookie", line)], Some("session")), Ok("a.b.c".to_owned()), "{line:?}");
+        }
+        for line in [&b"session=\xff"[..], b"session=a\xc3\xa9", b"session.0=a; session.1=\xff"] {
+            let found = extract(&[("cookie", line)], Some("session"));
+            assert_eq!(found, Err(CredentialError::Grammar), "{line:?}");
+        }
     }
 
     fn split(line: &str) -> Result<String, CredentialError> {

@@ -119,6 +119,11 @@ impl Service {
         let (new, old) = (&settings, &before.settings);
         for (key, changed) in [
             ("auth.listen", new.auth.listen != old.auth.listen),
+            ("auth.socket_mode", new.auth.socket_mode != old.auth.socket_mode),
+            ("auth.socket_group", new.auth.socket_group != old.auth.socket_group),
+            ("auth.idle_timeout", new.auth.idle_timeout != old.auth.idle_timeout),
+            ("auth.drain_timeout", new.auth.drain_timeout != old.auth.drain_timeout),
+            ("auth.max_connections", new.auth.max_connections != old.auth.max_connections),
             ("admin.listen", new.admin.listen != old.admin.listen),
             ("store", new.store != old.store),
             ("log", new.log != old.log),

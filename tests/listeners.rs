@@ -12,6 +12,7 @@ use holdfast::config::Source;
 use holdfast::service::Service;
 use support::{PATIENCE, exchange, exchange_unix};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 
 struct Scene {
@@ -64,6 +65,25 @@ async fn a_burst_of_connections_waits_in_line_and_none_is_dropped() {
 fn access(path: &Path) -> (u32, u32) {
     let metadata = std::fs::metadata(path).unwrap();
     (metadata.permissions().mode() & 0o7777, metadata.gid())
+}
+
+/// Else one that sends requests and reads no answer would keep the one place for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_its_answers_loses_its_place() {
+    let scene = Scene::set("max_connections = 1\nidle_timeout = \"1s\"").await;
+    let requests = b"GET /auth HTTP/1.1\r\nHost: h\r\n\r\n".repeat(1000);
+    let mut silent = TcpStream::connect(&scene.service.auth_addresses()[0]).await.unwrap();
+    let until_it_is_closed = async { while silent.write_all(&requests).await.is_ok() {} };
+    let closed = tokio::time::timeout(PATIENCE, until_it_is_closed).await;
+    assert!(closed.is_ok(), "the connection is still there");
+    let mut silent = UnixStream::connect(&scene.socket).await.unwrap();
+    let until_it_is_closed = async { while silent.write_all(&requests).await.is_ok() {} };
+    let closed = tokio::time::timeout(PATIENCE, until_it_is_closed).await;
+    assert!(closed.is_ok(), "the connection is still there");
+    let one = b"GET /auth HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let stream = TcpStream::connect(&scene.service.auth_addresses()[0]).await.unwrap();
+    assert_eq!(exchange(stream, one).await.status, 401);
+    assert_eq!(exchange_unix(&scene.socket, one).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,6 +103,10 @@ mod tests {
             ("url = \"https://app/\"\nreturn_hosts = [\"app\"]", "login.secret_file = nothing"),
             ("url = \"https://app/\"\nsecret_file = \"/s\"", "login.secret_file = set"),
             ("url = \"https://app/\"\nreturn_hosts = [\"*\"]\nsecret_file = \"/s\"", "login.return_hosts"),
+            (
+                "url = \"https://app/\"\nreturn_hosts = [\"app\"]\nsecret_file = \"/s\"",
+                "auth.trusted_peers = nothing",
+            ),
             ("url = \"https://app/\"\nlifetime = \"1s\"", "login.lifetime"),
         ] {
             let said = read(&format!("[login]\n{lines}\n")).unwrap_err();

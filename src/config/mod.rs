@@ -90,8 +90,8 @@ pub struct AuthSettings {
     pub socket_mode: u32,
     /// `socket_group`: the group of the unix sockets, by name (in `/etc/group`) or number. Default: the process's.
     pub socket_group: Option<u32>,
-    /// `idle_timeout`: how long a connection may wait for its next request, or take to send one. Longer than any
-    /// proxy's pool keeps it. Default 120 s.
+    /// `idle_timeout`: how long a connection may wait for its next request, take to send one, or leave an answer
+    /// unread. Longer than any proxy's pool keeps it. Default 120 s.
     pub idle_timeout: Duration,
     /// `drain_timeout`: how long SIGTERM waits for requests under way. Default 10 s.
     pub drain_timeout: Duration,
@@ -366,6 +366,16 @@ impl Settings {
             );
         }
         settings.routes.check_tiers(&settings.tiers, &root);
+        if settings.login.as_ref().is_some_and(|login| !login.return_hosts.is_empty())
+            && settings.routes.trusted_peers.is_empty()
+        {
+            root.complain(
+                "auth.trusted_peers",
+                "nothing",
+                "with login.return_hosts, the proxies whose word about the original request counts, such as 127.0.0.1 or \
+                 unix; else no return address is ever given",
+            );
+        }
         root.finish();
         let problems = problems.0.into_inner();
         if problems.is_empty() { Ok(settings) } else { Err(ConfigErrors(problems)) }

@@ -47,6 +47,7 @@ pub enum RequirementsFrom {
 impl RouteSettings {
     /// Reads its part of `[auth]`, which others read on, and the rules.
     pub(super) fn read(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problems) -> Self {
+        let names_header = auth.has("requirements_header");
         let requirements_from = auth.value("requirements_from", RequirementsFrom::Query, |text| match text {
             "query" => Ok(RequirementsFrom::Query),
             "header" => Ok(RequirementsFrom::Header),
@@ -85,6 +86,13 @@ impl RouteSettings {
             rules: read_rules(auth, root, problems),
         };
         settings.check(auth, root);
+        if names_header && settings.requirements_from != RequirementsFrom::Header {
+            auth.complain(
+                "requirements_header",
+                "set",
+                "a header only with requirements_from = \"header\"; else what it says would not count",
+            );
+        }
         settings
     }
 
@@ -102,6 +110,15 @@ impl RouteSettings {
                 "rule",
                 "given",
                 "rules only with auth.requirements_from = \"rules\"; else they would not count",
+            );
+        }
+        if self.forwarded == Protocol::XOriginalUrl && self.rules.0.iter().any(|rule| !rule.hosts.is_empty())
+        {
+            root.complain(
+                "rule",
+                "with host",
+                "no host conditions with auth.forwarded = \"x-original-url\": ingress-nginx writes the client's Host \
+                 header there, which need not be the host that it serves",
             );
         }
         if (by_rules || self.preflight) && self.trusted_peers.is_empty() {
@@ -314,6 +331,12 @@ mod tests {
             ("anonymous = \"\"", "", "without @"),
             ("anonymous = \"nobody@example.com\"", "", "without @"),
             ("requirements_header = \"X_Require\"", "", "letters, digits and hyphens"),
+            ("requirements_header = \"X-Require\"", "", "a header only with requirements_from = \"header\""),
+            (
+                "requirements_from = \"rules\"\ntrusted_peers = \"unix\"\nforwarded = \"x-original-url\"",
+                "[[rule]]\nhost = \"a\"\npublic = true\n[[rule]]\nrequire = {}\n",
+                "no host conditions with auth.forwarded = \"x-original-url\"",
+            ),
             ("rules_file = \"/nonexistent/rules.toml\"", "", "cannot read /nonexistent/rules.toml"),
             ("rules_file = \"x\"", rest, "either rules in a file of their own"),
             (by_rules, "[[rule]]\npublic = true\n", "rule[0].public = true: allowed is require or deny"),

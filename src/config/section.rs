@@ -39,6 +39,11 @@ impl<'c> Section<'c> {
         &self.origin
     }
 
+    /// Whether `key` is set.
+    pub fn has(&self, key: &str) -> bool {
+        self.members.contains_key(key)
+    }
+
     /// The section below `key`, empty if it is not set.
     pub fn section(&mut self, key: &'static str) -> Section<'c> {
         let node = self.take(key).unwrap_or_else(|| Node::empty(self.origin.clone()));

@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
 use super::tls::ServerTls;
+use super::unread::ReadInTime;
 use crate::config::Listen;
 use crate::route::peer::Peer;
 
@@ -82,7 +83,7 @@ pub struct SocketAccess {
 /// Bounds of the connections of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How long a connection may wait for its next request, or take to send one.
+    /// How long a connection may wait for its next request, take to send one, or leave an answer unread.
     pub idle_timeout: Duration,
     /// How many connections there may be; above it, accepting waits.
     pub max_connections: usize,
@@ -166,6 +167,7 @@ impl Listener {
                     },
                 };
                 let service = service_fn(move |request| service(request, peer));
+                let stream = ReadInTime::new(stream, bounds.idle_timeout);
                 let connection = builder.serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = watcher.watch(connection).await {
                     debug!("a connection ended early: {error}");

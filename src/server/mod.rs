@@ -9,3 +9,4 @@ mod order;
 pub mod purge;
 pub mod respond;
 pub mod tls;
+mod unread;

@@ -1,13 +1,13 @@
 //! What an operator posts to the admin listener: a short JSON object.
 //!
-//! It has to say that it is JSON: a web page in an operator's browser can make it post a form to a loopback address, but
-//! not JSON.
+//! It has to say that it is JSON, and must not come from a web page: one in an operator's browser can post a form to a
+//! loopback address, and JSON, too, once the page's own name leads there (DNS rebinding).
 
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, ORIGIN};
 use hyper::{Request, StatusCode};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -26,6 +26,9 @@ pub(super) enum OrderRefused {
     /// It does not say that it is JSON.
     #[error("send JSON, with Content-Type: application/json")]
     MediaType,
+    /// It has an `Origin`, which a browser sends with every POST (Fetch Standard §3.1) and `holdfast` itself never.
+    #[error("orders are not taken from web pages; send none with an Origin header")]
+    WebPage,
     /// There is none, or too much.
     #[error("the body did not come, or is longer than 32 KiB")]
     Body,
@@ -38,6 +41,7 @@ impl OrderRefused {
     pub(super) const fn status(self) -> StatusCode {
         match self {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::WebPage => StatusCode::FORBIDDEN,
             Self::Body | Self::Unknown(_) => StatusCode::BAD_REQUEST,
         }
     }
@@ -48,6 +52,9 @@ pub(super) async fn read<T: DeserializeOwned>(
     request: Request<Incoming>,
     unknown: OrderRefused,
 ) -> Result<T, OrderRefused> {
+    if request.headers().contains_key(ORIGIN) {
+        return Err(OrderRefused::WebPage);
+    }
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
