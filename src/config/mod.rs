@@ -388,4 +388,6 @@ impl LogSettings {
 }
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests;
