@@ -384,6 +384,7 @@ impl Issuer {
 }
 
 /// A question to `/userinfo`.
+#[derive(Clone)]
 pub struct Question {
     /// The token, which is the credential for the question.
     pub token: String,
