@@ -59,6 +59,15 @@ pub enum Decision {
     Misconfigured(BadRequirement),
 }
 
+impl From<Rejection> for Decision {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Unmet(unmet) => Self::Forbidden(unmet),
+            Rejection::Bad(bad) => Self::Misconfigured(bad),
+        }
+    }
+}
+
 impl Decision {
     /// Whether a login may change it: there is no credential, or one that is no good. One that came in a form that is
     /// wrong is not among them: whatever sends it would send it again after a login.
@@ -190,11 +199,13 @@ impl Pass {
 }
 
 /// Why a pass is not given out on a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Rejection {
     /// A requirement is not met.
+    #[error("{0}")]
     Unmet(Unmet),
     /// A requirement is not understood.
+    #[error("{0}")]
     Bad(BadRequirement),
 }
 

@@ -23,6 +23,7 @@ use crate::decision::{Decision, Pass};
 use crate::identity::{Identity, Resolved, Subjected};
 use crate::instance::Instance;
 use crate::issuer::Issuer;
+use crate::route::Required;
 use crate::token::email;
 use crate::token::json::Object;
 use crate::token::refusal::Refusal;
@@ -110,10 +111,10 @@ struct Course {
     identity: Option<Identity>,
 }
 
-/// Judges `token` as the server would that has never seen it, and explains.
-pub async fn inspect(instance: &Instance, token: &str, asking: Asking) -> Report {
+/// Judges `token` as the server would that has never seen it, for a route that requires `required`, and explains.
+pub async fn inspect(instance: &Instance, token: &str, asking: Asking, required: &Required<'_>) -> Report {
     let outline = Outline::of(instance, token);
-    let course = run(instance, &outline, token, asking).await;
+    let course = run(instance, &outline, token, asking, required).await;
     let issuer = course.issuer.or_else(|| outline.issuer.clone());
     let email = course.claims.as_ref().zip(issuer.as_ref()).map(|(claims, issuer)| {
         let settings = issuer.settings();
@@ -130,7 +131,13 @@ pub async fn inspect(instance: &Instance, token: &str, asking: Asking) -> Report
     }
 }
 
-async fn run(instance: &Instance, outline: &Outline, token: &str, asking: Asking) -> Course {
+async fn run(
+    instance: &Instance,
+    outline: &Outline,
+    token: &str,
+    asking: Asking,
+    required: &Required<'_>,
+) -> Course {
     let mut course = Course {
         stop: Stop::End,
         decision: None,
@@ -175,7 +182,7 @@ async fn run(instance: &Instance, outline: &Outline, token: &str, asking: Asking
     }
     let digest = instance.digester.token(token.as_bytes());
     match instance.identities.resolve(verified, Subjected { token, digest }).await {
-        Ok(resolved) => course.resolved(instance, resolved, asks, local),
+        Ok(resolved) => course.resolved(instance, resolved, required, asks, local),
         Err(failure) => course.failed(failure, Some(local)),
     }
 }
@@ -210,16 +217,23 @@ impl Course {
         mut self,
         instance: &Instance,
         resolved: Resolved,
+        required: &Required<'_>,
         asked: bool,
         local: Option<String>,
     ) -> Self {
         let Resolved { identity, serving, email_unknown, .. } = resolved;
         let table = instance.identities.policy().table();
         let decision = match Pass::new(&identity, &instance.settings.headers, table, serving) {
-            Ok(pass) => {
-                self.reason = "the token is good".to_owned();
-                Decision::Allow(Arc::new(pass))
-            }
+            Ok(pass) => match required.is_met_by(&pass, table) {
+                Ok(()) => {
+                    self.reason = "the token is good".to_owned();
+                    Decision::Allow(Arc::new(pass))
+                }
+                Err(rejection) => {
+                    self.reason = format!("the token is good, but {rejection}");
+                    rejection.into()
+                }
+            },
             Err(unmet) => match &email_unknown {
                 Some(error) => {
                     self.reason = format!("{unmet}; the issuer was asked for the email: {error}");

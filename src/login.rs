@@ -235,13 +235,10 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 
 fn read_key(file: &Path) -> Result<hmac::Key, LoginError> {
     let file = file.to_owned();
-    let mut secret = match private_file::read(&file, MAX_SECRET_BYTES) {
+    let secret = match private_file::read_line(&file, MAX_SECRET_BYTES) {
         Ok(secret) => secret,
         Err(problem) => return Err(LoginError::File { file, problem }),
     };
-    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        secret.pop();
-    }
     if secret.len() < MIN_SECRET_BYTES {
         return Err(LoginError::TooShort { file, bytes: secret.len() });
     }

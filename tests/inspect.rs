@@ -258,7 +258,7 @@ async fn its_answer_is_the_answer_of_the_server() {
     ] {
         let token = token.build().unwrap();
         let (report, code) = scene.report(&token, &["--ask"]).await;
-        let reply = ask(&holdfast, &token).await;
+        let reply = ask(&holdfast, "/auth", &token).await;
         assert_eq!(report["answer"]["status"], reply.status, "{report} {reply:?}");
         assert_eq!(code == 0, reply.status == 200, "{report}");
         let told = report["answer"]["headers"].as_object().unwrap();
@@ -272,10 +272,10 @@ async fn its_answer_is_the_answer_of_the_server() {
     }
 }
 
-async fn ask(holdfast: &Holdfast, token: &str) -> Reply {
+async fn ask(holdfast: &Holdfast, path: &str, token: &str) -> Reply {
     let stream = TcpStream::connect(holdfast.auth_tcp()).await.unwrap();
     let request = format!(
-        "GET /auth HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
     exchange(stream, request.as_bytes()).await
 }
@@ -290,6 +290,87 @@ async fn people_get_lines_without_colour_or_control_characters_in_a_pipe() {
     assert!(text.contains("NO exp"), "{text}");
     assert!(text.contains("401: the token expired"), "{text}");
     assert!(text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')), "{text:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_at_a_terminal_get_colour_unless_they_do_not_want_it() {
+    let scene = Scene::new(false, "").await;
+    std::fs::write(scene.directory.path().join("token"), scene.mint().build().unwrap()).unwrap();
+    let shown = async |no_colour: &str| {
+        let inspect =
+            format!("{} inspect --config inspect.toml --file token", env!("CARGO_BIN_EXE_holdfast"));
+        // `script`, of util-linux, runs it at a terminal of its own.
+        let output = Command::new("script")
+            .args(["--quiet", "--return", "--command", &inspect, "/dev/null"])
+            .env("NO_COLOR", no_colour)
+            .current_dir(scene.directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        text
+    };
+    let coloured = shown("").await;
+    assert!(coloured.contains("\u{1b}[32mok\u{1b}[0m exp"), "{coloured:?}");
+    assert!(coloured.contains("\u{1b}[32m200\u{1b}[0m: the token is good"), "{coloured:?}");
+    let plain = shown("1").await;
+    assert!(plain.contains("ok exp") && !plain.contains('\u{1b}'), "{plain:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_cannot_be_reached_leaves_it_open_whether_the_token_is_good() {
+    let scene = Scene::new(false, "").await;
+    let (signed, foreign) = (scene.mint().build().unwrap(), scene.mint().nested_jwe().build().unwrap());
+    scene.tenant.go_down().await;
+    for (token, arguments) in [(&signed, &[][..]), (&foreign, &["--ask"][..])] {
+        let (report, code) = scene.report(token, arguments).await;
+        assert_eq!((code, &report["answer"]["status"]), (1, &503.into()), "{report}");
+        assert!(report["answer"]["headers"]["retry-after"].is_string(), "{report}");
+        assert!(
+            report["answer"]["reason"].as_str().unwrap().contains("no connection to the issuer"),
+            "{report}"
+        );
+    }
+    // It is not told that a check of the signed one failed: nobody knows.
+    let (report, _) = scene.report(&signed, &[]).await;
+    assert!(failed(&report).is_empty() && check(&report, "key")["ok"].is_null(), "{report}");
+    assert!(
+        check(&report, "key")["found"].as_str().unwrap().contains("no connection to the issuer"),
+        "{report}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_route_requires_is_judged_as_the_server_does() {
+    let scene = Scene::new(false, "").await;
+    let token = scene.mint().scope("read write").claim("https://ns.example.com/roles", vec!["editor"]);
+    let token = token.build().unwrap();
+    for (required, status, reason) in [
+        ("", 200, "the token is good"),
+        ("scope=read&role=admin&role=editor&max_tier=primary", 200, "the token is good"),
+        ("scope=read&role=admin", 403, "the token is good, but the route requires another role"),
+        ("scope=delete", 403, "the token is good, but the route requires another scope"),
+    ] {
+        let (report, code) = scene.report(&token, &["--require", required]).await;
+        assert_eq!(report["answer"]["reason"], reason, "{required}");
+        assert_eq!(
+            (&report["answer"]["status"], code),
+            (&status.into(), i32::from(status != 200)),
+            "{required}"
+        );
+    }
+    let service = Holdfast::start(scene.directory.path(), &scene.config, 1).await.ready().await;
+    let served = ask(&service, "/auth?scope=read&role=admin", &token).await;
+    let (report, _) = scene.report(&token, &["--require", "scope=read&role=admin"]).await;
+    let told = report["answer"]["headers"]["www-authenticate"].as_str().unwrap();
+    assert_eq!((served.status, served.header("www-authenticate")), (403, vec![told]));
+    for bad in ["scop=read", "scope=", "max_tier=none"] {
+        let output = scene.inspect(&token, &["--require", bad]).await;
+        assert_eq!(output.status.code(), Some(2), "{bad}");
+        assert!(String::from_utf8(output.stderr).unwrap().starts_with("holdfast: --require: "), "{bad}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

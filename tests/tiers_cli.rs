@@ -258,9 +258,9 @@ async fn an_instance_secret_of_its_own_opens_a_backup_elsewhere_and_a_bad_one_is
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains(sentence) && said.contains(text(&secret)), "{said}");
     };
-    refused("cannot read the instance secret").await;
-    write(&secret, 32, 0o640);
-    refused("run chmod 600 on it").await;
+    refused("cannot use the instance secret").await;
+    write(&secret, 32, 0o660);
+    refused("run `chmod 600` on it").await;
     write(&secret, 31, 0o600);
     refused("does not hold exactly 32 bytes (read 31)").await;
     write(&secret, 33, 0o600);

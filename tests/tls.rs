@@ -244,7 +244,7 @@ async fn files_that_are_no_good_stop_the_start_with_the_setting_and_the_file() {
         let said = start(&tls).await;
         assert!(said.contains(expected), "{said}");
     }
-    std::fs::set_permissions(&scene.server.key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(&scene.server.key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let said = start("").await;
     assert!(said.starts_with("auth.tls.key: ") && said.contains("chmod 600"), "{said}");
     std::fs::set_permissions(&scene.server.key, std::fs::Permissions::from_mode(0o600)).unwrap();

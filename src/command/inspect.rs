@@ -7,8 +7,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use holdfast::clock::Clock;
+use holdfast::decision::in_query;
 use holdfast::inspect::{Asking, Header, Report, inspect};
 use holdfast::instance::Instance;
+use holdfast::route::Required;
 
 use super::{SourceArguments, block_on};
 
@@ -31,6 +33,9 @@ pub struct InspectArguments {
     /// Ask the issuer where holdfast would: this sends the token to its /userinfo.
     #[arg(long)]
     ask: bool,
+    /// What the route requires, written as in the auth URL's query: `scope=read&role=admin`
+    #[arg(long, value_name = "REQUIREMENTS")]
+    require: Option<String>,
 }
 
 /// Explains the token. Succeeds if it would be let in; an open answer is not a yes.
@@ -40,9 +45,13 @@ pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
     settings.store.path = None;
     let token = read_token(arguments.file.as_deref()).map_err(unusable)?;
     let asking = if arguments.ask { Asking::Allowed } else { Asking::Withheld };
+    let required = arguments.require.as_deref().unwrap_or_default();
+    in_query(required)
+        .try_for_each(|asked| asked.and_then(|(name, value)| name.check(&value, &settings.tiers)))
+        .map_err(|bad| unusable(format!("--require: {bad}")))?;
     let report = block_on(async {
         let instance = Instance::build(settings, Clock::system(), None).map_err(unusable)?;
-        Ok(inspect(&instance, &token, asking).await)
+        Ok(inspect(&instance, &token, asking, &Required::Query(required)).await)
     })?;
     let text = if arguments.json {
         serde_json::to_string(&report).map_err(unusable)? + "\n"

@@ -1,8 +1,8 @@
 //! The configuration: a file, variables and flags → checked, typed [`Settings`].
 //!
 //! Three steps, one file each: `node` lays the sources over one another, `section` reads a table strictly, `value`
-//! knows the kinds of values. This file is the list of all settings and their defaults; to add one, add a field here
-//! and a line where its section is read.
+//! knows the kinds of values. This file is the list of all sections; those with more to them than their fields have a file
+//! of their own. To add a setting, add a field with its default and a line where its section is read.
 //!
 //! ```
 //! # use holdfast::config::{Settings, Source};
@@ -16,27 +16,32 @@
 //! ```
 
 mod group;
+mod guard;
+mod headers;
+mod issuer;
 mod login;
 mod node;
+mod policy;
 mod routes;
 mod section;
 mod store;
+mod tiers;
 mod tls;
 mod value;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderName;
 use thiserror::Error;
-use url::Url;
 
+pub use headers::{HeaderRule, WhenAbsent};
+pub use issuer::{ForeignTokens, IssuerSettings};
 pub use login::{LoginAnswer, LoginSettings};
 pub use node::{Node, Origin};
+pub use policy::PolicySettings;
 pub use routes::{RequirementsFrom, RouteSettings};
 use section::Section;
 pub use store::StoreSettings;
@@ -44,9 +49,7 @@ pub use tls::TlsSettings;
 pub use value::Listen;
 
 use crate::guard::GuardSettings;
-use crate::tiers::table::{Role, Tier, TierTable};
-use crate::token::algorithm::{self, SignatureAlgorithm};
-use crate::token::pointer::ClaimPath;
+use crate::tiers::table::TierTable;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -108,83 +111,11 @@ pub struct AdminSettings {
     pub listen: SocketAddr,
 }
 
-/// One `[[issuer]]`.
-#[derive(Clone, Debug)]
-pub struct IssuerSettings {
-    /// `url`, `--issuer`: compared byte for byte with `iss`, so as it was written.
-    pub url: String,
-    /// The same, parsed, to find the discovery document.
-    pub base: Url,
-    /// `audience`, `--audience`: a token must name one of them.
-    pub audience: Vec<String>,
-    /// `algorithms`: the allow-list for signatures. Default `RS256`.
-    pub algorithms: Vec<SignatureAlgorithm>,
-    /// `secret_file`: the shared secret of HS256/384/512, at least 32 bytes.
-    pub secret_file: Option<PathBuf>,
-    /// `email_claims`: where the email is looked for, in this order.
-    pub email_claims: Vec<ClaimPath>,
-    /// `userinfo`: whether `/userinfo` may be asked for a missing email. Default true.
-    pub userinfo: bool,
-    /// `foreign_tokens`: whether the issuer is asked about tokens that only it can judge. Default `ask-issuer`.
-    pub foreign_tokens: ForeignTokens,
-    /// `decryption_keys`: files of private or shared keys that open JWEs.
-    pub decryption_keys: Vec<PathBuf>,
-    /// `bare_claims`: whether a JWE under a *shared* key may carry claims without a nested JWS. Default false.
-    pub bare_claims: bool,
-    /// `jwks_refresh`: how often the keys are fetched anew. Default 10 min.
-    pub jwks_refresh: Duration,
-}
-
-/// What is done with a token that only the issuer can judge: opaque, or a JWE that we have no key for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForeignTokens {
-    /// `/userinfo` is asked. Its audience cannot be checked: any application of the same tenant can obtain one.
-    AskIssuer,
-    /// It is refused.
-    Refuse,
-}
-
-/// `[policy]`.
-#[derive(Clone, Debug)]
-pub struct PolicySettings {
-    /// `leeway`: tolerated clock skew for `exp`, `nbf`, `iat`. Default 30 s, at most 120 s.
-    pub leeway: Duration,
-    /// `negative_ttl`: how long a definitive no is remembered. Default 60 s.
-    pub negative_ttl: Duration,
-    /// `expired_grace`: how long past its life a token is admitted that expired while the breaker was already open.
-    /// Default 0, which switches it off.
-    pub expired_grace: Duration,
-    /// `verdict_ceiling`: the oldest tier whose verdict on a foreign token may be served. Default `emergency`.
-    pub verdict_ceiling: String,
-    /// `require_verified_email`: an email counts only with `email_verified: true`. Default false.
-    pub require_verified_email: bool,
-}
-
 /// `[credential]`.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialSettings {
     /// `cookie`: name of a cookie that carries the token when there is no `Authorization` header. None by default.
     pub cookie: Option<String>,
-}
-
-/// One row of `[headers]`: a response header and the claim it shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeaderRule {
-    /// The header.
-    pub name: HeaderName,
-    /// The claim; `email` and `sub` mean the resolved email and subject.
-    pub claim: ClaimPath,
-    /// What to do when there is no such claim.
-    pub absent: WhenAbsent,
-}
-
-/// A 200 carries every configured header, non-empty: some proxies let the client's own through when ours is absent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WhenAbsent {
-    /// `required = true`: no 200 without it.
-    Refuse,
-    /// `default = "…"`: this is sent instead.
-    Default(String),
 }
 
 /// `[log]`.
@@ -348,23 +279,16 @@ impl Settings {
             auth: AuthSettings::read(auth),
             admin: AdminSettings::read(root.section("admin")),
             store: StoreSettings::read(root.section("store")),
-            issuers: read_issuers(&mut root, needs_issuer),
+            issuers: IssuerSettings::read_all(&mut root, needs_issuer),
             policy: PolicySettings::read(root.section("policy")),
             credential: CredentialSettings::read(root.section("credential")),
             login: root.table("login").and_then(LoginSettings::read),
-            headers: read_headers(root.section("headers")).into(),
-            tiers: read_tiers(&mut root),
-            guard: read_guard(&mut root),
+            headers: HeaderRule::read_all(root.section("headers")).into(),
+            tiers: tiers::read(&mut root),
+            guard: guard::read(&mut root),
             log: LogSettings::read(root.section("log")),
         };
-        if settings.tiers.find(&settings.policy.verdict_ceiling).is_none() {
-            let names: Vec<&str> = settings.tiers.iter().map(|(_, row)| row.name.as_str()).collect();
-            root.complain(
-                "policy.verdict_ceiling",
-                &*settings.policy.verdict_ceiling,
-                format!("one of {}", names.join(", ")),
-            );
-        }
+        settings.policy.check_tiers(&settings.tiers, &root);
         settings.routes.check_tiers(&settings.tiers, &root);
         if settings.login.as_ref().is_some_and(|login| !login.return_hosts.is_empty())
             && settings.routes.trusted_peers.is_empty()
@@ -441,32 +365,6 @@ impl AdminSettings {
     }
 }
 
-impl PolicySettings {
-    fn read(mut section: Section<'_>) -> Self {
-        let settings = Self {
-            leeway: section.value(
-                "leeway",
-                Duration::from_secs(30),
-                value::duration(Duration::ZERO, Duration::from_secs(120)),
-            ),
-            negative_ttl: section.value(
-                "negative_ttl",
-                Duration::from_secs(60),
-                value::duration(Duration::ZERO, Duration::from_secs(3600)),
-            ),
-            expired_grace: section.value(
-                "expired_grace",
-                Duration::ZERO,
-                value::duration(Duration::ZERO, DAY),
-            ),
-            verdict_ceiling: section.value("verdict_ceiling", "emergency".to_owned(), value::text),
-            require_verified_email: section.value("require_verified_email", false, value::boolean),
-        };
-        section.finish();
-        settings
-    }
-}
-
 impl CredentialSettings {
     fn read(mut section: Section<'_>) -> Self {
         let name = |text: &str| {
@@ -499,242 +397,7 @@ impl LogSettings {
     }
 }
 
-fn read_issuers(root: &mut Section<'_>, needed: bool) -> Vec<IssuerSettings> {
-    let mut seen = BTreeSet::new();
-    let rows = root.rows("issuer").unwrap_or_default();
-    if needed && rows.is_empty() {
-        root.complain("issuer", "nothing", "at least one [[issuer]] with url and audience");
-    }
-    let issuers = rows.into_iter().filter_map(|row| {
-        let origin = row.origin().clone();
-        let issuer = IssuerSettings::read(row)?;
-        if !seen.insert(issuer.url.clone()) {
-            root.complain("issuer", format!("{origin}: {}", issuer.url), "each issuer only once");
-        }
-        Some(issuer)
-    });
-    issuers.collect::<Vec<_>>()
-}
-
-impl IssuerSettings {
-    fn read(mut section: Section<'_>) -> Option<Self> {
-        let written = section.optional("url", |text| value::issuer(text).map(|base| (text.to_owned(), base)));
-        let audience = section.list("audience", value::text);
-        let algorithms = section.list("algorithms", |text| {
-            text.parse().map_err(|_| format!("one of {}", algorithm::names(&SignatureAlgorithm::ALL)))
-        });
-        let algorithms = algorithms.unwrap_or_else(|| vec![SignatureAlgorithm::RS256]);
-        let secret_file = section.optional("secret_file", value::path);
-        let email_claims =
-            section.list("email_claims", |text| text.parse()).unwrap_or_else(ClaimPath::email_default);
-        let userinfo = section.value("userinfo", true, value::boolean);
-        let foreign_tokens = section.value("foreign_tokens", ForeignTokens::AskIssuer, |text| match text {
-            "ask-issuer" => Ok(ForeignTokens::AskIssuer),
-            "refuse" => Ok(ForeignTokens::Refuse),
-            _ => Err("ask-issuer or refuse".to_owned()),
-        });
-        let decryption_keys = section.list("decryption_keys", value::path).unwrap_or_default();
-        let bare_claims = section.value("bare_claims", false, value::boolean);
-        let jwks_refresh = section.value(
-            "jwks_refresh",
-            Duration::from_secs(600),
-            value::duration(Duration::from_secs(10), DAY),
-        );
-        let symmetric = algorithms.iter().filter(|algorithm| algorithm.is_symmetric()).count();
-        if algorithms.is_empty() || (symmetric != 0 && symmetric != algorithms.len()) {
-            let list = algorithm::names(&algorithms);
-            section.complain(
-                "algorithms",
-                list,
-                "either asymmetric algorithms or HS ones, at least one, never both",
-            );
-        }
-        if (symmetric != 0) != secret_file.is_some() {
-            section.complain("secret_file", "", "set if and only if algorithms are HS256, HS384 or HS512");
-        }
-        if audience.as_ref().is_none_or(Vec::is_empty) {
-            section.complain("audience", "nothing", "at least one audience (the API's identifier in Auth0)");
-        }
-        if written.is_none() {
-            section.complain("url", "nothing", "the issuer's URL exactly as in the token's `iss`");
-        }
-        section.finish();
-        let (url, base) = written?;
-        Some(Self {
-            url,
-            base,
-            audience: audience?,
-            algorithms,
-            secret_file,
-            email_claims,
-            userinfo,
-            foreign_tokens,
-            decryption_keys,
-            bare_claims,
-            jwks_refresh,
-        })
-    }
-}
-
-/// `[[tier]]`: `name`, `age`, `role`; youngest first.
-fn read_tiers(root: &mut Section<'_>) -> TierTable {
-    let Some(rows) = root.rows("tier") else { return TierTable::default() };
-    let year = 366 * DAY;
-    let mut tiers = Vec::with_capacity(rows.len());
-    for mut row in rows {
-        let name = row.optional("name", value::text);
-        let age = row.optional("age", value::duration(Duration::from_secs(1), 10 * year));
-        let role = row.optional("role", |text| match text {
-            "fresh" => Ok(Role::Fresh),
-            "revalidate" => Ok(Role::Revalidate),
-            "outage" => Ok(Role::Outage),
-            _ => Err("fresh, revalidate or outage".to_owned()),
-        });
-        for (key, missing) in [("name", name.is_none()), ("age", age.is_none()), ("role", role.is_none())] {
-            if missing {
-                row.complain(key, "nothing usable", "a name, an age and a role for each tier");
-            }
-        }
-        row.finish();
-        if let (Some(name), Some(age), Some(role)) = (name, age, role) {
-            tiers.push(Tier { name, age, role });
-        }
-    }
-    TierTable::new(tiers).unwrap_or_else(|error| {
-        root.complain("tier", "this table", error.to_string());
-        TierTable::default()
-    })
-}
-
-/// `[breaker]` and `[budget]`.
-fn read_guard(root: &mut Section<'_>) -> GuardSettings {
-    let mut guard = GuardSettings::default();
-    let second = Duration::from_secs(1);
-    let count = |least| move |text: &str| value::number(least, 1_000_000)(text).map(|number| number as u32);
-    let mut section = root.section("breaker");
-    let breaker = &mut guard.breaker;
-    breaker.window = section.value("window", breaker.window, value::duration(second, 3600 * second));
-    breaker.minimum_calls = section.value("minimum_calls", breaker.minimum_calls, count(1));
-    breaker.failure_rate = section.value("failure_rate", breaker.failure_rate, value::fraction);
-    breaker.slow_call =
-        section.value("slow_call", breaker.slow_call, value::duration(second / 100, 60 * second));
-    breaker.slow_rate = section.value("slow_rate", breaker.slow_rate, value::fraction);
-    breaker.open_for =
-        section.value("open_for", breaker.open_for, value::duration(second / 100, 3600 * second));
-    breaker.open_for_max =
-        section.value("open_for_max", breaker.open_for_max, value::duration(second / 100, DAY));
-    breaker.probes = section.value("probes", breaker.probes, count(1));
-    if breaker.open_for_max < breaker.open_for {
-        section.complain("open_for_max", "less than open_for", "at least as long as open_for");
-    }
-    section.finish();
-    let mut section = root.section("budget");
-    let budget = &mut guard.budget;
-    budget.rate = section.value("rate", budget.rate, value::rate);
-    budget.burst = section.value("burst", budget.burst, count(1));
-    budget.background_share = section.value("background_share", budget.background_share, value::fraction);
-    budget.suspect_share = section.value("suspect_share", budget.suspect_share, value::fraction);
-    section.finish();
-    guard
-}
-
-/// The identity headers when `[headers]` is not set, and the rows that stay when it is.
-fn default_headers() -> Vec<HeaderRule> {
-    [("x-user-email", "email"), ("x-user-id", "sub")]
-        .into_iter()
-        .map(|(name, claim)| HeaderRule {
-            name: HeaderName::from_static(name),
-            claim: ClaimPath::member(claim),
-            absent: WhenAbsent::Refuse,
-        })
-        .collect()
-}
-
-/// `[headers]`: a row is `"X-Name" = "claim"` (required) or `{ claim = "…", required = true }` or
-/// `{ claim = "…", default = "…" }`.
-fn read_headers(section: Section<'_>) -> Vec<HeaderRule> {
-    let mut rules = default_headers();
-    for (key, node, problems) in section.into_members() {
-        // A variable's name cannot hold a hyphen.
-        let key = if matches!(node.origin(), Origin::Environment(_)) { key.replace('_', "-") } else { key };
-        let row = match node {
-            Node::Scalar { .. } => {
-                let origin = node.origin().clone();
-                Node::Table([("claim".to_owned(), node)].into(), origin)
-            }
-            table => table,
-        };
-        let mut row = Section::new(format!("headers.{key}"), row, problems);
-        let name = value::header_name(&key);
-        let claim = row.optional("claim", |text| text.parse());
-        let required = row.optional("required", value::boolean);
-        let default = row.optional("default", default_value);
-        let absent = match (required, default) {
-            (None | Some(true), None) => Some(WhenAbsent::Refuse),
-            (None | Some(false), Some(default)) => Some(WhenAbsent::Default(default)),
-            _ => None,
-        };
-        match (&name, &claim, &absent) {
-            (Err(allowed), ..) => row.complain("", key.as_str(), allowed.as_str()),
-            (Ok(name), ..) if is_reserved(name) => {
-                row.complain(
-                    "",
-                    key.as_str(),
-                    "a name that HTTP or holdfast itself does not use in its answers",
-                );
-            }
-            (_, None, _) => {
-                row.complain("claim", "nothing", "a claim's name, or a JSON pointer such as /user/email")
-            }
-            (.., None) => row.complain(
-                "required",
-                "with this default",
-                "either required = true, or required = false together with a non-empty default: \
-                 a 200 must carry every header, else some proxies pass on the client's own",
-            ),
-            _ => {}
-        }
-        row.finish();
-        if let (Ok(name), Some(claim), Some(absent)) = (name, claim, absent) {
-            rules.retain(|rule| rule.name != name);
-            rules.push(HeaderRule { name, claim, absent });
-        }
-    }
-    rules
-}
-
-fn default_value(text: &str) -> Result<String, String> {
-    let visible =
-        !text.is_empty() && text.len() <= 256 && text.bytes().all(|byte| (0x21..0x7f).contains(&byte));
-    if visible { Ok(text.to_owned()) } else { Err("1 to 256 visible ASCII characters".to_owned()) }
-}
-
-/// Headers that the answer uses for itself, or that change what HTTP means.
-fn is_reserved(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "content-length"
-            | "content-type"
-            | "transfer-encoding"
-            | "upgrade"
-            | "keep-alive"
-            | "te"
-            | "trailer"
-            | "date"
-            | "host"
-            | "cache-control"
-            | "set-cookie"
-            | "www-authenticate"
-            | "retry-after"
-            | "location"
-            | "x-auth-tier"
-            | "x-auth-age"
-            | "x-auth-source"
-            | "x-auth-login-url"
-            | "x-user-email-encoding"
-    )
-}
-
+#[cfg(test)]
+mod documented;
 #[cfg(test)]
 mod tests;

@@ -76,7 +76,7 @@ impl RouteSettings {
             }),
             anonymous: auth.value("anonymous", HeaderValue::from_static("anonymous"), |text| {
                 let allowed = || "1 to 256 visible ASCII characters without @".to_owned();
-                let text = super::default_value(text).map_err(|_| allowed())?;
+                let text = super::headers::default_value(text).map_err(|_| allowed())?;
                 if text.contains('@') {
                     Err(allowed())
                 } else {

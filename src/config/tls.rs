@@ -14,7 +14,7 @@ use super::{Listen, value};
 pub struct TlsSettings {
     /// `certificate`: the certificate and what leads to its CA, in PEM, its own first.
     pub certificate: PathBuf,
-    /// `key`: its private key, in PEM, in a file that only its owner may read.
+    /// `key`: its private key, in PEM, in a private file.
     pub key: PathBuf,
     /// `client_ca`: the CAs, in PEM, of which one must have signed the client's certificate. Without it, anybody who
     /// can reach the port may ask.

@@ -384,6 +384,7 @@ impl Issuer {
 }
 
 /// A question to `/userinfo`.
+#[derive(Clone)]
 pub struct Question {
     /// The token, which is the credential for the question.
     pub token: String,
@@ -396,10 +397,7 @@ pub struct Question {
 }
 
 fn read_secret(file: &std::path::Path) -> Result<Vec<u8>, String> {
-    let mut secret = private_file::read(file, MAX_SECRET_BYTES).map_err(|error| error.to_string())?;
-    while secret.last().is_some_and(|byte| *byte == b'\n' || *byte == b'\r') {
-        secret.pop();
-    }
+    let secret = private_file::read_line(file, MAX_SECRET_BYTES).map_err(|error| error.to_string())?;
     if secret.len() < MIN_SECRET_BYTES {
         return Err(format!("it has {} bytes; at least {MIN_SECRET_BYTES} are needed", secret.len()));
     }

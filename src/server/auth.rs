@@ -12,7 +12,7 @@ use super::respond::Answer;
 use crate::clock::Timestamp;
 use crate::config::LoginAnswer;
 use crate::credential::Credential;
-use crate::decision::{Decision, Pass, Rejection};
+use crate::decision::{Decision, Pass};
 use crate::identity::{Resolved, Subjected};
 use crate::instance::Instance;
 use crate::route::forwarded::Asked;
@@ -198,8 +198,7 @@ fn allow(
             };
             instance.responder.allow(headers, pass, now, close)
         }
-        Err(Rejection::Unmet(unmet)) => decline(instance, headers, &Decision::Forbidden(unmet), close),
-        Err(Rejection::Bad(bad)) => decline(instance, headers, &Decision::Misconfigured(bad), close),
+        Err(rejection) => decline(instance, headers, &rejection.into(), close),
     }
 }
 

@@ -1,22 +1,24 @@
 //! The instance secret: the one secret that digests and seals hang on.
 //!
-//! It is 32 random bytes in a file that only its owner can read. Every key in use is derived from it by HKDF-SHA-256
+//! It is 32 random bytes in a file that is private ([`private_file`]). Every key in use is derived from it by HKDF-SHA-256
 //! (RFC 5869) under a label of its own, so that no key serves two purposes. Instances that share a store share the file.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, UnboundKey};
 use aws_lc_rs::{hkdf, hmac, rand};
 
+use crate::private_file::{self, PrivateFileError};
+
 /// The length of the secret, in bytes.
 pub const SECRET_LENGTH: usize = 32;
 
-/// Permission bits of group and others.
-const NOT_THE_OWNER: u32 = 0o077;
+/// The most bytes that are read, to tell how long a wrong file is.
+const MAX_FILE_BYTES: u64 = 4096;
 
 /// The instance secret. Holds no more than what keys are derived from; the memory is cleared when it is dropped.
 pub struct InstanceSecret(hkdf::Prk);
@@ -28,10 +30,12 @@ impl InstanceSecret {
     /// moment finds half a secret, and of two that make one, both use the first.
     ///
     /// # Errors
-    /// When it cannot be read or made, is of another length, or others than its owner may read it.
+    /// When it cannot be read or made, is of another length, or others may read it.
     pub fn load_or_create(path: &Path) -> Result<Self, SecretError> {
         match Self::load(path) {
-            Err(SecretError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(SecretError::Read { problem: PrivateFileError::Read(error), .. })
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
                 create(path).map_err(|source| SecretError::Create { path: path.to_owned(), source })?;
                 Self::load(path)
             }
@@ -44,15 +48,8 @@ impl InstanceSecret {
     /// # Errors
     /// As [`InstanceSecret::load_or_create`].
     pub fn load(path: &Path) -> Result<Self, SecretError> {
-        let unreadable = |source| SecretError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.permissions().mode();
-        if mode & NOT_THE_OWNER != 0 {
-            return Err(SecretError::ReadableByOthers { path: path.to_owned(), mode: mode & 0o7777 });
-        }
-        // One byte more than is wanted tells a longer file, of whatever length, from a right one.
-        let mut bytes = Vec::with_capacity(SECRET_LENGTH + 1);
-        file.take(SECRET_LENGTH as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        let bytes = private_file::read(path, MAX_FILE_BYTES)
+            .map_err(|problem| SecretError::Read { path: path.to_owned(), problem })?;
         let length = bytes.len();
         let bytes = <[u8; SECRET_LENGTH]>::try_from(bytes)
             .map_err(|_| SecretError::WrongLength { path: path.to_owned(), length })?;
@@ -115,13 +112,13 @@ pub struct DerivationFailed;
 /// Why there is no instance secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The file cannot be read.
-    #[error("cannot read the instance secret {}: {source}: check that it exists and belongs to the user that holdfast runs as", path.display())]
+    /// The file cannot be read, or is not private.
+    #[error("cannot use the instance secret {}: it {problem}; it must exist, belong to the user that holdfast runs as, and if others may have read it, be deleted to get a new one", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
-        source: io::Error,
+        /// What is wrong with it.
+        problem: PrivateFileError,
     },
     /// The file cannot be made.
     #[error("cannot create the instance secret {}: {source}: check that its directory exists and can be written to", path.display())]
@@ -131,15 +128,7 @@ pub enum SecretError {
         /// What the system says.
         source: io::Error,
     },
-    /// Others than its owner may read it.
-    #[error("others may read the instance secret {} (mode {mode:04o}): run chmod 600 on it, and if they may have read it, delete it to get a new one", path.display())]
-    ReadableByOthers {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file is not 32 bytes long. A longer one is reported as of 33 bytes.
+    /// The file is not 32 bytes long.
     #[error(
         "the instance secret {} does not hold exactly {SECRET_LENGTH} bytes (read {length}): give it {SECRET_LENGTH} random bytes, not text, or delete it to get a new one (stored records are lost then)",
         path.display()
@@ -154,6 +143,8 @@ pub enum SecretError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn tag(secret: &InstanceSecret) -> Vec<u8> {
@@ -190,7 +181,7 @@ mod tests {
     fn a_secret_that_others_may_read_or_of_another_length_is_refused_with_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("instance.secret");
-        for mode in [0o640, 0o604, 0o660] {
+        for mode in [0o644, 0o604, 0o660] {
             fs::write(&path, [7; 32]).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let error = InstanceSecret::load_or_create(&path).unwrap_err().to_string();

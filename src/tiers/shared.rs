@@ -42,10 +42,14 @@ use super::record::Family;
 use super::seal::Sealer;
 use super::secret::InstanceSecret;
 use crate::clock::{Clock, Timestamp};
+use crate::private_file;
 use crate::telemetry::metrics::Metrics;
 
 /// How many orders to forget may wait to be carried out in this instance.
 const MAX_FORGETS: usize = 1024;
+
+/// The longest password file that is read, in bytes.
+const MAX_PASSWORD_BYTES: u64 = 4096;
 
 /// Where Redis is, and the name and password to log in with. Shows neither.
 #[derive(Clone, PartialEq, Eq)]
@@ -120,7 +124,7 @@ pub enum SharedError {
     #[error("what Redis has is no record")]
     NoRecord,
     /// The file with the password is no good.
-    #[error("cannot use the password file of Redis, {}: {problem}", path.display())]
+    #[error("cannot use the password file of Redis: {} {problem}", path.display())]
     Password {
         /// The file.
         path: PathBuf,
@@ -328,19 +332,12 @@ impl Shared {
     }
 }
 
-/// The password in a file that only its owner may read, without line ends at its end.
+/// The password in a private file, without line ends at its end.
 fn read_password(path: &Path) -> Result<String, SharedError> {
-    use std::os::unix::fs::PermissionsExt as _;
     let unusable = |problem: String| SharedError::Password { path: path.to_owned(), problem };
-    let mode = std::fs::metadata(path).map_err(|error| unusable(error.to_string()))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(unusable(format!(
-            "others than its owner may read it (mode {:o}); chmod 600 it",
-            mode & 0o777
-        )));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    let password =
+        private_file::read_line(path, MAX_PASSWORD_BYTES).map_err(|error| unusable(error.to_string()))?;
+    String::from_utf8(password).map_err(|_| unusable("is not UTF-8".to_owned()))
 }
 
 /// The records of one person that a purge removes: their family and key.

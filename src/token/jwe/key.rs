@@ -4,7 +4,6 @@
 //! JWK says (`alg`, `use`, `key_ops`). No other check of key against algorithm is needed later, and no key material is
 //! parsed while requests wait.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,6 +23,7 @@ use thiserror::Error;
 
 use super::open::MAX_TRIES;
 use super::{ContentEncryption, KeyManagement};
+use crate::private_file::PrivateFileError;
 use crate::token::compact;
 use crate::token::json::Object;
 
@@ -127,19 +127,10 @@ impl Key {
 /// What is wrong with a key or its file.
 #[derive(Debug, Error)]
 pub enum KeyProblem {
-    /// The operating system does not let us read it.
-    #[error("cannot be read: {0}")]
-    Read(io::Error),
-    /// Not a regular file.
-    #[error("is not a regular file")]
-    NotAFile,
-    /// Other users can get at it.
-    #[error("is open to other users (mode {mode:04o}); run `chmod 600` on it")]
-    Permissions {
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Neither PEM nor JSON, or too long, or without any key.
+    /// The file cannot be read, or is not private.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// Neither PEM nor JSON, or without any key.
     #[error("holds neither a private key in PEM nor a JWK or JWK set in JSON")]
     Unrecognised,
     /// Protected by a passphrase.

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::key::{Key, KeyProblem};
 use super::open::MAX_TRIES;
-use crate::private_file::{self, PrivateFileError};
+use crate::private_file;
 use crate::token::json;
 
 /// The longest key file that is read, in bytes.
@@ -127,13 +127,7 @@ impl fmt::Debug for DecryptionKeys {
 }
 
 fn read(path: &Path) -> Result<String, KeyProblem> {
-    let bytes = private_file::read(path, MAX_FILE_BYTES).map_err(|error| match error {
-        PrivateFileError::Read(error) => KeyProblem::Read(error),
-        PrivateFileError::NotAFile => KeyProblem::NotAFile,
-        PrivateFileError::Permissions { mode } => KeyProblem::Permissions { mode },
-        PrivateFileError::TooLong { .. } => KeyProblem::Unrecognised,
-    })?;
-    String::from_utf8(bytes).map_err(|_| KeyProblem::Unrecognised)
+    String::from_utf8(private_file::read(path, MAX_FILE_BYTES)?).map_err(|_| KeyProblem::Unrecognised)
 }
 
 fn read_keys(text: &str, file: &Path, keys: &mut Vec<Key>) -> Result<(), KeyFileError> {
@@ -202,6 +196,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::private_file::PrivateFileError;
 
     fn load(name: &str, text: impl AsRef<[u8]>, mode: u32) -> Result<DecryptionKeys, KeyFileError> {
         let directory = tempfile::tempdir().unwrap();
@@ -300,9 +295,11 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_open_is_refused_by_name() {
-        for mode in [0o604, 0o640, 0o602, 0o620, 0o644, 0o777] {
+        for mode in [0o604, 0o602, 0o620, 0o644, 0o777] {
             let error = load("open-to-all.jwk", secret(16, &json!({})), mode).unwrap_err();
-            assert!(matches!(error.problem, KeyProblem::Permissions { mode: found } if found == mode));
+            assert!(
+                matches!(error.problem, KeyProblem::File(PrivateFileError::Permissions { mode: found }) if found == mode)
+            );
             let sentence = error.to_string();
             assert!(sentence.contains("open-to-all.jwk") && sentence.contains("chmod 600"), "{sentence}");
         }
@@ -372,7 +369,7 @@ mod tests {
         }
         assert!(matches!(problem(b"\xff\xfe"), KeyProblem::Unrecognised));
         let long = [pem, vec![b'\n'; 256 * 1024]].concat();
-        assert!(matches!(problem(long), KeyProblem::Unrecognised));
+        assert!(matches!(problem(long), KeyProblem::File(PrivateFileError::TooLong { .. })));
         for text in
             ["{}", r#"{"kty":1}"#, r#"{"kty":"oct"}"#, r#"{"kty":"oct","k":"/w=="}"#, r#"{"keys":[1]}"#]
         {
@@ -382,7 +379,8 @@ mod tests {
         assert_eq!(load("set", set, 0o600).unwrap_err().key.unwrap(), r#"key "b""#);
         let missing = DecryptionKeys::load(&["/nowhere/jwe.pem".into()]).unwrap_err();
         assert!(missing.to_string().starts_with("decryption key file /nowhere/jwe.pem: cannot be read"));
-        assert!(matches!(DecryptionKeys::load(&["/".into()]).unwrap_err().problem, KeyProblem::NotAFile));
+        let directory = DecryptionKeys::load(&["/".into()]).unwrap_err();
+        assert!(matches!(directory.problem, KeyProblem::File(PrivateFileError::NotAFile)));
     }
 
     #[test]

@@ -1,0 +1,136 @@
+//! The documentation against what is read: every key has its row, every row its key, and every default is the true one.
+//!
+//! Which keys there are, an unknown one tells: its error lists those that are known beside it.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const LOGIN: &str = include_str!("../../docs/login.md");
+
+/// No section has this key.
+const UNKNOWN: &str = "unheard-of";
+
+/// What has to be set with any key of a section, as variables.
+fn needed(section: &str) -> &'static [(&'static str, &'static str)] {
+    match section {
+        "auth.tls" => &[
+            ("AUTH__LISTEN", "tls:127.0.0.1:1"),
+            ("AUTH__TLS__CERTIFICATE", "/certificate"),
+            ("AUTH__TLS__KEY", "/key"),
+        ],
+        "login" => &[("LOGIN__URL", "https://app.example.com/login")],
+        _ => &[],
+    }
+}
+
+fn settings(section: &str, more: &[(String, String)]) -> Result<Settings, ConfigErrors> {
+    let issuer = [("ISSUER__0__URL", "https://t.eu.auth0.com/"), ("ISSUER__0__AUDIENCE", "https://api")];
+    let set = issuer.iter().chain(needed(section));
+    let set = set.map(|(name, value)| (format!("HOLDFAST_{name}"), (*value).to_owned()));
+    Settings::read(&Source { environment: set.chain(more.iter().cloned()).collect(), ..Source::default() })
+}
+
+/// The keys that are read in a section; none if it is no section. Empty is the name of the whole.
+fn known(section: &str) -> BTreeSet<String> {
+    let dot = if section.is_empty() { "" } else { "." };
+    let text = format!("{section}{dot}{UNKNOWN}.{UNKNOWN} = 1");
+    let errors = Settings::read(&Source::text("test.toml", &text)).unwrap_err().0;
+    let keys = errors.into_iter().find_map(|error| match error {
+        ConfigError::UnknownKey { key, known, .. } if key.ends_with(UNKNOWN) => Some(known),
+        _ => None,
+    });
+    keys.iter().flat_map(|keys| keys.split(", ")).map(str::to_owned).collect()
+}
+
+/// What the documentation says of a section, if it does.
+fn page(section: &str) -> Option<&'static str> {
+    let heading = [format!("\n## `[{section}]`"), format!("\n## `[[{section}]]`")]
+        .into_iter()
+        .find(|heading| CONFIGURATION.contains(heading))?;
+    if section == "login" {
+        return Some(LOGIN);
+    }
+    CONFIGURATION.split(&heading).nth(1)?.split("\n## ").next()
+}
+
+/// The rows of the tables that begin with `| key`: key, and the next column.
+fn rows(page: &str) -> Vec<(&str, &str)> {
+    let mut in_table = false;
+    let rows = page.lines().filter_map(|line| {
+        in_table = line.starts_with("| key") || (in_table && line.starts_with('|'));
+        let mut cells = line.strip_prefix("| `").filter(|_| in_table)?.split(" | ");
+        Some((cells.next()?.strip_suffix('`')?, cells.next()?))
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_key_that_is_read_is_documented_and_every_documented_key_is_read() {
+    let mut sections: Vec<String> = known("").into_iter().collect();
+    assert!(sections.len() >= 12, "{sections:?}");
+    while let Some(section) = sections.pop() {
+        let page = page(&section).unwrap_or_else(|| panic!("[{section}] is not documented"));
+        let rows: BTreeSet<&str> = rows(page).iter().map(|(key, _)| *key).collect();
+        let known = known(&section);
+        assert!(!known.is_empty(), "{section}");
+        if section == "headers" {
+            // Its rows are named by their user; what one may hold is shown by an example.
+            assert!(known.iter().all(|key| page.contains(&format!("{key} = "))), "{known:?}");
+            continue;
+        }
+        for key in &known {
+            let nested = format!("{section}.{key}");
+            if self::page(&nested).is_some() {
+                sections.push(nested);
+            } else {
+                assert!(rows.contains(&**key), "{nested} is not documented");
+            }
+        }
+        for key in rows {
+            assert!(known.contains(key), "{section}.{key} is documented, but nobody reads it");
+        }
+    }
+}
+
+#[test]
+fn every_documented_default_is_the_true_one() {
+    let mut checked = 0;
+    for section in
+        ["auth", "auth.tls", "admin", "store", "issuer", "policy", "breaker", "budget", "login", "log"]
+    {
+        let plain = format!("{:?}", settings(section, &[]).unwrap());
+        for (key, cell) in rows(page(section).unwrap()) {
+            // A default that is a value stands alone, or before a comma and what it means.
+            let value = cell.strip_prefix('`').and_then(|cell| cell.split_once('`'));
+            let Some((value, "")) = value.map(|(value, rest)| (value, rest.split(',').next().unwrap()))
+            else {
+                continue;
+            };
+            let list = value.strip_prefix('[').and_then(|list| list.strip_suffix(']'));
+            let value = list.map_or(value.to_owned(), |list| list.replace(['"', ' '], ""));
+            let row = if section == "issuer" { ".0" } else { "" };
+            let name = format!("HOLDFAST_{section}{row}.{key}").to_uppercase().replace('.', "__");
+            let set = settings(section, &[(name, value)]).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(format!("{set:?}"), plain, "the default of {section}.{key} is not {cell}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 38, "{checked}");
+}
+
+#[test]
+fn the_documented_tiers_are_the_default_ones() {
+    let rows = page("tier").unwrap().split("| default tier |").nth(1).unwrap().lines().skip(2);
+    let documented: Vec<String> = rows.take_while(|line| line.starts_with('|')).map(str::to_owned).collect();
+    let hours = |age: Duration| match age.as_secs() / 3600 {
+        hours @ 0..=48 => format!("{hours} h"),
+        hours => format!("{} d", hours / 24),
+    };
+    let table = TierTable::default();
+    let true_rows = table.iter().map(|(_, tier)| {
+        format!("| `{}` | {} | {} |", tier.name, hours(tier.age), format!("{:?}", tier.role).to_lowercase())
+    });
+    assert_eq!(documented, true_rows.collect::<Vec<_>>());
+}

@@ -1,0 +1,39 @@
+//! `[breaker]` and `[budget]`: when and how often an issuer is asked.
+
+use std::time::Duration;
+
+use super::section::Section;
+use super::{DAY, value};
+use crate::guard::GuardSettings;
+
+/// Both sections; what is not set stays as [`GuardSettings`] has it.
+pub(super) fn read(root: &mut Section<'_>) -> GuardSettings {
+    let mut guard = GuardSettings::default();
+    let second = Duration::from_secs(1);
+    let count = |least| move |text: &str| value::number(least, 1_000_000)(text).map(|number| number as u32);
+    let mut section = root.section("breaker");
+    let breaker = &mut guard.breaker;
+    breaker.window = section.value("window", breaker.window, value::duration(second, 3600 * second));
+    breaker.minimum_calls = section.value("minimum_calls", breaker.minimum_calls, count(1));
+    breaker.failure_rate = section.value("failure_rate", breaker.failure_rate, value::fraction);
+    breaker.slow_call =
+        section.value("slow_call", breaker.slow_call, value::duration(second / 100, 60 * second));
+    breaker.slow_rate = section.value("slow_rate", breaker.slow_rate, value::fraction);
+    breaker.open_for =
+        section.value("open_for", breaker.open_for, value::duration(second / 100, 3600 * second));
+    breaker.open_for_max =
+        section.value("open_for_max", breaker.open_for_max, value::duration(second / 100, DAY));
+    breaker.probes = section.value("probes", breaker.probes, count(1));
+    if breaker.open_for_max < breaker.open_for {
+        section.complain("open_for_max", "less than open_for", "at least as long as open_for");
+    }
+    section.finish();
+    let mut section = root.section("budget");
+    let budget = &mut guard.budget;
+    budget.rate = section.value("rate", budget.rate, value::rate);
+    budget.burst = section.value("burst", budget.burst, count(1));
+    budget.background_share = section.value("background_share", budget.background_share, value::fraction);
+    budget.suspect_share = section.value("suspect_share", budget.suspect_share, value::fraction);
+    section.finish();
+    guard
+}

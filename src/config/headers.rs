@@ -1,0 +1,129 @@
+//! `[headers]`: which identity headers a 200 carries.
+
+use hyper::header::HeaderName;
+
+use super::section::Section;
+use super::{Node, Origin, value};
+use crate::token::pointer::ClaimPath;
+
+/// One row of `[headers]`: a response header and the claim it shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderRule {
+    /// The header.
+    pub name: HeaderName,
+    /// The claim; `email` and `sub` mean the resolved email and subject.
+    pub claim: ClaimPath,
+    /// What to do when there is no such claim.
+    pub absent: WhenAbsent,
+}
+
+/// A 200 carries every configured header, non-empty: some proxies let the client's own through when ours is absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhenAbsent {
+    /// `required = true`: no 200 without it.
+    Refuse,
+    /// `default = "…"`: this is sent instead.
+    Default(String),
+}
+
+impl HeaderRule {
+    /// A row is `"X-Name" = "claim"` (required) or `{ claim = "…", required = true }` or
+    /// `{ claim = "…", default = "…" }`.
+    pub(super) fn read_all(section: Section<'_>) -> Vec<Self> {
+        let mut rules = default_headers();
+        for (key, node, problems) in section.into_members() {
+            // A variable's name cannot hold a hyphen.
+            let key =
+                if matches!(node.origin(), Origin::Environment(_)) { key.replace('_', "-") } else { key };
+            let row = match node {
+                Node::Scalar { .. } => {
+                    let origin = node.origin().clone();
+                    Node::Table([("claim".to_owned(), node)].into(), origin)
+                }
+                table => table,
+            };
+            let mut row = Section::new(format!("headers.{key}"), row, problems);
+            let name = value::header_name(&key);
+            let claim = row.optional("claim", |text| text.parse());
+            let required = row.optional("required", value::boolean);
+            let default = row.optional("default", default_value);
+            let absent = match (required, default) {
+                (None | Some(true), None) => Some(WhenAbsent::Refuse),
+                (None | Some(false), Some(default)) => Some(WhenAbsent::Default(default)),
+                _ => None,
+            };
+            match (&name, &claim, &absent) {
+                (Err(allowed), ..) => row.complain("", key.as_str(), allowed.as_str()),
+                (Ok(name), ..) if is_reserved(name) => {
+                    row.complain(
+                        "",
+                        key.as_str(),
+                        "a name that HTTP or holdfast itself does not use in its answers",
+                    );
+                }
+                (_, None, _) => {
+                    row.complain("claim", "nothing", "a claim's name, or a JSON pointer such as /user/email")
+                }
+                (.., None) => row.complain(
+                    "required",
+                    "with this default",
+                    "either required = true, or required = false together with a non-empty default: \
+                     a 200 must carry every header, else some proxies pass on the client's own",
+                ),
+                _ => {}
+            }
+            row.finish();
+            if let (Ok(name), Some(claim), Some(absent)) = (name, claim, absent) {
+                rules.retain(|rule| rule.name != name);
+                rules.push(Self { name, claim, absent });
+            }
+        }
+        rules
+    }
+}
+
+/// The identity headers when `[headers]` is not set, and the rows that stay when it is.
+fn default_headers() -> Vec<HeaderRule> {
+    [("x-user-email", "email"), ("x-user-id", "sub")]
+        .into_iter()
+        .map(|(name, claim)| HeaderRule {
+            name: HeaderName::from_static(name),
+            claim: ClaimPath::member(claim),
+            absent: WhenAbsent::Refuse,
+        })
+        .collect()
+}
+
+/// What a header may say of nobody: never empty, and nothing that would have to be encoded.
+pub(super) fn default_value(text: &str) -> Result<String, String> {
+    let visible =
+        !text.is_empty() && text.len() <= 256 && text.bytes().all(|byte| (0x21..0x7f).contains(&byte));
+    if visible { Ok(text.to_owned()) } else { Err("1 to 256 visible ASCII characters".to_owned()) }
+}
+
+/// Headers that the answer uses for itself, or that change what HTTP means.
+fn is_reserved(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "content-length"
+            | "content-type"
+            | "transfer-encoding"
+            | "upgrade"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "date"
+            | "host"
+            | "cache-control"
+            | "set-cookie"
+            | "www-authenticate"
+            | "retry-after"
+            | "location"
+            | "x-auth-tier"
+            | "x-auth-age"
+            | "x-auth-source"
+            | "x-auth-login-url"
+            | "x-user-email-encoding"
+    )
+}

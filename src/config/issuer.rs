@@ -1,0 +1,126 @@
+//! `[[issuer]]`: whose tokens are accepted, and by which rules.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use super::section::Section;
+use super::{DAY, value};
+use crate::token::algorithm::{self, SignatureAlgorithm};
+use crate::token::pointer::ClaimPath;
+
+/// One `[[issuer]]`.
+#[derive(Clone, Debug)]
+pub struct IssuerSettings {
+    /// `url`, `--issuer`: compared byte for byte with `iss`, so as it was written.
+    pub url: String,
+    /// The same, parsed, to find the discovery document.
+    pub base: Url,
+    /// `audience`, `--audience`: a token must name one of them.
+    pub audience: Vec<String>,
+    /// `algorithms`: the allow-list for signatures. Default `RS256`.
+    pub algorithms: Vec<SignatureAlgorithm>,
+    /// `secret_file`: the shared secret of HS256/384/512, at least 32 bytes.
+    pub secret_file: Option<PathBuf>,
+    /// `email_claims`: where the email is looked for, in this order.
+    pub email_claims: Vec<ClaimPath>,
+    /// `userinfo`: whether `/userinfo` may be asked for a missing email. Default true.
+    pub userinfo: bool,
+    /// `foreign_tokens`: whether the issuer is asked about tokens that only it can judge. Default `ask-issuer`.
+    pub foreign_tokens: ForeignTokens,
+    /// `decryption_keys`: files of private or shared keys that open JWEs.
+    pub decryption_keys: Vec<PathBuf>,
+    /// `bare_claims`: whether a JWE under a *shared* key may carry claims without a nested JWS. Default false.
+    pub bare_claims: bool,
+    /// `jwks_refresh`: how often the keys are fetched anew. Default 10 min.
+    pub jwks_refresh: Duration,
+}
+
+/// What is done with a token that only the issuer can judge: opaque, or a JWE that we have no key for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignTokens {
+    /// `/userinfo` is asked. Its audience cannot be checked: any application of the same tenant can obtain one.
+    AskIssuer,
+    /// It is refused.
+    Refuse,
+}
+
+impl IssuerSettings {
+    /// All rows; if `needed`, there is at least one.
+    pub(super) fn read_all(root: &mut Section<'_>, needed: bool) -> Vec<Self> {
+        let mut seen = BTreeSet::new();
+        let rows = root.rows("issuer").unwrap_or_default();
+        if needed && rows.is_empty() {
+            root.complain("issuer", "nothing", "at least one [[issuer]] with url and audience");
+        }
+        let issuers = rows.into_iter().filter_map(|row| {
+            let origin = row.origin().clone();
+            let issuer = Self::read(row)?;
+            if !seen.insert(issuer.url.clone()) {
+                root.complain("issuer", format!("{origin}: {}", issuer.url), "each issuer only once");
+            }
+            Some(issuer)
+        });
+        issuers.collect::<Vec<_>>()
+    }
+
+    fn read(mut section: Section<'_>) -> Option<Self> {
+        let written = section.optional("url", |text| value::issuer(text).map(|base| (text.to_owned(), base)));
+        let audience = section.list("audience", value::text);
+        let algorithms = section.list("algorithms", |text| {
+            text.parse().map_err(|_| format!("one of {}", algorithm::names(&SignatureAlgorithm::ALL)))
+        });
+        let algorithms = algorithms.unwrap_or_else(|| vec![SignatureAlgorithm::RS256]);
+        let secret_file = section.optional("secret_file", value::path);
+        let email_claims =
+            section.list("email_claims", |text| text.parse()).unwrap_or_else(ClaimPath::email_default);
+        let userinfo = section.value("userinfo", true, value::boolean);
+        let foreign_tokens = section.value("foreign_tokens", ForeignTokens::AskIssuer, |text| match text {
+            "ask-issuer" => Ok(ForeignTokens::AskIssuer),
+            "refuse" => Ok(ForeignTokens::Refuse),
+            _ => Err("ask-issuer or refuse".to_owned()),
+        });
+        let decryption_keys = section.list("decryption_keys", value::path).unwrap_or_default();
+        let bare_claims = section.value("bare_claims", false, value::boolean);
+        let jwks_refresh = section.value(
+            "jwks_refresh",
+            Duration::from_secs(600),
+            value::duration(Duration::from_secs(10), DAY),
+        );
+        let symmetric = algorithms.iter().filter(|algorithm| algorithm.is_symmetric()).count();
+        if algorithms.is_empty() || (symmetric != 0 && symmetric != algorithms.len()) {
+            let list = algorithm::names(&algorithms);
+            section.complain(
+                "algorithms",
+                list,
+                "either asymmetric algorithms or HS ones, at least one, never both",
+            );
+        }
+        if (symmetric != 0) != secret_file.is_some() {
+            section.complain("secret_file", "", "set if and only if algorithms are HS256, HS384 or HS512");
+        }
+        if audience.as_ref().is_none_or(Vec::is_empty) {
+            section.complain("audience", "nothing", "at least one audience (the API's identifier in Auth0)");
+        }
+        if written.is_none() {
+            section.complain("url", "nothing", "the issuer's URL exactly as in the token's `iss`");
+        }
+        section.finish();
+        let (url, base) = written?;
+        Some(Self {
+            url,
+            base,
+            audience: audience?,
+            algorithms,
+            secret_file,
+            email_claims,
+            userinfo,
+            foreign_tokens,
+            decryption_keys,
+            bare_claims,
+            jwks_refresh,
+        })
+    }
+}

@@ -1,0 +1,37 @@
+//! `[[tier]]`: the age classes of records.
+
+use std::time::Duration;
+
+use super::section::Section;
+use super::{DAY, value};
+use crate::tiers::table::{Role, Tier, TierTable};
+
+/// `name`, `age` and `role` of each, youngest first; the defaults if no row is set.
+pub(super) fn read(root: &mut Section<'_>) -> TierTable {
+    let Some(rows) = root.rows("tier") else { return TierTable::default() };
+    let year = 366 * DAY;
+    let mut tiers = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        let name = row.optional("name", value::text);
+        let age = row.optional("age", value::duration(Duration::from_secs(1), 10 * year));
+        let role = row.optional("role", |text| match text {
+            "fresh" => Ok(Role::Fresh),
+            "revalidate" => Ok(Role::Revalidate),
+            "outage" => Ok(Role::Outage),
+            _ => Err("fresh, revalidate or outage".to_owned()),
+        });
+        for (key, missing) in [("name", name.is_none()), ("age", age.is_none()), ("role", role.is_none())] {
+            if missing {
+                row.complain(key, "nothing usable", "a name, an age and a role for each tier");
+            }
+        }
+        row.finish();
+        if let (Some(name), Some(age), Some(role)) = (name, age, role) {
+            tiers.push(Tier { name, age, role });
+        }
+    }
+    TierTable::new(tiers).unwrap_or_else(|error| {
+        root.complain("tier", "this table", error.to_string());
+        TierTable::default()
+    })
+}

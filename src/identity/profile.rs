@@ -1,0 +1,125 @@
+//! The profile of a verified subject whose token names no email.
+
+use std::sync::Arc;
+
+use super::Identities;
+use super::sought::Sought;
+use crate::clock::Timestamp;
+use crate::guard::{Priority, Role, SubjectKey as Subject};
+use crate::issuer::userinfo::Word;
+use crate::issuer::{CannotTell, Issuer, Question};
+use crate::tiers::digest::{SubjectKey, TokenDigest};
+use crate::tiers::policy::Known;
+use crate::tiers::record::ProfileRecord;
+use crate::tiers::stores::Found;
+use crate::token::refusal::Refusal;
+use crate::verifier::Failure;
+
+/// A subject, and the token that the issuer is asked with.
+pub(super) struct Profile {
+    pub issuer: Arc<Issuer>,
+    pub subject: String,
+    /// The subject's, at this issuer.
+    pub key: SubjectKey,
+    pub token: String,
+    pub digest: TokenDigest,
+    /// `exp` of the token.
+    pub expires_at: Timestamp,
+}
+
+impl Sought for Profile {
+    type Record = ProfileRecord;
+
+    fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    fn key(&self) -> &[u8; 32] {
+        &self.key.0
+    }
+
+    /// A profile without an email is soon of no use: the user may get one.
+    async fn find(&self, identities: &Identities, now: Timestamp) -> Option<Found<ProfileRecord>> {
+        let negative_ttl = identities.settings.negative_ttl;
+        identities
+            .stores
+            .profile(&self.key)
+            .await
+            .filter(|(record, _)| record.email.is_some() || now.since(record.verified_at) < negative_ttl)
+    }
+
+    fn known(&self, record: &ProfileRecord) -> Known {
+        record.known(Some(self.expires_at))
+    }
+
+    fn has_email(record: &ProfileRecord) -> bool {
+        record.email.is_some()
+    }
+
+    fn question(&self, _: &Identities, _: Option<&ProfileRecord>) -> Question {
+        Question {
+            token: self.token.clone(),
+            subject: Some(self.subject.clone()),
+            about: Some(Subject::from_digest(self.key.0)),
+            priority: Priority::Foreground,
+        }
+    }
+
+    /// Everybody who asks about one subject shares one call; but a no is a word on the token that the call was made
+    /// with, so who only shared it asks again with their own.
+    async fn ask(
+        self: &Arc<Self>,
+        identities: &Arc<Identities>,
+        question: Question,
+        asked_at: Timestamp,
+    ) -> Result<Arc<ProfileRecord>, Failure> {
+        let (this, all, own) = (self.clone(), identities.clone(), question.clone());
+        let flight = identities.profile_flights.run(self.key.0, move || async move {
+            match all.stores.profile_of(&this.key, &(asked_at..=all.clock.now())) {
+                Some(record) => Ok(record),
+                None => this.put(&all, question).await,
+            }
+        });
+        match flight.await.map_err(CannotTell::from)? {
+            (Err(Failure::No(_)), Role::Joined) => {
+                let (this, all) = (self.clone(), identities.clone());
+                let flight = identities
+                    .profile_flights
+                    .run(self.digest.0, move || async move { this.put(&all, own).await });
+                flight.await.map_err(CannotTell::from)?.0
+            }
+            (result, role) => {
+                identities.count(role);
+                result
+            }
+        }
+    }
+
+    fn denied(&self, identities: &Identities, refusal: Refusal) {
+        identities.stores.forget_profile(&self.key);
+        identities.refuse_from_now_on(self.digest, refusal);
+    }
+}
+
+impl Profile {
+    async fn put(&self, identities: &Identities, question: Question) -> Result<Arc<ProfileRecord>, Failure> {
+        match self.issuer.ask(question).await? {
+            Word::Accepted { claims, .. } => {
+                let found = identities.find_email(&self.issuer, &claims);
+                let record = Arc::new(ProfileRecord {
+                    verified_at: identities.clock.now(),
+                    email_verified: found.as_ref().and_then(|found| found.verified),
+                    email: found.map(|found| found.email.as_str().to_owned()),
+                    name: claims.get("name").and_then(serde_json::Value::as_str).map(str::to_owned),
+                });
+                identities.stores.keep_profile(self.key, record.clone());
+                Ok(record)
+            }
+            Word::Rejected => {
+                identities.stores.forget_profile(&self.key);
+                Err(Refusal::IssuerRejects { local: String::new() }.into())
+            }
+            Word::Forbidden => Err(Refusal::IssuerForbids.into()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The issuer's verdict on a token that only it can judge.
+
+use std::sync::Arc;
+
+use super::sought::Sought;
+use super::{Identities, Identity};
+use crate::clock::Timestamp;
+use crate::guard::{Priority, SubjectKey as Subject};
+use crate::issuer::userinfo::Word;
+use crate::issuer::{CannotTell, Issuer, Question};
+use crate::tiers::digest::TokenDigest;
+use crate::tiers::policy::Known;
+use crate::tiers::record::{IdentitySource, VerdictRecord};
+use crate::tiers::stores::Found;
+use crate::token::email::Email;
+use crate::token::json::{self, Object};
+use crate::token::refusal::Refusal;
+use crate::verifier::Failure;
+
+/// A foreign token.
+pub(super) struct Verdict {
+    pub issuer: Arc<Issuer>,
+    pub token: String,
+    pub digest: TokenDigest,
+    /// Why it cannot be judged here.
+    pub why: String,
+}
+
+impl Sought for Verdict {
+    type Record = VerdictRecord;
+
+    fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    fn key(&self) -> &[u8; 32] {
+        &self.digest.0
+    }
+
+    /// A record that cannot be read counts as none.
+    async fn find(&self, identities: &Identities, _: Timestamp) -> Option<Found<VerdictRecord>> {
+        identities.stores.verdict(&self.digest).await.filter(|(record, _)| claims(record).is_some())
+    }
+
+    fn known(&self, record: &VerdictRecord) -> Known {
+        record.known()
+    }
+
+    fn has_email(record: &VerdictRecord) -> bool {
+        record.email.is_some()
+    }
+
+    fn question(&self, identities: &Identities, known: Option<&VerdictRecord>) -> Question {
+        let subject = known.map(|record| record.subject.clone());
+        let about = match &subject {
+            Some(subject) => identities.digester.subject(self.issuer.name(), subject).0,
+            None => self.digest.0,
+        };
+        Question {
+            token: self.token.clone(),
+            subject,
+            about: Some(Subject::from_digest(about)),
+            priority: if known.is_some() { Priority::Foreground } else { Priority::Suspect },
+        }
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        identities: &Arc<Identities>,
+        question: Question,
+        asked_at: Timestamp,
+    ) -> Result<Arc<VerdictRecord>, Failure> {
+        let (this, all) = (self.clone(), identities.clone());
+        let flight = identities.verdict_flights.run(self.digest.0, move || async move {
+            if let Some(record) = all.stores.verdict_of(&this.digest, &(asked_at..=all.clock.now())) {
+                return Ok(record);
+            }
+            if let Some(refusal) = all.stores.refusal(&this.digest, all.clock.now()) {
+                return Err(Failure::No((*refusal).clone()));
+            }
+            this.put(&all, question).await
+        });
+        let (result, role) = flight.await.map_err(CannotTell::from)?;
+        identities.count(role);
+        result
+    }
+
+    /// It was kept with the verdict.
+    fn denied(&self, _: &Identities, _: Refusal) {}
+}
+
+impl Verdict {
+    async fn put(&self, identities: &Identities, question: Question) -> Result<Arc<VerdictRecord>, Failure> {
+        let refusal = match self.issuer.ask(question).await? {
+            Word::Accepted { subject, claims } => {
+                let found = identities.find_email(&self.issuer, &claims);
+                let record = Arc::new(VerdictRecord {
+                    verified_at: identities.clock.now(),
+                    not_after: None,
+                    foreign: true,
+                    issuer: self.issuer.name().to_string(),
+                    subject,
+                    email_verified: found.as_ref().and_then(|found| found.verified),
+                    email: found.map(|found| found.email.as_str().to_owned()),
+                    source: IdentitySource::Userinfo,
+                    claims: serde_json::to_string(&claims).unwrap_or_default(),
+                });
+                identities.stores.keep_verdict(self.digest, record.clone());
+                return Ok(record);
+            }
+            Word::Rejected => {
+                Refusal::IssuerRejects { local: format!("; not judged here, because {}", self.why) }
+            }
+            Word::Forbidden => Refusal::IssuerForbids,
+        };
+        identities.refuse_from_now_on(self.digest, refusal.clone());
+        Err(refusal.into())
+    }
+}
+
+/// The identity that a verdict is about; `None` if its claims cannot be read.
+pub(super) fn identity_of(issuer: &Issuer, record: &VerdictRecord) -> Option<Identity> {
+    Some(Identity {
+        issuer: issuer.name().clone(),
+        subject: record.subject.clone(),
+        email: record.email.as_deref().and_then(Email::parse),
+        email_verified: record.email_verified,
+        source: record.source,
+        audience_checked: false,
+        claims: claims(record)?,
+        verified_at: record.verified_at,
+    })
+}
+
+fn claims(record: &VerdictRecord) -> Option<Object> {
+    json::object(record.claims.as_bytes()).ok()
+}
