@@ -20,7 +20,8 @@ const EMAIL: &str = "alice@example.com";
 
 /// `/public` is public, all else needs an identity.
 const RULES: &str = "[[rule]]\npath_prefix = \"/public\"\npublic = true\n[[rule]]\nrequire = {}\n";
-const BY_RULES: &str = "requirements_from = \"rules\"\ntrusted_peers = [\"127.0.0.1\"]\n";
+const BY_RULES: &str =
+    "requirements_from = \"rules\"\ntrusted_peers = [\"127.0.0.1\"]\nforwarded = \"x-forwarded\"\n";
 
 async fn served(auth: &str, more: &str) -> (Tenant, Running, String) {
     let tenant = tenant().await;
@@ -28,6 +29,11 @@ async fn served(auth: &str, more: &str) -> (Tenant, Running, String) {
     let holdfast = Running::start_with_auth(auth, &config, Clock::system()).await;
     let token = tenant.mint().subject("auth0|alice").email_direct(EMAIL).build().unwrap();
     (tenant, holdfast, token)
+}
+
+/// The same with another way to tell the original request.
+fn told_by(how: &str) -> String {
+    BY_RULES.replace("x-forwarded", how)
 }
 
 fn forwarded(uri: &str) -> String {
@@ -70,7 +76,7 @@ async fn cve_2026_40575_a_forwarded_uri_of_anybody_opens_nothing() {
     let everybody =
         "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n[auth]\ntrusted_peers = [\"0.0.0.0/0\"]\n";
     assert!(Settings::read(&Source::text("test.toml", everybody)).is_err());
-    let stranger = "requirements_from = \"rules\"\ntrusted_peers = [\"10.9.8.7\"]\n";
+    let stranger = &BY_RULES.replace("127.0.0.1", "10.9.8.7");
     let (_tenant, holdfast, token) = served(stranger, RULES).await;
     assert_eq!(status(&holdfast, &forwarded("/public")).await, 403);
     assert_eq!(status(&holdfast, &(forwarded("/public") + &bearer(&token))).await, 403);
@@ -110,7 +116,7 @@ async fn cve_2026_41059_a_fragment_makes_no_path_public() {
         assert_eq!(status(&holdfast, &forwarded(uri)).await, 403, "{uri}");
         assert_eq!(status(&holdfast, &(forwarded(uri) + &bearer(&token))).await, 403, "{uri}, with a token");
     }
-    let (_tenant, holdfast, token) = served(&format!("{BY_RULES}forwarded = \"request\""), RULES).await;
+    let (_tenant, holdfast, token) = served(&told_by("request"), RULES).await;
     for (target, with, without) in [
         ("/auth/secret#/public", 200, 401),
         ("/auth/secret%23/public", 403, 403),
@@ -377,8 +383,7 @@ fn cve_2026_25748_what_cannot_be_read_lets_nobody_in() {
 /// authentik: who sent `X-Forwarded-For` was whoever it named.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2023_36456_a_peer_is_who_connected() {
-    let auth =
-        "requirements_from = \"rules\"\npreflight = \"allow\"\ntrusted_peers = [\"10.9.8.7\", \"unix\"]\n";
+    let auth = "requirements_from = \"rules\"\npreflight = \"allow\"\ntrusted_peers = [\"10.9.8.7\", \"unix\"]\nforwarded = \"x-forwarded\"\n";
     let (_tenant, holdfast, token) = served(auth, RULES).await;
     for line in [
         "X-Forwarded-For: 10.9.8.7",
@@ -398,7 +403,7 @@ async fn cve_2023_36456_a_peer_is_who_connected() {
 /// authelia: a URL that could not be parsed was allowed.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2021_32637_a_url_that_cannot_be_read_is_no_public_one() {
-    let auth = format!("{BY_RULES}forwarded = \"x-original-url\"\n");
+    let auth = told_by("x-original-url");
     let rules = "[[rule]]\npath_prefix = \"/\"\npublic = true\n[[rule]]\ndeny = true\n";
     let (_tenant, holdfast, token) = served(&auth, rules).await;
     let ask = async |url: &[u8], more: &str| {
@@ -508,7 +513,7 @@ async fn authelia_all_methods_deny_and_allow_and_invalid_methods_deny() {
         ("x-forwarded", "X-Forwarded-Uri: ", "X-Forwarded-Host"),
         ("x-original", "X-Original-URI: ", "X-Original-Host"),
     ] {
-        let (_tenant, holdfast, token) = served(&format!("{BY_RULES}forwarded = \"{how}\""), RULES).await;
+        let (_tenant, holdfast, token) = served(&told_by(how), RULES).await;
         let name = if how == "x-forwarded" { "X-Forwarded-Method" } else { "X-Original-Method" };
         for method in registered.split(' ') {
             let lines = |method: &str, path: &str| {

@@ -94,7 +94,7 @@ fn what_a_request_needs_is_told_without_allocating() {
             ""
         };
         let text = format!(
-            "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n[auth]\ntrusted_peers = [\"unix\"]\n{auth}\n{rules}"
+            "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n[auth]\ntrusted_peers = [\"unix\"]\nforwarded = \"x-forwarded\"\n{auth}\n{rules}"
         );
         let settings = Settings::read(&Source::text("holdfast.toml", &text)).unwrap().routes;
         let mut headers = HeaderMap::new();

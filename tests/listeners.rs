@@ -100,7 +100,7 @@ async fn a_unix_socket_has_the_permissions_and_the_group_that_are_configured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_protocol_line_is_no_request() {
-    let scene = Scene::set("trusted_peers = [\"127.0.0.1\", \"unix\"]").await;
+    let scene = Scene::set("trusted_peers = [\"127.0.0.1\", \"unix\"]\nforwarded = \"x-forwarded\"").await;
     let request = b"GET /auth HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let first = b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n".to_vec();
     let second = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x0a\0\0\x02\0\x01\0\x02".to_vec();

@@ -39,7 +39,8 @@ impl Scene {
              return_hosts = [\"app.example.com\"]\nsecret_file = {secret:?}\n{login}\n{}",
             issuer(&tenant, "")
         );
-        let auth = format!("trusted_peers = [\"127.0.0.1\"]\n{auth}");
+        let how = if auth.contains("forwarded = ") { "" } else { "forwarded = \"x-forwarded\"\n" };
+        let auth = format!("trusted_peers = [\"127.0.0.1\"]\n{how}{auth}");
         let running = Running::start_with_auth(&auth, &config, held_clock(&tenant)).await;
         Self { tenant, running, _directory: directory }
     }

@@ -56,7 +56,8 @@ async fn served(auth: &str, more: &str) -> (Tenant, Running, String) {
 }
 
 async fn served_by_rules(more: &str) -> (Tenant, Running, String) {
-    let auth = format!("requirements_from = \"rules\"\ntrusted_peers = [\"127.0.0.1\"]\n{more}");
+    let how = if more.contains("forwarded = ") { "" } else { "forwarded = \"x-forwarded\"\n" };
+    let auth = format!("requirements_from = \"rules\"\ntrusted_peers = [\"127.0.0.1\"]\n{how}{more}");
     // Where the client writes the host, no rule may depend on it.
     let hosts = "host = [\"app.example\", \"*.cdn.example\"]\n";
     let rules = if more.contains("x-original-url") { RULES.replace(hosts, "") } else { RULES.to_owned() };
@@ -237,7 +238,7 @@ async fn a_peer_that_is_not_listed_is_not_believed() {
         [("\"unix\"", 403, 200), ("\"127.0.0.0/8\"", 200, 403), ("\"10.0.0.1\", \"::1\"", 403, 403)]
     {
         let auth = format!(
-            "listen = [\"127.0.0.1:0\", \"unix:{}\"]\nrequirements_from = \"rules\"\ntrusted_peers = [{trusted}]",
+            "listen = [\"127.0.0.1:0\", \"unix:{}\"]\nrequirements_from = \"rules\"\ntrusted_peers = [{trusted}]\nforwarded = \"x-forwarded\"",
             socket.display()
         );
         let (_tenant, holdfast, token) = served(&auth, RULES).await;
@@ -415,6 +416,7 @@ async fn a_preflight_passes_only_where_configured_and_only_as_one() {
     for auth in
         ["", "trusted_peers = [\"127.0.0.1\"]", "preflight = \"allow\"\ntrusted_peers = [\"10.0.0.1\"]"]
     {
+        let auth = &format!("forwarded = \"x-forwarded\"\n{auth}");
         let (_tenant, holdfast, _token) = served(auth, "").await;
         let lines = forwarded("OPTIONS", "app.example", "/x") + preflight;
         for line in ["GET /auth", "OPTIONS /auth", "OPTIONS /auth/x"] {
@@ -445,7 +447,7 @@ async fn a_reload_takes_new_rules_and_keeps_the_old_ones_if_the_new_are_bad() {
     let file = directory.path().join("rules.toml");
     std::fs::write(&file, RULES).unwrap();
     let auth = format!(
-        "requirements_from = \"rules\"\ntrusted_peers = [\"127.0.0.1\"]\nrules_file = \"{}\"",
+        "requirements_from = \"rules\"\ntrusted_peers = [\"127.0.0.1\"]\nforwarded = \"x-forwarded\"\nrules_file = \"{}\"",
         file.display()
     );
     let (_tenant, holdfast, _token) = served(&auth, "").await;
@@ -477,7 +479,7 @@ async fn what_a_proxy_gets_wrong_is_logged_once_and_not_each_time() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         let config = format!(
-            "[auth]\nlisten = [\"127.0.0.1:0\"]\ntrusted_peers = [\"127.0.0.1\"]\n{auth}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}{rules}",
+            "[auth]\nlisten = [\"127.0.0.1:0\"]\ntrusted_peers = [\"127.0.0.1\"]\nforwarded = \"x-forwarded\"\n{auth}\n[admin]\nlisten = \"127.0.0.1:0\"\n{}{rules}",
             issuer(&tenant, "")
         );
         let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
@@ -591,7 +593,10 @@ fn strange_request() -> impl Strategy<Value = String> {
 fn a_200_without_a_good_token_is_nobodys_and_only_where_configured() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (closed, open) = runtime.block_on(async {
-        (served("trusted_peers = [\"127.0.0.1\"]", "").await, served_by_rules("preflight = \"allow\"").await)
+        (
+            served("trusted_peers = [\"127.0.0.1\"]\nforwarded = \"x-forwarded\"", "").await,
+            served_by_rules("preflight = \"allow\"").await,
+        )
     });
     let seen_open = std::cell::Cell::new(0);
     let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };

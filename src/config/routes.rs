@@ -23,7 +23,7 @@ pub struct RouteSettings {
     pub requirements_header: HeaderName,
     /// `trusted_peers`: whose word about the original request counts. Default: nobody's.
     pub trusted_peers: Vec<Trusted>,
-    /// `forwarded`: how the original request is told. Default `x-forwarded`.
+    /// `forwarded`: how the original request is told. Must be set where `trusted_peers` are.
     pub forwarded: Protocol,
     /// `preflight`: whether CORS preflights pass without a token. Default: no.
     pub preflight: bool,
@@ -48,6 +48,7 @@ impl RouteSettings {
     /// Reads its part of `[auth]`, which others read on, and the rules.
     pub(super) fn read(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problems) -> Self {
         let names_header = auth.has("requirements_header");
+        let says_how = auth.has("forwarded");
         let requirements_from = auth.value("requirements_from", RequirementsFrom::Query, |text| match text {
             "query" => Ok(RequirementsFrom::Query),
             "header" => Ok(RequirementsFrom::Header),
@@ -86,6 +87,15 @@ impl RouteSettings {
             rules: read_rules(auth, root, problems),
         };
         settings.check(auth, root);
+        if !says_how && !settings.trusted_peers.is_empty() {
+            // A default would be a trap: headers that the proxy does not set are the client's to set (CVE-2026-40575).
+            auth.complain(
+                "forwarded",
+                "nothing",
+                "with trusted_peers, how they tell the original request: x-forwarded, x-original, x-original-url or \
+                 request. They must set it themselves on every request, whatever the client sends",
+            );
+        }
         if names_header && settings.requirements_from != RequirementsFrom::Header {
             auth.complain(
                 "requirements_header",
@@ -316,7 +326,8 @@ mod tests {
                 format!("[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n[auth]\n{auth}\n{rules}");
             Settings::read(&Source::text("test.toml", &text)).map_err(|errors| errors.to_string())
         };
-        let by_rules = "requirements_from = \"rules\"\ntrusted_peers = [\"unix\"]";
+        let by_rules =
+            "requirements_from = \"rules\"\ntrusted_peers = [\"unix\"]\nforwarded = \"x-original\"";
         let rest = "[[rule]]\nrequire = {}\n";
         read(by_rules, rest).unwrap();
         for (auth, rules, expected) in [
@@ -324,6 +335,11 @@ mod tests {
             ("", rest, "rules only with auth.requirements_from = \"rules\""),
             ("requirements_from = \"rules\"", rest, "auth.trusted_peers = nothing"),
             ("preflight = \"allow\"", "", "auth.trusted_peers = nothing"),
+            (
+                "trusted_peers = [\"unix\"]",
+                "",
+                "auth.forwarded = nothing: allowed is with trusted_peers, how they",
+            ),
             ("trusted_peers = [\"0.0.0.0/0\"]", "", "test.toml:5: auth.trusted_peers = \"0.0.0.0/0\""),
             ("trusted_peers = [\"::/0\"]", "", "not all addresses there are"),
             ("requirements_from = \"both\"", "", "query, header or rules"),
@@ -340,7 +356,7 @@ mod tests {
             ("rules_file = \"/nonexistent/rules.toml\"", "", "cannot read /nonexistent/rules.toml"),
             ("rules_file = \"x\"", rest, "either rules in a file of their own"),
             (by_rules, "[[rule]]\npublic = true\n", "rule[0].public = true: allowed is require or deny"),
-            (by_rules, "[[rule]]\npath = \"/a\"\ndeny = true\n", "test.toml:7: rule[0] = the last rule"),
+            (by_rules, "[[rule]]\npath = \"/a\"\ndeny = true\n", "test.toml:8: rule[0] = the last rule"),
             (
                 by_rules,
                 "[[rule]]\ndeny = true\n[[rule]]\nrequire = {}\n",
@@ -364,7 +380,7 @@ mod tests {
                 "rule[0].require.max_tier = third: allowed is one of primary",
             ),
             (by_rules, "[[rule]]\nrequire = { verified = \"false\" }\n", "rule[0].require.verified"),
-            (by_rules, "[[rule]]\nrequire = { verified = false }\n", "test.toml:8: rule[0].require.verified"),
+            (by_rules, "[[rule]]\nrequire = { verified = false }\n", "test.toml:9: rule[0].require.verified"),
             (by_rules, "[[rule]]\nrequire = { email = \"alice\" }\n", "a whole address"),
             (by_rules, "[[rule]]\nrequire = { scope = [] }\n", "at least one good value"),
             (by_rules, "[[rule]]\nrequire = \"any\"\n", "a table of settings"),

@@ -20,7 +20,7 @@ fn login(hosts: &[&str]) -> Login {
 }
 
 fn routes() -> RouteSettings {
-    let text = "[auth]\ntrusted_peers = \"unix\"\n[[issuer]]\nurl = \"https://t/\"\naudience = \"a\"\n";
+    let text = "[auth]\ntrusted_peers = \"unix\"\nforwarded = \"x-forwarded\"\n[[issuer]]\nurl = \"https://t/\"\naudience = \"a\"\n";
     Settings::read(&Source::text("test.toml", text)).unwrap().routes
 }
 
