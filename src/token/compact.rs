@@ -18,7 +18,7 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// The longest `kid` that is read, in bytes.
 const MAX_KID_BYTES: usize = 256;
 
-/// A credential by its outer form (DESIGN §1, "token format"), before anything about it was checked.
+/// A credential by its outer form, before anything about it was checked.
 #[derive(Debug)]
 pub enum Compact<'t> {
     /// Three parts: signed.
