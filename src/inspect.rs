@@ -16,7 +16,7 @@ use std::sync::Arc;
 use hyper::HeaderMap;
 use serde::Serialize;
 
-pub use self::rows::{Check, Header};
+pub use self::rows::Check;
 use self::rows::{Outline, Stop};
 use crate::credential::Credential;
 use crate::decision::{Decision, Pass};
@@ -24,6 +24,7 @@ use crate::identity::{Identity, Resolved, Subjected};
 use crate::instance::Instance;
 use crate::issuer::Issuer;
 use crate::route::Required;
+use crate::token::compact::UnverifiedHeader;
 use crate::token::email;
 use crate::token::json::Object;
 use crate::token::refusal::Refusal;
@@ -35,9 +36,9 @@ pub struct Report {
     /// `jws`, `jwe`, `opaque` or `malformed`.
     pub format: &'static str,
     /// The fields of its header that are read; nobody vouches for them.
-    pub header: Option<Header>,
+    pub header: Option<UnverifiedHeader>,
     /// The same of the JWS inside a JWE, if that could be opened here.
-    pub nested_header: Option<Header>,
+    pub nested_header: Option<UnverifiedHeader>,
     /// The configured issuer whose rules apply.
     pub issuer: Option<String>,
     /// Every check, in the order in which they are made.

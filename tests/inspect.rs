@@ -10,7 +10,8 @@ use std::process::{Output, Stdio};
 
 use holdfast_devtenant::{Options, Tenant, TokenBuilder};
 use serde_json::Value;
-use support::{Holdfast, Reply, exchange};
+use support::service::request;
+use support::{Holdfast, exchange};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -258,7 +259,7 @@ async fn its_answer_is_the_answer_of_the_server() {
     ] {
         let token = token.build().unwrap();
         let (report, code) = scene.report(&token, &["--ask"]).await;
-        let reply = ask(&holdfast, "/auth", &token).await;
+        let reply = holdfast.ask(&token).await;
         assert_eq!(report["answer"]["status"], reply.status, "{report} {reply:?}");
         assert_eq!(code == 0, reply.status == 200, "{report}");
         let told = report["answer"]["headers"].as_object().unwrap();
@@ -270,14 +271,6 @@ async fn its_answer_is_the_answer_of_the_server() {
             reply.headers.iter().filter(|(name, _)| ours(name) && !told.contains_key(name)).collect();
         assert!(silent.is_empty(), "{silent:?} {report}");
     }
-}
-
-async fn ask(holdfast: &Holdfast, path: &str, token: &str) -> Reply {
-    let stream = TcpStream::connect(holdfast.auth_tcp()).await.unwrap();
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
-    );
-    exchange(stream, request.as_bytes()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -362,7 +355,8 @@ async fn what_a_route_requires_is_judged_as_the_server_does() {
         );
     }
     let service = Holdfast::start(scene.directory.path(), &scene.config, 1).await.ready().await;
-    let served = ask(&service, "/auth?scope=read&role=admin", &token).await;
+    let request = request("/auth?scope=read&role=admin", &format!("Authorization: Bearer {token}\r\n"));
+    let served = exchange(TcpStream::connect(service.auth_tcp()).await.unwrap(), &request).await;
     let (report, _) = scene.report(&token, &["--require", "scope=read&role=admin"]).await;
     let told = report["answer"]["headers"]["www-authenticate"].as_str().unwrap();
     assert_eq!((served.status, served.header("www-authenticate")), (403, vec![told]));

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 
 use holdfast_devtenant::{Endpoint, Fault, Options, Tenant};
-use support::{Holdfast, Reply, exchange, until};
+use support::{Holdfast, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -21,18 +21,6 @@ fn config(tenant: &Tenant, data: Option<&Path>, more: &str) -> String {
     )
 }
 
-async fn ask(holdfast: &Holdfast, token: &str) -> Reply {
-    let request = format!(
-        "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    );
-    exchange(TcpStream::connect(holdfast.auth_tcp()).await.unwrap(), request.as_bytes()).await
-}
-
-async fn admin(holdfast: &Holdfast, path: &str) -> Reply {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request.as_bytes()).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_in_an_outage_still_verifies_and_still_knows_everybody() {
     let tenant = Tenant::start(Options::default()).await.unwrap();
@@ -44,7 +32,7 @@ async fn a_restart_in_an_outage_still_verifies_and_still_knows_everybody() {
     let without_email = tenant.mint().build().unwrap();
     let opaque = tenant.mint().opaque().build().unwrap();
     for token in [&without_email, &opaque] {
-        let reply = ask(&holdfast, token).await;
+        let reply = holdfast.ask(token).await;
         assert_eq!(reply.status, 200);
         assert_eq!(reply.header("x-auth-source"), ["userinfo"]);
     }
@@ -54,7 +42,7 @@ async fn a_restart_in_an_outage_still_verifies_and_still_knows_everybody() {
 
     let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
     for (token, source) in [(&with_email, "claims"), (&without_email, "userinfo"), (&opaque, "userinfo")] {
-        let reply = ask(&holdfast, token).await;
+        let reply = holdfast.ask(token).await;
         assert_eq!(reply.status, 200, "{}", holdfast.log());
         assert_eq!(reply.header("x-user-email"), ["alice@example.com"]);
         assert_eq!(reply.header("x-auth-source"), [source]);
@@ -62,10 +50,10 @@ async fn a_restart_in_an_outage_still_verifies_and_still_knows_everybody() {
     }
     // Nobody knows this one, and nobody can be asked.
     let unknown = tenant.mint().subject("auth0|bob").build().unwrap();
-    let reply = ask(&holdfast, &unknown).await;
+    let reply = holdfast.ask(&unknown).await;
     assert_eq!(reply.status, 503);
     assert_eq!(reply.header("retry-after").len(), 1);
-    let metrics = admin(&holdfast, "/metrics").await.body;
+    let metrics = holdfast.admin("/metrics").await.body;
     assert!(metrics.contains(r#"holdfast_tier_hits_total{store="disk",tier="primary"} 2"#), "{metrics}");
 
     // Neither tokens nor addresses lie open in the data directory.
@@ -88,14 +76,14 @@ async fn a_start_in_an_outage_without_kept_keys_is_not_ready_until_the_issuer_is
     tenant.set_fault(Endpoint::All, Fault::Status(503));
     let directory = tempfile::tempdir().unwrap();
     let holdfast = Holdfast::start(directory.path(), &config(&tenant, None, ""), 1).await;
-    assert_eq!(admin(&holdfast, "/readyz").await.status, 503);
-    assert_eq!(admin(&holdfast, "/healthz").await.status, 200);
+    assert_eq!(holdfast.admin("/readyz").await.status, 503);
+    assert_eq!(holdfast.admin("/healthz").await.status, 200);
     let token = tenant.mint().email_direct("alice@example.com").build().unwrap();
-    assert_eq!(ask(&holdfast, &token).await.status, 503);
+    assert_eq!(holdfast.ask(&token).await.status, 503);
     tenant.clear_faults();
     // The next token that needs the keys fetches them; nobody has to wait for the background.
-    assert_eq!(ask(&holdfast, &token).await.status, 200, "{}", holdfast.log());
-    assert_eq!(admin(&holdfast, "/readyz").await.status, 200);
+    assert_eq!(holdfast.ask(&token).await.status, 200, "{}", holdfast.log());
+    assert_eq!(holdfast.admin("/readyz").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +103,7 @@ async fn a_second_instance_on_one_data_directory_is_refused_and_harms_nothing() 
     assert_eq!(second.status.code(), Some(1));
     assert!(said.contains("another holdfast is running on") && said.contains("LOCK"), "{said}");
     let token = tenant.mint().email_direct("alice@example.com").build().unwrap();
-    assert_eq!(ask(&holdfast, &token).await.status, 200);
+    assert_eq!(holdfast.ask(&token).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,14 +114,12 @@ async fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_instead_of_a_
     let before = config(&tenant, None, "");
     let holdfast = Holdfast::start(directory.path(), &before, 1).await.ready().await;
     let token = tenant.mint().email_direct("alice@example.com").claim("plan", "gold").build().unwrap();
-    assert!(ask(&holdfast, &token).await.header("x-plan").is_empty());
+    assert!(holdfast.ask(&token).await.header("x-plan").is_empty());
 
     std::fs::write(&file, format!("{before}[headers]\n\"X-Plan\" = \"plan\"\n")).unwrap();
     holdfast.signal("HUP").await;
-    until("the new header", async || {
-        (ask(&holdfast, &token).await.header("x-plan") == ["gold"]).then_some(())
-    })
-    .await;
+    until("the new header", async || (holdfast.ask(&token).await.header("x-plan") == ["gold"]).then_some(()))
+        .await;
 
     std::fs::write(&file, format!("{before}[headers]\n\"X-Plan\" = \"plan\"\n[polizy]\n")).unwrap();
     holdfast.signal("HUP").await;
@@ -141,12 +127,12 @@ async fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_instead_of_a_
         holdfast.log().contains("unknown key polizy; did you mean policy?").then_some(())
     })
     .await;
-    assert_eq!(ask(&holdfast, &token).await.header("x-plan"), ["gold"]);
-    let metrics = admin(&holdfast, "/metrics").await.body;
+    assert_eq!(holdfast.ask(&token).await.header("x-plan"), ["gold"]);
+    let metrics = holdfast.admin("/metrics").await.body;
     assert!(metrics.contains(r#"holdfast_config_reloads_total{result="ok"} 1"#), "{metrics}");
     assert!(metrics.contains(r#"holdfast_config_reloads_total{result="refused"} 1"#), "{metrics}");
     // A reload neither forgets the keys nor asks for them again before it is time.
-    assert_eq!(admin(&holdfast, "/readyz").await.status, 200);
+    assert_eq!(holdfast.admin("/readyz").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,18 +181,18 @@ async fn rotated_keys_are_found_at_once_and_unknown_ones_are_asked_for_once() {
     let directory = tempfile::tempdir().unwrap();
     let holdfast = Holdfast::start(directory.path(), &config(&tenant, None, ""), 1).await.ready().await;
     let old = tenant.mint().email_direct("alice@example.com").build().unwrap();
-    assert_eq!(ask(&holdfast, &old).await.status, 200);
+    assert_eq!(holdfast.ask(&old).await.status, 200);
     tenant.reset_calls();
     tenant.rotate_keys();
     let new = tenant.mint().email_direct("alice@example.com").build().unwrap();
-    assert_eq!(ask(&holdfast, &new).await.status, 200, "{}", holdfast.log());
+    assert_eq!(holdfast.ask(&new).await.status, 200, "{}", holdfast.log());
     assert_eq!(tenant.calls().jwks, 1);
     let older = tenant.mint().subject("auth0|bob").email_direct("bob@example.com").build().unwrap();
-    assert_eq!(ask(&holdfast, &older).await.status, 200);
+    assert_eq!(holdfast.ask(&older).await.status, 200);
     for number in 0..50 {
         let kid = format!("unheard-of-{number}");
         let token = tenant.mint().email_direct("alice@example.com").kid(Some(&kid)).build().unwrap();
-        assert_eq!(ask(&holdfast, &token).await.status, 401);
+        assert_eq!(holdfast.ask(&token).await.status, 401);
     }
     assert_eq!(tenant.calls().jwks, 1, "however many unknown kids there are, one fetch a minute");
 }

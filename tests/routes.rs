@@ -587,7 +587,7 @@ fn strange_request() -> impl Strategy<Value = String> {
     })
 }
 
-/// DESIGN's invariant: a 200 implies a verified identity. With the two exceptions that can be configured: those say
+/// The invariant: a 200 implies a verified identity. With the two exceptions that can be configured: those say
 /// nobody's name.
 #[test]
 fn a_200_without_a_good_token_is_nobodys_and_only_where_configured() {

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use clap::Args;
 use holdfast::clock::Clock;
 use holdfast::decision::in_query;
-use holdfast::inspect::{Asking, Header, Report, inspect};
+use holdfast::inspect::{Asking, Report, inspect};
 use holdfast::instance::Instance;
 use holdfast::route::Required;
+use holdfast::token::compact::UnverifiedHeader;
 
 use super::{SourceArguments, block_on};
 
@@ -152,7 +153,7 @@ impl Page {
         self.text
     }
 
-    fn header(&mut self, title: &str, header: Option<&Header>) {
+    fn header(&mut self, title: &str, header: Option<&UnverifiedHeader>) {
         if let Some(header) = header {
             self.title(title);
             for (name, value) in header.fields() {

@@ -74,7 +74,7 @@ pub struct Settings {
     pub login: Option<LoginSettings>,
     /// `[headers]`: the identity headers of a 200.
     pub headers: Arc<[HeaderRule]>,
-    /// `[[tier]]`: the age classes of records. Default: the seven of the design.
+    /// `[[tier]]`: the age classes of records. Default: seven, from four hours to a year.
     pub tiers: TierTable,
     /// `[breaker]` and `[budget]`: when and how often an issuer is asked.
     pub guard: GuardSettings,

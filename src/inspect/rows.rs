@@ -33,25 +33,6 @@ pub struct Check {
     pub found: String,
 }
 
-/// The fields of a header that are read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Header {
-    /// Algorithm of the signature or of the key encryption.
-    pub alg: String,
-    /// Content encryption, in a JWE.
-    pub enc: Option<String>,
-    /// Which key.
-    pub kid: Option<String>,
-    /// Media type of the token.
-    pub typ: Option<String>,
-    /// Media type of the payload.
-    pub cty: Option<String>,
-    /// Compression, in a JWE.
-    pub zip: Option<String>,
-    /// The issuer, in a JWE.
-    pub iss: Option<String>,
-}
-
 /// Where the checks ended.
 pub(super) enum Stop {
     /// All held, and nobody had to be asked.
@@ -69,8 +50,8 @@ pub(super) enum Stop {
 /// What can be read of a token without believing it.
 pub(super) struct Outline {
     shape: Shape,
-    pub header: Option<Header>,
-    pub nested_header: Option<Header>,
+    pub header: Option<UnverifiedHeader>,
+    pub nested_header: Option<UnverifiedHeader>,
     pub issuer: Option<Arc<Issuer>>,
     /// The issuer in the header of a JWE is not configured.
     header_issuer_unknown: bool,
@@ -106,12 +87,12 @@ impl Outline {
             Ok(Compact::Opaque) => outline.shape = Shape::Opaque,
             Ok(Compact::Jws(jws)) => {
                 outline.shape = Shape::Jws;
-                outline.header = Some(Header::of(&jws.header));
+                outline.header = Some(jws.header.clone());
                 outline.read(instance, &jws);
             }
             Ok(Compact::Jwe(jwe)) => {
                 outline.shape = Shape::Jwe;
-                outline.header = Some(Header::of(&jwe.header));
+                outline.header = Some(jwe.header.clone());
                 let name = jwe.header.iss.as_deref();
                 let named = name.and_then(|name| instance.issuers.named(Some(name)).ok());
                 outline.issuer = named.cloned();
@@ -125,7 +106,7 @@ impl Outline {
                     outline.opened_with = Some(opened.key);
                     match std::str::from_utf8(&opened.payload).map(Compact::parse) {
                         Ok(Ok(Compact::Jws(jws))) => {
-                            outline.nested_header = Some(Header::of(&jws.header));
+                            outline.nested_header = Some(jws.header.clone());
                             outline.read(instance, &jws);
                         }
                         _ => outline.claims = json::object(&opened.payload).ok(),
@@ -176,7 +157,7 @@ impl Outline {
     }
 
     /// The header of the signed part, wherever that is.
-    fn signed_header(&self) -> Option<&Header> {
+    fn signed_header(&self) -> Option<&UnverifiedHeader> {
         match self.shape {
             Shape::Jws => self.header.as_ref(),
             _ => self.nested_header.as_ref(),
@@ -217,28 +198,7 @@ impl Outline {
     }
 }
 
-impl Header {
-    fn of(header: &UnverifiedHeader) -> Self {
-        let UnverifiedHeader { alg, enc, kid, typ, cty, zip, iss } = header.clone();
-        Self { alg, enc, kid, typ, cty, zip, iss }
-    }
-
-    /// Its fields that are there, with their names.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let rest = [
-            ("enc", &self.enc),
-            ("kid", &self.kid),
-            ("typ", &self.typ),
-            ("cty", &self.cty),
-            ("zip", &self.zip),
-            ("iss", &self.iss),
-        ];
-        let rest = rest.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
-        std::iter::once(("alg", self.alg.as_str())).chain(rest)
-    }
-}
-
-fn push_signature(header: &Header, issuer: Option<&Arc<Issuer>>, checks: &mut Vec<Check>) {
+fn push_signature(header: &UnverifiedHeader, issuer: Option<&Arc<Issuer>>, checks: &mut Vec<Check>) {
     checks.push(check("typ", "JWT, at+jwt, or none", optional(header.typ.as_ref())));
     let allowed = issuer.map_or_else(unknown, |issuer| algorithm::names(&issuer.settings().algorithms));
     checks.push(check("alg", allowed, clip(&header.alg)));

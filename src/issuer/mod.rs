@@ -37,7 +37,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::jwe::{DecryptionKeys, KeyFileError};
 
-/// How often an unknown `kid` may cause a fetch of the keys, however many tokens ask (DESIGN §4).
+/// How often an unknown `kid` may cause a fetch of the keys, however many tokens ask.
 const UNKNOWN_KID_PAUSE: Duration = Duration::from_secs(60);
 
 /// After a failed fetch of the keys the next one waits at least this long.

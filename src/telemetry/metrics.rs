@@ -1,4 +1,4 @@
-//! Every metric, declared in one place with its help text (DESIGN §9).
+//! Every metric, declared in one place with its help text.
 //!
 //! Handles are looked up once, here, so that bumping one on the hot path is an atomic addition. No label ever holds a
 //! user, a token, or anything that a stranger can choose.

@@ -20,7 +20,7 @@ pub enum Family {
     Profiles,
     /// [`KeysRecord`]s, by issuer.
     Keys,
-    /// Deny records (DESIGN §7), by what they deny.
+    /// Deny records, by what they deny.
     Revocations,
 }
 

@@ -143,7 +143,7 @@ impl TierTable {
 }
 
 impl Default for TierTable {
-    /// The seven tiers of the design: primary, secondary, emergency, ultra-backup, disaster-recovery, last-resort,
+    /// The seven tiers of the default: primary, secondary, emergency, ultra-backup, disaster-recovery, last-resort,
     /// ultimate-fallback.
     fn default() -> Self {
         const HOUR: u64 = 3600;

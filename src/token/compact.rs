@@ -6,6 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -17,7 +18,7 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// The longest `kid` that is read, in bytes.
 const MAX_KID_BYTES: usize = 256;
 
-/// A credential by its outer form (DESIGN §1, "token format"), before anything about it was checked.
+/// A credential by its outer form, before anything about it was checked.
 #[derive(Debug)]
 pub enum Compact<'t> {
     /// Three parts: signed.
@@ -53,7 +54,7 @@ pub struct UnopenedJwe<'t> {
 }
 
 /// The protected header's fields that a choice may depend on (RFC 7515 §4.1, RFC 7516 §4.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnverifiedHeader {
     /// Algorithm of the signature or of the key encryption.
     pub alg: String,
@@ -165,6 +166,20 @@ impl<'t> UnopenedJwe<'t> {
 }
 
 impl UnverifiedHeader {
+    /// Its fields that are there, with their names.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let rest = [
+            ("enc", &self.enc),
+            ("kid", &self.kid),
+            ("typ", &self.typ),
+            ("cty", &self.cty),
+            ("zip", &self.zip),
+            ("iss", &self.iss),
+        ];
+        let rest = rest.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        std::iter::once(("alg", self.alg.as_str())).chain(rest)
+    }
+
     fn parse(part: &str) -> Result<Self, Malformed> {
         if part.len() > MAX_HEADER_BYTES {
             return Err(Malformed::HeaderTooLarge);
