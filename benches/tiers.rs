@@ -104,7 +104,10 @@ fn footprint(table: &mut Table) {
     let (digester, rules) = (digester(), rules());
     let resident = resident(
         64 * MEBIBYTE,
-        |stores, number| stores.keep_answer(digester.token(&token(number)), Arc::new(pass(number, &rules))),
+        |stores, number| {
+            let digest = digester.token(&token(number));
+            stores.keep_answer(digest, Arc::new(pass(number, &rules)), stores.epoch(&digest));
+        },
         |stores, number| stores.answer(&digester.token(&token(number))).is_some(),
     );
     // The key, and names and values of the headers. Not what route requirements ask about, not the times.
@@ -115,7 +118,10 @@ fn footprint(table: &mut Table) {
 
     let resident = self::resident(
         64 * MEBIBYTE,
-        |stores, number| stores.keep_profile(subject(&digester, number), Arc::new(profile(number))),
+        |stores, number| {
+            let key = subject(&digester, number);
+            stores.keep_profile(key, Arc::new(profile(number)), stores.epoch_of_profile(&key));
+        },
         |stores, number| {
             let ever = Timestamp::from_secs(0)..=Timestamp::from_millis(u64::MAX);
             stores.profile_of(&subject(&digester, number), &ever).is_some()
@@ -250,7 +256,8 @@ impl Memory {
         let stores = stores(4 << 30);
         let (digester, rules) = (digester(), rules());
         for number in 0..entries {
-            stores.keep_answer(digester.token(&token(number)), Arc::new(pass(number, &rules)));
+            let digest = digester.token(&token(number));
+            stores.keep_answer(digest, Arc::new(pass(number, &rules)), stores.epoch(&digest));
         }
         Self { stores, digester, clock: Clock::system() }
     }

@@ -27,6 +27,7 @@ use crate::guard::{Singleflight, SingleflightSettings};
 use crate::issuer::{CannotTell, Issuer};
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::{TokenDigest, TokenDigester};
+use crate::tiers::forgotten::Epoch;
 use crate::tiers::policy::Policy;
 use crate::tiers::record::{IdentitySource, ProfileRecord, VerdictRecord};
 use crate::tiers::stores::{Refused, Stores};
@@ -90,6 +91,8 @@ pub struct Subjected<'t> {
     pub token: &'t str,
     /// Its digest.
     pub digest: TokenDigest,
+    /// When the judgement began.
+    pub since: Epoch,
 }
 
 impl Identities {
@@ -203,7 +206,7 @@ impl Identities {
         subjected: Subjected<'_>,
     ) -> Result<Resolved, Failure> {
         let (token, digest) = (subjected.token.to_owned(), subjected.digest);
-        let verdict = Verdict { issuer: issuer.clone(), token, digest, why };
+        let verdict = Verdict { issuer: issuer.clone(), token, digest, since: subjected.since, why };
         let Answered { record, serving, store } = self.answer(verdict, Timestamp::MAX).await?;
         let identity =
             verdict::identity_of(&issuer, &record).ok_or(CannotTell::Garbage("unreadable claims"))?;

@@ -182,7 +182,11 @@ async fn run(
         return course;
     }
     let digest = instance.digester.token(token.as_bytes());
-    match instance.identities.resolve(verified, Subjected { token, digest }).await {
+    match instance
+        .identities
+        .resolve(verified, Subjected { token, digest, since: instance.stores.epoch(&digest) })
+        .await
+    {
         Ok(resolved) => course.resolved(instance, resolved, required, asks, local),
         Err(failure) => course.failed(failure, Some(local)),
     }

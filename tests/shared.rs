@@ -172,7 +172,8 @@ async fn a_disk_that_still_has_what_was_forgotten_does_not_bring_it_back() {
     b.service.instance().flush().await;
     assert_eq!(scene.redis.records("verdicts").await.len(), 1);
 
-    // But the issuer's next yes counts.
+    // But the issuer's next yes counts, if it is of a later second.
+    scene.clock.advance(Duration::from_secs(1));
     assert_alice(&a.ask(&opaque).await);
     scene.redis.has("verdicts", 2).await;
 }
@@ -214,6 +215,7 @@ async fn a_purge_in_one_instance_reaches_redis_and_the_memory_of_all() {
         scene.clock.advance(Duration::from_secs(2));
         let reply = purge(&a, &body).await;
         assert_eq!(reply.status, 200, "{reply:?}");
+        scene.clock.advance(Duration::from_secs(1));
     };
     tell(format!("{{\"token\": \"{}\"}}", alices[0])).await;
     costs(5).await;

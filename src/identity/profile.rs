@@ -103,6 +103,7 @@ impl Sought for Profile {
 
 impl Profile {
     async fn put(&self, identities: &Identities, question: Question) -> Result<Arc<ProfileRecord>, Failure> {
+        let since = identities.stores.epoch_of_profile(&self.key);
         match self.issuer.ask(question).await? {
             Word::Accepted { claims, .. } => {
                 let found = identities.find_email(&self.issuer, &claims);
@@ -112,7 +113,7 @@ impl Profile {
                     email: found.map(|found| found.email.as_str().to_owned()),
                     name: claims.get("name").and_then(serde_json::Value::as_str).map(str::to_owned),
                 });
-                identities.stores.keep_profile(self.key, record.clone());
+                identities.stores.keep_profile(self.key, record.clone(), since);
                 Ok(record)
             }
             Word::Rejected => {

@@ -9,6 +9,7 @@ use crate::guard::{Priority, SubjectKey as Subject};
 use crate::issuer::userinfo::Word;
 use crate::issuer::{CannotTell, Issuer, Question};
 use crate::tiers::digest::TokenDigest;
+use crate::tiers::forgotten::Epoch;
 use crate::tiers::policy::Known;
 use crate::tiers::record::{IdentitySource, VerdictRecord};
 use crate::tiers::stores::Found;
@@ -22,6 +23,8 @@ pub(super) struct Verdict {
     pub issuer: Arc<Issuer>,
     pub token: String,
     pub digest: TokenDigest,
+    /// When the judgement began.
+    pub since: Epoch,
     /// Why it cannot be judged here.
     pub why: String,
 }
@@ -39,7 +42,11 @@ impl Sought for Verdict {
 
     /// A record that cannot be read counts as none.
     async fn find(&self, identities: &Identities, _: Timestamp) -> Option<Found<VerdictRecord>> {
-        identities.stores.verdict(&self.digest).await.filter(|(record, _)| claims(record).is_some())
+        identities
+            .stores
+            .verdict(&self.digest, self.since)
+            .await
+            .filter(|(record, _)| claims(record).is_some())
     }
 
     fn known(&self, record: &VerdictRecord) -> Known {
@@ -91,6 +98,7 @@ impl Sought for Verdict {
 
 impl Verdict {
     async fn put(&self, identities: &Identities, question: Question) -> Result<Arc<VerdictRecord>, Failure> {
+        let since = identities.stores.epoch(&self.digest);
         let refusal = match self.issuer.ask(question).await? {
             Word::Accepted { subject, claims } => {
                 let found = identities.find_email(&self.issuer, &claims);
@@ -105,7 +113,7 @@ impl Verdict {
                     source: IdentitySource::Userinfo,
                     claims: serde_json::to_string(&claims).unwrap_or_default(),
                 });
-                identities.stores.keep_verdict(self.digest, record.clone());
+                identities.stores.keep_verdict(self.digest, record.clone(), since);
                 return Ok(record);
             }
             Word::Rejected => {

@@ -19,6 +19,7 @@ use crate::route::forwarded::Asked;
 use crate::route::peer::Peer;
 use crate::route::{AUTH_PATH, Closed, Demand, Required};
 use crate::tiers::digest::TokenDigest;
+use crate::tiers::forgotten::Epoch;
 use crate::tiers::stores::Refused;
 use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
@@ -104,19 +105,20 @@ async fn identify(instance: &Instance, headers: &HeaderMap) -> (Decision, Seen) 
 
 /// At first sight, or when the answer in memory is no longer fresh: verify, resolve the email, decide, remember.
 async fn judge(instance: &Instance, token: &str, digest: TokenDigest, now: Timestamp) -> Decision {
+    let since = instance.stores.epoch(&digest);
     if let Some(refusal) = instance.stores.refusal(&digest, now) {
         instance.metrics.looked_up("negative", "hit");
         return Decision::Refused(refusal);
     }
     let format = format_of(token);
     let result = match instance.verifier.verify(token).await {
-        Ok(verified) => instance.identities.resolve(verified, Subjected { token, digest }).await,
+        Ok(verified) => instance.identities.resolve(verified, Subjected { token, digest, since }).await,
         Err(failure) => Err(failure),
     };
     match result {
         Ok(resolved) => {
             instance.metrics.judged(format, "accepted");
-            decide(instance, digest, resolved)
+            decide(instance, digest, since, resolved)
         }
         Err(Failure::No(refusal)) => {
             instance.metrics.judged(format, refusal.reason());
@@ -131,7 +133,7 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, now: Times
     }
 }
 
-fn decide(instance: &Instance, digest: TokenDigest, resolved: Resolved) -> Decision {
+fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Resolved) -> Decision {
     let Resolved { identity, serving, store, email_unknown } = resolved;
     let table = instance.identities.policy().table();
     match Pass::new(&identity, &instance.settings.headers, table, serving) {
@@ -145,7 +147,7 @@ fn decide(instance: &Instance, digest: TokenDigest, resolved: Resolved) -> Decis
             }
             debug!(?digest, tier, source = identity.source.name(), stale = serving.stale, "accepted");
             let pass = Arc::new(pass);
-            instance.stores.keep_answer(digest, pass.clone());
+            instance.stores.keep_answer(digest, pass.clone(), since);
             Decision::Allow(pass)
         }
         Err(unmet) => match email_unknown {

@@ -47,7 +47,16 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
         Purge::Subject(..) => "a subject",
         Purge::Everybody => "everybody",
     };
-    match instance.stores.purge(wanted).await {
+    // As a task: a purge that its caller does not wait for must not end half-way, with memory still to come.
+    let purging = tokio::spawn(async move { instance.stores.purge(wanted).await });
+    let done = match purging.await {
+        Ok(done) => done,
+        Err(error) => {
+            warn!("a purge ended half-way: {error}");
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "not purged: repeat it\n".to_owned());
+        }
+    };
+    match done {
         Ok(()) => {
             info!("purged: {what}");
             text(StatusCode::OK, format!("forgotten: {what}\n"))

@@ -5,8 +5,7 @@
 //! both stands in [`Archive::load`].
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use tokio::sync::broadcast;
@@ -57,9 +56,34 @@ pub struct Archive {
     disk: Option<DiskStore>,
     keeps_checkpoints: bool,
     sealer: Arc<Sealer>,
-    forgotten: AtomicU64,
+    forgetting: Mutex<Forgetting>,
     clock: Clock,
     metrics: Arc<Metrics>,
+}
+
+/// What keeps a record that one store still has from being copied to the other, which has forgotten it already.
+#[derive(Debug, Default)]
+struct Forgetting {
+    /// How often forgetting began or ended.
+    turns: u64,
+    /// How many are at it.
+    under_way: usize,
+}
+
+/// Ends what [`Archive::begin_to_forget`] began, also for a caller that goes away.
+struct Turn<'a>(&'a Mutex<Forgetting>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut forgetting = lock(self.0);
+        forgetting.turns += 1;
+        forgetting.under_way -= 1;
+    }
+}
+
+/// Two numbers are whole whatever happened to whoever held them.
+fn lock(forgetting: &Mutex<Forgetting>) -> MutexGuard<'_, Forgetting> {
+    forgetting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A record that opens, and its bytes, sealed.
@@ -86,9 +110,9 @@ impl Archive {
         };
         let digester = TokenDigester::new(&secret)?;
         let sealer = Arc::new(Sealer::new(&secret)?);
-        let forgotten = AtomicU64::new(0);
+        let forgetting = Mutex::default();
         let archive =
-            Self { shared: None, disk: Some(disk), keeps_checkpoints, sealer, forgotten, clock, metrics };
+            Self { shared: None, disk: Some(disk), keeps_checkpoints, sealer, forgetting, clock, metrics };
         Ok((archive, digester))
     }
 
@@ -111,9 +135,9 @@ impl Archive {
         let sealer = Arc::new(Sealer::new(&secret)?);
         let shared = SharedStore::start(settings, &secret, sealer.clone(), clock.clone(), metrics.clone())?;
         let digester = TokenDigester::new(&secret)?;
-        let forgotten = AtomicU64::new(0);
+        let forgetting = Mutex::default();
         let archive =
-            Self { shared: Some(shared), disk, keeps_checkpoints, sealer, forgotten, clock, metrics };
+            Self { shared: Some(shared), disk, keeps_checkpoints, sealer, forgetting, clock, metrics };
         Ok((archive, digester))
     }
 
@@ -122,27 +146,27 @@ impl Archive {
     /// the other has not, or has older, is written there.
     pub async fn load<R: Record>(&self, key: &[u8], policy: &Policy) -> Option<(R, &'static str)> {
         let plan = |record: &R| policy.before_asking(&record.kept(), self.clock.now(), None);
-        let forgotten = self.forgotten();
+        let since = lock(&self.forgetting).turns;
         let shared = self.in_shared::<R>(key).await;
         if let Some((record, sealed)) = &shared
             && plan(record).serves_now().is_some()
         {
-            self.copy_to_disk::<R>(key, sealed, forgotten);
+            self.copy_to_disk::<R>(key, sealed, since);
             return shared.map(|(record, _)| (record, "shared"));
         }
         let on_disk = self.on_disk::<R>(key).await;
         match (shared, on_disk) {
             (Some((shared, _)), Some((disk, sealed))) if plan(&disk).is_better_than(plan(&shared)) => {
-                self.copy_to_shared(key, &disk, sealed, policy);
+                self.copy_to_shared(key, &disk, sealed, policy, since);
                 Some((disk, "disk"))
             }
             (Some((shared, sealed)), None) => {
-                self.copy_to_disk::<R>(key, &sealed, forgotten);
+                self.copy_to_disk::<R>(key, &sealed, since);
                 Some((shared, "shared"))
             }
             (Some((shared, _)), Some(_)) => Some((shared, "shared")),
             (None, Some((disk, sealed))) => {
-                self.copy_to_shared(key, &disk, sealed, policy);
+                self.copy_to_shared(key, &disk, sealed, policy, since);
                 Some((disk, "disk"))
             }
             (None, None) => None,
@@ -210,22 +234,36 @@ impl Archive {
         }
     }
 
-    /// Writes what was found shared to the disk as well, so that it is there when Redis is not; unless something was
-    /// forgotten meanwhile, which may have been this.
-    fn copy_to_disk<R: Record>(&self, key: &[u8], sealed: &[u8], forgotten: u64) {
-        if let Some(disk) = self.disk.as_ref().filter(|_| self.forgotten() == forgotten) {
-            self.put_on(disk, R::FAMILY, key, sealed.to_vec());
-            if self.forgotten() != forgotten {
-                disk.delete(R::FAMILY, key);
-            }
+    /// Writes what was found shared to the disk as well, so that it is there when Redis is not.
+    fn copy_to_disk<R: Record>(&self, key: &[u8], sealed: &[u8], since: u64) {
+        if let Some(disk) = &self.disk {
+            self.copy(since, || self.put_on(disk, R::FAMILY, key, sealed.to_vec()));
         }
     }
 
-    /// Writes what was found on disk to the shared store as well. If it was forgotten there meanwhile, the mark in its
-    /// place is younger, and stays.
-    fn copy_to_shared<R: Record>(&self, key: &[u8], record: &R, sealed: Vec<u8>, policy: &Policy) {
+    /// Writes what was found on disk to the shared store as well. If another instance has it forgotten there, the mark in
+    /// its place is younger, and stays; of a purge of everybody there is none.
+    fn copy_to_shared<R: Record>(
+        &self,
+        key: &[u8],
+        record: &R,
+        sealed: Vec<u8>,
+        policy: &Policy,
+        since: u64,
+    ) {
         let known = record.kept();
-        self.put_shared(R::FAMILY, key, sealed, known.verified_at, policy.useless_from(&known));
+        self.copy(since, || {
+            self.put_shared(R::FAMILY, key, sealed, known.verified_at, policy.useless_from(&known));
+        });
+    }
+
+    /// Queues the write of a record that was looked for since `since`, unless something was or is being forgotten, which
+    /// may be this. What is queued before is dropped by whoever begins to forget after it.
+    fn copy(&self, since: u64, put: impl FnOnce()) {
+        let forgetting = lock(&self.forgetting);
+        if forgetting.turns == since && forgetting.under_way == 0 {
+            put();
+        }
     }
 
     fn put_shared(
@@ -269,27 +307,22 @@ impl Archive {
 
     /// Forgets a record in both stores, and has the other instances forget it.
     pub fn forget(&self, family: Family, key: &[u8], policy: &Policy) {
+        let _turn = self.begin_to_forget();
         if let Some(shared) = &self.shared {
             shared.forget(family, key, self.mark(family, policy));
         }
-        self.note_forgotten();
         if let Some(disk) = &self.disk {
             disk.delete(family, key);
         }
-        self.note_forgotten();
     }
 
-    /// Noted after the shared store has forgotten and before the disk does, since records go from one to the other; and
-    /// again before memory does, for the same reason.
-    fn note_forgotten(&self) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// How often something was forgotten: who finds a record, and then finds that this has changed, may have found what
-    /// was being forgotten, and must not keep it.
-    #[must_use]
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten.load(Ordering::SeqCst)
+    /// Nothing is copied from one store to the other until both have forgotten.
+    fn begin_to_forget(&self) -> Turn<'_> {
+        let mut forgetting = lock(&self.forgetting);
+        forgetting.turns += 1;
+        forgetting.under_way += 1;
+        drop(forgetting);
+        Turn(&self.forgetting)
     }
 
     /// When a record that is verified now would be of no use any more.
@@ -307,13 +340,12 @@ impl Archive {
     /// # Errors
     /// Which store is not well. It forgets before it answers again.
     pub async fn purge(self: &Arc<Self>, purge: &Purge, policy: &Policy) -> Result<(), Unfinished> {
+        let _turn = self.begin_to_forget();
         let shared = match &self.shared {
             None => Ok(()),
             Some(shared) => shared.purge(purge, |family| self.mark(family, policy)).await,
         };
-        self.note_forgotten();
         let disk = self.purge_disk(purge.clone()).await;
-        self.note_forgotten();
         match (disk, shared) {
             (Ok(()), Ok(())) => Ok(()),
             (disk, shared) => Err(Unfinished { disk: disk.err(), shared: shared.err() }),
@@ -322,10 +354,10 @@ impl Archive {
 
     /// Forgets on this instance's disk what another instance has forgotten.
     pub async fn follow(self: &Arc<Self>, forget: &Forget) {
+        let _turn = self.begin_to_forget();
         if let Some(shared) = &self.shared {
             shared.unqueue(forget);
         }
-        self.note_forgotten();
         match (forget, &self.disk) {
             // As for a no of this instance: no checkpoint is made anew for one record.
             (Forget::Token(digest), Some(disk)) => disk.delete(Family::Verdicts, digest),
@@ -338,7 +370,6 @@ impl Archive {
                 }
             }
         }
-        self.note_forgotten();
     }
 
     /// What other instances have forgotten, from now on; `None` if nothing is shared.

@@ -20,7 +20,8 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::archive::Archive;
-use super::digest::{BuildDigestHasher, SubjectKey, TokenDigest};
+use super::digest::{BuildDigestHasher, DIGEST_LENGTH, SubjectKey, TokenDigest};
+use super::forgotten::{Epoch, Forgotten};
 use super::policy::Policy;
 use super::purge::{Purge, Unfinished};
 use super::record::{Family, ProfileRecord, Record, VerdictRecord};
@@ -49,6 +50,7 @@ pub struct Stores {
     verdicts: Arc<Records<TokenDigest, VerdictRecord>>,
     profiles: Arc<Records<SubjectKey, ProfileRecord>>,
     archive: Option<Arc<Archive>>,
+    forgotten: Arc<Forgotten>,
     policy: Policy,
     metrics: Arc<Metrics>,
 }
@@ -70,6 +72,7 @@ impl Stores {
             verdicts: Arc::new(cache(bytes / 8, 700)),
             refusals: cache(bytes / 8, 200),
             archive,
+            forgotten: Arc::default(),
             policy,
             metrics,
         }
@@ -81,6 +84,7 @@ impl Stores {
         Self {
             verdicts: self.verdicts.clone(),
             profiles: self.profiles.clone(),
+            forgotten: self.forgotten.clone(),
             ..Self::new(bytes, self.archive.clone(), policy, self.metrics.clone())
         }
     }
@@ -91,9 +95,21 @@ impl Stores {
         self.answers.get(digest)
     }
 
-    /// Keeps an answer.
-    pub fn keep_answer(&self, digest: TokenDigest, pass: Arc<Pass>) {
-        self.answers.insert(digest, pass);
+    /// How often what is known of a token was forgotten. Whoever keeps what they found says which epoch they began in.
+    #[must_use]
+    pub fn epoch(&self, digest: &TokenDigest) -> Epoch {
+        self.forgotten.epoch(&digest.0)
+    }
+
+    /// How often what is known of a subject was forgotten.
+    #[must_use]
+    pub fn epoch_of_profile(&self, key: &SubjectKey) -> Epoch {
+        self.forgotten.epoch(&key.0)
+    }
+
+    /// Keeps an answer, unless its token was forgotten since.
+    pub fn keep_answer(&self, digest: TokenDigest, pass: Arc<Pass>, since: Epoch) {
+        self.forgotten.unless_since(since, &digest.0, || self.answers.insert(digest, pass));
     }
 
     /// The definitive no for a token, if one is remembered and `now` is not past its time.
@@ -104,23 +120,40 @@ impl Stores {
 
     /// Remembers a definitive no, and forgets every yes for the same token. Only the issuer can take back what the
     /// issuer said, so a no of our own (of which a stranger can cause any number) is no work for the disk.
+    /// For the same reason it ends no epoch: else a flood of bad tokens would have nothing kept any more.
     pub fn refuse(&self, digest: TokenDigest, refused: Refused) {
-        if let Some(archive) = self.archive.as_ref().filter(|_| refused.refusal.is_the_issuers()) {
+        let is_the_issuers = refused.refusal.is_the_issuers();
+        let note = || {
+            if is_the_issuers {
+                self.forgotten.note(&digest.0);
+            }
+        };
+        note();
+        if let Some(archive) = self.archive.as_ref().filter(|_| is_the_issuers) {
             archive.forget(Family::Verdicts, &digest.0, &self.policy);
         }
+        note();
         self.verdicts.remove(&digest);
-        self.answers.remove(&digest);
+        // Before the last note: who begins after it finds the no.
         self.refusals.insert(digest, refused);
+        note();
+        self.answers.remove(&digest);
     }
 
-    /// The verdict on a foreign token.
-    pub async fn verdict(&self, digest: &TokenDigest) -> Option<Found<VerdictRecord>> {
-        self.find(&self.verdicts, digest, &digest.0).await
+    /// The verdict on a foreign token. It is promoted unless the token was forgotten since.
+    pub async fn verdict(&self, digest: &TokenDigest, since: Epoch) -> Option<Found<VerdictRecord>> {
+        self.find(&self.verdicts, digest, &digest.0, since).await
     }
 
     /// The walk: memory, then what is shared and on disk, which is promoted. A record in memory that would not answer at
     /// once is no hit where another instance may have shared a younger one.
-    async fn find<K, R>(&self, memory: &Records<K, R>, key: &K, bytes: &[u8]) -> Option<Found<R>>
+    async fn find<K, R>(
+        &self,
+        memory: &Records<K, R>,
+        key: &K,
+        bytes: &[u8; DIGEST_LENGTH],
+        since: Epoch,
+    ) -> Option<Found<R>>
     where
         K: Hash + Eq + Copy,
         R: Record,
@@ -135,7 +168,6 @@ impl Stores {
             return known.map(|record| (record, "memory"));
         }
         self.metrics.looked_up("memory", if known.is_some() { "hit" } else { "miss" });
-        let forgotten = archive?.forgotten();
         let loaded = archive?.load::<R>(bytes, &self.policy).await;
         let (record, store) = match (known, loaded) {
             (Some(known), Some((loaded, _))) if !archive?.prefers(&loaded, &*known, &self.policy) => {
@@ -145,11 +177,7 @@ impl Stores {
             (_, loaded) => loaded?,
         };
         let record = Arc::new(record);
-        memory.insert(*key, record.clone());
-        if archive?.forgotten() != forgotten {
-            // What was forgotten meanwhile may be this; then it must not come back to memory.
-            memory.remove(key);
-        }
+        self.forgotten.unless_since(since, bytes, || memory.insert(*key, record.clone()));
         Some((record, store))
     }
 
@@ -163,17 +191,19 @@ impl Stores {
         self.verdicts.get(digest).filter(|record| time.contains(&record.verified_at))
     }
 
-    /// Keeps a verdict on a foreign token.
-    pub fn keep_verdict(&self, digest: TokenDigest, record: Arc<VerdictRecord>) {
-        if let Some(archive) = &self.archive {
-            archive.keep(&digest.0, &*record, &record.known(), &self.policy);
-        }
-        self.verdicts.insert(digest, record);
+    /// Keeps a verdict on a foreign token, unless the token was forgotten since.
+    pub fn keep_verdict(&self, digest: TokenDigest, record: Arc<VerdictRecord>, since: Epoch) {
+        self.forgotten.unless_since(since, &digest.0, || {
+            if let Some(archive) = &self.archive {
+                archive.keep(&digest.0, &*record, &record.known(), &self.policy);
+            }
+            self.verdicts.insert(digest, record);
+        });
     }
 
     /// What is known of a subject.
     pub async fn profile(&self, key: &SubjectKey) -> Option<Found<ProfileRecord>> {
-        self.find(&self.profiles, key, &key.0).await
+        self.find(&self.profiles, key, &key.0, self.epoch_of_profile(key)).await
     }
 
     /// What is known of a subject, if it was said within `time`; in memory only.
@@ -186,19 +216,24 @@ impl Stores {
         self.profiles.get(key).filter(|record| time.contains(&record.verified_at))
     }
 
-    /// Keeps what is known of a subject. That there is no email is kept in memory only: it may change soon.
-    pub fn keep_profile(&self, key: SubjectKey, record: Arc<ProfileRecord>) {
-        if let Some(archive) = self.archive.as_ref().filter(|_| record.email.is_some()) {
-            archive.keep(&key.0, &*record, &record.known(None), &self.policy);
-        }
-        self.profiles.insert(key, record);
+    /// Keeps what is known of a subject, unless the subject was forgotten since. That there is no email is kept in memory
+    /// only: it may change soon.
+    pub fn keep_profile(&self, key: SubjectKey, record: Arc<ProfileRecord>, since: Epoch) {
+        self.forgotten.unless_since(since, &key.0, || {
+            if let Some(archive) = self.archive.as_ref().filter(|_| record.email.is_some()) {
+                archive.keep(&key.0, &*record, &record.known(None), &self.policy);
+            }
+            self.profiles.insert(key, record);
+        });
     }
 
     /// Forgets what is known of a subject.
     pub fn forget_profile(&self, key: &SubjectKey) {
         if let Some(archive) = &self.archive {
+            self.forgotten.note(&key.0);
             archive.forget(Family::Profiles, &key.0, &self.policy);
         }
+        self.forgotten.note(&key.0);
         self.profiles.remove(key);
     }
 
@@ -209,6 +244,7 @@ impl Stores {
     /// Which store could not do it now. It is then done before that store answers again, and is done in memory.
     pub async fn purge(&self, purge: Purge) -> Result<(), Unfinished> {
         // Memory last: else a request at this moment could bring back to memory what another store still has.
+        self.note(&purge);
         let beyond = match &self.archive {
             None => Ok(()),
             Some(archive) => archive.purge(&purge, &self.policy).await,
@@ -219,21 +255,39 @@ impl Stores {
 
     /// Forgets what another instance has forgotten, in memory and on disk.
     pub async fn follow(&self, forget: Forget) {
+        let purge = forget.clone().into_purge();
+        match (&forget, &purge) {
+            (Forget::Profile(key), _) => self.forgotten.note(key),
+            (_, Some(purge)) => self.note(purge),
+            (_, None) => {}
+        }
         if let Some(archive) = &self.archive {
             archive.follow(&forget).await;
         }
         if let Forget::Profile(key) = &forget {
+            self.forgotten.note(key);
             self.profiles.remove(&SubjectKey(*key));
         }
-        if let Some(purge) = forget.into_purge() {
+        if let Some(purge) = purge {
             self.purge_memory(purge);
         }
     }
 
+    /// Whose tokens and whose subject a purge is about is not told by their digests, so that is everybody's.
+    fn note(&self, purge: &Purge) {
+        match purge {
+            Purge::Token(digest) => self.forgotten.note(&digest.0),
+            Purge::Subject(..) | Purge::Everybody => self.forgotten.note_all(),
+        }
+    }
+
+    /// Records first, then answers, which are made from them.
     fn purge_memory(&self, purge: Purge) {
+        self.note(&purge);
         match purge {
             Purge::Token(digest) => {
                 self.verdicts.remove(&digest);
+                self.forgotten.note(&digest.0);
                 self.answers.remove(&digest);
             }
             Purge::Subject(who, keys) => {
@@ -241,6 +295,7 @@ impl Stores {
                 for key in keys {
                     self.profiles.remove(&key);
                 }
+                self.forgotten.note_all();
                 // An answer does not say whose it is. It is made again from a token, at the cost of one signature check.
                 self.answers.clear();
             }
@@ -250,8 +305,10 @@ impl Stores {
 
     /// Forgets all answers, verdicts and profiles in memory.
     pub fn purge_memory_of_everybody(&self) {
+        self.forgotten.note_all();
         self.verdicts.clear();
         self.profiles.clear();
+        self.forgotten.note_all();
         self.answers.clear();
     }
 

@@ -191,3 +191,20 @@ async fn what_one_forgets_all_others_are_told_and_it_is_not_told_itself() {
     let told = tokio::time::timeout(PATIENCE, to_one.recv()).await.unwrap().unwrap();
     assert_eq!(told, Forget::Token(KEY), "the first that it is told is the other's");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_record_and_a_no_of_one_second_the_no_stays() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let (one, other) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
+    one.well().await;
+    other.well().await;
+    let now = one.clock.now();
+    one.keep(now).await;
+    assert_eq!(one.kept().await, Some(now));
+    one.archive.forget(Family::Profiles, &KEY, &one.policy);
+    one.archive.shared().unwrap().flush().await;
+    other.keep(now).await;
+    assert_eq!(other.kept().await, None);
+    other.keep(now.after(Duration::from_secs(1))).await;
+    assert_eq!(other.kept().await, Some(now.after(Duration::from_secs(1))));
+}

@@ -30,7 +30,8 @@ const MAX_MESSAGES: usize = 1024;
 
 /// Writes a record unless a younger one is there. Of two records of one kind the younger is the one that is dropped later,
 /// and when that is stands in clear in the first 8 bytes, in seconds. A record that would be dropped later than any
-/// present one can be has a wrong time, and is replaced. Whatever is no record is replaced, too.
+/// present one can be has a wrong time, and is replaced. Whatever is no record is replaced, too. Of a record and a mark of one
+/// second the mark stays: nobody knows which came first, and a no must not be lost.
 const PUT: &str = r"
 local function seconds(text)
   local sum = 0
@@ -40,7 +41,9 @@ end
 local there = redis.pcall('GETRANGE', KEYS[1], 0, 7)
 if type(there) == 'string' and #there == 8 then
   there = seconds(there)
-  if there > seconds(ARGV[1]) and there <= tonumber(ARGV[3]) then return 0 end
+  local mine = seconds(ARGV[1])
+  local younger = there > mine or (there == mine and redis.call('STRLEN', KEYS[1]) == 8)
+  if younger and there <= tonumber(ARGV[3]) then return 0 end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1

@@ -1,0 +1,105 @@
+//! What was forgotten while a request was under way must not come back with its answer.
+//!
+//! A request takes its time: it looks for a record, asks the issuer, makes an answer, and then keeps what it found. In the
+//! meantime the issuer may have said no to the same token, or an operator may have purged it. So whoever wants to keep
+//! something notes the [`Epoch`] of its key before looking, and keeps it only if nothing was forgotten since.
+//!
+//! **Why this is exact.** Keeping happens under the lock under which the epoch is counted up. Whoever forgets counts up
+//! *before* clearing each store that others fill from the ones cleared already. So what is kept before that is cleared
+//! with the store, and what comes after it is of an older epoch and is not kept. Nothing is ever visible for a moment.
+//!
+//! Keys share 256 counters by their first byte. That two keys share one costs a record that is not kept, and is looked
+//! for again.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::digest::DIGEST_LENGTH;
+
+const STRIPES: usize = 256;
+
+/// Counts, for each key, how often something was forgotten.
+#[derive(Debug)]
+pub struct Forgotten(Box<[Mutex<u64>; STRIPES]>);
+
+/// How often something was forgotten up to a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch(u64);
+
+impl Forgotten {
+    /// The epoch of a key.
+    #[must_use]
+    pub fn epoch(&self, key: &[u8; DIGEST_LENGTH]) -> Epoch {
+        Epoch(*self.stripe(key))
+    }
+
+    /// The record under `key` is about to be forgotten.
+    pub fn note(&self, key: &[u8; DIGEST_LENGTH]) {
+        *self.stripe(key) += 1;
+    }
+
+    /// Records under any key are about to be forgotten.
+    pub fn note_all(&self) {
+        for stripe in self.0.iter() {
+            *lock(stripe) += 1;
+        }
+    }
+
+    /// Has `keep` run, unless something under `key` was forgotten since. Returns whether it did. Whoever forgets waits
+    /// for `keep`, which must be short.
+    pub fn unless_since(&self, since: Epoch, key: &[u8; DIGEST_LENGTH], keep: impl FnOnce()) -> bool {
+        let now = self.stripe(key);
+        let unchanged = Epoch(*now) == since;
+        if unchanged {
+            keep();
+        }
+        unchanged
+    }
+
+    fn stripe(&self, key: &[u8; DIGEST_LENGTH]) -> MutexGuard<'_, u64> {
+        let [first, ..] = key;
+        lock(&self.0[usize::from(*first)])
+    }
+}
+
+impl Default for Forgotten {
+    fn default() -> Self {
+        Self(Box::new([const { Mutex::new(0) }; STRIPES]))
+    }
+}
+
+/// A number is whole whatever happened to whoever held it.
+fn lock(stripe: &Mutex<u64>) -> MutexGuard<'_, u64> {
+    stripe.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_kept(forgotten: &Forgotten, since: Epoch, key: u8) -> bool {
+        let mut kept = false;
+        let said = forgotten.unless_since(since, &[key; DIGEST_LENGTH], || kept = true);
+        assert_eq!(said, kept);
+        kept
+    }
+
+    #[test]
+    fn what_was_looked_for_before_something_was_forgotten_is_not_kept() {
+        let forgotten = Forgotten::default();
+        let before = forgotten.epoch(&[1; DIGEST_LENGTH]);
+        assert!(is_kept(&forgotten, before, 1));
+        forgotten.note(&[1; DIGEST_LENGTH]);
+        assert!(!is_kept(&forgotten, before, 1));
+        assert!(is_kept(&forgotten, forgotten.epoch(&[1; DIGEST_LENGTH]), 1));
+    }
+
+    #[test]
+    fn one_key_leaves_the_others_alone_and_a_purge_of_all_none() {
+        let forgotten = Forgotten::default();
+        let before = forgotten.epoch(&[2; DIGEST_LENGTH]);
+        forgotten.note(&[1; DIGEST_LENGTH]);
+        assert!(is_kept(&forgotten, before, 2));
+        forgotten.note_all();
+        assert!(!is_kept(&forgotten, before, 2));
+    }
+}

@@ -1,0 +1,157 @@
+//! What is under way when something is forgotten does not bring it back.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast::tiers::digest::{SubjectKey, TokenDigest};
+use holdfast::tiers::purge::{Purge, Subject};
+use holdfast::tiers::stores::Refused;
+use holdfast::token::refusal::Refusal;
+use holdfast_devtenant::{Endpoint, Fault, Tenant};
+use support::service::{Running, held_clock, issuer, tenant, value};
+use support::until;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+struct Scene {
+    tenant: Tenant,
+    holdfast: Arc<Running>,
+    opaque: String,
+    no_email: String,
+}
+
+impl Scene {
+    async fn new(store: &str) -> Self {
+        let tenant = tenant().await;
+        let clock = held_clock(&tenant);
+        let config = format!("{store}\n[budget]\nburst = 100\n{}", issuer(&tenant, ""));
+        let holdfast = Arc::new(Running::start(&config, clock).await);
+        let opaque = tenant.mint().opaque().build().unwrap();
+        let no_email = tenant.mint().build().unwrap();
+        Self { tenant, holdfast, opaque, no_email }
+    }
+
+    fn digest(&self, token: &str) -> TokenDigest {
+        self.holdfast.service.instance().digester.token(token.as_bytes())
+    }
+
+    /// Who alice is, as stores and operators know her.
+    async fn alice(&self) -> (SubjectKey, Subject) {
+        let instance = self.holdfast.service.instance();
+        let name = instance.issuers.iter().next().unwrap().name().to_string();
+        let reply = self.holdfast.ask(&self.no_email).await;
+        let subject = value(&reply, "x-user-id").unwrap().to_owned();
+        (instance.digester.subject(&name, &subject), Subject { subject, issuers: vec![name] })
+    }
+
+    /// Whether an answer for this token lies ready.
+    fn is_known(&self, token: &str) -> bool {
+        self.holdfast.service.instance().stores.answer(&self.digest(token)).is_some()
+    }
+
+    async fn start_to_purge(&self, body: &str) -> TcpStream {
+        let mut admin = TcpStream::connect(self.holdfast.admin).await.unwrap();
+        let head = "POST /purge HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n";
+        let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        admin.write_all(request.as_bytes()).await.unwrap();
+        admin
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_looked_for_before_a_purge_is_not_kept_after_it() {
+    let scene = Scene::new("").await;
+    let stores = scene.holdfast.service.instance().stores.clone();
+    let digest = scene.digest(&scene.opaque);
+    let (key, who) = scene.alice().await;
+    for purge in [Purge::Token(digest), Purge::Subject(who, vec![key]), Purge::Everybody] {
+        assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
+        assert_eq!(scene.holdfast.ask(&scene.no_email).await.status, 200);
+        let (since, profile_since) = (stores.epoch(&digest), stores.epoch_of_profile(&key));
+        let pass = stores.answer(&digest).unwrap();
+        let (verdict, _) = stores.verdict(&digest, since).await.unwrap();
+        let (profile, _) = stores.profile(&key).await.unwrap();
+
+        let of_token = matches!(purge, Purge::Token(_));
+        stores.purge(purge).await.unwrap();
+        stores.keep_answer(digest, pass.clone(), since);
+        stores.keep_verdict(digest, verdict.clone(), since);
+        stores.keep_profile(key, profile, profile_since);
+        assert!(stores.answer(&digest).is_none());
+        assert!(stores.verdict(&digest, since).await.is_none());
+        assert_eq!(stores.profile(&key).await.is_some(), of_token, "the profile of its subject stays");
+
+        let since = stores.epoch(&digest);
+        stores.keep_answer(digest, pass, since);
+        stores.keep_verdict(digest, verdict, since);
+        assert!(stores.answer(&digest).is_some() && stores.verdict(&digest, since).await.is_some());
+        stores.purge(Purge::Everybody).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_made_while_the_issuer_said_no_is_not_kept() {
+    let scene = Scene::new("").await;
+    let instance = scene.holdfast.service.instance();
+    let digest = scene.digest(&scene.opaque);
+    let since = instance.stores.epoch(&digest);
+    assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
+    let pass = instance.stores.answer(&digest).unwrap();
+    let refusal = Arc::new(Refusal::IssuerForbids);
+    instance
+        .stores
+        .refuse(digest, Refused { refusal, until: instance.clock.now().after(Duration::from_secs(60)) });
+    instance.stores.keep_answer(digest, pass, since);
+    assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_are_refused_for_does_not_keep_anybodys_answer_from_being_kept() {
+    let scene = Scene::new("").await;
+    let stores = scene.holdfast.service.instance().stores.clone();
+    let digest = scene.digest(&scene.opaque);
+    let since = stores.epoch(&digest);
+    let until = scene.holdfast.service.instance().clock.now().after(Duration::from_secs(60));
+    for number in 0..2_000 {
+        let refusal = Arc::new(Refusal::Expired { ago_secs: 1 });
+        stores.refuse(scene.digest(&format!("bad {number}")), Refused { refusal, until });
+    }
+    assert_eq!(stores.epoch(&digest), since);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_under_way_when_everybody_is_purged_is_asked_again() {
+    let scene = Scene::new("").await;
+    scene.tenant.set_fault(Endpoint::Userinfo, Fault::Slow(Duration::from_millis(1500)));
+    let (holdfast, opaque) = (scene.holdfast.clone(), scene.opaque.clone());
+    let asking = tokio::spawn(async move { holdfast.ask(&opaque).await });
+    until("the question", async || (scene.tenant.calls().userinfo == 1).then_some(())).await;
+    scene.holdfast.service.instance().stores.purge(Purge::Everybody).await.unwrap();
+    let _ = asking.await.unwrap();
+    assert!(!scene.is_known(&scene.opaque));
+    scene.tenant.clear_faults();
+    assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
+    assert_eq!(scene.tenant.calls().userinfo, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_is_done_even_if_its_caller_hangs_up() {
+    let data = tempfile::tempdir().unwrap();
+    let scene = Scene::new(&format!("[store]\npath = \"{}\"", data.path().display())).await;
+    for round in 0..10 {
+        assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
+        assert!(scene.is_known(&scene.opaque));
+        let stores = scene.holdfast.service.instance().stores.clone();
+        let since = stores.epoch(&scene.digest(&scene.opaque));
+        let caller = scene.start_to_purge(r#"{"all": true}"#).await;
+        while stores.epoch(&scene.digest(&scene.opaque)) == since {
+            tokio::task::yield_now().await;
+        }
+        drop(caller);
+        until(&format!("purge {round}"), async || (!scene.is_known(&scene.opaque)).then_some(())).await;
+    }
+}
