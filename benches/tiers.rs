@@ -5,7 +5,7 @@
 //! **The floor of memory** is the payload, in the fewest bytes that it could have: the key that it is found by, times of
 //! eight bytes, flags of one, and the texts. For an answer these are the header values that are the identity's own and what
 //! route requirements may ask about; not the headers' names, which no entry holds. Against it stands all that stays
-//! allocated, tables included, whether or not it is ever touched; not what the allocator rounds up.
+//! allocated when the stores are full, and what their tables use; not what the allocator rounds up.
 //!
 //! Holdfast and floor take turns in the same process, and the median of the rounds counts. `HOLDFAST_BENCH_TEN_MILLION=1`
 //! adds the row of ten million identities, which takes some minutes and 5 GB under the temporary directory.
@@ -93,7 +93,7 @@ fn memory_hit(table: &mut Table) {
 fn footprint(table: &mut Table) {
     let (digester, rules, now) = (digester(), rules(), Clock::system().now());
     let resident = resident(
-        64 * MEBIBYTE,
+        |[answers, _]| answers,
         |stores, number| stores.keep_answer(digester.token(&token(number)), pass(number, &rules)),
         |stores, number| stores.answer(&digester.token(&token(number))).is_some(),
     );
@@ -105,7 +105,7 @@ fn footprint(table: &mut Table) {
     table.bytes("bytes of an answer in memory / its payload", resident, floor, 2.0);
 
     let resident = self::resident(
-        64 * MEBIBYTE,
+        |[_, profiles]| profiles,
         |stores, number| stores.keep_profile(key(&digester, number), Arc::new(profile(number, now))),
         |stores, number| {
             let ever = Timestamp::from_secs(0)..=Timestamp::from_millis(u64::MAX);
@@ -118,19 +118,18 @@ fn footprint(table: &mut Table) {
     table.bytes("bytes of a profile in memory / its payload", resident, floor, 2.0);
 }
 
-/// The bytes that stay allocated for each of many entries in stores of this size, tables and all.
-fn resident(memory: usize, keep: impl Fn(&Stores, usize), has: impl Fn(&Stores, usize) -> bool) -> f64 {
+/// The bytes that each of many entries takes in full stores: what keeping them allocates, and their table.
+fn resident(
+    table: fn([usize; 2]) -> usize,
+    keep: impl Fn(&Stores, usize),
+    has: impl Fn(&Stores, usize) -> bool,
+) -> f64 {
     const ENTRIES: usize = 200_000;
-    let mut filled = None;
-    let counted = measure(|| {
-        let stores = stores(memory as u64);
-        (0..ENTRIES).for_each(|number| keep(&stores, number));
-        filled = Some(stores);
-    });
-    let stores = filled.unwrap();
+    let stores = stores(64 * MEBIBYTE as u64);
+    let counted = measure(|| (0..ENTRIES).for_each(|number| keep(&stores, number)));
     let kept = (0..ENTRIES).filter(|number| has(&stores, *number)).count();
     assert!(kept < ENTRIES, "the stores have to be full, or their tables count for too much");
-    counted.bytes_current as f64 / kept as f64
+    (counted.bytes_current as f64 + table(stores.table_bytes()) as f64) / kept as f64
 }
 
 /// A hit whose blocks lie in the block cache: get, unseal, decode; against a bare get of the same bytes.
@@ -482,6 +481,7 @@ impl Disk {
 
     /// What a lookup costs with so many identities: in memory, and on disk three ways; each beside the floor's.
     fn curve(&self, count: usize) -> Point {
+        const FEW_BLOCKS: usize = 128 * 1024;
         // Ten million ready-made answers are more than a machine of this size should hold.
         let in_memory = (count <= 1_000_000).then(|| {
             let (walk, bare) = (Memory::with(count), BareMemory::with(count));
@@ -509,7 +509,7 @@ impl Disk {
         );
         drop((archive, bare));
         // Filters and indexes in memory, records in files. The bare RocksDB keeps the former outside its block cache.
-        let (archive, bare) = (self.open(MEBIBYTE + count * 6), self.bare(MEBIBYTE));
+        let (archive, bare) = (self.open(FEW_BLOCKS + count * 6), self.bare(FEW_BLOCKS));
         let files = medians(
             count,
             [&mut |numbers| self.look_up(&archive, numbers, true), &mut |numbers| {

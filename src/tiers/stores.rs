@@ -287,6 +287,12 @@ impl Stores {
         self.shared().is_some_and(SharedStore::is_degraded)
     }
 
+    /// The bytes that the tables of answers and of profiles have come to use, for measurements: keys, slots, evicted keys.
+    #[must_use]
+    pub fn table_bytes(&self) -> [usize; 2] {
+        [self.answers.memory_used().total(), self.profiles.memory_used().total()]
+    }
+
     /// Brings the gauge `records` up to date.
     pub fn count(&self) {
         let records = self.answers.len() + self.verdicts.len() + self.profiles.len();
