@@ -373,6 +373,22 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_no_header_has_as_it_is_meets_requirements_all_the_same() {
+        let mut who = identity("{}");
+        let table = TierTable::default();
+        for (email, query) in [
+            ("jürgen@x.org", "email=j%C3%BCrgen@X.org&email_domain=x.org"),
+            ("a@BÜCHER.example", "email_domain=b%C3%BCcher.Example"),
+        ] {
+            who.email = Email::parse(email);
+            let pass = pass(&who, "").unwrap();
+            assert_eq!(pass.meets(in_query(query), &table), Ok(()), "{query}");
+            let other = pass.meets(in_query("email_domain=cher.example"), &table);
+            assert_eq!(other, Err(Rejection::Unmet(Unmet::Requirement("email_domain"))));
+        }
+    }
+
+    #[test]
     fn an_unchecked_audience_and_an_old_answer_fail_their_requirements() {
         let mut who = identity("{}");
         who.audience_checked = false;

@@ -323,9 +323,9 @@ where
 {
     let items = usize::try_from(bytes / typical).unwrap_or(usize::MAX).clamp(16, MAX_PREPARED);
     let lifecycle = quick_cache::sync::DefaultLifecycle::default();
-    // Half of this number of evicted keys are remembered, so that one that comes again soon is known to be no stranger. Each
-    // takes the slot of an entry: in as much memory, an eighth of the entries made for more hits than the usual half in every
-    // mixture of regulars (Zipf, 0.6 to 1.0) and strangers that was tried.
+    // Half of this number of evicted keys are remembered, so that who comes again soon is known to be no stranger. Each takes
+    // the slot of an entry: with an eighth as many as entries, as much memory has more hits than with the usual half
+    // (ARCHITECTURE.md, "Figures").
     let cache = Cache::with(items / 4, bytes, Weight, BuildDigestHasher::default(), lifecycle);
     cache.reserve(items);
     cache
