@@ -7,9 +7,9 @@
 //! route requirements may ask about; not the headers' names, which no entry holds. Against it stands all that stays
 //! allocated when the stores are full, and what their tables use; not what the allocator rounds up.
 //!
-//! Holdfast and floor take turns in the same process, and of many rounds the best counts: what disturbs a measurement only
-//! ever makes it slower. `HOLDFAST_BENCH_TEN_MILLION=1`
-//! adds the row of ten million identities, which takes some minutes and 5 GB under the temporary directory.
+//! Holdfast and floor take turns in the same process, and the median of the rounds counts; for the curve the best one, since
+//! its points are measured minutes apart and must not tell what else ran then. `HOLDFAST_BENCH_TEN_MILLION=1`
+//! adds the row of ten million identities, which takes a quarter of an hour or more and 5 GB under the temporary directory.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made has no result")]
 
@@ -81,7 +81,7 @@ fn memory_hit(table: &mut Table) {
     const ENTRIES: usize = 100_000;
     let (walk, bare) = (Memory::with(ENTRIES), BareMemory::with(ENTRIES));
     let [ours, floor] =
-        in_turns(ENTRIES, [&mut |numbers| walk.hit(numbers), &mut |numbers| bare.hit(numbers)]);
+        in_turns(ENTRIES, [&mut |numbers| walk.hit(numbers), &mut |numbers| bare.hit(numbers)]).map(median);
     table.row(
         "memory hit, whole walk / quick_cache get and HMAC",
         [micros(ours), micros(floor)],
@@ -160,7 +160,8 @@ fn disk_hit(disk: &Disk, table: &mut Table) {
                 }
             },
         ],
-    );
+    )
+    .map(median);
     table.row(
         "disk hit from block cache, opened and decoded / RocksDB get",
         [micros(ours), micros(floor)],
@@ -189,7 +190,7 @@ fn start(disk: &Disk, table: &mut Table) {
         bare.push(started.elapsed().as_secs_f64());
         drop(db);
     }
-    let (ours, bare) = (best(ours), best(bare));
+    let (ours, bare) = (median(ours), median(bare));
     table.row(
         &format!("start to ready with {} records / bare open", disk.count()),
         [format!("{:.1} ms", ours * 1e3), format!("{:.1} ms", bare * 1e3)],
@@ -486,7 +487,7 @@ impl Disk {
         // Ten million ready-made answers are more than a machine of this size should hold.
         let in_memory = (count <= 1_000_000).then(|| {
             let (walk, bare) = (Memory::with(count), BareMemory::with(count));
-            in_turns(count, [&mut |numbers| walk.hit(numbers), &mut |numbers| bare.hit(numbers)])
+            in_turns(count, [&mut |numbers| walk.hit(numbers), &mut |numbers| bare.hit(numbers)]).map(best)
         });
         self.copy_to_bare();
         let all: Vec<_> = (0..count).collect();
@@ -501,13 +502,15 @@ impl Disk {
             [&mut |numbers| self.look_up(&archive, numbers, true), &mut |numbers| {
                 self.look_up_bare(&bare, numbers, true);
             }],
-        );
+        )
+        .map(best);
         let absent = in_turns(
             count,
             [&mut |numbers| self.look_up(&archive, &others(numbers), false), &mut |numbers| {
                 self.look_up_bare(&bare, &others(numbers), false);
             }],
-        );
+        )
+        .map(best);
         drop((archive, bare));
         // Filters and indexes in memory, records in files. The bare RocksDB keeps the former outside its block cache.
         let (archive, bare) = (self.open(FEW_BLOCKS + count * 6), self.bare(FEW_BLOCKS));
@@ -516,7 +519,8 @@ impl Disk {
             [&mut |numbers| self.look_up(&archive, numbers, true), &mut |numbers| {
                 self.look_up_bare(&bare, numbers, true);
             }],
-        );
+        )
+        .map(best);
         Point { count, columns: [in_memory, Some(cached), Some(files), Some(absent)] }
     }
 
@@ -629,9 +633,9 @@ fn bytes_in(directory: &Path) -> u64 {
 /// What is done with numbers below the count of entries.
 type Side<'a> = &'a mut dyn FnMut(&[usize]);
 
-/// The time of one operation of each side, in seconds: the best of rounds in turns. Each side is given the same
+/// The times of one operation of each side, in seconds, in rounds in turns. Each side is given the same
 /// numbers below `count`, spread evenly but in no order that a cache could like.
-fn in_turns<const N: usize>(count: usize, mut sides: [Side<'_>; N]) -> [f64; N] {
+fn in_turns<const N: usize>(count: usize, mut sides: [Side<'_>; N]) -> [Vec<f64>; N] {
     let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
     let mut next = 1_usize;
     for _ in 0..ROUNDS {
@@ -646,11 +650,16 @@ fn in_turns<const N: usize>(count: usize, mut sides: [Side<'_>; N]) -> [f64; N] 
             times.push(started.elapsed().as_secs_f64() / LOOKUPS as f64);
         }
     }
-    times.map(best)
+    times
 }
 
 fn best(times: Vec<f64>) -> f64 {
     times.into_iter().fold(f64::INFINITY, f64::min)
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 fn micros(seconds: f64) -> String {
