@@ -5,30 +5,31 @@
 
 mod anonymous;
 mod facts;
-mod headers;
+mod packed;
 mod requirement;
 
 use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, iter};
 
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 use thiserror::Error;
 
-use self::headers::{PackedHeaders, Packing};
+use self::packed::{Flag, Head, Mark, Packed, Packing};
 use crate::clock::Timestamp;
 use crate::config::{HeaderRule, WhenAbsent};
 use crate::credential::CredentialError;
 use crate::identity::Identity;
 use crate::issuer::CannotTell;
 use crate::route::Closed;
+use crate::tiers::record::IdentitySource;
 use crate::tiers::table::{TierIndex, TierTable};
 use crate::token::email::for_header;
 use crate::token::refusal::Refusal;
 
 pub use anonymous::Anonymous;
-use facts::Facts;
 pub use requirement::{BadRequirement, Requirement, in_query};
 
 const TIER: HeaderName = HeaderName::from_static("x-auth-tier");
@@ -39,7 +40,7 @@ const EMAIL_ENCODING: HeaderName = HeaderName::from_static("x-user-email-encodin
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// Let it pass, with these headers.
-    Allow(Arc<Pass>),
+    Allow(Pass),
     /// No usable credential.
     NoCredential(CredentialError),
     /// The token is refused.
@@ -95,16 +96,12 @@ pub enum Unmet {
     TooOld,
 }
 
-/// An allow, ready to be sent: the header values lie prepared, and what route requirements ask about beside them.
-#[derive(Debug)]
-pub struct Pass {
-    headers: PackedHeaders,
-    facts: Facts,
-    verified_at: Timestamp,
-    serve_until: Timestamp,
-    tier: TierIndex,
-    stale: bool,
-}
+/// An allow, ready to be sent: the header values lie prepared, and what route requirements ask about beside them. Clones
+/// share them.
+///
+/// It does not hold the headers' names, which are the configuration's: it is good for the instance that made it.
+#[derive(Clone)]
+pub struct Pass(Packed);
 
 /// How an identity is to be served.
 #[derive(Clone, Copy, Debug)]
@@ -124,65 +121,84 @@ impl Pass {
     /// [`Unmet::Header`], if a required header has no value.
     pub fn new(
         identity: &Identity,
-        rules: &Arc<[HeaderRule]>,
+        rules: &[HeaderRule],
         table: &TierTable,
         serving: Serving,
     ) -> Result<Self, Unmet> {
-        let (mut headers, mut email_encoded) = (Packing::new(), false);
-        for rule in rules.iter() {
+        let (mut packing, mut email_sent, mut email_encoded) = (Packing::new(), false, false);
+        for rule in rules {
             let (text, encoded) = match (header_text(identity, rule), &rule.absent) {
                 (Some(text), _) => for_header(&text),
                 (None, WhenAbsent::Default(text)) => (text.clone(), false),
                 (None, WhenAbsent::Refuse) => return Err(Unmet::Header(rule.name.clone())),
             };
-            headers.push(&text).map_err(|_| Unmet::Header(rule.name.clone()))?;
-            email_encoded |= encoded && rule.claim.is_member("email");
+            let is_email = rule.claim.is_member("email") && identity.email.is_some();
+            let as_it_is = (is_email && !encoded).then_some(Mark::Email);
+            packing.header(&text, as_it_is).map_err(|_| Unmet::Header(rule.name.clone()))?;
+            email_sent |= as_it_is.is_some();
+            email_encoded |= is_email && encoded;
         }
         let tier = table.row(serving.tier).map_or("unknown", |row| row.name.as_str());
-        headers.push(tier).map_err(|_| Unmet::Header(TIER))?;
-        Ok(Self {
-            headers: headers.finish(rules, identity.source, email_encoded),
-            facts: Facts::of(identity),
-            verified_at: identity.verified_at,
-            serve_until: serving.until,
-            tier: serving.tier,
-            stale: serving.stale,
-        })
+        packing.header(tier, None).map_err(|_| Unmet::Header(TIER))?;
+        if let Some(email) = identity.email.as_ref().filter(|_| !email_sent) {
+            packing.fact(email.as_str(), Mark::Email);
+        }
+        facts::pack(identity, &mut packing);
+        let verified = identity.email.is_some() && identity.email_verified == Some(true);
+        let head = Head::new(identity.verified_at, serving.until, serving.tier)
+            .with(Flag::Stale, serving.stale)
+            .with(Flag::FromUserinfo, identity.source == IdentitySource::Userinfo)
+            .with(Flag::EmailEncoded, email_encoded)
+            .with(Flag::EmailVerified, verified)
+            .with(Flag::AudienceChecked, identity.audience_checked);
+        Ok(Self(packing.finish(head)))
     }
 
-    /// The headers of the answer, but for the age.
-    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
-        self.headers.iter()
+    /// The headers of the answer, but for the age. The rules are those that it was made with.
+    pub fn headers<'p>(
+        &'p self,
+        rules: &'p [HeaderRule],
+    ) -> impl Iterator<Item = (HeaderName, HeaderValue)> + 'p {
+        let head = self.0.head();
+        let names = rules.iter().map(|rule| rule.name.clone()).chain(iter::once(TIER));
+        let encoding = if head.is(Flag::EmailEncoded) { "percent" } else { "none" };
+        let source =
+            if head.is(Flag::FromUserinfo) { IdentitySource::Userinfo } else { IdentitySource::Claims };
+        names.zip(self.0.header_values()).chain([
+            (EMAIL_ENCODING, HeaderValue::from_static(encoding)),
+            (SOURCE, HeaderValue::from_static(source.name())),
+        ])
     }
 
     /// How old the knowledge is, in whole seconds.
     #[must_use]
     pub fn age_secs(&self, now: Timestamp) -> u64 {
-        now.since(self.verified_at).as_secs()
+        now.since(self.0.head().verified_at).as_secs()
     }
 
     /// Whether it may be given out at `now` without a second look.
     #[must_use]
     pub fn holds_at(&self, now: Timestamp) -> bool {
-        now < self.serve_until && self.verified_at <= now.after(crate::tiers::policy::FUTURE_TOLERANCE)
+        let Head { verified_at, serve_until, .. } = self.0.head();
+        now < serve_until && verified_at <= now.after(crate::tiers::policy::FUTURE_TOLERANCE)
     }
 
     /// The tier it is of.
     #[must_use]
     pub fn tier(&self) -> TierIndex {
-        self.tier
+        self.0.head().tier
     }
 
     /// Whether the issuer could not be asked.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.stale
+        self.0.head().is(Flag::Stale)
     }
 
-    /// About how many bytes it takes.
+    /// About how many bytes it takes besides its own size.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        (size_of::<Self>() + self.headers.weight() + self.facts.weight()) as u64
+        self.0.weight() as u64
     }
 
     /// Whether these requirements are met.
@@ -194,7 +210,14 @@ impl Pass {
         asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
         table: &TierTable,
     ) -> Result<(), Rejection> {
-        self.facts.meet(asked, self.tier, table)
+        facts::meet(&self.0, asked, table)
+    }
+}
+
+/// Says nothing of whose it is.
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pass").field(&self.0.head()).finish()
     }
 }
 
@@ -262,8 +285,9 @@ mod tests {
         Pass::new(identity, &rules(headers), &TierTable::default(), serving)
     }
 
-    fn header(pass: &Pass, name: &str) -> Option<String> {
-        let mut values = pass.headers().filter(|(header, _)| header == name);
+    fn header(pass: &Pass, headers: &str, name: &str) -> Option<String> {
+        let rules = rules(headers);
+        let mut values = pass.headers(&rules).filter(|(header, _)| header == name);
         let value = values.next().and_then(|(_, value)| Some(value.to_str().ok()?.to_owned()));
         assert!(values.next().is_none(), "{name} twice");
         value
@@ -284,9 +308,9 @@ mod tests {
             ("x-auth-tier", "primary"),
             ("x-auth-source", "claims"),
         ] {
-            assert_eq!(header(&pass, name).as_deref(), Some(value));
+            assert_eq!(header(&pass, rows, name).as_deref(), Some(value));
         }
-        assert_eq!(header(&pass, "x-user-email-encoding").as_deref(), Some("none"));
+        assert_eq!(header(&pass, rows, "x-user-email-encoding").as_deref(), Some("none"));
         assert_eq!(pass.age_secs(Timestamp::from_secs(1_512)), 512);
     }
 
@@ -302,10 +326,11 @@ mod tests {
     fn hostile_text_is_encoded_and_says_so() {
         let mut who = identity(r#"{"n":"a\r\nX-Admin: 1"}"#);
         who.email = Email::parse("jürgen@x.org");
-        let pass = pass(&who, "X-N = \"n\"").unwrap();
-        assert_eq!(header(&pass, "x-n").as_deref(), Some("a%0D%0AX-Admin:%201"));
-        assert_eq!(header(&pass, "x-user-email").as_deref(), Some("j%C3%BCrgen@x.org"));
-        assert_eq!(header(&pass, "x-user-email-encoding").as_deref(), Some("percent"));
+        let rows = "X-N = \"n\"";
+        let pass = pass(&who, rows).unwrap();
+        assert_eq!(header(&pass, rows, "x-n").as_deref(), Some("a%0D%0AX-Admin:%201"));
+        assert_eq!(header(&pass, rows, "x-user-email").as_deref(), Some("j%C3%BCrgen@x.org"));
+        assert_eq!(header(&pass, rows, "x-user-email-encoding").as_deref(), Some("percent"));
     }
 
     #[test]
@@ -344,6 +369,22 @@ mod tests {
             ("x=1", Err(Rejection::Bad(BadRequirement::Unknown))),
         ] {
             assert_eq!(pass.meets(in_query(query), &table), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_no_header_has_as_it_is_meets_requirements_all_the_same() {
+        let mut who = identity("{}");
+        let table = TierTable::default();
+        for (email, query) in [
+            ("jürgen@x.org", "email=j%C3%BCrgen@X.org&email_domain=x.org"),
+            ("a@BÜCHER.example", "email_domain=b%C3%BCcher.Example"),
+        ] {
+            who.email = Email::parse(email);
+            let pass = pass(&who, "").unwrap();
+            assert_eq!(pass.meets(in_query(query), &table), Ok(()), "{query}");
+            let other = pass.meets(in_query("email_domain=cher.example"), &table);
+            assert_eq!(other, Err(Rejection::Unmet(Unmet::Requirement("email_domain"))));
         }
     }
 

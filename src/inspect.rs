@@ -232,7 +232,7 @@ impl Course {
             Ok(pass) => match required.is_met_by(&pass, table) {
                 Ok(()) => {
                     self.reason = "the token is good".to_owned();
-                    Decision::Allow(Arc::new(pass))
+                    Decision::Allow(pass)
                 }
                 Err(rejection) => {
                     self.reason = format!("the token is good, but {rejection}");

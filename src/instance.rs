@@ -212,7 +212,7 @@ impl Instance {
         }));
         let instance = Self {
             verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
-            responder: Responder::new(settings.auth.undecided_status),
+            responder: Responder::new(settings.auth.undecided_status, settings.headers.clone()),
             login,
             tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),

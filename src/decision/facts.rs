@@ -4,99 +4,81 @@ use std::borrow::Borrow;
 
 use serde_json::Value;
 
+use super::packed::{Flag, Mark, Packed, Packing};
 use super::requirement::{BadRequirement, Requirement};
 use super::{Rejection, Unmet};
 use crate::identity::Identity;
-use crate::tiers::table::{TierIndex, TierTable};
-use crate::token::json::Object;
+use crate::tiers::table::TierTable;
 
-/// What route requirements may ask about, prepared once for each pass.
-#[derive(Debug, Default)]
-pub(super) struct Facts {
-    audience_checked: bool,
-    email_verified: bool,
-    email: Option<Box<str>>,
-    email_domain: Option<Box<str>>,
-    scopes: Box<[Box<str>]>,
-    permissions: Box<[Box<str>]>,
-    roles: Box<[Box<str>]>,
-    orgs: Box<[Box<str>]>,
-}
-
-impl Facts {
-    /// Claim names as Auth0 uses them: `scope` (RFC 8693 §4.2), `permissions` (RBAC), `org_id`, `org_name`, and roles
-    /// under any namespace, since Auth0 has no claim of its own for them.
-    pub fn of(identity: &Identity) -> Self {
-        let claims = &identity.claims;
-        let roles = claims.iter().filter(|(name, _)| *name == "roles" || name.ends_with("/roles"));
-        let scope = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
-        Self {
-            audience_checked: identity.audience_checked,
-            email_verified: identity.email.is_some() && identity.email_verified == Some(true),
-            email: identity.email.as_ref().map(|email| email.as_str().into()),
-            email_domain: identity.email.as_ref().map(|email| email.domain().into()),
-            scopes: scope.split_ascii_whitespace().map(Into::into).collect(),
-            permissions: texts(claims.get("permissions")).collect(),
-            roles: roles.flat_map(|(_, value)| texts(Some(value))).collect(),
-            orgs: orgs(claims),
-        }
+/// Packs what may be asked about, apart from the email. Claim names as Auth0 uses them: `scope` (RFC 8693 §4.2),
+/// `permissions` (RBAC), `org_id`, `org_name`, and roles under any namespace, since Auth0 has no claim of its own for them.
+pub(super) fn pack(identity: &Identity, packing: &mut Packing) {
+    let claims = &identity.claims;
+    let text = |name| claims.get(name).and_then(Value::as_str);
+    for scope in text("scope").unwrap_or_default().split_ascii_whitespace() {
+        packing.fact(scope, Mark::Scope);
     }
-
-    /// About how many bytes they take beside themselves.
-    pub fn weight(&self) -> usize {
-        let lists = [&self.scopes, &self.permissions, &self.roles, &self.orgs];
-        let lists: usize = lists.iter().flat_map(|list| list.iter()).map(|text| 16 + text.len()).sum();
-        lists + [&self.email, &self.email_domain].into_iter().flatten().map(|text| text.len()).sum::<usize>()
+    for permission in claims.get("permissions").into_iter().flat_map(texts) {
+        packing.fact(permission, Mark::Permission);
     }
-
-    /// Whether all that is `asked` is so: of each name, any of its values.
-    pub fn meet<V: Borrow<str>>(
-        &self,
-        asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
-        tier: TierIndex,
-        table: &TierTable,
-    ) -> Result<(), Rejection> {
-        let (mut names, mut met) = (0_u16, 0_u16);
-        for one in asked {
-            let (requirement, value) = one.map_err(Rejection::Bad)?;
-            let value = value.borrow();
-            requirement.check(value, table).map_err(Rejection::Bad)?;
-            let bit = 1 << requirement as u16;
-            names |= bit;
-            if self.meets(requirement, value, tier, table) {
-                met |= bit;
-            }
-        }
-        match Requirement::all().find(|requirement| (names & !met) & (1 << *requirement as u16) != 0) {
-            None => Ok(()),
-            Some(Requirement::MaxTier) => Err(Rejection::Unmet(Unmet::TooOld)),
-            Some(requirement) => Err(Rejection::Unmet(Unmet::Requirement(requirement.name()))),
-        }
+    let roles = claims.iter().filter(|(name, _)| *name == "roles" || name.ends_with("/roles"));
+    for role in roles.flat_map(|(_, list)| texts(list)) {
+        packing.fact(role, Mark::Role);
     }
-
-    fn meets(&self, requirement: Requirement, value: &str, tier: TierIndex, table: &TierTable) -> bool {
-        let among = |list: &[Box<str>]| list.iter().any(|item| &**item == value);
-        let is =
-            |text: &Option<Box<str>>| text.as_deref().is_some_and(|text| text.eq_ignore_ascii_case(value));
-        match requirement {
-            Requirement::Scope => among(&self.scopes),
-            Requirement::Permission => among(&self.permissions),
-            Requirement::Role => among(&self.roles),
-            Requirement::Org => among(&self.orgs),
-            Requirement::Email => is(&self.email),
-            Requirement::EmailDomain => is(&self.email_domain),
-            Requirement::Verified => self.email_verified,
-            Requirement::Audience => self.audience_checked,
-            Requirement::MaxTier => table.find(value).is_some_and(|oldest| tier <= oldest),
-        }
+    for org in ["org_id", "org_name"].into_iter().filter_map(text) {
+        packing.fact(org, Mark::Org);
     }
 }
 
-fn texts(value: Option<&Value>) -> impl Iterator<Item = Box<str>> + '_ {
-    let list = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    list.iter().filter_map(Value::as_str).map(Into::into)
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().map(Vec::as_slice).unwrap_or_default().iter().filter_map(Value::as_str)
 }
 
-fn orgs(claims: &Object) -> Box<[Box<str>]> {
-    ["org_id", "org_name"].into_iter().filter_map(|name| claims.get(name)?.as_str()).map(Into::into).collect()
+/// Whether all that is `asked` is so: of each name, any of its values.
+pub(super) fn meet<V: Borrow<str>>(
+    packed: &Packed,
+    asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
+    table: &TierTable,
+) -> Result<(), Rejection> {
+    let (mut names, mut met) = (0_u16, 0_u16);
+    for one in asked {
+        let (requirement, value) = one.map_err(Rejection::Bad)?;
+        let value = value.borrow();
+        requirement.check(value, table).map_err(Rejection::Bad)?;
+        let bit = 1 << requirement as u16;
+        names |= bit;
+        if meets(packed, requirement, value, table) {
+            met |= bit;
+        }
+    }
+    match Requirement::all().find(|requirement| (names & !met) & (1 << *requirement as u16) != 0) {
+        None => Ok(()),
+        Some(Requirement::MaxTier) => Err(Rejection::Unmet(Unmet::TooOld)),
+        Some(requirement) => Err(Rejection::Unmet(Unmet::Requirement(requirement.name()))),
+    }
+}
+
+fn meets(packed: &Packed, requirement: Requirement, value: &str, table: &TierTable) -> bool {
+    let has = |mark| packed.marked(mark).any(|text| text == value.as_bytes());
+    let email =
+        |is: fn(&[u8], &[u8]) -> bool| packed.marked(Mark::Email).any(|email| is(email, value.as_bytes()));
+    match requirement {
+        Requirement::Scope => has(Mark::Scope),
+        Requirement::Permission => has(Mark::Permission),
+        Requirement::Role => has(Mark::Role),
+        Requirement::Org => has(Mark::Org),
+        Requirement::Email => email(<[u8]>::eq_ignore_ascii_case),
+        Requirement::EmailDomain => email(is_of_domain),
+        Requirement::Verified => packed.head().is(Flag::EmailVerified),
+        Requirement::Audience => packed.head().is(Flag::AudienceChecked),
+        Requirement::MaxTier => table.find(value).is_some_and(|oldest| packed.head().tier <= oldest),
+    }
+}
+
+/// Whether the address is of this domain. What is not ASCII in it is compared with its lower case.
+fn is_of_domain(email: &[u8], domain: &[u8]) -> bool {
+    let own = email.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
+    own.eq_ignore_ascii_case(domain)
+        || str::from_utf8(own)
+            .is_ok_and(|own| !own.is_ascii() && own.to_lowercase().as_bytes().eq_ignore_ascii_case(domain))
 }

@@ -146,7 +146,6 @@ fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Reso
                 instance.metrics.served_stale(tier);
             }
             debug!(?digest, tier, source = identity.source.name(), stale = serving.stale, "accepted");
-            let pass = Arc::new(pass);
             instance.stores.keep_answer(digest, pass.clone(), since);
             Decision::Allow(pass)
         }
@@ -177,7 +176,7 @@ fn remember(instance: &Instance, digest: TokenDigest, refusal: Refusal) -> Decis
 fn allow(
     instance: &Instance,
     headers: HeaderMap,
-    pass: &Arc<Pass>,
+    pass: &Pass,
     seen: Seen,
     required: &Required<'_>,
     close: bool,

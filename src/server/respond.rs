@@ -3,6 +3,7 @@
 //! Every body is empty with `Content-Length: 0`, because nginx keeps the connection to an auth server only then; and
 //! nothing may be cached by a proxy on the way, because revocation and `exp` would be ignored there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use hyper::{HeaderMap, Response, StatusCode};
 
 use super::age::Ages;
 use crate::clock::Timestamp;
-use crate::config::LoginAnswer;
+use crate::config::{HeaderRule, LoginAnswer};
 use crate::credential::CredentialError;
 use crate::decision::{Anonymous, Decision, Pass, Unmet};
 use crate::token::refusal::Refusal;
@@ -32,22 +33,23 @@ pub type Label = (&'static str, &'static str);
 /// Turns decisions into answers.
 pub struct Responder {
     undecided: StatusCode,
+    rules: Arc<[HeaderRule]>,
     ages: Ages,
 }
 
 impl Responder {
-    /// With the status for "cannot tell".
+    /// With the status for "cannot tell", and the headers of an allow.
     #[must_use]
-    pub fn new(undecided_status: u16) -> Self {
+    pub fn new(undecided_status: u16, rules: Arc<[HeaderRule]>) -> Self {
         let undecided = StatusCode::from_u16(undecided_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        Self { undecided, ages: Ages::new() }
+        Self { undecided, rules, ages: Ages::new() }
     }
 
     /// An allow. `headers` is the request's own map, emptied and filled anew: hyper keeps it from request to request,
     /// so that an answer needs no memory of its own.
     pub fn allow(&self, mut headers: HeaderMap, pass: &Pass, now: Timestamp, close: bool) -> Answer {
         headers.clear();
-        for (name, value) in pass.headers() {
+        for (name, value) in pass.headers(&self.rules) {
             headers.insert(name, value);
         }
         headers.insert(AGE, self.ages.value(pass.age_secs(now)));

@@ -48,13 +48,31 @@ pub trait Record: Serialize + DeserializeOwned {
     /// What the policy has to know of it, apart from any token that it may be used for.
     fn kept(&self) -> Known;
 
+    /// This record in as few bytes as it takes, not sealed.
+    ///
+    /// # Errors
+    /// Never in practice: there are no records that cannot be encoded.
+    fn encode(&self) -> Result<Vec<u8>, SealFailed> {
+        postcard::to_stdvec(self).map_err(|_| SealFailed::Encoding)
+    }
+
+    /// The record that was [encoded](Self::encode) so.
+    ///
+    /// # Errors
+    /// When it was not, or bytes are left over.
+    fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((record, [])) => Ok(record),
+            Ok(_) | Err(_) => Err(OpenError::Undecodable),
+        }
+    }
+
     /// Seals this record under `key`.
     ///
     /// # Errors
     /// When the system gives no random bytes.
     fn seal(&self, sealer: &Sealer, key: &[u8], useless_from: Timestamp) -> Result<Vec<u8>, SealFailed> {
-        let plaintext = postcard::to_stdvec(self).map_err(|_| SealFailed::Encoding)?;
-        sealer.seal(Place { family: Self::FAMILY, key }, useless_from, &plaintext)
+        sealer.seal(Place { family: Self::FAMILY, key }, useless_from, &self.encode()?)
     }
 
     /// Opens the record that was found under `key`.
@@ -62,11 +80,7 @@ pub trait Record: Serialize + DeserializeOwned {
     /// # Errors
     /// When it is not such a record, sealed for this key under this secret: a miss.
     fn open(sealer: &Sealer, key: &[u8], sealed: &[u8]) -> Result<Self, OpenError> {
-        let plaintext = sealer.open(Place { family: Self::FAMILY, key }, sealed)?;
-        match postcard::take_from_bytes(&plaintext) {
-            Ok((record, [])) => Ok(record),
-            Ok(_) | Err(_) => Err(OpenError::Undecodable),
-        }
+        Self::decode(&sealer.open(Place { family: Self::FAMILY, key }, sealed)?)
     }
 }
 

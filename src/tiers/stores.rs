@@ -9,7 +9,8 @@
 //! | records, on disk | the same, across restarts; only with a data directory |
 //!
 //! A record is looked for in memory, then in what is shared, then on disk, and what was found is promoted. It is written to all,
-//! behind the request beyond memory. The memory stores are bounded by weight. Nothing here decides whether a record may be
+//! behind the request beyond memory. The memory stores are bounded by weight, and keep what they hold packed; their tables
+//! have their full size from the start, so that no request waits while one is copied. Nothing here decides whether a record may be
 //! served: that is [`super::policy`]'s.
 
 use std::hash::Hash;
@@ -31,8 +32,17 @@ use crate::decision::Pass;
 use crate::telemetry::metrics::Metrics;
 use crate::token::refusal::Refusal;
 
-/// What an entry costs besides its content: key, slot, pointers.
-const ENTRY_OVERHEAD: u64 = 128;
+/// What an entry costs besides its content: key, slot, a share of the slots of evicted keys, hash table.
+const ENTRY_OVERHEAD: u64 = 112;
+
+/// What entries weigh as a rule. Where they are heavier, a part of the tables is never touched, and so is never memory.
+const TYPICAL_ANSWER: u64 = 250;
+const TYPICAL_PROFILE: u64 = 160;
+const TYPICAL_VERDICT: u64 = 240;
+const TYPICAL_REFUSAL: u64 = 312;
+
+/// The most entries that tables are made for from the start.
+const MAX_PREPARED: usize = 1 << 20;
 
 /// A definitive no, remembered.
 #[derive(Clone)]
@@ -45,18 +55,18 @@ pub struct Refused {
 
 /// All stores of one instance.
 pub struct Stores {
-    answers: Cache<TokenDigest, Arc<Pass>, Weight, BuildDigestHasher>,
+    answers: Cache<TokenDigest, Pass, Weight, BuildDigestHasher>,
     refusals: Cache<TokenDigest, Refused, Weight, BuildDigestHasher>,
-    verdicts: Arc<Records<TokenDigest, VerdictRecord>>,
-    profiles: Arc<Records<SubjectKey, ProfileRecord>>,
+    verdicts: Arc<Records<TokenDigest>>,
+    profiles: Arc<Records<SubjectKey>>,
     archive: Option<Arc<Archive>>,
     forgotten: Arc<Forgotten>,
     policy: Policy,
     metrics: Arc<Metrics>,
 }
 
-/// Records in memory.
-type Records<K, R> = Cache<K, Arc<R>, Weight, BuildDigestHasher>;
+/// Records in memory, encoded: to decode one takes a tenth of a microsecond, and less than half the memory.
+type Records<K> = Cache<K, Box<[u8]>, Weight, BuildDigestHasher>;
 
 /// A record, and the store that had it.
 pub type Found<R> = (Arc<R>, &'static str);
@@ -67,10 +77,10 @@ impl Stores {
     #[must_use]
     pub fn new(bytes: u64, archive: Option<Arc<Archive>>, policy: Policy, metrics: Arc<Metrics>) -> Self {
         Self {
-            answers: cache(bytes / 2, 600),
-            profiles: Arc::new(cache(bytes / 4, 300)),
-            verdicts: Arc::new(cache(bytes / 8, 700)),
-            refusals: cache(bytes / 8, 200),
+            answers: cache(bytes / 2, TYPICAL_ANSWER),
+            profiles: Arc::new(cache(bytes / 4, TYPICAL_PROFILE)),
+            verdicts: Arc::new(cache(bytes / 8, TYPICAL_VERDICT)),
+            refusals: cache(bytes / 8, TYPICAL_REFUSAL),
             archive,
             forgotten: Arc::default(),
             policy,
@@ -91,7 +101,7 @@ impl Stores {
 
     /// The ready-made answer for a token, if there is one, however old.
     #[must_use]
-    pub fn answer(&self, digest: &TokenDigest) -> Option<Arc<Pass>> {
+    pub fn answer(&self, digest: &TokenDigest) -> Option<Pass> {
         self.answers.get(digest)
     }
 
@@ -108,7 +118,7 @@ impl Stores {
     }
 
     /// Keeps an answer, unless its token was forgotten since.
-    pub fn keep_answer(&self, digest: TokenDigest, pass: Arc<Pass>, since: Epoch) {
+    pub fn keep_answer(&self, digest: TokenDigest, pass: Pass, since: Epoch) {
         self.forgotten.unless_since(since, &digest.0, || self.answers.insert(digest, pass));
     }
 
@@ -149,7 +159,7 @@ impl Stores {
     /// once is no hit where another instance may have shared a younger one.
     async fn find<K, R>(
         &self,
-        memory: &Records<K, R>,
+        memory: &Records<K>,
         key: &K,
         bytes: &[u8; DIGEST_LENGTH],
         since: Epoch,
@@ -157,28 +167,26 @@ impl Stores {
     where
         K: Hash + Eq + Copy,
         R: Record,
-        Weight: Weighter<K, Arc<R>>,
     {
-        let known = memory.get(key);
+        let known = in_memory(memory, key);
         let archive = self.archive.as_ref();
         if let Some(record) = &known
-            && !archive.is_some_and(|archive| archive.may_know_better(&**record, &self.policy))
+            && !archive.is_some_and(|archive| archive.may_know_better(record, &self.policy))
         {
             self.metrics.looked_up("memory", "hit");
-            return known.map(|record| (record, "memory"));
+            return known.map(|record| (Arc::new(record), "memory"));
         }
         self.metrics.looked_up("memory", if known.is_some() { "hit" } else { "miss" });
         let loaded = archive?.load::<R>(bytes, &self.policy).await;
         let (record, store) = match (known, loaded) {
-            (Some(known), Some((loaded, _))) if !archive?.prefers(&loaded, &*known, &self.policy) => {
-                return Some((known, "memory"));
+            (Some(known), Some((loaded, _))) if !archive?.prefers(&loaded, &known, &self.policy) => {
+                return Some((Arc::new(known), "memory"));
             }
-            (Some(known), None) => return Some((known, "memory")),
+            (Some(known), None) => return Some((Arc::new(known), "memory")),
             (_, loaded) => loaded?,
         };
-        let record = Arc::new(record);
-        self.forgotten.unless_since(since, bytes, || memory.insert(*key, record.clone()));
-        Some((record, store))
+        self.forgotten.unless_since(since, bytes, || keep_in_memory(memory, *key, &record));
+        Some((Arc::new(record), store))
     }
 
     /// The verdict on a foreign token, if it was reached within `time`; in memory only.
@@ -188,7 +196,9 @@ impl Stores {
         digest: &TokenDigest,
         time: &RangeInclusive<Timestamp>,
     ) -> Option<Arc<VerdictRecord>> {
-        self.verdicts.get(digest).filter(|record| time.contains(&record.verified_at))
+        in_memory(&self.verdicts, digest)
+            .filter(|record: &VerdictRecord| time.contains(&record.verified_at))
+            .map(Arc::new)
     }
 
     /// Keeps a verdict on a foreign token, unless the token was forgotten since.
@@ -197,7 +207,7 @@ impl Stores {
             if let Some(archive) = &self.archive {
                 archive.keep(&digest.0, &*record, &record.known(), &self.policy);
             }
-            self.verdicts.insert(digest, record);
+            keep_in_memory(&self.verdicts, digest, &*record);
         });
     }
 
@@ -213,7 +223,9 @@ impl Stores {
         key: &SubjectKey,
         time: &RangeInclusive<Timestamp>,
     ) -> Option<Arc<ProfileRecord>> {
-        self.profiles.get(key).filter(|record| time.contains(&record.verified_at))
+        in_memory(&self.profiles, key)
+            .filter(|record: &ProfileRecord| time.contains(&record.verified_at))
+            .map(Arc::new)
     }
 
     /// Keeps what is known of a subject, unless the subject was forgotten since. That there is no email is kept in memory
@@ -223,7 +235,7 @@ impl Stores {
             if let Some(archive) = self.archive.as_ref().filter(|_| record.email.is_some()) {
                 archive.keep(&key.0, &*record, &record.known(None), &self.policy);
             }
-            self.profiles.insert(key, record);
+            keep_in_memory(&self.profiles, key, &*record);
         });
     }
 
@@ -291,7 +303,9 @@ impl Stores {
                 self.answers.remove(&digest);
             }
             Purge::Subject(who, keys) => {
-                self.verdicts.retain(|_, record| !who.is_meant_by(record));
+                self.verdicts.retain(|_, bytes| {
+                    VerdictRecord::decode(bytes).is_ok_and(|record| !who.is_meant_by(&record))
+                });
                 for key in keys {
                     self.profiles.remove(&key);
                 }
@@ -330,6 +344,12 @@ impl Stores {
         self.shared().is_some_and(SharedStore::is_degraded)
     }
 
+    /// The bytes that the tables of answers and of profiles have come to use, for measurements: keys, slots, evicted keys.
+    #[must_use]
+    pub fn table_bytes(&self) -> [usize; 2] {
+        [self.answers.memory_used().total(), self.profiles.memory_used().total()]
+    }
+
     /// Brings the gauge `records` up to date.
     pub fn count(&self) {
         let records = self.answers.len() + self.verdicts.len() + self.profiles.len();
@@ -340,28 +360,40 @@ impl Stores {
     }
 }
 
+fn in_memory<K: Hash + Eq, R: Record>(memory: &Records<K>, key: &K) -> Option<R> {
+    R::decode(&memory.get(key)?).ok()
+}
+
+fn keep_in_memory<K: Hash + Eq, R: Record>(memory: &Records<K>, key: K, record: &R) {
+    match record.encode() {
+        Ok(bytes) => memory.insert(key, bytes.into_boxed_slice()),
+        // What was there is older, and must not stay.
+        Err(_) => drop(memory.remove(&key)),
+    }
+}
+
 fn cache<K, V>(bytes: u64, typical: u64) -> Cache<K, V, Weight, BuildDigestHasher>
 where
     K: Hash + Eq,
     V: Clone,
     Weight: Weighter<K, V>,
 {
-    let items = usize::try_from(bytes / (typical + ENTRY_OVERHEAD)).unwrap_or(usize::MAX).clamp(16, 1 << 20);
-    Cache::with(
-        items,
-        bytes,
-        Weight,
-        BuildDigestHasher::default(),
-        quick_cache::sync::DefaultLifecycle::default(),
-    )
+    let items = usize::try_from(bytes / typical).unwrap_or(usize::MAX).clamp(16, MAX_PREPARED);
+    let lifecycle = quick_cache::sync::DefaultLifecycle::default();
+    // Half of this number of evicted keys are remembered, so that who comes again soon is known to be no stranger. Each takes
+    // the slot of an entry: with an eighth as many as entries, as much memory has more hits than with the usual half
+    // (ARCHITECTURE.md, "Figures").
+    let cache = Cache::with(items / 4, bytes, Weight, BuildDigestHasher::default(), lifecycle);
+    cache.reserve(items);
+    cache
 }
 
 /// Weighs entries in bytes, near enough to bound memory.
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<TokenDigest, Arc<Pass>> for Weight {
-    fn weight(&self, _: &TokenDigest, pass: &Arc<Pass>) -> u64 {
+impl Weighter<TokenDigest, Pass> for Weight {
+    fn weight(&self, _: &TokenDigest, pass: &Pass) -> u64 {
         ENTRY_OVERHEAD + pass.weight()
     }
 }
@@ -372,16 +404,9 @@ impl Weighter<TokenDigest, Refused> for Weight {
     }
 }
 
-impl Weighter<TokenDigest, Arc<VerdictRecord>> for Weight {
-    fn weight(&self, _: &TokenDigest, record: &Arc<VerdictRecord>) -> u64 {
-        let texts = record.issuer.len() + record.subject.len() + record.claims.len();
-        ENTRY_OVERHEAD + 160 + (texts + record.email.as_ref().map_or(0, String::len)) as u64
-    }
-}
-
-impl Weighter<SubjectKey, Arc<ProfileRecord>> for Weight {
-    fn weight(&self, _: &SubjectKey, record: &Arc<ProfileRecord>) -> u64 {
-        let texts = [&record.email, &record.name].into_iter().flatten().map(String::len).sum::<usize>();
-        ENTRY_OVERHEAD + 100 + texts as u64
+/// A record.
+impl<K> Weighter<K, Box<[u8]>> for Weight {
+    fn weight(&self, _: &K, record: &Box<[u8]>) -> u64 {
+        ENTRY_OVERHEAD + record.len() as u64
     }
 }

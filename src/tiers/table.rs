@@ -64,6 +64,16 @@ impl TierIndex {
     pub const fn as_usize(self) -> usize {
         self.0 as usize
     }
+
+    /// The index as a byte, for [`TierIndex::from_byte`].
+    pub(crate) const fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    /// The index that a byte was made of.
+    pub(crate) const fn from_byte(byte: u8) -> Self {
+        Self(byte)
+    }
 }
 
 /// A checked table of tiers: at least one row, ages that strictly rise, names that are unique, roles that never become

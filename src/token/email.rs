@@ -61,12 +61,6 @@ impl Email {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// What stands after the `@`, in lower case.
-    #[must_use]
-    pub fn domain(&self) -> String {
-        self.0.rsplit('@').next().unwrap_or_default().to_lowercase()
-    }
 }
 
 /// Keeps addresses out of logs that print a structure whole.

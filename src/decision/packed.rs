@@ -1,0 +1,224 @@
+//! An allow in one piece of memory: times and flags in front, then all texts, one after the other.
+//!
+//! There is one for each token in memory, so its size decides how many tokens the memory store remembers. As structures
+//! and lists it took three times the bytes that have to be kept. What an answer needs is made of it anew each time, which
+//! allocates nothing: header values are slices that share the buffer, their names are the configuration's.
+//!
+//! A text is UTF-8, which has no bytes from `f8` up (RFC 3629 §1); so those can end a text ([`END`]) and say
+//! before it what it is ([`Mark`]), whatever it holds.
+
+use bytes::Bytes;
+use hyper::header::{HeaderValue, InvalidHeaderValue};
+
+use crate::clock::Timestamp;
+use crate::tiers::table::TierIndex;
+
+/// After each text.
+const END: u8 = 0xff;
+
+/// What a buffer takes besides its bytes: its reference count, and what the allocator rounds up.
+const BUFFER_OVERHEAD: usize = 48;
+
+/// What a text is, if a route requirement may ask about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Mark {
+    Email = 0xf8,
+    Scope,
+    Permission,
+    Role,
+    Org,
+}
+
+/// What is true of an allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Flag {
+    Stale = 1,
+    FromUserinfo = 1 << 1,
+    EmailEncoded = 1 << 2,
+    EmailVerified = 1 << 3,
+    AudienceChecked = 1 << 4,
+}
+
+/// What stands in front of the texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) verified_at: Timestamp,
+    pub(super) serve_until: Timestamp,
+    pub(super) tier: TierIndex,
+    flags: u8,
+}
+
+impl Head {
+    const LENGTH: usize = 18;
+
+    pub(super) const fn new(verified_at: Timestamp, serve_until: Timestamp, tier: TierIndex) -> Self {
+        Self { verified_at, serve_until, tier, flags: 0 }
+    }
+
+    /// With this flag, if it is `so`.
+    pub(super) const fn with(self, flag: Flag, so: bool) -> Self {
+        Self { flags: if so { self.flags | flag as u8 } else { self.flags }, ..self }
+    }
+
+    /// Whether the flag is set.
+    pub(super) const fn is(self, flag: Flag) -> bool {
+        self.flags & flag as u8 != 0
+    }
+
+    fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
+        bytes[..8].copy_from_slice(&self.verified_at.as_millis().to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.serve_until.as_millis().to_le_bytes());
+        bytes[16..].copy_from_slice(&[self.tier.to_byte(), self.flags]);
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, tier, flags] = bytes;
+        Self {
+            verified_at: Timestamp::from_millis(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
+            serve_until: Timestamp::from_millis(u64::from_le_bytes([i, j, k, l, m, n, o, p])),
+            tier: TierIndex::from_byte(tier),
+            flags,
+        }
+    }
+}
+
+/// Head and texts. Clones share them.
+#[derive(Clone)]
+pub(super) struct Packed(Bytes);
+
+/// Collects the texts: first all that are header values, in the order of the names, then all others.
+pub(super) struct Packing(Vec<u8>);
+
+impl Packing {
+    /// Nothing yet.
+    pub(super) fn new() -> Self {
+        Self(vec![0; Head::LENGTH])
+    }
+
+    /// Adds the value of the next header, which may be what route requirements ask about as well.
+    pub(super) fn header(&mut self, text: &str, mark: Option<Mark>) -> Result<(), InvalidHeaderValue> {
+        HeaderValue::from_bytes(text.as_bytes())?;
+        self.0.extend(mark.map(|mark| mark as u8));
+        self.push(text);
+        Ok(())
+    }
+
+    /// Adds a text that is no header value.
+    pub(super) fn fact(&mut self, text: &str, mark: Mark) {
+        self.0.push(mark as u8);
+        self.push(text);
+    }
+
+    fn push(&mut self, text: &str) {
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.push(END);
+    }
+
+    /// With this in front.
+    pub(super) fn finish(mut self, head: Head) -> Packed {
+        self.0[..Head::LENGTH].copy_from_slice(&head.to_bytes());
+        let bytes = Bytes::from(self.0.into_boxed_slice());
+        // The first clone moves the bytes under a reference count. Done here, so that answers allocate nothing.
+        drop(bytes.clone());
+        Packed(bytes)
+    }
+}
+
+impl Packed {
+    /// What stands in front.
+    pub(super) fn head(&self) -> Head {
+        // There always is one. Without, nothing would be true and the time would be over.
+        Head::from_bytes(self.0.first_chunk().copied().unwrap_or_default())
+    }
+
+    /// All header values, and then whatever else there is: it goes beside a list of names, which ends it.
+    pub(super) fn header_values(&self) -> impl Iterator<Item = HeaderValue> + '_ {
+        self.texts().map(|text| {
+            let value = match text {
+                [first, value @ ..] if *first == Mark::Email as u8 => value,
+                value => value,
+            };
+            // It was one when it was packed; an empty one would still keep a client's own header out.
+            HeaderValue::from_maybe_shared(self.0.slice_ref(value))
+                .unwrap_or(const { HeaderValue::from_static("") })
+        })
+    }
+
+    /// The texts with this mark.
+    pub(super) fn marked(&self, mark: Mark) -> impl Iterator<Item = &[u8]> {
+        self.texts().filter_map(move |text| text.strip_prefix(&[mark as u8]))
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.get(Head::LENGTH..).unwrap_or_default().split(|byte| *byte == END)
+    }
+
+    /// About how many bytes it takes besides its own size.
+    pub(super) fn weight(&self) -> usize {
+        BUFFER_OVERHEAD + self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Head =
+        Head::new(Timestamp::from_millis(1), Timestamp::from_millis(u64::MAX), TierIndex::YOUNGEST);
+
+    #[test]
+    fn each_text_comes_out_at_its_own_place_whatever_it_is() {
+        let long = "x".repeat(3_000);
+        for values in
+            [["a", "b", "c", "primary"], ["", "", "", ""], ["", "b\tb", "ü", "x"], [&long, "", &long, "t"]]
+        {
+            for marked in 0..values.len() {
+                let mut packing = Packing::new();
+                for (number, value) in values.iter().enumerate() {
+                    packing.header(value, (number == marked).then_some(Mark::Email)).unwrap();
+                }
+                packing.fact("a\n\0b", Mark::Role);
+                packing.fact("", Mark::Scope);
+                packing.fact("ÿ\u{10ffff}", Mark::Role);
+                let packed = packing.finish(HEAD);
+                let found: Vec<_> = packed.header_values().take(values.len()).collect();
+                assert_eq!(found, values.map(|value| HeaderValue::from_bytes(value.as_bytes()).unwrap()));
+                assert!(packed.marked(Mark::Email).eq([values[marked].as_bytes()]));
+                assert!(packed.marked(Mark::Role).eq(["a\n\0b".as_bytes(), "ÿ\u{10ffff}".as_bytes()]));
+                assert!(packed.marked(Mark::Scope).eq([b""]));
+                assert_eq!(packed.marked(Mark::Org).count(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn the_head_comes_out_as_it_went_in() {
+        for tier in [0, 1, 31, u8::MAX] {
+            let head = Head { tier: TierIndex::from_byte(tier), ..HEAD }
+                .with(Flag::Stale, true)
+                .with(Flag::AudienceChecked, true)
+                .with(Flag::EmailVerified, false);
+            let found = Packing::new().finish(head).head();
+            assert_eq!(found, head);
+            let flags = [
+                Flag::Stale,
+                Flag::FromUserinfo,
+                Flag::EmailEncoded,
+                Flag::EmailVerified,
+                Flag::AudienceChecked,
+            ];
+            assert_eq!(flags.map(|flag| found.is(flag)), [true, false, false, false, true]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_value_cannot_be_packed_as_one() {
+        for text in ["a\nb", "\n", "a\r", "\0", "\u{7f}"] {
+            assert!(Packing::new().header(text, None).is_err(), "{text:?}");
+        }
+    }
+}
