@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use holdfast_devtenant::{EchoBackend, Endpoint, Fault, Tenant};
+use support::example::changed;
 use support::service::{Running, held_clock, issuer, request, tenant, value};
 use support::{Reply, exchange_unix, until};
 use tempfile::TempDir;
@@ -183,7 +184,7 @@ impl Nginx {
             ("include snippets/undecided.conf;", after("undecided.conf", "login.conf")),
         ] {
             assert!(text.contains(from), "the example does not say {from:?}");
-            text = text.replace(from, &to);
+            text = changed(&text, from, &to);
         }
         std::fs::write(directory.path().join("nginx.conf"), text).unwrap();
         std::os::unix::fs::symlink(example.join("snippets"), directory.path().join("snippets")).unwrap();

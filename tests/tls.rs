@@ -18,6 +18,7 @@ use holdfast::config::Source;
 use holdfast::service::Service;
 use holdfast_devtenant::{EchoBackend, Options, Tenant};
 use openssl::ssl::{SslConnector, SslMethod, SslVersion};
+use support::example::changed;
 use support::{Holdfast, PATIENCE, exchange, exchange_unix, until};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
@@ -316,7 +317,7 @@ impl Nginx {
             for (from, to) in &changes {
                 if file.contains(from) {
                     unused.retain(|other| other != from);
-                    file = file.replace(from, to);
+                    file = changed(&file, from, to);
                 }
             }
             std::fs::write(to, file).unwrap();

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::client::{Client, Door};
 use crate::proxy::{Addresses, Listens, Proxy};
+use crate::support::example::changed;
 use crate::support::relay::Relay;
 use crate::support::{Holdfast, Reply};
 
@@ -149,7 +150,7 @@ fn replace(
     for (from, to) in changes {
         assert!(files.iter().any(|(_, text)| text.contains(from)), "the example does not say {from:?}");
         for (_, text) in &mut files {
-            *text = text.replace(from, to);
+            *text = changed(text, from, to);
         }
     }
     files

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use crate::support::example::changed;
 use crate::support::relay::Relay;
 use crate::support::{Holdfast, Reply, exchange_unix, until};
 
@@ -150,7 +151,7 @@ impl Files {
     fn replace(mut self, from: &str, to: &str) -> Self {
         assert!(self.0.iter().any(|(_, text)| text.contains(from)), "the example does not say {from:?}");
         for (_, text) in &mut self.0 {
-            *text = text.replace(from, to);
+            *text = changed(text, from, to);
         }
         self
     }

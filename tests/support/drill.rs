@@ -18,6 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
+use crate::support::example::changed;
 use crate::support::{Reply, exchange, exchange_unix, until};
 
 pub const HOUR: u64 = 3_600;
@@ -271,7 +272,7 @@ impl Front {
             ("127.0.0.1:4180", holdfast.to_owned()),
         ] {
             assert!(text.contains(from), "the example does not say {from:?}");
-            text = text.replace(from, &to);
+            text = changed(&text, from, &to);
         }
         std::fs::write(directory.path().join("nginx.conf"), text).unwrap();
         std::os::unix::fs::symlink(example.join("snippets"), directory.path().join("snippets")).unwrap();
