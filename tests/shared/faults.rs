@@ -78,6 +78,8 @@ async fn a_redis_that_dies_costs_no_answer_and_what_was_learned_meanwhile_is_sha
     let a = scene.instance().await;
     let (before, during) = (scene.opaque(), scene.opaque());
     assert_alice(&a.ask(&before).await);
+    // Written, so that it does not wait to be written to the next Redis.
+    scene.redis.has("verdicts", 1).await;
     scene.redis.kill().await;
     until("degraded", async || readyz(&a).await.contains("the shared store is not well").then_some(())).await;
     for token in [&before, &during] {
