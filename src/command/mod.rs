@@ -135,6 +135,17 @@ fn fail(error: impl std::fmt::Display) -> ExitCode {
 
 /// Runs a command's future to its end.
 fn block_on<T>(future: impl Future<Output = Result<T, ExitCode>>) -> Result<T, ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(fail)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    // tokio reads this variable itself, if it is not told a number.
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        builder.worker_threads(answering_threads());
+    }
+    let runtime = builder.enable_all().build().map_err(fail)?;
     runtime.block_on(future)
+}
+
+/// Half the cores. The proxy usually runs on the same machine, one thread answers more requests than a proxy puts through,
+/// and waking a second one for each of them costs more than it helps. What takes long has threads of its own.
+fn answering_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(2)
 }
