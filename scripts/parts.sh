@@ -94,7 +94,7 @@ stop() {
 
 start_tenant() {
     free_port 4190 && tenant_port="$port"
-    free_port 4191 && echo_port="$port"
+    free_port $((tenant_port + 1)) && echo_port="$port"
     start devtenant "$binaries/holdfast-devtenant" --listen "127.0.0.1:$tenant_port" --echo "127.0.0.1:$echo_port"
     until_ok "the dev tenant answers" curl -sf "http://127.0.0.1:$tenant_port/dev/calls"
 }
