@@ -6,7 +6,8 @@
 # with the parts.
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # Debian keeps nginx where only root looks
-binaries="${CARGO_TARGET_DIR:-target}/release"
+# HOLDFAST_BINARIES is where they lie already, for who has built them.
+binaries="${HOLDFAST_BINARIES:-${CARGO_TARGET_DIR:-target}/release}"
 names=() pids=()
 
 fail() {
@@ -23,6 +24,7 @@ prepare() {
 }
 
 build() {
+    if [ -n "${HOLDFAST_BINARIES:-}" ]; then return; fi
     # The whole workspace, so that all commands share one set of features and nothing is built twice.
     cargo build --release --locked --workspace
 }

@@ -118,9 +118,7 @@ fn settings_that_do_not_go_together_are_told_once_where_they_stand() {
     let twice = problems(&format!("{MINIMAL}{MINIMAL}"));
     assert_eq!(
         twice,
-        [
-            "holdfast.toml:5: issuer[1].url = \"https://tenant.eu.auth0.com/\": allowed is each issuer only once"
-        ]
+        ["holdfast.toml:5: issuer[1].url = \"https://t.eu.auth0.com/\": allowed is each issuer only once"]
     );
     let listen = problems(&format!("{MINIMAL}[auth]\nlisten = [\"nonsense\"]\n"));
     assert!(matches!(listen.as_slice(), [one] if one.contains("auth.listen = \"nonsense\"")), "{listen:?}");
