@@ -6,7 +6,8 @@
 # with the parts.
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" # Debian keeps nginx where only root looks
-binaries="${CARGO_TARGET_DIR:-target}/release"
+# HOLDFAST_BINARIES is where they lie already, for who has built them.
+binaries="${HOLDFAST_BINARIES:-${CARGO_TARGET_DIR:-target}/release}"
 names=() pids=()
 
 fail() {
@@ -23,6 +24,7 @@ prepare() {
 }
 
 build() {
+    if [ -n "${HOLDFAST_BINARIES:-}" ]; then return; fi
     # The whole workspace, so that all commands share one set of features and nothing is built twice.
     cargo build --release --locked --workspace
 }
@@ -94,7 +96,7 @@ stop() {
 
 start_tenant() {
     free_port 4190 && tenant_port="$port"
-    free_port 4191 && echo_port="$port"
+    free_port $((tenant_port + 1)) && echo_port="$port"
     start devtenant "$binaries/holdfast-devtenant" --listen "127.0.0.1:$tenant_port" --echo "127.0.0.1:$echo_port"
     until_ok "the dev tenant answers" curl -sf "http://127.0.0.1:$tenant_port/dev/calls"
 }

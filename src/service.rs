@@ -57,9 +57,9 @@ impl Service {
         let access = SocketAccess { mode: settings.auth.socket_mode, group: settings.auth.socket_group };
         let mut bound = Vec::new();
         for listen in &settings.auth.listen {
-            bound.push(Listener::bind(listen, access)?);
+            bound.push(Listener::bind(listen, access).await?);
         }
-        let admin_listener = Listener::bind(&Listen::Tcp(settings.admin.listen), access)?;
+        let admin_listener = Listener::bind(&Listen::Tcp(settings.admin.listen), access).await?;
         let bounds = Bounds {
             idle_timeout: settings.auth.idle_timeout,
             max_connections: settings.auth.max_connections,

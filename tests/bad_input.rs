@@ -168,6 +168,8 @@ async fn a_flood_of_headers_is_cut_off() {
     assert_eq!(holdfast.raw(&flood(240, 270)).await.status, 200, "64 KiB in 240 lines");
     assert_eq!(holdfast.raw(&flood(300, 10)).await.status, 431, "300 lines");
     assert_eq!(holdfast.raw(&flood(20, 16 * 1024)).await.status, 431, "320 KiB");
+    let long = request(&format!("/auth/{}", "x".repeat(70_000)), "");
+    assert_eq!(holdfast.raw(&long).await.status, 414, "a target of 70 kB");
     assert_eq!(holdfast.raw(&flood(0, 0)).await.status, 200);
 }
 

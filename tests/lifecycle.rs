@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use holdfast_devtenant::{Endpoint, Fault, Options, Tenant};
@@ -155,22 +157,122 @@ async fn a_stop_lets_requests_under_way_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_requests_longer_than_it_is_told_to() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let text = config(&tenant, None, "").replace("[auth]\n", "[auth]\ndrain_timeout = \"10ms\"\n");
+    let mut holdfast = Holdfast::start(directory.path(), &text, 1).await.ready().await;
+    tenant.set_fault(Endpoint::Userinfo, Fault::Hang);
+    let token = tenant.mint().opaque().build().unwrap();
+    let mut stream = TcpStream::connect(holdfast.auth_tcp()).await.unwrap();
+    let request = format!("GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    until("the call to the issuer", async || (tenant.calls().userinfo == 1).then_some(())).await;
+    holdfast.signal("TERM").await;
+    assert_eq!(holdfast.ended().await, Some(0));
+    assert!(holdfast.log().contains("some requests were still under way"), "{}", holdfast.log());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "an answer that nobody gave: {}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_issuer_no_longer_has_is_good_for_nothing() {
+    let tenant = support::service::tenant().await;
+    let config = support::service::issuer(&tenant, "");
+    let running = support::service::Running::start(&config, holdfast::clock::Clock::system()).await;
+    let token = |sub: &str| tenant.mint().subject(sub).email_direct("bob@example.com").build().unwrap();
+    let (before, after) = (token("auth0|bob"), token("auth0|carol"));
+    let refetch = async || {
+        let instance = running.service.instance();
+        instance.issuers.iter().next().unwrap().refresh(holdfast::guard::Priority::Foreground).await.unwrap();
+    };
+    tenant.rotate_keys();
+    refetch().await;
+    assert_eq!(running.ask(&before).await.status, 200);
+    tenant.revoke_old_keys();
+    refetch().await;
+    assert_eq!(running.ask(&after).await.status, 401);
+    assert_eq!(running.answered("key_unknown").await, 1);
+}
+
+/// `holdfast check` with these arguments and variables: its exit code and all it said.
+async fn check(arguments: &[&str], variables: &[(&str, &OsStr)]) -> (Option<i32>, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .arg("check")
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .output()
+        .await
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_calls_nothing_good_with_which_serve_could_not_start() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("holdfast.toml");
+    let own = directory.path().join("new/data");
+    for (lines, expected) in [
+        ("[store]\npath = \"/proc/nope\"\n", "store.path: nothing can be kept in /proc/nope"),
+        (
+            "[store]\nsecret_file = \"/nope/secret\"\n",
+            "store.secret_file: cannot use the instance secret /nope/secret",
+        ),
+        ("[auth.tls]\ncertificate = \"/nope/c\"\nkey = \"/nope/k\"\n", "/nope/c"),
+    ] {
+        let text = config(&tenant, None, lines).replace(
+            "listen = \"127.0.0.1:0\"\n[admin]",
+            match lines {
+                tls if tls.contains("tls") => "listen = \"tls:127.0.0.1:0\"\n[admin]",
+                _ => "listen = \"127.0.0.1:0\"\n[admin]",
+            },
+        );
+        std::fs::write(&file, text).unwrap();
+        let (code, said) = check(&["--config", file.to_str().unwrap()], &[]).await;
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(expected) && !said.contains("good"), "{said}");
+    }
+    let issuer = config(&tenant, None, "decryption_keys = [\"/nope/jwe.pem\"]\n");
+    std::fs::write(&file, issuer).unwrap();
+    let (code, said) = check(&["--config", file.to_str().unwrap()], &[]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("/nope/jwe.pem") && !said.contains("good"), "{said}");
+
+    std::fs::write(&file, config(&tenant, Some(&own), "")).unwrap();
+    let (code, said) = check(&["--config", file.to_str().unwrap()], &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        !own.exists() && directory.path().read_dir().unwrap().count() == 1,
+        "check leaves nothing behind"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_that_is_no_text_or_no_number_is_told_and_a_strangers_one_is_not_minded() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let (issuer, odd) = (tenant.issuer(), OsStr::from_bytes(b"\xff"));
+    let arguments = ["--issuer", &issuer, "--audience", "https://api.example.com"];
+    assert_eq!(check(&arguments, &[("SOMEBODYS", odd)]).await.0, Some(0));
+    for (name, value) in [("HOLDFAST_POLICY__LEEWAY", odd), ("TOKIO_WORKER_THREADS", OsStr::new("0"))] {
+        let (code, said) = check(&arguments, &[(name, value)]).await;
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.starts_with(&format!("environment variable {name}")), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_says_whether_the_issuer_answers() {
     let tenant = Tenant::start(Options::default()).await.unwrap();
-    let check = async || {
-        let issuer = tenant.issuer();
-        let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast"))
-            .args(["check", "--issuer", &issuer, "--audience", "https://api.example.com"])
-            .output()
-            .await
-            .unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
-    let (code, said) = check().await;
+    let issuer = tenant.issuer();
+    let arguments = ["--issuer", &issuer, "--audience", "https://api.example.com"];
+    let (code, said) = check(&arguments, &[]).await;
     assert_eq!(code, Some(0));
     assert!(said.contains("answers; keys: dev-rs-1"), "{said}");
     tenant.go_down().await;
-    let (code, said) = check().await;
+    let (code, said) = check(&arguments, &[]).await;
     assert_eq!(code, Some(1));
     assert!(said.contains("no connection to the issuer"), "{said}");
 }
@@ -181,14 +283,14 @@ async fn rotated_keys_are_found_at_once_and_unknown_ones_are_asked_for_once() {
     let directory = tempfile::tempdir().unwrap();
     let holdfast = Holdfast::start(directory.path(), &config(&tenant, None, ""), 1).await.ready().await;
     let old = tenant.mint().email_direct("alice@example.com").build().unwrap();
+    let older = tenant.mint().subject("auth0|bob").email_direct("bob@example.com").build().unwrap();
     assert_eq!(holdfast.ask(&old).await.status, 200);
     tenant.reset_calls();
     tenant.rotate_keys();
     let new = tenant.mint().email_direct("alice@example.com").build().unwrap();
     assert_eq!(holdfast.ask(&new).await.status, 200, "{}", holdfast.log());
     assert_eq!(tenant.calls().jwks, 1);
-    let older = tenant.mint().subject("auth0|bob").email_direct("bob@example.com").build().unwrap();
-    assert_eq!(holdfast.ask(&older).await.status, 200);
+    assert_eq!(holdfast.ask(&older).await.status, 200, "the issuer still vouches for its key before");
     for number in 0..50 {
         let kid = format!("unheard-of-{number}");
         let token = tenant.mint().email_direct("alice@example.com").kid(Some(&kid)).build().unwrap();

@@ -99,6 +99,42 @@ async fn a_unix_socket_has_the_permissions_and_the_group_that_are_configured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_somebody_uses_is_left_alone_and_one_that_was_left_behind_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let start = async |socket: &Path| {
+        let text = format!(
+            "[auth]\nlisten = \"unix:{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[issuer]]\n\
+             url = \"http://127.0.0.1:9/\"\naudience = [\"a\"]\n",
+            socket.display()
+        );
+        Service::start(Source::text("test.toml", &text), Clock::system())
+            .await
+            .map_err(|error| error.to_string())
+    };
+    let _datagrams = std::os::unix::net::UnixDatagram::bind(at("datagrams")).unwrap();
+    // Nobody accepts, and its line is full.
+    let full = tokio::net::UnixSocket::new_stream().unwrap();
+    full.bind(at("full")).unwrap();
+    let _full = full.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(connection) = UnixStream::connect(at("full")).await {
+        waiting.push(connection);
+    }
+    for name in ["datagrams", "full"] {
+        let inode = std::fs::metadata(at(name)).unwrap().ino();
+        let said = start(&at(name)).await.err().unwrap();
+        assert!(said.contains("it is left alone"), "{said}");
+        assert_eq!(std::fs::metadata(at(name)).unwrap().ino(), inode);
+    }
+    let left = at("left");
+    drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
+    let _service = start(&left).await.map_err(|said| panic!("{said}"));
+    let one = b"GET /auth HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    assert_eq!(exchange_unix(&left, one).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_protocol_line_is_no_request() {
     let scene = Scene::set("trusted_peers = [\"127.0.0.1\", \"unix\"]\nforwarded = \"x-forwarded\"").await;
     let request = b"GET /auth HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";

@@ -1,5 +1,8 @@
-//! `holdfast check`: the configuration is good (or we would not be here), and the issuers answer.
+//! `holdfast check`: all that `serve` would read at its start is good, and the issuers answer.
 
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,20 +14,13 @@ use holdfast::issuer::{Issuer, Surroundings};
 use holdfast::login::Login;
 use holdfast::server::tls::ServerTls;
 use holdfast::telemetry::metrics::Metrics;
+use holdfast::tiers::secret::InstanceSecret;
 
-use super::{block_on, fail};
+use super::{block_on, fail, misconfigured};
 
-/// Asks every issuer for its discovery document and keys, and says what came.
+/// Reads the files that the configuration names, then asks every issuer for its discovery document and keys, and says
+/// what came.
 pub fn run(settings: Settings) -> Result<(), ExitCode> {
-    println!("configuration: good");
-    if let Some(tls) = &settings.auth.tls {
-        let loaded = ServerTls::load(tls).map_err(fail)?;
-        println!("TLS: certificate {} is good until {}", tls.certificate.display(), loaded.expires());
-    }
-    if let Some(login) = &settings.login {
-        Login::load(login).map_err(fail)?;
-        println!("login: browsers are sent to {}", login.url);
-    }
     block_on(async {
         let with = Surroundings {
             client: Client::new().map_err(fail)?,
@@ -32,9 +28,14 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
             metrics: Arc::new(Metrics::new().map_err(fail)?),
             guard: settings.guard.clone(),
         };
+        let (issuers, notes) =
+            read_files(&settings, &with).map_err(|errors| misconfigured(&errors.join("\n")))?;
+        println!("configuration: good");
+        for note in notes {
+            println!("{note}");
+        }
         let mut all_answer = true;
-        for issuer in settings.issuers {
-            let issuer = Issuer::new(issuer, &with, None, Box::new(|_, _| {})).map_err(fail)?;
+        for issuer in issuers {
             match issuer.refresh(Priority::Foreground).await {
                 Ok(()) => {
                     println!("issuer {}: answers; keys: {}", issuer.name(), issuer.key_ids().join(", "))
@@ -51,4 +52,54 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
         }
         if all_answer { Ok(()) } else { Err(ExitCode::FAILURE) }
     })
+}
+
+/// The issuers with their keys, and what is worth telling of the other files; or all that is wrong with any of them.
+fn read_files(
+    settings: &Settings,
+    with: &Surroundings,
+) -> Result<(Vec<Arc<Issuer>>, Vec<String>), Vec<String>> {
+    let (mut issuers, mut notes, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    if let Some(tls) = &settings.auth.tls {
+        match ServerTls::load(tls) {
+            Ok(loaded) => {
+                let (file, until) = (tls.certificate.display(), loaded.expires());
+                notes.push(format!("TLS: certificate {file} is good until {until}"));
+            }
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    if let Some(login) = &settings.login {
+        match Login::load(login) {
+            Ok(_) => notes.push(format!("login: browsers are sent to {}", login.url)),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    if let Some(path) = &settings.store.path
+        && let Err(error) = is_writable(path)
+    {
+        errors.push(format!("store.path: nothing can be kept in {}: {error}", path.display()));
+    }
+    if let Some(file) = &settings.store.secret_file
+        && let Err(error) = InstanceSecret::load(file)
+    {
+        errors.push(format!("store.secret_file: {error}"));
+    }
+    for issuer in &settings.issuers {
+        match Issuer::new(issuer.clone(), with, None, Box::new(|_, _| {})) {
+            Ok(issuer) => issuers.push(issuer),
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    if errors.is_empty() { Ok((issuers, notes)) } else { Err(errors) }
+}
+
+/// Whether files can be made in the directory, or in the nearest one above it that is there: `serve` makes it, `check`
+/// leaves nothing behind.
+fn is_writable(directory: &Path) -> io::Result<()> {
+    let existing = directory.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
+    let existing = existing.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let trial = existing.join(format!(".holdfast-check-{}", std::process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&trial)?;
+    fs::remove_file(&trial)
 }

@@ -1,5 +1,13 @@
 //! The commands, one file each.
 
+/// In place of the standard library's, which panics when nobody reads any more, as in `holdfast check | head -1`.
+macro_rules! println {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
 mod admin;
 mod breaker;
 mod check;
@@ -67,12 +75,13 @@ struct SourceArguments {
 }
 
 impl SourceArguments {
-    fn source(self) -> Source {
+    fn source(self) -> Result<Source, ExitCode> {
         let flag = |path, name, values| Flag { path, name, values };
-        Source {
+        let environment = environment().map_err(|error| misconfigured(&error))?;
+        Ok(Source {
             file: self.config,
             text: None,
-            environment: std::env::vars().collect(),
+            environment,
             flags: vec![
                 flag(&["issuer", "0", "url"], "--issuer", self.issuer.into_iter().collect()),
                 flag(&["issuer", "0", "audience"], "--audience", self.audience),
@@ -80,7 +89,7 @@ impl SourceArguments {
                 flag(&["admin", "listen"], "--admin", self.admin.into_iter().collect()),
                 flag(&["store", "path"], "--data", self.data.into_iter().collect()),
             ],
-        }
+        })
     }
 
     /// Reads the settings, telling on stderr all that is wrong with them.
@@ -97,15 +106,29 @@ impl SourceArguments {
         self,
         read: fn(&Source) -> Result<Settings, ConfigErrors>,
     ) -> Result<(Settings, Source), ExitCode> {
-        let source = self.source();
+        let source = self.source()?;
         match read(&source) {
             Ok(settings) => Ok((settings, source)),
-            Err(errors) => {
-                eprintln!("{errors}");
-                Err(ExitCode::from(2))
-            }
+            Err(errors) => Err(misconfigured(&errors)),
         }
     }
+}
+
+/// The variables that may be ours. Others may hold bytes that are no text; what they hold is nobody's business here.
+fn environment() -> Result<Vec<(String, String)>, String> {
+    let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    ours.filter(|(name, _)| name.starts_with("HOLDFAST_"))
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(format!("environment variable {name}: its value is not UTF-8")),
+        })
+        .collect()
+}
+
+/// Tells what is wrong with the configuration.
+fn misconfigured(errors: &impl std::fmt::Display) -> ExitCode {
+    eprintln!("{errors}");
+    ExitCode::from(2)
 }
 
 impl Arguments {
@@ -135,17 +158,28 @@ fn fail(error: impl std::fmt::Display) -> ExitCode {
 
 /// Runs a command's future to its end.
 fn block_on<T>(future: impl Future<Output = Result<T, ExitCode>>) -> Result<T, ExitCode> {
+    let threads = answering_threads().map_err(|error| misconfigured(&error))?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // tokio reads this variable itself, if it is not told a number.
-    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        builder.worker_threads(answering_threads());
-    }
-    let runtime = builder.enable_all().build().map_err(fail)?;
+    let runtime = builder.worker_threads(threads).enable_all().build().map_err(fail)?;
     runtime.block_on(future)
+}
+
+/// As many as tokio's own variable says. It is read here, since tokio panics if it is no number.
+fn answering_threads() -> Result<usize, String> {
+    const VARIABLE: &str = "TOKIO_WORKER_THREADS";
+    match std::env::var_os(VARIABLE) {
+        None => Ok(default_threads()),
+        Some(value) => {
+            let number = value.to_str().and_then(|text| text.parse().ok());
+            number.filter(|number| (1..=1024).contains(number)).ok_or_else(|| {
+                format!("environment variable {VARIABLE} = {value:?}: allowed is a number from 1 to 1024")
+            })
+        }
+    }
 }
 
 /// Half the cores. The proxy usually runs on the same machine, one thread answers more requests than a proxy puts through,
 /// and waking a second one for each of them costs more than it helps. What takes long has threads of its own.
-fn answering_threads() -> usize {
+fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(2)
 }

@@ -25,7 +25,8 @@ pub(super) fn read(root: &mut Section<'_>) -> GuardSettings {
         section.value("open_for_max", breaker.open_for_max, value::duration(second / 100, DAY));
     breaker.probes = section.value("probes", breaker.probes, count(1));
     if breaker.open_for_max < breaker.open_for {
-        section.complain("open_for_max", "less than open_for", "at least as long as open_for");
+        let default = humantime::format_duration(breaker.open_for_max).to_string();
+        section.complain("open_for_max", default, "at least as long as open_for");
     }
     section.finish();
     let mut section = root.section("budget");

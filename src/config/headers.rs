@@ -53,20 +53,16 @@ impl HeaderRule {
                 _ => None,
             };
             match (&name, &claim, &absent) {
-                (Err(allowed), ..) => row.complain("", key.as_str(), allowed.as_str()),
+                (Err(allowed), ..) => row.misnamed(&key, allowed.as_str()),
                 (Ok(name), ..) if is_reserved(name) => {
-                    row.complain(
-                        "",
-                        key.as_str(),
-                        "a name that HTTP or holdfast itself does not use in its answers",
-                    );
+                    row.misnamed(&key, "a name that HTTP or holdfast itself does not use in its answers");
                 }
                 (_, None, _) => {
                     row.complain("claim", "nothing", "a claim's name, or a JSON pointer such as /user/email")
                 }
                 (.., None) => row.complain(
                     "required",
-                    "with this default",
+                    "true by default",
                     "either required = true, or required = false together with a non-empty default: \
                      a 200 must carry every header, else some proxies pass on the client's own",
                 ),

@@ -55,11 +55,11 @@ impl IssuerSettings {
         if needed && rows.is_empty() {
             root.complain("issuer", "nothing", "at least one [[issuer]] with url and audience");
         }
-        let issuers = rows.into_iter().filter_map(|row| {
-            let origin = row.origin().clone();
+        let issuers = rows.into_iter().enumerate().filter_map(|(number, row)| {
             let issuer = Self::read(row)?;
             if !seen.insert(issuer.url.clone()) {
-                root.complain("issuer", format!("{origin}: {}", issuer.url), "each issuer only once");
+                let key = format!("issuer[{number}].url");
+                root.complain(&key, issuer.url.as_str(), "each issuer only once");
             }
             Some(issuer)
         });
@@ -91,15 +91,18 @@ impl IssuerSettings {
         );
         let symmetric = algorithms.iter().filter(|algorithm| algorithm.is_symmetric()).count();
         if algorithms.is_empty() || (symmetric != 0 && symmetric != algorithms.len()) {
-            let list = algorithm::names(&algorithms);
             section.complain(
                 "algorithms",
-                list,
+                "nothing",
                 "either asymmetric algorithms or HS ones, at least one, never both",
             );
         }
-        if (symmetric != 0) != secret_file.is_some() {
-            section.complain("secret_file", "", "set if and only if algorithms are HS256, HS384 or HS512");
+        if (symmetric != 0) != secret_file.is_some() && !section.is_flawed("algorithms") {
+            section.complain(
+                "secret_file",
+                "nothing",
+                "set if and only if algorithms are HS256, HS384 or HS512",
+            );
         }
         if audience.as_ref().is_none_or(Vec::is_empty) {
             section.complain("audience", "nothing", "at least one audience (the API's identifier in Auth0)");

@@ -50,16 +50,12 @@ impl LoginSettings {
             value::duration(Duration::from_secs(10), Duration::from_secs(24 * 3600)),
         );
         if url.is_none() {
-            section.complain(
-                "url",
-                "nothing usable",
-                "the login page, such as https://app.example.com/login",
-            );
+            section.complain("url", "nothing", "the login page, such as https://app.example.com/login");
         }
         if secret_file.is_some() == return_hosts.is_empty() {
             section.complain(
                 "secret_file",
-                if secret_file.is_some() { "set" } else { "nothing" },
+                "nothing",
                 "a file if and only if there are return_hosts: a return address is always signed",
             );
         }
@@ -94,14 +90,17 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_refused_with_its_line() {
         for (lines, expected) in [
-            ("", "login.url = nothing usable"),
+            ("", "holdfast.toml:4: login.url = nothing: allowed is the login page"),
             ("url = \"http://app.example.com/\"", "holdfast.toml:5: login.url = \"http://app.example.com/\""),
             ("url = \"https://app/?a=b\"", "without user, query and fragment"),
             ("url = \"https://:pw@app/\"", "without user, query and fragment"),
             ("url = \"//app/\"", "without user, query and fragment"),
             ("url = \"https://app/\"\nanswer = \"303\"", "redirect, or header"),
             ("url = \"https://app/\"\nreturn_hosts = [\"app\"]", "login.secret_file = nothing"),
-            ("url = \"https://app/\"\nsecret_file = \"/s\"", "login.secret_file = set"),
+            (
+                "url = \"https://app/\"\nsecret_file = \"/s\"",
+                "holdfast.toml:6: login.secret_file = \"/s\": allowed is a file if and only if",
+            ),
             ("url = \"https://app/\"\nreturn_hosts = [\"*\"]\nsecret_file = \"/s\"", "login.return_hosts"),
             (
                 "url = \"https://app/\"\nreturn_hosts = [\"app\"]\nsecret_file = \"/s\"",

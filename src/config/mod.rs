@@ -30,6 +30,7 @@ mod tls;
 mod value;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -174,6 +175,25 @@ pub enum ConfigError {
         /// What would be good.
         allowed: String,
     },
+    /// Something that is wrong with a table, or with several settings together.
+    #[error("{origin}: {key}: {problem}")]
+    Unfit {
+        /// Where.
+        origin: Origin,
+        /// The table.
+        key: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+impl ConfigError {
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::Unreadable { .. } | Self::Syntax { .. } => None,
+            Self::UnknownKey { key, .. } | Self::Value { key, .. } | Self::Unfit { key, .. } => Some(key),
+        }
+    }
 }
 
 /// All that is wrong with the configuration; at least one.
@@ -242,13 +262,49 @@ impl Source {
     }
 }
 
-/// Collects what is wrong.
+/// Collects what is wrong, and knows where each key was set.
 #[derive(Default)]
-struct Problems(RefCell<Vec<ConfigError>>);
+struct Problems {
+    found: RefCell<Vec<ConfigError>>,
+    places: RefCell<BTreeMap<String, (Origin, Option<String>)>>,
+}
 
 impl Problems {
+    /// Remembers where `node`, at `key`, and all that is in it was set.
+    fn locate(&self, key: &str, node: &Node) {
+        match node {
+            Node::Scalar { .. } => {}
+            Node::Array(items, _) => {
+                for (row, item) in items.iter().enumerate() {
+                    self.locate(&format!("{key}[{row}]"), item);
+                }
+            }
+            Node::Table(members, _) => {
+                for (name, member) in members {
+                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                    self.locate(&key, member);
+                }
+            }
+        }
+        self.places.borrow_mut().insert(key.to_owned(), (node.origin().clone(), node.as_written()));
+    }
+
     fn add(&self, error: ConfigError) {
-        self.0.borrow_mut().push(error);
+        self.found.borrow_mut().push(error);
+    }
+
+    /// Where a key was set, and what it was set to if that is a plain value or a list of such.
+    fn place(&self, key: &str) -> Option<(Origin, Option<String>)> {
+        self.places.borrow().get(key).cloned()
+    }
+
+    /// Whether any is about `key` or something in it.
+    fn concern(&self, key: &str) -> bool {
+        let inside = |found: &str| {
+            let rest = found.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.found.borrow().iter().filter_map(ConfigError::key).any(inside)
     }
 }
 
@@ -270,8 +326,9 @@ impl Settings {
     }
 
     fn read_with(source: &Source, needs_issuer: bool) -> Result<Self, ConfigErrors> {
-        let problems = Problems::default();
         let tree = source.tree().map_err(|error| ConfigErrors(vec![error]))?;
+        let problems = Problems::default();
+        problems.locate("", &tree);
         let mut root = Section::new("", tree, &problems);
         let mut auth = root.section("auth");
         let settings = Self {
@@ -301,7 +358,7 @@ impl Settings {
             );
         }
         root.finish();
-        let problems = problems.0.into_inner();
+        let problems = problems.found.into_inner();
         if problems.is_empty() { Ok(settings) } else { Err(ConfigErrors(problems)) }
     }
 }

@@ -67,6 +67,20 @@ impl Node {
         }
     }
 
+    /// A plain value, or a list of such, as it was written; nothing for what has tables in it.
+    #[must_use]
+    pub fn as_written(&self) -> Option<String> {
+        match self {
+            Self::Scalar { text, quoted: true, .. } => Some(format!("\"{text}\"")),
+            Self::Scalar { text, .. } => Some(text.clone()),
+            Self::Array(items, _) => {
+                let items: Option<Vec<_>> = items.iter().map(Self::as_written).collect();
+                Some(format!("[{}]", items?.join(", ")))
+            }
+            Self::Table(..) => None,
+        }
+    }
+
     /// An empty table.
     #[must_use]
     pub fn empty(origin: Origin) -> Self {
@@ -111,6 +125,11 @@ impl Node {
                     Some(true) => Self::Array(Vec::new(), origin.clone()),
                     _ => Self::empty(origin.clone()),
                 });
+                // `[issuer]` for `[[issuer]]`: one table is a list of one.
+                if next == Some(true) && matches!(child, Self::Table(..)) {
+                    let single = std::mem::replace(child, Self::empty(origin.clone()));
+                    *child = Self::Array(vec![single], origin);
+                }
                 child.set(rest, value)
             }
             Self::Array(rows, _) => {

@@ -49,7 +49,7 @@ impl PolicySettings {
 
     /// Complains of a ceiling that is no tier.
     pub(super) fn check_tiers(&self, tiers: &TierTable, root: &Section<'_>) {
-        if tiers.find(&self.verdict_ceiling).is_none() {
+        if tiers.find(&self.verdict_ceiling).is_none() && !root.is_flawed("tier") {
             let names: Vec<&str> = tiers.iter().map(|(_, row)| row.name.as_str()).collect();
             root.complain(
                 "policy.verdict_ceiling",

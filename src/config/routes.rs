@@ -181,6 +181,7 @@ fn read_rules(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problem
         (Some(rows), None) => rows,
         (None, Some(file)) => match read_file(&file) {
             Ok(tree) => {
+                problems.locate("", &tree);
                 let mut section = Section::new("", tree, problems);
                 let rows = section.rows("rule").unwrap_or_default();
                 section.finish();
@@ -377,7 +378,7 @@ mod tests {
             (
                 by_rules,
                 "[[rule]]\nrequire = { max_tier = \"third\" }\n",
-                "rule[0].require.max_tier = third: allowed is one of primary",
+                "test.toml:9: rule[0].require.max_tier = \"third\": allowed is one of primary",
             ),
             (by_rules, "[[rule]]\nrequire = { verified = \"false\" }\n", "rule[0].require.verified"),
             (by_rules, "[[rule]]\nrequire = { verified = false }\n", "test.toml:9: rule[0].require.verified"),

@@ -34,11 +34,6 @@ impl<'c> Section<'c> {
         Self { path, origin, members, known: Vec::new(), problems }
     }
 
-    /// Where the section stands.
-    pub fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
     /// Whether `key` is set.
     pub fn has(&self, key: &str) -> bool {
         self.members.contains_key(key)
@@ -153,14 +148,42 @@ impl<'c> Section<'c> {
         self.members.into_iter().map(move |(key, node)| (key, node, problems))
     }
 
-    /// Notes a problem that concerns the section as a whole, or a key that should be there.
+    /// Notes a problem of a key beside others, or of the section as a whole. It is told where the key was set, and as it
+    /// was set; `value` is what to call it if it is not there, or a table. A key that is bad by itself is told only once.
     pub fn complain(&self, key: &str, value: impl Into<String>, allowed: impl Into<String>) {
+        let key = self.name(key);
+        if self.problems.concern(&key) {
+            return;
+        }
+        let (origin, written) = self.problems.place(&key).unwrap_or_else(|| (self.origin.clone(), None));
+        self.problems.add(ConfigError::Value {
+            origin,
+            value: written.unwrap_or_else(|| value.into()),
+            allowed: allowed.into(),
+            key,
+        });
+    }
+
+    /// Notes that the section's own name is not a good one.
+    pub fn misnamed(&self, name: &str, allowed: impl Into<String>) {
         self.problems.add(ConfigError::Value {
             origin: self.origin.clone(),
-            key: self.name(key),
-            value: value.into(),
+            key: self.path.clone(),
+            value: name.to_owned(),
             allowed: allowed.into(),
         });
+    }
+
+    /// Notes what is wrong with `key`, where no single value is.
+    pub fn unfit(&self, key: &str, problem: impl Into<String>) {
+        let key = self.name(key);
+        let (origin, _) = self.problems.place(&key).unwrap_or_else(|| (self.origin.clone(), None));
+        self.problems.add(ConfigError::Unfit { origin, key, problem: problem.into() });
+    }
+
+    /// Whether something below `key` was bad, so that it makes no sense to hold other keys against it.
+    pub fn is_flawed(&self, key: &str) -> bool {
+        self.problems.concern(&self.name(key))
     }
 
     /// Ends the reading: whatever was set but not asked for is an unknown key.
@@ -205,10 +228,8 @@ impl<'c> Section<'c> {
 }
 
 fn text_of(node: &Node) -> String {
-    match node {
-        Node::Scalar { text, quoted: true, .. } => format!("\"{text}\""),
-        Node::Scalar { text, .. } => text.clone(),
-        Node::Array(..) => "a list".to_owned(),
+    node.as_written().unwrap_or_else(|| match node {
         Node::Table(..) => "a table".to_owned(),
-    }
+        _ => "a list".to_owned(),
+    })
 }

@@ -49,16 +49,23 @@ fn a_bad_value_is_refused_with_its_line_and_what_is_allowed() {
             "[auth]\nlisten = [\"nonsense\"]",
             "holdfast.toml:5: auth.listen = \"nonsense\": allowed is an address",
         ),
-        ("[auth]\nlisten = []", "auth.listen = []: allowed is at least one"),
+        ("[auth]\nlisten = []", "holdfast.toml:5: auth.listen = []: allowed is at least one"),
         ("[auth]\nundecided_status = 200", "auth.undecided_status = 200: allowed is 503"),
-        ("[policy]\nverdict_ceiling = \"x\"", "policy.verdict_ceiling = x: allowed is one of primary"),
+        (
+            "[policy]\nverdict_ceiling = \"x\"",
+            "holdfast.toml:5: policy.verdict_ceiling = \"x\": allowed is one of primary",
+        ),
         ("[headers]\n\"X-A\" = { claim = \"a\", required = false }", "a 200 must carry every header"),
         ("[headers]\n\"X_A\" = \"a\"", "allowed is a header name of letters, digits and hyphens"),
         ("[headers]\n\"Set-Cookie\" = \"a\"", "allowed is a name that HTTP or holdfast itself does not use"),
         ("[headers]\n\"X-A\" = { claim = \"a\", default = \"a b\" }", "allowed is 1 to 256 visible ASCII"),
         (
             "[[tier]]\nname = \"a\"\nage = \"1h\"\nrole = \"fresh\"\n[[tier]]\nname = \"b\"\nage = \"1h\"\nrole = \"outage\"",
-            "tier = this table",
+            "holdfast.toml:8: tier[1]: tier 2 (b): its age is not above that of the tier before it",
+        ),
+        (
+            "[breaker]\nopen_for = \"1m\"\nopen_for_max = \"30s\"",
+            "holdfast.toml:6: breaker.open_for_max = \"30s\": allowed is at least as long as open_for",
         ),
         ("[breaker]\nfailure_rate = 1.5", "breaker.failure_rate = 1.5: allowed is a fraction"),
         ("[log]\nlevel = \"loud=1=2\"", "log.level"),
@@ -85,6 +92,55 @@ fn an_issuer_is_checked_as_a_whole() {
     }
     assert!(problems("").iter().any(|problem| problem.contains("at least one [[issuer]]")));
     assert!(problems(&format!("{MINIMAL}{MINIMAL}")).iter().any(|problem| problem.contains("only once")));
+}
+
+#[test]
+fn settings_that_do_not_go_together_are_told_once_where_they_stand() {
+    for (text, expected) in [
+        (
+            "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\nsecret_file = \"/s\"\n",
+            "holdfast.toml:4: issuer[0].secret_file = \"/s\": allowed is set if and only if algorithms are HS256, \
+             HS384 or HS512",
+        ),
+        (
+            "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\nalgorithms = [\"RS256\", \"HS256\"]\nsecret_file = \"/s\"\n",
+            "holdfast.toml:4: issuer[0].algorithms = [\"RS256\", \"HS256\"]: allowed is either asymmetric algorithms or \
+             HS ones, at least one, never both",
+        ),
+        (
+            "[[issuer]]\nurl = \"ftp://t/\"\naudience = [\"a\"]\n",
+            "holdfast.toml:2: issuer[0].url = \"ftp://t/\": allowed is the issuer's URL exactly as in the token's `iss`, \
+             such as https://tenant.eu.auth0.com/ (http:// only for loopback)",
+        ),
+    ] {
+        assert_eq!(problems(text), [expected]);
+    }
+    let twice = problems(&format!("{MINIMAL}{MINIMAL}"));
+    assert_eq!(
+        twice,
+        ["holdfast.toml:5: issuer[1].url = \"https://t.eu.auth0.com/\": allowed is each issuer only once"]
+    );
+    let listen = problems(&format!("{MINIMAL}[auth]\nlisten = [\"nonsense\"]\n"));
+    assert!(matches!(listen.as_slice(), [one] if one.contains("auth.listen = \"nonsense\"")), "{listen:?}");
+    let tier = problems(&format!("{MINIMAL}[[tier]]\nname = \"a\"\nage = \"soon\"\nrole = \"fresh\"\n"));
+    assert!(matches!(tier.as_slice(), [one] if one.contains(":6: tier[0].age = \"soon\"")), "{tier:?}");
+
+    let mut source = Source::text("holdfast.toml", MINIMAL);
+    source.environment = vec![("HOLDFAST_POLICY__VERDICT_CEILING".to_owned(), "x".to_owned())];
+    let found = Settings::read(&source).unwrap_err().to_string();
+    assert!(
+        found.starts_with("environment variable HOLDFAST_POLICY__VERDICT_CEILING: policy.verdict_ceiling ="),
+        "{found}"
+    );
+}
+
+#[test]
+fn one_table_of_an_issuer_is_a_list_of_one_for_flags_too() {
+    let mut source = Source::text("holdfast.toml", "[issuer]\nurl = \"https://t/\"\n");
+    let values = vec!["a".to_owned()];
+    source.flags = vec![Flag { path: &["issuer", "0", "audience"], name: "--audience", values }];
+    let settings = Settings::read(&source).unwrap();
+    assert_eq!((settings.issuers.len(), settings.issuers[0].audience.as_slice()), (1, &["a".to_owned()][..]));
 }
 
 #[test]

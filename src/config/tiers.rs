@@ -22,7 +22,7 @@ pub(super) fn read(root: &mut Section<'_>) -> TierTable {
         });
         for (key, missing) in [("name", name.is_none()), ("age", age.is_none()), ("role", role.is_none())] {
             if missing {
-                row.complain(key, "nothing usable", "a name, an age and a role for each tier");
+                row.complain(key, "nothing", "a name, an age and a role for each tier");
             }
         }
         row.finish();
@@ -30,8 +30,13 @@ pub(super) fn read(root: &mut Section<'_>) -> TierTable {
             tiers.push(Tier { name, age, role });
         }
     }
+    // Rows that cannot be read would only be missed among the others.
+    if root.is_flawed("tier") {
+        return TierTable::default();
+    }
     TierTable::new(tiers).unwrap_or_else(|error| {
-        root.complain("tier", "this table", error.to_string());
+        let key = error.row().map_or("tier".to_owned(), |row| format!("tier[{}]", row - 1));
+        root.unfit(&key, error.to_string());
         TierTable::default()
     })
 }

@@ -35,11 +35,7 @@ impl TlsSettings {
         );
         for (name, missing) in [("certificate", certificate.is_none()), ("key", key.is_none())] {
             if missing {
-                section.complain(
-                    name,
-                    "nothing usable",
-                    "a file in PEM; [auth.tls] needs certificate and key",
-                );
+                section.complain(name, "nothing", "a file in PEM; [auth.tls] needs certificate and key");
             }
         }
         section.finish();
@@ -104,7 +100,7 @@ mod tests {
             ("[auth]\nlisten = \"tls:unix:/s\"", "holdfast.toml:5: auth.listen = \"tls:unix:/s\""),
             (
                 "[auth]\nlisten = \"tls:[::1]:1\"\n[auth.tls]\nkey = \"/k\"",
-                "auth.tls.certificate = nothing usable",
+                "holdfast.toml:6: auth.tls.certificate = nothing: allowed is a file",
             ),
             (
                 "[auth]\nlisten = \"tls:[::1]:1\"\n[auth.tls]\nkey = \"/k\"\ncertifcate = \"/c\"",

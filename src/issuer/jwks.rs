@@ -73,6 +73,9 @@ impl KeySet {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
+
     use super::*;
 
     const EC: &str = r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM""#;
@@ -93,6 +96,18 @@ mod tests {
         assert!(set(&[r#"{"kty":"oct","k":"AAAA","kid":"a"}"#.to_owned()]).is_err());
         assert!(set(&[format!(r#"{EC},"use":"enc"}}"#)]).is_err());
         assert!(set(&[format!(r#"{EC},"alg":"RS256"}}"#)]).is_err());
+    }
+
+    #[test]
+    fn an_rsa_key_of_fewer_than_2048_bits_is_passed_over() {
+        let of_bits = |bits: u32| {
+            let rsa = openssl::rsa::Rsa::generate(bits).unwrap();
+            let number = |number: &openssl::bn::BigNumRef| URL_SAFE_NO_PAD.encode(number.to_vec());
+            format!(r#"{{"kty":"RSA","kid":"{bits}","n":"{}","e":"{}"}}"#, number(rsa.n()), number(rsa.e()))
+        };
+        assert!(set(&[of_bits(1024)]).is_err());
+        let keys = set(&[of_bits(1024), of_bits(2048)]).unwrap();
+        assert_eq!(keys.ids().collect::<Vec<_>>(), ["2048"]);
     }
 
     #[test]

@@ -213,6 +213,7 @@ fn decline(instance: &Instance, headers: HeaderMap, decision: &Decision, close: 
     complain(instance, decision);
     let (answer, (outcome, reason)) = instance.responder.decline(headers, decision, close);
     instance.metrics.answered(outcome, reason);
+    debug!(outcome, reason, "not let in");
     answer
 }
 

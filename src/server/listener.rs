@@ -6,7 +6,6 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
@@ -96,7 +95,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`], such as when the address is in use.
-    pub fn bind(listen: &Listen, access: SocketAccess) -> Result<Self, ListenError> {
+    pub async fn bind(listen: &Listen, access: SocketAccess) -> Result<Self, ListenError> {
         let failed = |problem: String| ListenError { listen: listen.to_string(), problem };
         match listen {
             Listen::Tcp(address) | Listen::Tls(address) => {
@@ -110,7 +109,7 @@ impl Listener {
                 })
             }
             Listen::Unix(path) => {
-                let socket = bind_unix(path, access).map_err(failed)?;
+                let socket = bind_unix(path, access).await.map_err(failed)?;
                 Ok(Self { socket, name: listen.to_string() })
             }
         }
@@ -221,16 +220,23 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-fn bind_unix(path: &Path, access: SocketAccess) -> Result<Socket, String> {
+async fn bind_unix(path: &Path, access: SocketAccess) -> Result<Socket, String> {
     let say = |error: io::Error| error.to_string();
     if let Ok(metadata) = fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
             return Err("a file of that name exists and is not a socket; it is left alone".to_owned());
         }
-        if StdUnixStream::connect(path).is_ok() {
-            return Err("another process listens there".to_owned());
+        // Whatever answers otherwise is somebody's: a backlog that is full, another kind of socket, or one that may not
+        // be asked. Not the standard library's `connect`, which waits for a full backlog.
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(say)?
+            }
+            Ok(_) => return Err("another process listens there".to_owned()),
+            Err(error) => {
+                return Err(format!("a socket of that name is in use ({error}); it is left alone"));
+            }
         }
-        fs::remove_file(path).map_err(say)?;
     }
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(say)?;

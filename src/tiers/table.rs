@@ -234,6 +234,20 @@ pub enum TierTableError {
     },
 }
 
+impl TierTableError {
+    /// The row that is wrong, from 1; `None` if it is the table as a whole.
+    #[must_use]
+    pub fn row(&self) -> Option<usize> {
+        match self {
+            Self::Empty | Self::TooMany { .. } => None,
+            Self::BadName { row, .. }
+            | Self::DuplicateName { row, .. }
+            | Self::AgeDoesNotRise { row, .. }
+            | Self::RoleGetsFresher { row, .. } => Some(*row),
+        }
+    }
+}
+
 fn check_name(row: usize, name: &str) -> Result<(), TierTableError> {
     let usable = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > MAX_NAME_LENGTH || !name.bytes().all(usable) {

@@ -2,6 +2,10 @@
 
 use std::str::FromStr;
 
+use aws_lc_rs::signature::{
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters,
+};
 use jsonwebtoken::Algorithm;
 
 /// A signature algorithm that holdfast can verify: a row of [`SignatureAlgorithm::ALL`].
@@ -76,6 +80,19 @@ impl SignatureAlgorithm {
     pub(super) fn library(self) -> Algorithm {
         self.library
     }
+
+    /// Padding, hash and bounds of the modulus, for an RSA algorithm (RFC 7518 §3.3 demands 2048 bits).
+    pub(super) fn rsa_parameters(self) -> Option<&'static RsaParameters> {
+        Some(match self.library {
+            Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
+            Algorithm::RS384 => &RSA_PKCS1_2048_8192_SHA384,
+            Algorithm::RS512 => &RSA_PKCS1_2048_8192_SHA512,
+            Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
+            Algorithm::PS384 => &RSA_PSS_2048_8192_SHA384,
+            Algorithm::PS512 => &RSA_PSS_2048_8192_SHA512,
+            _ => return None,
+        })
+    }
 }
 
 /// The names in `algorithms`, for a message.
@@ -101,6 +118,7 @@ mod tests {
         for row in SignatureAlgorithm::ALL {
             assert_eq!(row.name().parse(), Ok(row));
             assert_eq!(format!("{:?}", row.library()), row.name());
+            assert_eq!(row.rsa_parameters().is_some(), row.key_kind() == KeyKind::Rsa);
         }
         for name in ["none", "None", "NONE", "nOnE", "", "rs256", "RS256 ", "HS1", "ES512"] {
             assert_eq!(name.parse::<SignatureAlgorithm>(), Err(UnknownAlgorithm), "{name:?}");
