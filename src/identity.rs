@@ -137,7 +137,7 @@ impl Identities {
     ) -> Result<Resolved, Failure> {
         match verified {
             Verified::Local { issuer, claims } => self.local(issuer, claims, subjected).await,
-            Verified::Foreign { issuer, why } => self.foreign(issuer, why, subjected).await,
+            Verified::Foreign { issuer, why } => self.foreign(issuer, why.to_string(), subjected).await,
         }
     }
 

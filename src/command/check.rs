@@ -11,6 +11,7 @@ use holdfast::issuer::{Issuer, Surroundings};
 use holdfast::login::Login;
 use holdfast::server::tls::ServerTls;
 use holdfast::telemetry::metrics::Metrics;
+use holdfast::token::jwe::DecryptionKeys;
 
 use super::{block_on, fail};
 
@@ -32,7 +33,7 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
             metrics: Arc::new(Metrics::new().map_err(fail)?),
             guard: settings.guard.clone(),
         };
-        let mut all_answer = true;
+        let (mut all_answer, mut keys) = (true, Vec::new());
         for issuer in settings.issuers {
             let issuer = Issuer::new(issuer, &with, None, Box::new(|_, _| {})).map_err(fail)?;
             match issuer.refresh(Priority::Foreground).await {
@@ -48,7 +49,9 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
                 let id = key.kid.as_deref().unwrap_or("no kid");
                 println!("  decryption key {id} ({}) from {}", key.kty, key.file.display());
             }
+            keys.push(issuer.decryption_keys().clone());
         }
+        DecryptionKeys::together(&keys).map_err(fail)?;
         if all_answer { Ok(()) } else { Err(ExitCode::FAILURE) }
     })
 }
