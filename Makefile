@@ -47,6 +47,7 @@ test-long: test ## the same, with 100 crashes of the disk store in place of 20: 
 drills: setup-test ## outages, storms and floods; prints what users were told and what the issuer was asked
 	@echo "| drill                                        | requests |       200/401/503 |    calls | longest wait |"
 	cargo test --release --locked --test drills -- --nocapture
+	cargo bench --profile release --locked --bench flood
 
 .PHONY: bench
 bench: ## measures: against floors, in a flood, in an outage, and with wrk; see benches/ and scripts/bench.sh

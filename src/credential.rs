@@ -16,8 +16,7 @@ use thiserror::Error;
 
 use crate::config::CredentialSettings;
 
-/// The longest token that is read, in bytes. nginx takes header lines up to 8 KiB by default, Traefik far longer ones.
-pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+pub use crate::token::compact::MAX_TOKEN_BYTES;
 
 /// The most pieces of a cookie that are read: [`MAX_TOKEN_BYTES`] in pieces of 1 KiB, a quarter of what a cookie holds.
 const MAX_PIECES: usize = 16;

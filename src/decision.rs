@@ -240,6 +240,10 @@ fn header_text(identity: &Identity, rule: &HeaderRule) -> Option<String> {
     if rule.claim.is_member("sub") {
         return Some(identity.subject.clone());
     }
+    // That of the email that is sent, which need not stand beside a claim of this name.
+    if rule.claim.is_member("email_verified") {
+        return identity.email_verified.map(|verified| verified.to_string());
+    }
     match rule.claim.value(&identity.claims)? {
         Value::String(text) if !text.is_empty() && text.len() <= 1024 => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -312,6 +316,17 @@ mod tests {
         }
         assert_eq!(header(&pass, rows, "x-user-email-encoding").as_deref(), Some("none"));
         assert_eq!(pass.age_secs(Timestamp::from_secs(1_512)), 512);
+    }
+
+    #[test]
+    fn whether_the_email_is_verified_is_told_of_the_email_that_is_sent() {
+        let rows = "X-Verified = { claim = \"email_verified\", default = \"-\" }";
+        let mut who = identity(r#"{"email":"not usable","email_verified":true}"#);
+        for (verified, expected) in [(Some(true), "true"), (Some(false), "false"), (None, "-")] {
+            who.email_verified = verified;
+            let pass = pass(&who, rows).unwrap();
+            assert_eq!(header(&pass, rows, "x-verified").as_deref(), Some(expected), "{verified:?}");
+        }
     }
 
     #[test]

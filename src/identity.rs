@@ -3,11 +3,15 @@
 //! The email is looked for in this order, and here it stands once for all:
 //!
 //! 1. the token's own claims, in the order of `email_claims` (direct, nested, namespaced);
-//! 2. the profile of the subject, while its tier is fresh enough to answer;
-//! 3. `/userinfo`, behind singleflight, budget and breaker;
-//! 4. if that cannot tell: the profile again, from any older tier.
+//! 2. the *authorization context*, that is, what the issuer says of the authorization that the token stands for:
+//!    1. as it is remembered, the profile of the subject, while its tier is fresh enough to answer;
+//!    2. `/userinfo`, behind singleflight, budget and breaker;
+//!    3. if that cannot tell: the profile again, from any older tier.
 //!
-//! A foreign token goes through 2 to 4 as a whole, with a verdict in place of a profile. How, is in `sought`.
+//! The answer of `/userinfo` is searched in the same order as claims are. Wherever claims name different emails, the first
+//! in order is taken and the conflict is counted.
+//!
+//! A foreign token has no claims of its own to look at: it goes through the second as a whole, with a verdict in place of a profile. How, is in `sought`.
 
 mod profile;
 mod revalidation;
@@ -137,7 +141,7 @@ impl Identities {
     ) -> Result<Resolved, Failure> {
         match verified {
             Verified::Local { issuer, claims } => self.local(issuer, claims, subjected).await,
-            Verified::Foreign { issuer, why } => self.foreign(issuer, why, subjected).await,
+            Verified::Foreign { issuer, why } => self.foreign(issuer, why.to_string(), subjected).await,
         }
     }
 
@@ -163,9 +167,6 @@ impl Identities {
         let mut email_unknown = None;
         if let Some(found) = self.find_email(&issuer, &identity.claims) {
             self.metrics.email_from(&found.path);
-            if found.conflict {
-                self.metrics.email_conflict();
-            }
             (identity.email, identity.email_verified) = (Some(found.email), found.verified);
         } else if issuer.settings().userinfo {
             let profile = Profile {
@@ -181,6 +182,9 @@ impl Identities {
                     let record = answered.record;
                     identity.email = record.email.as_deref().and_then(Email::parse);
                     identity.email_verified = record.email_verified;
+                    if let Some(name) = &record.name {
+                        identity.claims.entry("name").or_insert_with(|| name.as_str().into());
+                    }
                     identity.source = IdentitySource::Userinfo;
                     identity.verified_at = record.verified_at;
                     (serving, store) = (answered.serving, answered.store);
@@ -216,8 +220,14 @@ impl Identities {
         Ok(Resolved { identity, serving, store, email_unknown: None })
     }
 
+    /// In the claims of a token as in those of `/userinfo`.
     fn find_email(&self, issuer: &Issuer, claims: &Object) -> Option<FoundEmail> {
-        email::find(claims, &issuer.settings().email_claims, self.settings.require_verified_email)
+        let found =
+            email::find(claims, &issuer.settings().email_claims, self.settings.require_verified_email);
+        if found.as_ref().is_some_and(|found| found.conflict) {
+            self.metrics.email_conflict();
+        }
+        found
     }
 
     /// A no, whoever waited for it, is a no from then on.

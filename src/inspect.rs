@@ -155,7 +155,12 @@ async fn run(
     }
     let verified = match instance.verifier.verify(token).await {
         Ok(verified) => verified,
-        Err(failure) => return course.failed(failure, None),
+        Err(failure) => {
+            if matches!(failure, Failure::No(Refusal::ForeignRefused { .. })) {
+                course.issuer = outline.issuer.clone().or_else(|| instance.issuers.iter().next().cloned());
+            }
+            return course.failed(failure, None);
+        }
     };
     let (mut asks, mut local) = (false, None);
     match &verified {

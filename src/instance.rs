@@ -32,6 +32,7 @@ use crate::tiers::secret::{DerivationFailed, InstanceSecret};
 use crate::tiers::shared::Forget;
 use crate::tiers::stores::Stores;
 use crate::tiers::table::{TierIndex, TierTable};
+use crate::token::jwe::KeyFileError;
 use crate::token::pool::Pool;
 use crate::verifier::{Issuers, Verifier};
 
@@ -65,6 +66,8 @@ pub struct Instance {
     pub tier_hits: TierHits,
     /// Log lines about requirements that a proxy gets wrong: any request may cause one.
     pub wrong_requirements: Sparing,
+    /// Log lines about encrypted tokens that nobody could judge: anybody can send one.
+    pub unopened_tokens: Sparing,
     /// Log lines about original requests that are not told. Apart from the others, since clients can cause these.
     pub untold_requests: Sparing,
     pool: Pool,
@@ -98,6 +101,9 @@ pub enum BuildError {
     /// An issuer's files.
     #[error("{0}")]
     Issuer(#[from] IssuerError),
+    /// The decryption keys of all issuers together.
+    #[error("{0}")]
+    DecryptionKeys(#[from] KeyFileError),
     /// The secret of `[login]`.
     #[error("{0}")]
     Login(#[from] LoginError),
@@ -178,6 +184,7 @@ impl Instance {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let issuers = Issuers::new(issuers);
+        let verifier = Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone())?;
         let identities = Identities::new(
             stores.clone(),
             digester.clone(),
@@ -211,12 +218,13 @@ impl Instance {
             })
         }));
         let instance = Self {
-            verifier: Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone()),
+            verifier,
             responder: Responder::new(settings.auth.undecided_status, settings.headers.clone()),
             login,
             tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
             wrong_requirements: Sparing::default(),
+            unopened_tokens: Sparing::default(),
             untold_requests: Sparing::default(),
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
             settings,
@@ -233,6 +241,12 @@ impl Instance {
         };
         instance.introduce();
         Ok(Arc::new(instance))
+    }
+
+    /// Where tokens are checked that were never seen.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Writes what waits to be shared; for the end of the process.

@@ -7,18 +7,26 @@
 //!                  └ no ─▶ foreign: only the issuer can judge it
 //! opaque ────────────────▶ foreign
 //! ```
+//!
+//! Whoever answers requests never builds what a stranger wrote: before a signature was checked, headers are read and
+//! `iss` is looked for, both within bounds; all else is the pool's, and the claims are parsed only then.
 
+mod sealed;
+
+use std::fmt;
 use std::sync::Arc;
 
 use thiserror::Error;
 
+use self::sealed::Content;
 use crate::clock::Clock;
 use crate::config::{ForeignTokens, PolicySettings};
 use crate::issuer::jwks::Lookup;
 use crate::issuer::{CannotTell, Issuer, KeyLookup};
+use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::claims::{Expected, VerifiedClaims, VouchedPayload};
 use crate::token::compact::{Compact, Malformed, UnopenedJwe, UnverifiedJws};
-use crate::token::jwe::{JweError, Opened, SealedWith};
+use crate::token::jwe::{DecryptionKeys, JweError, KeyFileError};
 use crate::token::jws;
 use crate::token::pool::{Pool, PoolError};
 use crate::token::refusal::Refusal;
@@ -37,8 +45,48 @@ pub enum Verified {
         /// Who is to be asked.
         issuer: Arc<Issuer>,
         /// Why it cannot be judged here.
-        why: String,
+        why: NotHere,
     },
+}
+
+impl Verified {
+    /// Why only the issuer can judge it, if so.
+    #[must_use]
+    pub fn not_here(&self) -> Option<&NotHere> {
+        match self {
+            Self::Local { .. } => None,
+            Self::Foreign { why, .. } => Some(why),
+        }
+    }
+}
+
+/// Why a token cannot be judged here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotHere {
+    /// It has no parts.
+    Opaque,
+    /// It is a JWE, and none of our keys fits.
+    Sealed(JweError),
+}
+
+impl NotHere {
+    /// The metric label.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Opaque => "opaque",
+            Self::Sealed(error) => error.reason(),
+        }
+    }
+}
+
+impl fmt::Display for NotHere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opaque => f.write_str("it is opaque, a reference that only its issuer can resolve"),
+            Self::Sealed(error) => error.fmt(f),
+        }
+    }
 }
 
 /// Why nothing was verified.
@@ -50,6 +98,17 @@ pub enum Failure {
     /// Neither yes nor no.
     #[error("{0}")]
     CannotTell(#[from] CannotTell),
+}
+
+impl Failure {
+    /// The metric label.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::No(refusal) => refusal.reason(),
+            Self::CannotTell(error) => error.reason(),
+        }
+    }
 }
 
 impl From<Malformed> for Failure {
@@ -66,13 +125,13 @@ impl From<PoolError> for Failure {
 
 /// The configured issuers; at least one.
 #[derive(Clone)]
-pub struct Issuers(Vec<Arc<Issuer>>);
+pub struct Issuers(Arc<[Arc<Issuer>]>);
 
 impl Issuers {
     /// Takes the issuers in the order of the configuration; the first is asked about tokens that name none.
     #[must_use]
     pub fn new(issuers: Vec<Arc<Issuer>>) -> Self {
-        Self(issuers)
+        Self(issuers.into())
     }
 
     /// All of them.
@@ -86,15 +145,40 @@ impl Issuers {
     /// [`Refusal::IssuerUnknown`].
     pub fn named(&self, name: Option<&str>) -> Result<&Arc<Issuer>, Refusal> {
         let found = self.0.iter().find(|issuer| Some(&**issuer.name()) == name);
-        found.ok_or_else(|| Refusal::IssuerUnknown {
-            configured: self.0.iter().map(|issuer| &**issuer.name()).collect::<Vec<_>>().join(", "),
-        })
+        found.ok_or_else(|| self.unknown())
+    }
+
+    /// The refusal of a token that is of none of them.
+    fn unknown(&self) -> Refusal {
+        let names: Vec<&str> = self.iter().map(|issuer| &**issuer.name()).collect();
+        Refusal::IssuerUnknown { configured: names.join(", ") }
+    }
+}
+
+/// A JWS with the issuer that it names and an algorithm that this one allows: all that may be asked of a stranger's token
+/// before its key is known.
+struct Addressed {
+    issuer: Arc<Issuer>,
+    algorithm: SignatureAlgorithm,
+    kid: Option<String>,
+    token: String,
+}
+
+impl Addressed {
+    /// `jws` of one of `issuers`; `token` is the whole of it.
+    fn new(jws: &UnverifiedJws<'_>, token: &str, issuers: &Issuers) -> Result<Self, Refusal> {
+        let issuer = issuers.named(jws::named_issuer(jws)?.as_deref())?;
+        let algorithm = jws::allowed_algorithm(jws, &issuer.settings().algorithms)?;
+        let (kid, token) = (jws.header.kid.clone(), token.to_owned());
+        Ok(Self { issuer: issuer.clone(), algorithm, kid, token })
     }
 }
 
 /// Verifies tokens of the configured issuers.
 pub struct Verifier {
     issuers: Issuers,
+    /// The keys of all issuers.
+    keys: DecryptionKeys,
     policy: PolicySettings,
     pool: Pool,
     clock: Clock,
@@ -102,9 +186,17 @@ pub struct Verifier {
 
 impl Verifier {
     /// A verifier of these issuers' tokens.
-    #[must_use]
-    pub fn new(issuers: Issuers, policy: PolicySettings, pool: Pool, clock: Clock) -> Self {
-        Self { issuers, policy, pool, clock }
+    ///
+    /// # Errors
+    /// [`KeyFileError`], if the issuers together have more decryption keys than are ever tried.
+    pub fn new(
+        issuers: Issuers,
+        policy: PolicySettings,
+        pool: Pool,
+        clock: Clock,
+    ) -> Result<Self, KeyFileError> {
+        let keys = DecryptionKeys::together(issuers.iter().map(|issuer| issuer.decryption_keys()))?;
+        Ok(Self { issuers, keys, policy, pool, clock })
     }
 
     /// Verifies `token`.
@@ -113,102 +205,60 @@ impl Verifier {
     /// [`Failure`]: a definitive no, or keys that could not be had.
     pub async fn verify(&self, token: &str) -> Result<Verified, Failure> {
         match Compact::parse(token)? {
-            Compact::Jws(jws) => self.verify_jws(&jws, None).await,
+            Compact::Jws(jws) => self.verify_jws(Addressed::new(&jws, token, &self.issuers)?).await,
             Compact::Jwe(jwe) => self.verify_jwe(&jwe).await,
-            Compact::Opaque => {
-                self.foreign(None, "it is opaque, a reference that only its issuer can resolve")
-            }
+            Compact::Opaque => self.foreign(None, NotHere::Opaque),
         }
     }
 
-    /// Verifies a JWS; one that was nested must be of the issuer whose key opened it.
-    async fn verify_jws(
-        &self,
-        jws: &UnverifiedJws<'_>,
-        opened_by: Option<&Arc<Issuer>>,
-    ) -> Result<Verified, Failure> {
-        let claims = jws::read_claims(jws)?;
-        let issuer = self.issuers.named(claims.issuer())?;
-        if opened_by.is_some_and(|opener| !Arc::ptr_eq(opener, issuer)) {
-            let configured = opened_by.map(|opener| opener.name().to_string()).unwrap_or_default();
-            return Err(Refusal::IssuerUnknown { configured }.into());
-        }
-        let algorithm = jws::allowed_algorithm(jws, &issuer.settings().algorithms)?;
-        let kid = jws.header.kid.clone();
+    /// The keys that a JWE is tried with, by the `iss` in its header: those of that issuer, or of all.
+    ///
+    /// # Errors
+    /// [`Refusal::IssuerUnknown`].
+    pub fn keys_for(&self, iss: Option<&str>) -> Result<(Option<&Arc<Issuer>>, &DecryptionKeys), Refusal> {
+        let named = iss.map(|name| self.issuers.named(Some(name))).transpose()?;
+        Ok((named, named.map_or(&self.keys, |issuer| issuer.decryption_keys())))
+    }
+
+    async fn verify_jws(&self, jws: Addressed) -> Result<Verified, Failure> {
+        let Addressed { issuer, algorithm, kid, token } = jws;
         let keys = match issuer.with_key(kid.as_deref(), algorithm, Arc::clone).await? {
             KeyLookup::Found(keys) => keys,
             KeyLookup::Unknown => return Err(Refusal::KeyUnknown.into()),
             KeyLookup::Unfit => return Err(Refusal::KeyUnfit.into()),
         };
-        let (signing_input, signature) = (jws.signing_input.to_owned(), jws.signature.to_owned());
-        let vouched = self
-            .pool
-            .run(move || match keys.find(kid.as_deref(), algorithm) {
-                Lookup::Found(key) => jws::verify(&signing_input, &signature, claims, key, algorithm),
-                Lookup::Unfit => Err(Refusal::KeyUnfit),
-                Lookup::Unknown => Err(Refusal::KeyUnknown),
-            })
-            .await??;
-        self.check(issuer, vouched)
-    }
-
-    async fn verify_jwe(&self, jwe: &UnopenedJwe<'_>) -> Result<Verified, Failure> {
-        let named = match &jwe.header.iss {
-            Some(name) => Some(self.issuers.named(Some(name))?),
-            None => None,
-        };
-        let mut why = None;
-        for issuer in
-            self.issuers.iter().filter(|issuer| named.is_none_or(|named| Arc::ptr_eq(named, issuer)))
-        {
-            match self.open(issuer, jwe).await {
-                Ok(opened) => return self.judge_content(issuer, opened).await,
-                Err(Failure::No(Refusal::Jwe(error @ JweError::NoKey { .. }))) => {
-                    why = Some(error.to_string())
-                }
-                Err(failure) => return Err(failure),
+        let vouched = self.pool.run(move || match keys.find(kid.as_deref(), algorithm) {
+            Lookup::Found(key) => {
+                let (signing_input, signature) = token.rsplit_once('.').ok_or(Malformed::Parts)?;
+                jws::verify(signing_input, signature, key, algorithm)
             }
-        }
-        self.foreign(named, why.as_deref().unwrap_or("no decryption key is configured"))
+            Lookup::Unfit => Err(Refusal::KeyUnfit),
+            Lookup::Unknown => Err(Refusal::KeyUnknown),
+        });
+        self.check(issuer, vouched.await??)
     }
 
     /// The header alone mostly tells that a token cannot be opened; only the rest is worth a place in the pool.
-    async fn open(&self, issuer: &Arc<Issuer>, jwe: &UnopenedJwe<'_>) -> Result<Opened, Failure> {
-        issuer.decryption_keys().can_open(&jwe.header).map_err(Refusal::Jwe)?;
-        let (issuer, token) = (issuer.clone(), jwe.token.to_owned());
-        let opened = self
-            .pool
-            .run(move || match Compact::parse(&token) {
-                Ok(Compact::Jwe(jwe)) => issuer.decryption_keys().open(&jwe).map_err(Refusal::Jwe),
-                Ok(_) => Err(Malformed::Parts.into()),
-                Err(malformed) => Err(malformed.into()),
-            })
-            .await??;
-        Ok(opened)
-    }
-
-    /// **A JWE sealed to a public key proves nothing about its sender**: everybody has that key. What is in it must be
-    /// a JWS that verifies. Under a key that only the issuer and we hold, the seal itself vouches for bare claims, if
-    /// the configuration says that the issuer makes such tokens. Auth0 leaves out `cty`, so the content tells its form.
-    async fn judge_content(&self, issuer: &Arc<Issuer>, opened: Opened) -> Result<Verified, Failure> {
-        let content = std::str::from_utf8(&opened.payload).map_err(|_| Malformed::Parts)?;
-        if content.trim_start().starts_with('{') {
-            return match opened.sealed_with {
-                SealedWith::PublicKey => Err(Refusal::BareClaims.into()),
-                SealedWith::SharedKey if !issuer.settings().bare_claims => {
-                    Err(Refusal::BareClaimsNotAllowed.into())
-                }
-                SealedWith::SharedKey => self.check(issuer, jws::vouched_by_shared_key(content.as_bytes())?),
-            };
-        }
-        match Compact::parse(content)? {
-            Compact::Jws(jws) => Box::pin(self.verify_jws(&jws, Some(issuer))).await,
-            Compact::Jwe(_) => Err(Refusal::NestedTooDeep.into()),
-            Compact::Opaque => Err(Malformed::Parts.into()),
+    async fn verify_jwe(&self, jwe: &UnopenedJwe<'_>) -> Result<Verified, Failure> {
+        let (named, keys) = self.keys_for(jwe.header.iss.as_deref())?;
+        let content = match keys.can_open(&jwe.header) {
+            Ok(()) => {
+                let (keys, token) = (keys.clone(), jwe.token.to_owned());
+                let of =
+                    named.map_or_else(|| self.issuers.clone(), |issuer| Issuers::new(vec![issuer.clone()]));
+                self.pool.run(move || sealed::open(&token, &keys, &of)).await?
+            }
+            Err(error) => Err(Refusal::Jwe(error)),
+        };
+        match content {
+            Ok(Content::Signed(jws)) => self.verify_jws(jws).await,
+            Ok(Content::Vouched(issuer, claims)) => self.check(issuer, claims),
+            Err(Refusal::Jwe(error @ JweError::NoKey { .. })) => self.foreign(named, NotHere::Sealed(error)),
+            Err(refusal) => Err(refusal.into()),
         }
     }
 
-    fn check(&self, issuer: &Arc<Issuer>, vouched: VouchedPayload) -> Result<Verified, Failure> {
+    fn check(&self, issuer: Arc<Issuer>, vouched: VouchedPayload) -> Result<Verified, Failure> {
         let grace = self.policy.expired_grace;
         let expected = Expected {
             issuer: issuer.name(),
@@ -217,17 +267,17 @@ impl Verifier {
             grace: issuer.open_since().map(|since| (grace, since)),
         };
         let claims = VerifiedClaims::check(vouched, expected, self.clock.now())?;
-        Ok(Verified::Local { issuer: issuer.clone(), claims })
+        Ok(Verified::Local { issuer, claims })
     }
 
     /// `iss` in the header only selects among the configured issuers; no URL of a token is ever called.
-    fn foreign(&self, named: Option<&Arc<Issuer>>, why: &str) -> Result<Verified, Failure> {
+    fn foreign(&self, named: Option<&Arc<Issuer>>, why: NotHere) -> Result<Verified, Failure> {
         let Some(issuer) = named.or_else(|| self.issuers.iter().next()) else {
-            return Err(Refusal::IssuerUnknown { configured: String::new() }.into());
+            return Err(self.issuers.unknown().into());
         };
         match issuer.settings().foreign_tokens {
-            ForeignTokens::AskIssuer => Ok(Verified::Foreign { issuer: issuer.clone(), why: why.to_owned() }),
-            ForeignTokens::Refuse => Err(Refusal::ForeignRefused { why: why.to_owned() }.into()),
+            ForeignTokens::AskIssuer => Ok(Verified::Foreign { issuer: issuer.clone(), why }),
+            ForeignTokens::Refuse => Err(Refusal::ForeignRefused { why: why.to_string() }.into()),
         }
     }
 }

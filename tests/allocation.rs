@@ -4,7 +4,7 @@
 //! `allocation_counter` brings the counting allocator, so that `unsafe` stays forbidden in all of this repository. It
 //! counts for the thread that measures; servers run on a runtime of that one thread, clients on another.
 
-#![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
 #[path = "../benches/scene/mod.rs"]
 mod scene;
@@ -15,11 +15,14 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use allocation_counter::measure;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast::config::{Settings, Source};
 use holdfast::credential::Credential;
 use holdfast::route::forwarded::Asked;
 use holdfast::route::peer::Peer;
 use holdfast::route::{Demand, Required};
+use holdfast::verifier::Failure;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{HeaderMap, Method, Uri};
 use scene::{Client, Scene, bare_server, request};
@@ -116,6 +119,43 @@ fn what_a_request_needs_is_told_without_allocating() {
             }
         });
         assert_eq!(counted.count_total, 0, "{auth}");
+    }
+}
+
+/// What a stranger wrote may ask for a tree of many times its size. It is read over where requests are answered, and built
+/// nowhere, since nobody vouches for it.
+#[test]
+fn what_a_stranger_wrote_is_not_built_where_requests_are_answered() {
+    let scene = Scene::new();
+    let good = scene.token();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (service, address) = runtime.block_on(scene.holdfast());
+    Client::connect(address).warm_up(&request(&good));
+    let instance = service.instance();
+    let here = Builder::new_current_thread().enable_all().build().unwrap();
+
+    let lists = |count: usize| vec!["[1]"; count].join(",");
+    let hostile = |count: usize| {
+        let claims = format!(r#"{{"iss":"{}","x":[{}]}}"#, scene.tenant.issuer(), lists(count));
+        scene.tenant.mint().payload(claims).signed_by_stranger()
+    };
+    let zipped = |count| hostile(count).nested_jwe().jwe_header("zip", "DEF").build().unwrap();
+    let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"RS256","x":[{}]}}"#, lists(1_500)));
+    for (what, token, reason) in [
+        ("claims", hostile(2_000).build().unwrap(), "signature_invalid"),
+        ("too many claims", hostile(2_900).build().unwrap(), "malformed"),
+        ("a header", good.replacen(good.split('.').next().unwrap(), &header, 1), "malformed"),
+        ("claims in a JWE", zipped(2_000), "signature_invalid"),
+        ("more claims in a JWE than fit into a token", zipped(47_000), "jwe_too_large"),
+    ] {
+        assert!(token.len() <= 16 * 1024, "{what}: {}", token.len());
+        let mut found = None;
+        let counted = measure(|| found = Some(here.block_on(instance.verifier.verify(&token)).map(drop)));
+        let Some(Err(Failure::No(refusal))) = found else { panic!("{what}: {found:?}") };
+        assert_eq!(refusal.reason(), reason, "{what}");
+        println!("{what}: {counted:?}");
+        assert!(counted.count_total < 200, "{what}: {counted:?}");
+        assert!(counted.bytes_total < 100 * 1024, "{what}: {counted:?}");
     }
 }
 

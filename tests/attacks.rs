@@ -243,6 +243,15 @@ async fn a_token_has_one_spelling() {
             join(&b64(text(header).replacen('{', "{ ", 1)), payload, signature),
             "signature_invalid",
         ),
+        row(
+            "more values in the header than are read",
+            join(
+                &b64(with_member(&text(header), &format!("\"many\":[{}]", vec!["1"; 64].join(",")))),
+                payload,
+                signature,
+            ),
+            "malformed",
+        ),
         row("the header is a list", join(&b64("[]"), payload, signature), "malformed"),
         row("the header is not UTF-8", join(&b64(b"{\"alg\":\"\xff\"}"), payload, signature), "malformed"),
         row("nothing but a header", join(&b64("{}"), payload, signature), "malformed"),
@@ -260,6 +269,11 @@ async fn a_token_has_one_spelling() {
         ("text after the claims", format!("{claims}{{}}"), "malformed"),
         ("claims in a list", format!("[{claims}]"), "malformed"),
         ("a NUL after the claims", format!("{claims}\0"), "malformed"),
+        (
+            "more values than are read",
+            with_member(&claims, &format!("\"many\":[{}]", vec!["1"; 4_100].join(","))),
+            "malformed",
+        ),
         (
             "claims nested 17 deep",
             with_member(&claims, &format!("\"deep\":{}1{}", "[".repeat(17), "]".repeat(17))),
@@ -295,8 +309,10 @@ async fn the_claims_of_a_genuine_signature_are_still_checked() {
     let audience = scene.victim.audience();
     let unslashed = scene.victim.issuer().trim_end_matches('/').to_owned();
     let in_an_hour = (scene.victim.time() + 3600).to_string();
-    let fine = scene.holdfast.ask(&raw(&in_an_hour).build().unwrap()).await;
-    assert_eq!(fine.status, 200, "the rows below differ from a token that is refused anyway");
+    for exp in [in_an_hour.clone(), format!("{in_an_hour}.5"), format!("{in_an_hour}.0e0")] {
+        let fine = scene.holdfast.ask(&raw(&exp).build().unwrap()).await;
+        assert_eq!(fine.status, 200, "{exp}: the rows below differ from a token that is refused anyway");
+    }
 
     let rows = vec![
         built("expired", good().expires_in(-31), "expired"),
@@ -305,6 +321,8 @@ async fn the_claims_of_a_genuine_signature_are_still_checked() {
         built("exp null", raw("null"), "claim_unfit"),
         built("exp a string", raw(&format!("\"{in_an_hour}\"")), "claim_unfit"),
         built("exp negative", raw("-1"), "claim_unfit"),
+        built("exp a fraction, past", raw(&format!("{}.5", scene.victim.time() - 31)), "expired"),
+        built("exp a negative fraction", raw("-0.5"), "claim_unfit"),
         built("exp true", raw("true"), "claim_unfit"),
         built("exp in a list", raw(&format!("[{in_an_hour}]")), "claim_unfit"),
         built("exp too far", raw("1e300"), "claim_unfit"),
@@ -374,7 +392,16 @@ async fn a_seal_to_our_public_key_proves_nothing() {
     let twofold = good().payload(good().nested_jwe().build().unwrap()).bare_jwe();
     let bomb = good().payload(vec![b' '; 8 << 20]).bare_jwe().jwe_header("zip", "DEF").build().unwrap();
     assert!(bomb.len() < 16 * 1024, "{}", bomb.len());
+    // Anybody can make these small tokens, and what is in them stays below any bound on inflated content.
+    let lists = format!(r#"{{"iss":"{}","x":[{}]}}"#, scene.victim.issuer(), vec!["[1]"; 47_000].join(","));
+    let lists = good().payload(lists).signed_by_stranger().nested_jwe().jwe_header("zip", "DEF");
     let intact = good().nested_jwe().build().unwrap();
+    // Sixteen bytes leave four bits of the last character unused.
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let (start, last) = intact.split_at(intact.len() - 1);
+    let last = alphabet.find(last).unwrap();
+    assert_eq!(last % 16, 0);
+    let stray = format!("{start}{}", &alphabet[last + 1..last + 2]);
     let (rest, _) = intact.rsplit_once('.').unwrap();
 
     scene
@@ -393,6 +420,9 @@ async fn a_seal_to_our_public_key_proves_nothing() {
             built("a JWE in a JWE", twofold, "nested_too_deep"),
             row("ten JWEs in each other", tenfold, "nested_too_deep"),
             row("a zip bomb", bomb, "jwe_too_large"),
+            built("a small bomb of small values", lists, "jwe_too_large"),
+            row("stray bits", stray, "malformed"),
+            row("padding", format!("{intact}=="), "malformed"),
             row("another zip", unopenable(json!({"alg": "RSA-OAEP-256", "enc": "A256GCM", "zip": "GZ"})), "jwe_zip_not_allowed"),
             built("crit", good().nested_jwe().jwe_header("crit", json!(["exp"])), "crit_unsupported"),
             row("RSA1_5", unopenable(json!({"alg": "RSA1_5", "enc": "A256GCM"})), "jwe_alg_not_allowed"),
@@ -422,6 +452,8 @@ async fn a_published_key_serves_only_its_own_use() {
         ("a key for encryption", "use", json!("enc"), "key_unknown"),
         ("a key for another alg", "alg", json!("RS512"), "key_unfit"),
         ("a key for key encryption", "alg", json!("RSA-OAEP-256"), "key_unknown"),
+        ("a key for other operations", "key_ops", json!(["encrypt", "wrapKey"]), "key_unknown"),
+        ("a key for this one, too", "key_ops", json!(["sign", "verify"]), ""),
         ("a key of another name", "kid", json!("other"), "key_unknown"),
         ("a key of another name that differs in case", "kid", json!("DEV-RS-1"), "key_unknown"),
         ("the key as it is", "use", json!("sig"), ""),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use holdfast::clock::Clock;
 use holdfast_devtenant::{Endpoint, Fault, Tenant, User};
 use support::service::{Running, assert_undecided, decryption_keys, held_clock, issuer, tenant, value};
-use support::{Reply, until};
+use support::{Holdfast, Reply, until};
 
 const EMAIL: &str = "alice@example.com";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -188,6 +188,47 @@ async fn a_failure_of_the_issuer_is_neither_yes_nor_no() {
     tenant.set_fault(Endpoint::Userinfo, limited("7"));
     let reply = holdfast.ask(&tenant.mint().opaque().build().unwrap()).await;
     assert_eq!(value(&reply, "retry-after"), Some("7"), "the client is told what the issuer said");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_both_ways_fail_log_and_metrics_say_which_and_why_and_the_client_is_not_told() {
+    let tenant = tenant().await;
+    for (what, fault, status, reason, word) in [
+        ("401", None, 401, "issuer_rejects", "401 from /userinfo"),
+        ("403", Some(Fault::Forbidden), 403, "issuer_forbids", "403 from /userinfo"),
+        ("500", Some(Fault::Status(500)), 503, "upstream_status", "status 500"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        let holdfast =
+            Holdfast::start(directory.path(), &(config + &issuer(&tenant, "")), 1).await.ready().await;
+        tenant.clear_faults();
+        if let Some(fault) = fault {
+            tenant.set_fault(Endpoint::Userinfo, fault);
+        }
+        let stranger = || tenant.mint().signed_by_stranger();
+        let replies = [
+            holdfast.ask(&stranger().tenant_dir_jwe().build().unwrap()).await,
+            holdfast.ask(&stranger().opaque().build().unwrap()).await,
+        ];
+        for local in ["jwe_no_key", "opaque"] {
+            let line = format!("local=\"{local}\"");
+            let counted = async |issuer: &str| {
+                let labels = format!("issuer=\"{issuer}\",{line}");
+                holdfast.counted("holdfast_foreign_tokens_total", &labels).await
+            };
+            assert_eq!((counted(reason).await, counted("accepted").await), (1, 0), "{what}, {local}");
+        }
+        let log = holdfast.log();
+        let line = log.lines().find(|line| line.contains("judged neither here nor by its issuer"));
+        let line = line.unwrap_or_else(|| panic!("{what}: {log}"));
+        assert!(line.contains("no decryption key fits") && line.contains(word), "{what}: {line}");
+        assert!(line.contains("WARN") && !line.contains("opaque"), "{what}: {line}");
+        for reply in replies {
+            assert_eq!(reply.status, status, "{what}: {reply:?}");
+            assert!(!format!("{reply:?}").contains("decryption"), "{what}: {reply:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
+#[path = "../fuzz/judge.rs"]
+mod judge;
 #[path = "../benches/scene/mod.rs"]
 mod scene;
 
@@ -57,6 +59,23 @@ fn the_seeds_themselves_are_accepted() {
     assert!(accepts(&SEEDS.jwe));
 }
 
+/// A fuzzer that never comes to the end of the way would find nothing there.
+#[test]
+fn what_is_fuzzed_goes_all_the_way_to_the_email() {
+    let claims = |more: &str| {
+        let (iss, aud) = (judge::ISSUER, judge::AUDIENCE);
+        format!(r#"{{"iss":"{iss}","aud":"{aud}","sub":"s","exp":1800000001{more}}}"#)
+    };
+    let judged = |more: &str| judge::judge(claims(more).as_bytes());
+    assert_eq!(judged(r#","email":"a@x.org""#).as_deref(), Some("a@x.org"));
+    assert_eq!(judged(r#","https://n/user":{"email":"a@x.org"}"#).as_deref(), Some("a@x.org"));
+    assert_eq!(judged(r#","email":"a@x.org","nonce":"n""#), None);
+    assert_eq!(judged(""), None);
+    for token in [&SEEDS.jws, &SEEDS.jwe, ""] {
+        assert_eq!(judge::judge(token.as_bytes()), None);
+    }
+}
+
 #[test]
 fn every_character_of_a_good_jws_counts() {
     for place in 0..SEEDS.jws.len() {
@@ -88,6 +107,18 @@ fn header() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_fuzzed_holds_for_arbitrary_bytes(bytes in vec(any::<u8>(), 0..400)) {
+        judge::judge(&bytes);
+    }
+
+    #[test]
+    fn what_is_fuzzed_holds_for_what_looks_like_claims(
+        text in r#"\{("(iss|aud|sub|exp|nbf|email|user|a)":("https://t/"|"a"|"a@x\.org"|-?[0-9.e+]{1,12}|null|\[\[1\],"a"\]|\{"email":"a@x\.org"\})[,}]?){0,8}\}?"#,
+    ) {
+        judge::judge(text.as_bytes());
+    }
 
     #[test]
     fn arbitrary_bytes_are_never_accepted(bytes in vec(any::<u8>(), 0..400)) {

@@ -10,8 +10,9 @@ use std::process::{Output, Stdio};
 
 use holdfast_devtenant::{Options, Tenant, TokenBuilder};
 use serde_json::Value;
+use support::redis::RedisServer;
 use support::service::request;
-use support::{Holdfast, exchange};
+use support::{Holdfast, exchange, until};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -199,8 +200,42 @@ async fn when_both_ways_fail_the_answer_says_which_and_why() {
     let scene = Scene::new(false, "foreign_tokens = \"refuse\"\n").await;
     let token = scene.mint().nested_jwe().build().unwrap();
     let (report, code) = scene.report(&token, &["--ask"]).await;
-    assert_eq!((code, failed(&report)), (1, vec!["foreign tokens"]), "{report}");
+    assert_eq!((code, failed(&report)), (1, vec!["decryption", "foreign tokens"]), "{report}");
+    assert!(
+        check(&report, "decryption")["found"].as_str().unwrap().contains("no decryption key"),
+        "{report}"
+    );
+    assert_eq!(report["issuer"], scene.tenant.issuer(), "whose setting refuses it");
+    let (report, _) = scene.report(&scene.tenant.mint().opaque().build().unwrap(), &["--ask"]).await;
+    assert_eq!(failed(&report), ["claims", "foreign tokens"], "{report}");
     assert_eq!(scene.tenant.calls().userinfo, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_instances_share_does_not_answer_in_place_of_the_issuer() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), [7; 32]).unwrap();
+    let store = format!("[store]\nredis = {:?}\nsecret_file = {:?}\n", redis.url(), secret.path());
+    let scene = Scene::new(false, &store).await;
+    let holdfast = Holdfast::start(scene.directory.path(), &scene.config, 1).await.ready().await;
+    let token = scene.tenant.mint().opaque().build().unwrap();
+    assert_eq!(holdfast.ask(&token).await.status, 200);
+    let records = async || {
+        let mut client = redis.client().await;
+        redis::cmd("DBSIZE").query_async::<u64>(&mut client).await.unwrap()
+    };
+    until("the verdict is in Redis", async || (records().await > 1).then_some(())).await;
+    let before = records().await;
+
+    scene.tenant.revoke_token(&token);
+    scene.tenant.reset_calls();
+    let (report, code) = scene.report(&token, &["--ask"]).await;
+    assert_eq!((code, &report["answer"]["status"]), (1, &401.into()), "{report}");
+    assert_eq!(scene.tenant.calls().userinfo, 1);
+    let unseen = scene.tenant.mint().opaque().build().unwrap();
+    assert_eq!(scene.report(&unseen, &["--ask"]).await.1, 0);
+    assert_eq!(records().await, before, "what was asked for an explanation is not shared");
 }
 
 #[tokio::test(flavor = "multi_thread")]

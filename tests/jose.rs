@@ -13,9 +13,13 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use holdfast::token::compact::Compact;
+use holdfast::issuer::jwks::{KeySet, Lookup};
+use holdfast::token::algorithm::SignatureAlgorithm;
+use holdfast::token::compact::{Compact, Malformed, UnverifiedJws};
 use holdfast::token::jwe::{DecryptionKeys, Opened, SealedWith};
-use serde_json::Value;
+use holdfast::token::jws::{self, VerificationKey};
+use holdfast::token::refusal::Refusal;
+use serde_json::{Value, json};
 
 #[path = "jose/attacks.rs"]
 mod attacks;
@@ -67,7 +71,11 @@ fn assert_no_flipped_bit_opens(keys: &DecryptionKeys, token: &str, refusal: &str
 }
 
 mod rfc7520 {
+    use std::sync::LazyLock;
+
     use super::*;
+
+    static KEYLESS: LazyLock<DecryptionKeys> = LazyLock::new(DecryptionKeys::default);
 
     fn example(name: &str) -> Value {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/rfc7520").join(name);
@@ -118,6 +126,101 @@ mod rfc7520 {
             let Ok(Compact::Jwe(jwe)) = Compact::parse(token) else { panic!("{name}") };
             assert_eq!(keys.can_open(&jwe.header).unwrap_err().reason(), "jwe_alg_not_allowed", "{name}");
         }
+    }
+
+    /// Checks the signature of a compact JWS. These hold prose, which is no claims: that is found only after the signature
+    /// was good, and so tells that it was.
+    fn verify(key: &Value, alg: &str, token: &str) -> Result<(), &'static str> {
+        let jws = UnverifiedJws::parse(token).map_err(|malformed| malformed.reason())?;
+        let algorithm: SignatureAlgorithm = alg.parse().map_err(|_| "algorithm_not_allowed")?;
+        let algorithm = jws::allowed_algorithm(&jws, &[algorithm]).map_err(|refusal| refusal.reason())?;
+        let (secret, set);
+        let key = if key["kty"] == "oct" {
+            let bytes = URL_SAFE_NO_PAD.decode(key["k"].as_str().unwrap()).unwrap();
+            secret = VerificationKey::from_secret(&bytes);
+            &secret
+        } else {
+            set = KeySet::read(json!({ "keys": [key] }).to_string().as_bytes()).unwrap();
+            match set.find(jws.header.kid.as_deref(), algorithm) {
+                Lookup::Found(key) => key,
+                Lookup::Unfit | Lookup::Unknown => return Err("key_unknown"),
+            }
+        };
+        match jws::verify(jws.signing_input, jws.signature, key, algorithm) {
+            Ok(_) | Err(Refusal::Malformed(Malformed::Claims(_))) => Ok(()),
+            Err(refusal) => Err(refusal.reason()),
+        }
+    }
+
+    #[test]
+    fn every_signature_that_we_accept_verifies_and_no_flipped_bit_does() {
+        for (name, alg) in [
+            ("4_1.rsa_v15_signature.json", "RS256"),
+            ("4_2.rsa-pss_signature.json", "PS384"),
+            ("4_4.hmac-sha2_integrity_protection.json", "HS256"),
+        ] {
+            let example = example(name);
+            let (key, token) = (&example["input"]["key"], example["output"]["compact"].as_str().unwrap());
+            assert_eq!(verify(key, alg, token), Ok(()), "{name}");
+            for (part, forged) in flipped(token) {
+                let reason = verify(key, alg, &forged).unwrap_err();
+                assert!(part == 0 || reason == "signature_invalid", "{name}, part {part}: {reason}");
+            }
+            assert_eq!(verify(key, alg, &respelt(token)), Err("signature_invalid"), "{name}");
+        }
+    }
+
+    #[test]
+    fn signatures_of_another_kind_are_refused() {
+        let token = |name: &str| example(name)["output"]["compact"].as_str().unwrap().to_owned();
+        let key = &example("4_4.hmac-sha2_integrity_protection.json")["input"]["key"];
+        for (name, alg, reason) in [
+            ("4_3.ecdsa_signature.json", "ES512", "algorithm_not_allowed"),
+            ("4_5.signature_with_detached_content.json", "HS256", "malformed"),
+            ("hmac-sha2_b64_false.json", "HS256", "crit_unsupported"),
+        ] {
+            assert_eq!(verify(key, alg, &token(name)), Err(reason), "{name}");
+        }
+        for name in [
+            "4_6.protecting_specific_header_fields.json",
+            "4_7.protecting_content_only.json",
+            "4_8.multiple_signatures.json",
+            "5_10.including_additional_authentication_data.json",
+            "5_11.protecting_specific_header_fields.json",
+            "5_12.protecting_content_only.json",
+            "5_13.encrypting_to_multiple_recipients.json",
+            "4.2.hmac-sha2_b64_false.json",
+        ] {
+            let example = example(name);
+            assert!(example["output"].get("compact").is_none(), "{name} has no compact form");
+            for form in ["json", "json_flat"] {
+                let token = example["output"][form].to_string();
+                assert!(verify(key, "HS256", &token).is_err(), "{name} {form}");
+                assert!(open(&KEYLESS, &token).is_err(), "{name} {form}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_nested_example_opens_and_what_is_in_it_verifies() {
+        let example = example("6.nesting_signatures_and_encryption.json");
+        let token = example["encrypt"]["output"]["compact"].as_str().unwrap();
+        let mut key = example["encrypt"]["input"]["key"].clone();
+        // The example spells it RSA-OAEP in the token and otherwise in the key.
+        key.as_object_mut().unwrap().remove("alg");
+        let keys = keys(&key);
+        let opened = open(&keys, token).unwrap();
+        assert_eq!(opened.sealed_with, SealedWith::PublicKey);
+        let inner = std::str::from_utf8(&opened.payload).unwrap();
+        assert_eq!(inner, example["sign"]["output"]["compact"].as_str().unwrap());
+        let signer = &example["sign"]["input"]["key"];
+        assert_eq!(verify(signer, "PS256", inner), Ok(()));
+        let jws = UnverifiedJws::parse(inner).unwrap();
+        assert_eq!(jws::named_issuer(&jws).unwrap().as_deref(), Some("hobbiton.example"));
+        for (part, forged) in flipped(inner) {
+            assert!(part == 0 || verify(signer, "PS256", &forged) == Err("signature_invalid"), "part {part}");
+        }
+        assert_no_flipped_bit_opens(&keys, token, "jwe_decryption_failed");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Start, reload, stop, crash, and start again while the issuer is down.
 
-#![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
 mod support;
 
@@ -135,6 +135,30 @@ async fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_instead_of_a_
     assert!(metrics.contains(r#"holdfast_config_reloads_total{result="refused"} 1"#), "{metrics}");
     // A reload neither forgets the keys nor asks for them again before it is time.
     assert_eq!(holdfast.admin("/readyz").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_start_says_for_each_issuer_what_becomes_of_tokens_that_only_it_can_judge() {
+    let asked = Tenant::start(Options::default()).await.unwrap();
+    let refusing = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let second = format!(
+        "[[issuer]]\nurl = \"{}\"\naudience = [\"{}\"]\nforeign_tokens = \"refuse\"\n",
+        refusing.issuer(),
+        refusing.audience()
+    );
+    let holdfast = Holdfast::start(directory.path(), &config(&asked, None, &second), 1).await.ready().await;
+    let log = holdfast.log();
+    let line = |tenant: &Tenant| {
+        let mut lines = log.lines().filter(|line| line.contains("issuer configured"));
+        let line = lines.find(|line| line.contains(&tenant.issuer()));
+        line.unwrap_or_else(|| panic!("no line for {}: {log}", tenant.issuer())).to_owned()
+    };
+    let (first, second) = (line(&asked), line(&refusing));
+    for words in ["their audience cannot be checked", "any application of the tenant", "audience=checked"] {
+        assert!(first.contains(words) && !second.contains(words), "{words}: {log}");
+    }
+    assert!(second.contains("tokens that only it can judge are refused"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,14 +62,18 @@ impl Scene {
 
     /// The configuration: free ports, one decryption key.
     pub fn source(&self) -> Source {
-        let config = format!(
+        Source::text("holdfast.toml", &self.config())
+    }
+
+    /// The same as the text of a file.
+    pub fn config(&self) -> String {
+        format!(
             "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [[issuer]]\nurl = \"{}\"\naudience = [\"{}\"]\ndecryption_keys = [\"{}\"]\n",
             self.tenant.issuer(),
             self.tenant.audience(),
             self.directory.path().join("key.pem").display(),
-        );
-        Source::text("holdfast.toml", &config)
+        )
     }
 
     /// holdfast on the current runtime.
@@ -127,6 +131,18 @@ impl Client {
 
     /// Sends `request` and gives the status of the answer, which must have no body.
     pub fn ask(&mut self, request: &[u8]) -> u16 {
+        self.exchange(request);
+        let status = std::str::from_utf8(&self.buffer[9..12]).unwrap();
+        status.parse().unwrap()
+    }
+
+    /// The same, and gives all of the answer.
+    pub fn ask_for_all(&mut self, request: &[u8]) -> String {
+        let length = self.exchange(request);
+        String::from_utf8_lossy(&self.buffer[..length]).into_owned()
+    }
+
+    fn exchange(&mut self, request: &[u8]) -> usize {
         self.stream.write_all(request).unwrap();
         let mut length = 0;
         while !self.buffer[..length].ends_with(b"\r\n\r\n") {
@@ -134,8 +150,7 @@ impl Client {
             assert!(read > 0, "the connection ended: {}", String::from_utf8_lossy(&self.buffer[..length]));
             length += read;
         }
-        let status = std::str::from_utf8(&self.buffer[9..12]).unwrap();
-        status.parse().unwrap()
+        length
     }
 
     /// Asks until the answer is 200: a service that just started fetches its keys first.

@@ -15,6 +15,7 @@ use holdfast::login::Login;
 use holdfast::server::tls::ServerTls;
 use holdfast::telemetry::metrics::Metrics;
 use holdfast::tiers::secret::InstanceSecret;
+use holdfast::token::jwe::DecryptionKeys;
 
 use super::{block_on, fail, misconfigured};
 
@@ -34,7 +35,7 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
         for note in notes {
             println!("{note}");
         }
-        let mut all_answer = true;
+        let (mut all_answer, mut keys) = (true, Vec::new());
         for issuer in issuers {
             match issuer.refresh(Priority::Foreground).await {
                 Ok(()) => {
@@ -49,7 +50,9 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
                 let id = key.kid.as_deref().unwrap_or("no kid");
                 println!("  decryption key {id} ({}) from {}", key.kty, key.file.display());
             }
+            keys.push(issuer.decryption_keys().clone());
         }
+        DecryptionKeys::together(&keys).map_err(fail)?;
         if all_answer { Ok(()) } else { Err(ExitCode::FAILURE) }
     })
 }

@@ -42,8 +42,11 @@ pub struct InspectArguments {
 /// Explains the token. Succeeds if it would be let in; an open answer is not a yes.
 pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
     let (mut settings, _) = arguments.source.read()?;
-    // A running service holds the data directory, and an explanation needs none.
+    // An explanation is of an instance that remembers nothing and tells nobody: a running service holds the data directory,
+    // and a record in Redis would answer in place of the issuer.
     settings.store.path = None;
+    settings.store.redis = None;
+    settings.store.secret_file = None;
     let token = read_token(arguments.file.as_deref()).map_err(unusable)?;
     let asking = if arguments.ask { Asking::Allowed } else { Asking::Withheld };
     let required = arguments.require.as_deref().unwrap_or_default();
@@ -109,7 +112,11 @@ impl Page {
         self.line("", "format", report.format);
         self.header("header", report.header.as_ref());
         self.header("nested header", report.nested_header.as_ref());
-        self.line("", "issuer", report.issuer.as_deref().unwrap_or("none of the configured ones"));
+        self.line(
+            "",
+            "issuer",
+            report.issuer.as_deref().unwrap_or("not known, or none of the configured ones"),
+        );
         self.title("checks");
         for check in &report.checks {
             let mark = match check.ok {

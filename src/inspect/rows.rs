@@ -97,20 +97,22 @@ impl Outline {
                 let named = name.and_then(|name| instance.issuers.named(Some(name)).ok());
                 outline.issuer = named.cloned();
                 outline.header_issuer_unknown = name.is_some() && named.is_none();
-                let mut fitting =
-                    instance.issuers.iter().filter(|issuer| name.is_none_or(|name| &**issuer.name() == name));
-                let opened =
-                    fitting.find_map(|issuer| Some((issuer, issuer.decryption_keys().open(&jwe).ok()?)));
-                if let Some((issuer, opened)) = opened {
-                    outline.issuer = Some(issuer.clone());
-                    outline.opened_with = Some(opened.key);
+                let keys = instance.verifier.keys_for(name);
+                if let Some(opened) = keys.ok().and_then(|(_, keys)| keys.open(&jwe).ok()) {
                     match std::str::from_utf8(&opened.payload).map(Compact::parse) {
                         Ok(Ok(Compact::Jws(jws))) => {
                             outline.nested_header = Some(jws.header.clone());
                             outline.read(instance, &jws);
                         }
-                        _ => outline.claims = json::object(&opened.payload).ok(),
+                        _ => {
+                            outline.claims = json::object(&opened.payload).ok();
+                            outline.issuer = outline.issuer.or_else(|| {
+                                let name = outline.claims.as_ref()?.get("iss")?.as_str();
+                                instance.issuers.named(name).ok().cloned()
+                            });
+                        }
                     }
+                    outline.opened_with = Some(opened.key);
                 }
             }
         }
@@ -170,7 +172,8 @@ impl Outline {
             let configured = instance.issuers.iter().map(|issuer| issuer.name().to_string());
             checks.push(check("header iss", configured.collect::<Vec<_>>().join(" or "), clip(iss)));
         }
-        let keys = issuer.into_iter().flat_map(|issuer| {
+        let issuers = instance.issuers.iter().filter(|one| issuer.is_none_or(|own| Arc::ptr_eq(one, own)));
+        let keys = issuers.flat_map(|issuer| {
             issuer.decryption_keys().describe().map(|key| {
                 let id =
                     key.kid.as_deref().map_or_else(|| "without kid".to_owned(), |kid| format!("{kid:?}"));
@@ -232,8 +235,11 @@ fn settle(checks: &mut Vec<Check>, outline: &Outline, stop: &Stop) {
     match stop {
         Stop::End => mark_held(checks),
         Stop::Credential(why) => fail_at(checks, "format", Some(false), Some(why)),
-        Stop::Refused(refusal @ Refusal::ForeignRefused { .. }) => {
-            fail_at(checks, "foreign tokens", Some(false), Some(&refusal.to_string()));
+        Stop::Refused(refusal @ Refusal::ForeignRefused { why }) => {
+            mark_held(checks);
+            fail_here(checks, outline, why);
+            checks.push(check("foreign tokens", "not refused by the configuration", refusal.to_string()));
+            checks.last_mut().into_iter().for_each(|row| row.ok = Some(false));
         }
         Stop::Refused(refusal) => {
             let row = row_of(refusal, outline);
@@ -244,15 +250,7 @@ fn settle(checks: &mut Vec<Check>, outline: &Outline, stop: &Stop) {
         Stop::Asking { local, word } => {
             mark_held(checks);
             if let Some(why) = local {
-                checks.retain(|check| check.name != "decryption");
-                let name = if outline.shape == Shape::Jwe { "decryption" } else { "claims" };
-                let mut row = check(
-                    name,
-                    "can be read here",
-                    why.split_once(": ").map_or(why.as_str(), |(_, why)| why),
-                );
-                row.ok = Some(false);
-                checks.push(row);
+                fail_here(checks, outline, why.split_once(": ").map_or(why.as_str(), |(_, why)| why));
             }
             let (ok, found) = match word {
                 None => (None, "not asked; --ask does"),
@@ -264,6 +262,15 @@ fn settle(checks: &mut Vec<Check>, outline: &Outline, stop: &Stop) {
             checks.push(row);
         }
     }
+}
+
+/// The row of what could not be read here.
+fn fail_here(checks: &mut Vec<Check>, outline: &Outline, why: &str) {
+    checks.retain(|check| check.name != "decryption");
+    let name = if outline.shape == Shape::Jwe { "decryption" } else { "claims" };
+    let mut row = check(name, "can be read here", why);
+    row.ok = Some(false);
+    checks.push(row);
 }
 
 fn mark_held(checks: &mut [Check]) {

@@ -22,7 +22,7 @@ use crate::tiers::digest::TokenDigest;
 use crate::tiers::forgotten::Epoch;
 use crate::tiers::stores::Refused;
 use crate::token::refusal::Refusal;
-use crate::verifier::Failure;
+use crate::verifier::{Failure, NotHere};
 
 /// Answers one request of a proxy.
 ///
@@ -111,10 +111,17 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, now: Times
         return Decision::Refused(refusal);
     }
     let format = format_of(token);
-    let result = match instance.verifier.verify(token).await {
-        Ok(verified) => instance.identities.resolve(verified, Subjected { token, digest, since }).await,
+    let (mut not_here, result) = (None, instance.verifier.verify(token).await);
+    let result = match result {
+        Ok(verified) => {
+            not_here = verified.not_here().cloned();
+            instance.identities.resolve(verified, Subjected { token, digest, since }).await
+        }
         Err(failure) => Err(failure),
     };
+    if let Some(why) = &not_here {
+        tell_of_foreign(instance, digest, why, &result);
+    }
     match result {
         Ok(resolved) => {
             instance.metrics.judged(format, "accepted");
@@ -130,6 +137,30 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, now: Times
             debug!(?digest, format, reason = error.reason(), "cannot tell: {error}");
             Decision::from(&error)
         }
+    }
+}
+
+/// What became of a token that only its issuer could judge: why it was not judged here, and what the issuer said. A JWE
+/// that fails both ways may be one whose key is missing here, so the operator is told, sparingly.
+fn tell_of_foreign(
+    instance: &Instance,
+    digest: TokenDigest,
+    why: &NotHere,
+    result: &Result<Resolved, Failure>,
+) {
+    let (local, issuer) = (why.reason(), result.as_ref().map_or_else(Failure::reason, |_| "accepted"));
+    instance.metrics.foreign(local, issuer);
+    let Err(failure) = result else { return };
+    debug!(?digest, local, issuer, "judged neither here nor by its issuer; here: {why}; issuer: {failure}");
+    if matches!(why, NotHere::Sealed(_))
+        && let Some(held_back) = instance.unopened_tokens.turn(instance.clock.now())
+    {
+        warn!(
+            held_back,
+            local,
+            issuer,
+            "an encrypted token was judged neither here nor by its issuer; here: {why}; issuer: {failure}"
+        );
     }
 }
 

@@ -22,6 +22,7 @@ pub struct Metrics {
     memory_hit: IntCounter,
     stale_answers: IntCounterVec,
     tokens: IntCounterVec,
+    foreign_tokens: IntCounterVec,
     email_source: IntCounterVec,
     email_conflicts: IntCounter,
     breaker_state: IntGaugeVec,
@@ -81,6 +82,11 @@ impl Metrics {
                 "tokens_total",
                 "Tokens judged at first sight, by format and result.",
                 &["format", "result"],
+            )?,
+            foreign_tokens: new.counters(
+                "foreign_tokens_total",
+                "Tokens that only their issuer can judge, by why they were not judged here and by what the issuer said.",
+                &["local", "issuer"],
             )?,
             email_source: new.counters(
                 "email_source_total",
@@ -178,6 +184,11 @@ impl Metrics {
     /// A token of `format` was judged at first sight.
     pub fn judged(&self, format: &str, result: &str) {
         self.tokens.with_label_values(&[format, result]).inc();
+    }
+
+    /// A token was not judged here because of `local`, and its issuer's word was `issuer`.
+    pub fn foreign(&self, local: &str, issuer: &str) {
+        self.foreign_tokens.with_label_values(&[local, issuer]).inc();
     }
 
     /// The email came from `source`: an entry of `email_claims`, `profile`, `userinfo`, or `none`.

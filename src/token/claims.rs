@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::json::Object;
+use super::compact::Malformed;
+use super::json::{self, Object};
 use super::refusal::Refusal;
 use crate::clock::Timestamp;
 
@@ -15,31 +16,27 @@ const MAX_DATE: u64 = 253_402_300_799;
 /// The longest `sub`, in bytes (OpenID Connect Core §2: 255 ASCII characters).
 const MAX_SUBJECT_BYTES: usize = 255;
 
-/// A payload that nobody vouches for yet.
-#[derive(Clone, Debug)]
-pub struct UnverifiedClaims(Object);
-
-impl UnverifiedClaims {
-    pub(super) fn new(claims: Object) -> Self {
-        Self(claims)
-    }
-
-    /// The `iss` that it names: good for choosing whose rules to apply, and for nothing else.
-    #[must_use]
-    pub fn issuer(&self) -> Option<&str> {
-        self.0.get("iss")?.as_str()
-    }
-
-    /// To be called where a signature or a shared key was just checked, and nowhere else.
-    pub(super) fn vouched(self) -> VouchedPayload {
-        VouchedPayload(self.0)
-    }
-}
-
 /// A payload that its issuer vouches for: it can be made only by verifying a signature, or by opening a JWE under a
 /// key that only the issuer and we hold.
 #[derive(Clone, Debug)]
 pub struct VouchedPayload(Object);
+
+impl VouchedPayload {
+    /// Reads what was vouched for. To be called where a signature or a shared key was just checked, and nowhere else:
+    /// nobody else may make us build all that a text asks for.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is not a JSON object.
+    pub(super) fn read(text: &[u8]) -> Result<Self, Malformed> {
+        json::object(text).map(Self).map_err(Malformed::Claims)
+    }
+
+    /// The `iss` that it names.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.0.get("iss")?.as_str()
+    }
+}
 
 /// What the claims are measured against.
 #[derive(Clone, Copy, Debug)]
@@ -197,7 +194,6 @@ fn check_audience(claims: &Object, configured: &[String]) -> Result<(), Refusal>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::json;
 
     const NOW: u64 = 1_800_000_000;
 
@@ -206,7 +202,7 @@ mod tests {
         let audience = ["https://api".to_owned(), "https://other".to_owned()];
         let expected =
             Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30), grace: None };
-        let payload = UnverifiedClaims::new(json::object(text.as_bytes()).unwrap()).vouched();
+        let payload = VouchedPayload::read(text.as_bytes()).unwrap();
         VerifiedClaims::check(payload, expected, Timestamp::from_secs(NOW))
     }
 

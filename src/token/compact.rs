@@ -15,6 +15,13 @@ use super::json::{self, JsonError};
 /// The longest header that is read, in bytes after base64. Real ones have fewer than 300.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 
+/// The most values in a header, which is read for every stranger. Real ones have a dozen, if they carry certificates.
+const MAX_HEADER_VALUES: usize = 64;
+
+/// The longest token that is read, in bytes, as a credential or inside of another one. nginx takes header lines up to 8 KiB
+/// by default, Traefik far longer ones.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
 /// The longest `kid` that is read, in bytes.
 const MAX_KID_BYTES: usize = 256;
 
@@ -184,7 +191,7 @@ impl UnverifiedHeader {
         if part.len() > MAX_HEADER_BYTES {
             return Err(Malformed::HeaderTooLarge);
         }
-        let mut fields = json::object(&decode(part)?).map_err(Malformed::Header)?;
+        let mut fields = json::object_of(&decode(part)?, MAX_HEADER_VALUES).map_err(Malformed::Header)?;
         if fields.contains_key("crit") {
             return Err(Malformed::Critical);
         }

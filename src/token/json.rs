@@ -3,11 +3,15 @@
 //! Two parsers that disagree about one text are a hole: whoever checks and whoever uses must see the same claims.
 //! So what JSON leaves open is refused here instead of guessed at: duplicate member names (RFC 8259 §4 calls their
 //! meaning unpredictable, RFC 7515 §4 lets us reject them), deep nesting, numbers that no finite `f64` holds.
+//!
+//! A tree takes many times the memory of its text, and many times as long as reading over it. So the number of values is
+//! bounded, and of a text that nobody vouches for only [`text_member`] is taken, which builds nothing.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
@@ -20,6 +24,9 @@ const MAX_DEPTH: u8 = 16;
 /// The longest text that is read, in bytes: Auth0 allows 100 KB of custom claims, the inflated payload of a JWE may
 /// be 256 KiB.
 const MAX_BYTES: usize = 256 * 1024;
+
+/// The most values in one text, those inside of others and the object itself counted. A token of 16 KiB has a few dozen.
+const MAX_VALUES: usize = 4096;
 
 /// Why a text is not the JSON object we need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -36,6 +43,9 @@ pub enum JsonError {
     /// Nested deeper than is read.
     #[error("the JSON text is nested deeper than 16 levels")]
     TooDeep,
+    /// More values than are read.
+    #[error("the JSON text has too many values")]
+    TooMany,
     /// JSON, but not an object.
     #[error("the JSON text is not an object")]
     NotAnObject,
@@ -46,42 +56,100 @@ pub enum JsonError {
 /// # Errors
 /// See [`JsonError`].
 pub fn object(text: &[u8]) -> Result<Object, JsonError> {
-    if text.len() > MAX_BYTES {
-        return Err(JsonError::TooLarge);
-    }
-    let fault = Cell::new(None);
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = Strict { depth: 0, fault: &fault }
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value));
-    match value {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(JsonError::NotAnObject),
-        Err(_) => Err(fault.get().unwrap_or(JsonError::Malformed)),
+    object_of(text, MAX_VALUES)
+}
+
+/// The same with fewer values.
+///
+/// # Errors
+/// See [`JsonError`].
+pub(super) fn object_of(text: &[u8], max_values: usize) -> Result<Object, JsonError> {
+    let bounds = Bounds::new(max_values);
+    match bounds.read(text, Strict(bounds.outermost()))? {
+        Value::Object(object) => Ok(object),
+        _ => Err(JsonError::NotAnObject),
     }
 }
 
-/// Builds a [`Value`], noting in `fault` what serde's error type has no room for.
-#[derive(Clone, Copy)]
-struct Strict<'f> {
-    depth: u8,
-    fault: &'f Cell<Option<JsonError>>,
+/// The text that stands under `name` in the object that `text` is; `None` if there is none, or something else than a
+/// text. The whole is read over by the same rules as by [`object`], but for names inside of other values, and nothing is
+/// built of it.
+///
+/// # Errors
+/// See [`JsonError`].
+pub fn text_member<'t>(text: &'t [u8], name: &str) -> Result<Option<Cow<'t, str>>, JsonError> {
+    let bounds = Bounds::new(MAX_VALUES);
+    bounds.read(text, Top { within: bounds.outermost(), name })
 }
 
-impl<'f> Strict<'f> {
-    fn deeper<E: serde::de::Error>(self) -> Result<Strict<'f>, E> {
-        if self.depth == MAX_DEPTH {
-            self.fault.set(Some(JsonError::TooDeep));
-            return Err(E::custom("too deep"));
+/// How many values a reader may still read, and what ended it, for which serde's error type has no room.
+struct Bounds {
+    left: Cell<usize>,
+    fault: Cell<Option<JsonError>>,
+}
+
+impl Bounds {
+    fn new(max_values: usize) -> Self {
+        Self { left: Cell::new(max_values), fault: Cell::new(None) }
+    }
+
+    fn outermost(&self) -> Within<'_> {
+        Within { depth: 0, bounds: self }
+    }
+
+    /// Reads the whole `text`.
+    fn read<'t, S: DeserializeSeed<'t>>(&self, text: &'t [u8], reader: S) -> Result<S::Value, JsonError> {
+        if text.len() > MAX_BYTES {
+            return Err(JsonError::TooLarge);
         }
-        Ok(Strict { depth: self.depth + 1, ..self })
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
+        let value =
+            reader.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+        value.map_err(|_| self.fault.get().unwrap_or(JsonError::Malformed))
     }
 }
+
+/// How deep a reader is.
+#[derive(Clone, Copy)]
+struct Within<'l> {
+    depth: u8,
+    bounds: &'l Bounds,
+}
+
+impl Within<'_> {
+    fn fail<E: serde::de::Error, T>(self, fault: JsonError) -> Result<T, E> {
+        self.bounds.fault.set(Some(fault));
+        Err(E::custom(fault))
+    }
+
+    /// One more value.
+    fn one<E: serde::de::Error>(self) -> Result<(), E> {
+        match self.bounds.left.get().checked_sub(1) {
+            Some(left) => {
+                self.bounds.left.set(left);
+                Ok(())
+            }
+            None => self.fail(JsonError::TooMany),
+        }
+    }
+
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            return self.fail(JsonError::TooDeep);
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+}
+
+/// Builds a [`Value`].
+#[derive(Clone, Copy)]
+struct Strict<'l>(Within<'l>);
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.0.one()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -118,7 +186,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
+        let inner = Self(self.0.deeper()?);
         let mut array = Vec::new();
         while let Some(item) = items.next_element_seed(inner)? {
             array.push(item);
@@ -127,16 +195,145 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
+        let inner = Self(self.0.deeper()?);
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(inner)?;
             if object.insert(name, value).is_some() {
-                self.fault.set(Some(JsonError::DuplicateName));
-                return Err(A::Error::custom("duplicate member name"));
+                return self.0.fail(JsonError::DuplicateName);
             }
         }
         Ok(Value::Object(object))
+    }
+}
+
+/// Reads over a value. Its own text, if it is one, comes out, unless it would have to be built for nothing.
+#[derive(Clone, Copy)]
+struct Skim<'l> {
+    within: Within<'l>,
+    wanted: bool,
+}
+
+impl<'l> Skim<'l> {
+    fn over(within: Within<'l>) -> Self {
+        Self { within, wanted: false }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Skim<'_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        self.within.one()?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Skim<'_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
+        if value.is_finite() { Ok(None) } else { Err(E::custom("number is not finite")) }
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(self.wanted.then(|| Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let inner = Self::over(self.within.deeper()?);
+        while items.next_element_seed(inner)?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let inner = Self::over(self.within.deeper()?);
+        while members.next_key_seed(Is(""))?.is_some() {
+            members.next_value_seed(inner)?;
+        }
+        Ok(None)
+    }
+}
+
+/// The outermost object, of which one member is wanted.
+struct Top<'l, 'n> {
+    within: Within<'l>,
+    name: &'n str,
+}
+
+impl<'de> DeserializeSeed<'de> for Top<'_, '_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        self.within.one()?;
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top<'_, '_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let within = self.within.deeper()?;
+        let mut found = None;
+        while let Some(wanted) = members.next_key_seed(Is(self.name))? {
+            let value = members.next_value_seed(Skim { within, wanted })?;
+            if wanted && found.replace(value).is_some() {
+                return self.within.fail(JsonError::DuplicateName);
+            }
+        }
+        Ok(found.flatten())
+    }
+}
+
+/// Whether a member's name is this one.
+struct Is<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for Is<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Is<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
     }
 }
 
@@ -172,6 +369,39 @@ mod tests {
     }
 
     #[test]
+    fn as_many_values_are_read_as_may_be_and_not_one_more() {
+        // The object, the list and what is in it.
+        let list = |values: usize| format!(r#"{{"iss":"i","a":[{}]}}"#, vec!["1"; values - 3].join(","));
+        let text = list(MAX_VALUES);
+        assert!(object(text.as_bytes()).is_ok() && text_member(text.as_bytes(), "iss").is_ok());
+        let text = list(MAX_VALUES + 1);
+        assert_eq!(object(text.as_bytes()), Err(JsonError::TooMany));
+        assert_eq!(text_member(text.as_bytes(), "iss"), Err(JsonError::TooMany));
+        assert_eq!(object_of(br#"{"a":1,"b":[]}"#, 2), Err(JsonError::TooMany));
+        assert!(object_of(br#"{"a":1,"b":[]}"#, 3).is_ok());
+    }
+
+    #[test]
+    fn one_member_is_found_without_the_others_being_built() {
+        for (text, expected) in [
+            (r#"{"a":{"iss":"inner"},"iss":"outer"}"#, Ok(Some("outer"))),
+            (r#"{"\u0069ss":"a\u0062"}"#, Ok(Some("ab"))),
+            (r#"{"a":["iss",null,true,-1,1.5,"\n"]}"#, Ok(None)),
+            (r#"{"iss":7}"#, Ok(None)),
+            (r#"{"iss":{}}"#, Ok(None)),
+            (r#"{"iss":"a","iss":"a"}"#, Err(JsonError::DuplicateName)),
+            (r#"{"iss":1,"iss":"a"}"#, Err(JsonError::DuplicateName)),
+            (r#"{"iss":"a","b":1e400}"#, Err(JsonError::Malformed)),
+            (r#"{"iss":"a"} x"#, Err(JsonError::Malformed)),
+        ] {
+            let found = text_member(text.as_bytes(), "iss").map(|found| found.map(Cow::into_owned));
+            assert_eq!(found, expected.map(|text| text.map(str::to_owned)), "{text}");
+        }
+        let deep = format!(r#"{{"a":{}1{},"iss":"a"}}"#, "[".repeat(16), "]".repeat(16));
+        assert_eq!(text_member(deep.as_bytes(), "iss"), Err(JsonError::TooDeep));
+    }
+
+    #[test]
     fn a_text_over_the_limit_is_not_even_looked_at() {
         let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(MAX_BYTES));
         assert_eq!(object(text.as_bytes()), Err(JsonError::TooLarge));
@@ -181,6 +411,7 @@ mod tests {
         #[test]
         fn whatever_is_accepted_is_what_serde_json_reads(text in r#"[\{\}\[\]",:a-c0-9.eE+ \-]{0,40}"#) {
             if let Ok(ours) = object(text.as_bytes()) {
+                prop_assert_eq!(text_member(text.as_bytes(), "a"), Ok(ours.get("a").and_then(Value::as_str).map(Into::into)));
                 prop_assert_eq!(Value::Object(ours), serde_json::from_str::<Value>(&text).unwrap());
             }
         }

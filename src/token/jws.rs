@@ -3,12 +3,16 @@
 //! The choice of key is the issuer's and the configuration's, never the token's: `kid` only selects among the
 //! issuer's keys, and a key is used only with its own type, curve, `alg` and `use`.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
 use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse, RSAKeyParameters};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse, RSAKeyParameters,
+};
 
 use super::algorithm::{KeyKind, SignatureAlgorithm, names};
-use super::claims::{UnverifiedClaims, VouchedPayload};
+use super::claims::VouchedPayload;
 use super::compact::{Malformed, UnverifiedJws, decode};
 use super::json;
 use super::refusal::Refusal;
@@ -34,11 +38,15 @@ enum Material {
 }
 
 impl VerificationKey {
-    /// Takes a public key out of a JWKS (RFC 7517 §4). A key for encryption, of a type or curve that we do not
+    /// Takes a public key out of a JWKS (RFC 7517 §4). A key for encryption or other operations, of a type or curve that we do not
     /// verify with, or a symmetric one (which has no business in a public document) is `None`.
     #[must_use]
     pub fn from_jwk(jwk: &Jwk) -> Option<Self> {
         if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
+            return None;
+        }
+        let operations = jwk.common.key_operations.as_ref();
+        if operations.is_some_and(|operations| !operations.contains(&KeyOperations::Verify)) {
             return None;
         }
         let kind = match &jwk.algorithm {
@@ -150,12 +158,15 @@ pub fn allowed_algorithm(
         .ok_or_else(|| Refusal::AlgorithmNotAllowed { allowed: names(allowed) })
 }
 
-/// Reads the payload, so that its `iss` can say whose rules apply.
+/// The `iss` that the payload names: good for choosing whose rules to apply, and for nothing else. It is all that is taken
+/// of a payload before its signature was checked.
 ///
 /// # Errors
 /// [`Malformed`] if the payload is not a JSON object.
-pub fn read_claims(jws: &UnverifiedJws<'_>) -> Result<UnverifiedClaims, Malformed> {
-    json::object(&decode(jws.payload)?).map(UnverifiedClaims::new).map_err(Malformed::Claims)
+pub fn named_issuer(jws: &UnverifiedJws<'_>) -> Result<Option<String>, Malformed> {
+    let payload = decode(jws.payload)?;
+    let issuer = json::text_member(&payload, "iss").map_err(Malformed::Claims)?;
+    Ok(issuer.map(Cow::into_owned))
 }
 
 /// Claims that came out of a JWE under a key that only the issuer and we hold: its tag vouches for them as a MAC would.
@@ -163,25 +174,25 @@ pub fn read_claims(jws: &UnverifiedJws<'_>) -> Result<UnverifiedClaims, Malforme
 /// # Errors
 /// [`Malformed`] if they are not a JSON object.
 pub fn vouched_by_shared_key(content: &[u8]) -> Result<VouchedPayload, Malformed> {
-    json::object(content).map(|claims| UnverifiedClaims::new(claims).vouched()).map_err(Malformed::Claims)
+    VouchedPayload::read(content)
 }
 
-/// Checks the signature over `claims`, which must be those that [`read_claims`] read from the same JWS.
+/// Checks the signature, and only then reads what was signed.
 ///
 /// # Errors
 /// [`Refusal::KeyUnfit`], [`Refusal::SignatureInvalid`], [`Refusal::Malformed`].
 pub fn verify(
     signing_input: &str,
     signature: &str,
-    claims: UnverifiedClaims,
     key: &VerificationKey,
     algorithm: SignatureAlgorithm,
 ) -> Result<VouchedPayload, Refusal> {
     if !key.fits(algorithm) {
         return Err(Refusal::KeyUnfit);
     }
-    match key.material.verifies(signing_input.as_bytes(), signature, algorithm)? {
-        true => Ok(claims.vouched()),
-        false => Err(Refusal::SignatureInvalid),
+    if !key.material.verifies(signing_input.as_bytes(), signature, algorithm)? {
+        return Err(Refusal::SignatureInvalid);
     }
+    let (_, payload) = signing_input.split_once('.').ok_or(Malformed::Parts)?;
+    Ok(VouchedPayload::read(&decode(payload)?)?)
 }

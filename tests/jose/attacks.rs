@@ -19,7 +19,6 @@ use josekit::jwk::{Jwk, KeyPair as _};
 use openssl::derive::Deriver;
 use openssl::pkey::PKey;
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
 

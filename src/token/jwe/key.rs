@@ -4,9 +4,11 @@
 //! JWK says (`alg`, `use`, `key_ops`). No other check of key against algorithm is needed later, and no key material is
 //! parsed while requests wait.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use josekit::JoseError;
 use josekit::jwe::alg::aeskw::AeskwJweAlgorithm;
 use josekit::jwe::alg::direct::DirectJweAlgorithm;
@@ -32,10 +34,29 @@ const MIN_RSA_BITS: u32 = 2048;
 
 /// A key, ready to open tokens.
 pub(super) struct Key {
+    pub id: KeyId,
     pub kid: Option<String>,
     pub kty: &'static str,
     pub file: Arc<Path>,
     pub openers: Vec<Opener>,
+}
+
+/// The digest of a shared secret, or of the public half of a key: the same for one key from whatever file it came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyId([u8; 32]);
+
+impl KeyId {
+    fn of(bytes: &[u8]) -> Self {
+        let mut id = [0; 32];
+        id.copy_from_slice(digest(&SHA256, bytes).as_ref());
+        Self(id)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyId(…)")
+    }
 }
 
 /// A key in its use for one algorithm.
@@ -90,16 +111,19 @@ impl Key {
 
     /// The key of a PEM file, which may be used for all that its type allows.
     pub fn from_private_key(key: &PKey<Private>, file: Arc<Path>) -> Result<Self, KeyProblem> {
-        let (kty, openers) = asymmetric_openers(key, &Restrictions::default())?;
-        Ok(Self { kid: None, kty, file, openers })
+        let (id, kty, openers) = asymmetric_openers(key, &Restrictions::default())?;
+        Ok(Self { id, kid: None, kty, file, openers })
     }
 
     /// The key of a JWK (RFC 7517, RFC 7518 §6).
     pub fn from_jwk(mut jwk: Object, file: Arc<Path>) -> Result<Self, KeyProblem> {
         let restrictions = Restrictions::take(&mut jwk)?;
         let kid = take_text(&mut jwk, "kid")?;
-        let (kty, openers) = match jwk.get("kty").and_then(Value::as_str) {
-            Some("oct") => ("oct", symmetric_openers(&mut jwk, &restrictions)?),
+        let (id, kty, openers) = match jwk.get("kty").and_then(Value::as_str) {
+            Some("oct") => {
+                let (id, openers) = symmetric_openers(&mut jwk, &restrictions)?;
+                (id, "oct", openers)
+            }
             Some(kty @ ("RSA" | "EC")) => {
                 if !jwk.contains_key("d") {
                     return Err(KeyProblem::Public);
@@ -120,7 +144,7 @@ impl Key {
         if openers.is_empty() {
             return Err(KeyProblem::NoUse);
         }
-        Ok(Self { kid, kty, file, openers })
+        Ok(Self { id, kid, kty, file, openers })
     }
 }
 
@@ -176,7 +200,8 @@ pub enum KeyProblem {
     NoUse,
     /// More keys than are ever tried.
     #[error(
-        "is one too many: of each type there can be at most {MAX_TRIES} keys without `kid`; give them one, in a JWK"
+        "is one too many: of each type there can be at most {MAX_TRIES} keys without `kid`, those of all issuers counted; \
+         give them one, in a JWK"
     )]
     TooMany,
 }
@@ -184,14 +209,17 @@ pub enum KeyProblem {
 fn asymmetric_openers(
     key: &PKey<Private>,
     restrictions: &Restrictions,
-) -> Result<(&'static str, Vec<Opener>), KeyProblem> {
-    match key.id() {
-        Id::RSA => Ok(("RSA", rsa_openers(key, restrictions)?)),
-        Id::EC => Ok(("EC", ec_openers(key, restrictions)?)),
+) -> Result<(KeyId, &'static str, Vec<Opener>), KeyProblem> {
+    let (kty, openers) = match key.id() {
+        Id::RSA => ("RSA", rsa_openers(key, restrictions)?),
+        Id::EC => ("EC", ec_openers(key, restrictions)?),
         other => {
-            Err(KeyProblem::Type { found: Nid::from_raw(other.as_raw()).short_name().unwrap_or("?").into() })
+            let name = Nid::from_raw(other.as_raw()).short_name().unwrap_or("?");
+            return Err(KeyProblem::Type { found: name.into() });
         }
-    }
+    };
+    let public = key.public_key_to_der().map_err(|_| KeyProblem::Malformed)?;
+    Ok((KeyId::of(&public), kty, openers))
 }
 
 fn rsa_openers(key: &PKey<Private>, restrictions: &Restrictions) -> Result<Vec<Opener>, KeyProblem> {
@@ -242,7 +270,10 @@ fn ec_openers(key: &PKey<Private>, restrictions: &Restrictions) -> Result<Vec<Op
     .collect()
 }
 
-fn symmetric_openers(jwk: &mut Object, restrictions: &Restrictions) -> Result<Vec<Opener>, KeyProblem> {
+fn symmetric_openers(
+    jwk: &mut Object,
+    restrictions: &Restrictions,
+) -> Result<(KeyId, Vec<Opener>), KeyProblem> {
     let secret = take_text(jwk, "k")?.ok_or(KeyProblem::Malformed)?;
     let secret = compact::decode(&secret).map_err(|_| KeyProblem::Malformed)?;
     let mut openers = Vec::new();
@@ -261,7 +292,7 @@ fn symmetric_openers(jwk: &mut Object, restrictions: &Restrictions) -> Result<Ve
         let decrypter = Box::new(DirectJweAlgorithm::Dir.decrypter_from_bytes(&secret).map_err(malformed)?);
         openers.push(Opener { alg: KeyManagement::Dir, encs, modulus_len: 0, decrypter });
     }
-    Ok(openers)
+    Ok((KeyId::of(&secret), openers))
 }
 
 /// What a JWK says that it may be used for (RFC 7517 §4.2 to §4.4). A PEM file says nothing.

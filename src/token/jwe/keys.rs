@@ -1,4 +1,4 @@
-//! The decryption keys of one issuer, from files to a checked set.
+//! The decryption keys of one issuer, from files to a checked set; and those of all issuers together.
 //!
 //! Loading is strict, since it happens at start-up and on reload, where a person reads the answer: whatever could make
 //! a key useless later (a public key, a passphrase, numbers that do not belong together, the wrong `use`) is said now.
@@ -11,6 +11,7 @@ use openssl::pkey::PKey;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::Opened;
 use super::key::{Key, KeyProblem};
 use super::open::MAX_TRIES;
 use crate::private_file;
@@ -19,10 +20,11 @@ use crate::token::json;
 /// The longest key file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 256 * 1024;
 
-/// The checked set of an issuer's decryption keys: immutable, and cheap to clone.
+/// The checked set of an issuer's decryption keys, or of several issuers': immutable, and cheap to clone.
 #[derive(Clone, Default)]
 pub struct DecryptionKeys {
-    pub(super) keys: Arc<[Key]>,
+    /// One for each issuer.
+    pub(super) sets: Arc<[Arc<[Key]>]>,
 }
 
 /// What may be told about a key; no secrets.
@@ -66,7 +68,23 @@ impl DecryptionKeys {
             let text = read(path).map_err(in_file)?;
             read_keys(&text, path, &mut keys)?;
         }
-        Self::new(keys)
+        Self::checked(vec![keys.into()])
+    }
+
+    /// All of them together, for tokens that do not say whose they are: each is then tried with what every issuer would
+    /// try.
+    ///
+    /// # Errors
+    /// [`KeyFileError`], if that would be more than are ever tried.
+    pub fn together<'k>(of_each: impl IntoIterator<Item = &'k Self>) -> Result<Self, KeyFileError> {
+        let sets: Vec<_> = of_each.into_iter().flat_map(|keys| keys.sets.iter().cloned()).collect();
+        Self::checked(sets)
+    }
+
+    /// Whether the key that opened it is among these.
+    #[must_use]
+    pub fn have_opened(&self, opened: &Opened) -> bool {
+        self.all().any(|key| key.id == opened.id)
     }
 
     /// Takes keys in PEM, several one after the other.
@@ -88,12 +106,12 @@ impl DecryptionKeys {
     /// Whether there is no key at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.all().next().is_none()
     }
 
     /// What there is, for people.
     pub fn describe(&self) -> impl Iterator<Item = KeyDescription> {
-        self.keys.iter().map(|key| KeyDescription {
+        self.all().map(|key| KeyDescription {
             kid: key.kid.clone(),
             kty: key.kty,
             algs: key.openers.iter().map(|opener| opener.alg.name()).collect(),
@@ -104,18 +122,26 @@ impl DecryptionKeys {
     fn from_text(text: &str, name: &str) -> Result<Self, KeyFileError> {
         let mut keys = Vec::new();
         read_keys(text, Path::new(name), &mut keys)?;
-        Self::new(keys)
+        Self::checked(vec![keys.into()])
     }
 
-    fn new(keys: Vec<Key>) -> Result<Self, KeyFileError> {
-        for (at, key) in keys.iter().enumerate() {
-            let alike = |other: &&Key| other.kid.is_none() && other.kty == key.kty;
-            if key.kid.is_none() && keys[..at].iter().filter(alike).count() == MAX_TRIES {
+    fn checked(sets: Vec<Arc<[Key]>>) -> Result<Self, KeyFileError> {
+        let mut nameless: Vec<&Key> = Vec::new();
+        for key in sets.iter().flat_map(|set| &**set).filter(|key| key.kid.is_none()) {
+            if nameless.iter().any(|other| other.id == key.id) {
+                continue;
+            }
+            if nameless.iter().filter(|other| other.kty == key.kty).count() == MAX_TRIES {
                 let file = key.file.to_path_buf();
                 return Err(KeyFileError { file, key: None, problem: KeyProblem::TooMany });
             }
+            nameless.push(key);
         }
-        Ok(Self { keys: keys.into() })
+        Ok(Self { sets: sets.into() })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Key> {
+        self.sets.iter().flat_map(|set| &**set)
     }
 }
 
@@ -385,13 +411,29 @@ mod tests {
 
     #[test]
     fn a_key_that_would_never_be_tried_is_refused() {
-        let set = |number: usize, extra: &Value| {
-            let keys = vec![secret(16, extra); number].join(",");
+        let secret = |number: usize, extra: &Value| {
+            let mut jwk = json!({"kty": "oct", "k": URL_SAFE_NO_PAD.encode([number as u8; 16])});
+            jwk.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            jwk.to_string()
+        };
+        let of = |numbers: std::ops::Range<usize>, extra: &Value| {
+            let keys = numbers.map(|number| secret(number, extra)).collect::<Vec<_>>().join(",");
             DecryptionKeys::from_jwks_json(&format!(r#"{{"keys":[{keys}]}}"#))
         };
+        let set = |number: usize, extra: &Value| of(0..number, extra);
         assert!(set(MAX_TRIES, &json!({})).is_ok());
         assert!(matches!(set(MAX_TRIES + 1, &json!({})).unwrap_err().problem, KeyProblem::TooMany));
         assert!(set(MAX_TRIES + 1, &json!({"kid": "a"})).is_ok());
+
+        let together = |one: std::ops::Range<usize>, other: std::ops::Range<usize>, extra: &Value| {
+            let sets = [of(one, extra).unwrap(), of(other, extra).unwrap()];
+            DecryptionKeys::together(&sets).map(|keys| keys.describe().count())
+        };
+        assert_eq!(together(0..2, 2..4, &json!({})).unwrap(), 4);
+        assert_eq!(together(0..4, 1..4, &json!({})).unwrap(), 7, "each of them is one key");
+        let error = together(0..3, 3..5, &json!({})).unwrap_err();
+        assert!(matches!(error.problem, KeyProblem::TooMany), "{error}");
+        assert_eq!(together(0..3, 3..5, &json!({"kid": "a"})).unwrap(), 5);
     }
 
     #[test]

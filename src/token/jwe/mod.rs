@@ -23,7 +23,8 @@ mod open;
 
 use thiserror::Error;
 
-use super::compact::Malformed;
+use self::key::KeyId;
+use super::compact::{MAX_TOKEN_BYTES, Malformed};
 
 pub use key::KeyProblem;
 pub use keys::{DecryptionKeys, KeyDescription, KeyFileError};
@@ -37,6 +38,19 @@ pub struct Opened {
     pub sealed_with: SealedWith,
     /// The key that opened it, for people: its `kid`, or the name of its file.
     pub key: String,
+    pub(super) id: KeyId,
+}
+
+impl SealedWith {
+    /// The longest content, in bytes. What anybody can have sealed must be a token, so it is no longer than one; what the
+    /// issuer vouches for may be as long as [`json`](super::json) reads.
+    #[must_use]
+    pub fn max_content_bytes(self) -> usize {
+        match self {
+            Self::PublicKey => MAX_TOKEN_BYTES,
+            Self::SharedKey => 256 * 1024,
+        }
+    }
 }
 
 /// Who can have made a JWE that opens.
@@ -95,9 +109,12 @@ pub enum JweError {
     /// A key fits, but does not open it. A definitive no.
     #[error("the token does not decrypt: it is damaged or forged, or it was sealed to another key")]
     Decryption,
-    /// The inflated content is too long. A definitive no.
-    #[error("the token's content is longer than 256 KiB when inflated")]
-    TooLarge,
+    /// The content is too long. A definitive no.
+    #[error("the token's content is longer than {} KiB", most / 1024)]
+    TooLarge {
+        /// The most bytes that it may have.
+        most: usize,
+    },
 }
 
 impl JweError {
@@ -111,7 +128,7 @@ impl JweError {
             Self::NoKey { .. } => "jwe_no_key",
             Self::Malformed(malformed) => malformed.reason(),
             Self::Decryption => "jwe_decryption_failed",
-            Self::TooLarge => "jwe_too_large",
+            Self::TooLarge { .. } => "jwe_too_large",
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Which keys may open a token, and opening it.
 
+use std::sync::Arc;
+
 use josekit::jwe::enc::aescbc_hmac::AescbcHmacJweEncryption;
 use josekit::jwe::enc::aesgcm::AesgcmJweEncryption;
 use josekit::jwe::{JweContentEncryption, JweHeader};
@@ -19,20 +21,20 @@ impl DecryptionKeys {
     /// # Errors
     /// Those of [`Self::open`] that the header alone decides: an algorithm that is not accepted, or no fitting key.
     pub fn can_open(&self, header: &UnverifiedHeader) -> Result<(), JweError> {
-        Plan::new(&self.keys, header).map(drop)
+        Plan::new(&self.sets, header).map(drop)
     }
 
     /// Decrypts a token, and inflates its content if it was deflated.
     ///
     /// If the header's `kid` is that of a fitting key, only keys of that `kid` are tried; if it is unknown, the fitting
-    /// keys without `kid`; if there is none in the header, all fitting keys, those without `kid` first. Never more than
-    /// four.
+    /// keys without `kid`; if there is none in the header, all fitting keys, those without `kid` first. Of several issuers'
+    /// keys, each issuer's are chosen in this way. Never more than four.
     ///
     /// # Errors
     /// [`JweError`]. A `dir` token that no key opens is [`JweError::NoKey`] unless its `kid` is ours, because it may be
     /// one that the issuer made for itself.
     pub fn open(&self, jwe: &UnopenedJwe<'_>) -> Result<Opened, JweError> {
-        let plan = Plan::new(&self.keys, &jwe.header)?;
+        let plan = Plan::new(&self.sets, &jwe.header)?;
         let parts = Parts::decode(jwe.token, plan.alg)?;
         for (key, opener) in &plan.candidates {
             let Some(content_key) = opener.content_key(&parts.sealed_key, plan.enc, &parts.agreement) else {
@@ -41,8 +43,10 @@ impl DecryptionKeys {
             let Some(content) = plan.enc.decrypt(&content_key, &parts.ciphertext) else {
                 continue;
             };
-            let payload = if plan.deflated { inflate(&content)? } else { content };
-            return Ok(Opened { payload, sealed_with: plan.alg.sealed_with(), key: key.label() });
+            let sealed_with = plan.alg.sealed_with();
+            let most = sealed_with.max_content_bytes();
+            let payload = if plan.deflated { inflate(&content, most)? } else { content };
+            return Ok(Opened { payload, sealed_with, key: key.label(), id: key.id });
         }
         if plan.alg == KeyManagement::Dir && !plan.kid_is_ours {
             return Err(no_key(plan.alg, &jwe.header));
@@ -62,7 +66,7 @@ struct Plan<'k> {
 }
 
 impl<'k> Plan<'k> {
-    fn new(keys: &'k [Key], header: &UnverifiedHeader) -> Result<Self, JweError> {
+    fn new(sets: &'k [Arc<[Key]>], header: &UnverifiedHeader) -> Result<Self, JweError> {
         let alg = KeyManagement::parse(&header.alg)
             .ok_or_else(|| JweError::AlgorithmNotAllowed { alg: excerpt(&header.alg) })?;
         let enc = header.enc.as_deref().and_then(ContentEncryption::parse);
@@ -74,24 +78,27 @@ impl<'k> Plan<'k> {
             Some(zip) => return Err(JweError::CompressionNotAllowed { zip: excerpt(zip) }),
         };
 
-        let fitting = |wanted: &dyn Fn(&Key) -> bool| -> Vec<(&'k Key, &'k Opener)> {
-            keys.iter()
-                .filter(|key| wanted(key))
-                .filter_map(|key| Some((key, key.openers.iter().find(|opener| opener.fits(alg, enc))?)))
-                .collect()
-        };
-        let mut candidates = Vec::new();
-        if header.kid.is_some() {
-            candidates = fitting(&|key| key.kid == header.kid);
+        let mut kid_is_ours = false;
+        let mut fitting: Vec<(&'k Key, &'k Opener)> = Vec::new();
+        for set in sets {
+            let opener = |key: &'k Key| key.openers.iter().find(|opener| opener.fits(alg, enc));
+            let of_set = set.iter().filter_map(|key| Some((key, opener(key)?)));
+            let is_named = |key: &Key| header.kid.is_some() && key.kid == header.kid;
+            let has_named = of_set.clone().any(|(key, _)| is_named(key));
+            kid_is_ours |= has_named;
+            fitting.extend(of_set.filter(|(key, _)| match has_named {
+                true => is_named(key),
+                false => header.kid.is_none() || key.kid.is_none(),
+            }));
         }
-        let kid_is_ours = !candidates.is_empty();
-        if !kid_is_ours {
-            candidates = fitting(&|key| key.kid.is_none());
+        // First those with just this `kid`, or without one if the token has none.
+        fitting.sort_by_key(|(key, _)| key.kid != header.kid);
+        let mut candidates: Vec<(&'k Key, &'k Opener)> = Vec::new();
+        for (key, opener) in fitting {
+            if candidates.len() < MAX_TRIES && candidates.iter().all(|(other, _)| other.id != key.id) {
+                candidates.push((key, opener));
+            }
         }
-        if header.kid.is_none() {
-            candidates.extend(fitting(&|key| key.kid.is_some()));
-        }
-        candidates.truncate(MAX_TRIES);
         if candidates.is_empty() {
             return Err(no_key(alg, header));
         }
@@ -225,6 +232,30 @@ mod tests {
         assert_eq!(opened_by(&keys, &seal(&*dir(3), None)), Ok("c".into()));
         assert_eq!(opened_by(&keys, &seal(&*dir(4), None)), Err("jwe_no_key"), "it would be the fifth");
         assert_eq!(opened_by(&keys, &seal(&*dir(4), Some("d"))), Ok("d".into()));
+    }
+
+    #[test]
+    fn of_several_issuers_each_has_its_own_keys_tried() {
+        let together = |sets: &[&[(u8, Option<&str>)]]| {
+            let sets: Vec<_> = sets.iter().map(|set| secrets(set)).collect();
+            DecryptionKeys::together(&sets).unwrap()
+        };
+        let keys = together(&[&[(1, None)], &[(2, None)], &[(3, Some("c"))]]);
+        for byte in 1..=3 {
+            assert!(opened_by(&keys, &seal(&*dir(byte), None)).is_ok(), "{byte}");
+        }
+        // What one issuer calls by this name is no reason not to try what the other holds without a name.
+        let keys = together(&[&[(1, Some("a")), (9, None)], &[(2, None)]]);
+        assert_eq!(opened_by(&keys, &seal(&*dir(1), Some("a"))), Ok("a".into()));
+        assert_eq!(opened_by(&keys, &seal(&*dir(2), Some("a"))), Ok("(jwks)".into()));
+        assert_eq!(opened_by(&keys, &seal(&*dir(9), Some("a"))), Err("jwe_decryption_failed"));
+        // A key that all hold is one try.
+        let keys =
+            together(&[&[(1, None)], &[(1, None)], &[(1, Some("a")), (2, Some("b"))], &[(3, Some("c"))]]);
+        assert_eq!(opened_by(&keys, &seal(&*dir(3), None)), Ok("c".into()));
+        let opened = open(&keys, &seal(&*dir(1), None)).unwrap();
+        assert!(secrets(&[(1, Some("other"))]).have_opened(&opened));
+        assert!(!secrets(&[(2, None)]).have_opened(&opened));
     }
 
     #[test]
