@@ -67,6 +67,8 @@ pub struct Instance {
     pub wrong_requirements: Sparing,
     /// Log lines about original requests that are not told. Apart from the others, since clients can cause these.
     pub untold_requests: Sparing,
+    /// Log lines about identities whose headers are too large for an answer.
+    pub large_answers: Sparing,
     pool: Pool,
     client: Client,
     archive: Option<Arc<Archive>>,
@@ -218,6 +220,7 @@ impl Instance {
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
             wrong_requirements: Sparing::default(),
             untold_requests: Sparing::default(),
+            large_answers: Sparing::default(),
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
             settings,
             clock,

@@ -290,6 +290,7 @@ impl Settings {
         };
         settings.policy.check_tiers(&settings.tiers, &root);
         settings.routes.check_tiers(&settings.tiers, &root);
+        HeaderRule::check_room(&settings.headers, &settings.routes, &root);
         if settings.login.as_ref().is_some_and(|login| !login.return_hosts.is_empty())
             && settings.routes.trusted_peers.is_empty()
         {

@@ -12,7 +12,7 @@ use super::respond::Answer;
 use crate::clock::Timestamp;
 use crate::config::LoginAnswer;
 use crate::credential::Credential;
-use crate::decision::{Decision, Pass};
+use crate::decision::{Decision, Pass, Unmet};
 use crate::identity::{Resolved, Subjected};
 use crate::instance::Instance;
 use crate::route::forwarded::Asked;
@@ -149,12 +149,12 @@ fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Reso
             instance.stores.keep_answer(digest, pass.clone(), since);
             Decision::Allow(pass)
         }
-        Err(unmet) => match email_unknown {
-            Some(error) => {
+        Err(unmet) => match (email_unknown, &unmet) {
+            (Some(error), Unmet::Header(_)) => {
                 debug!(?digest, reason = error.reason(), "cannot tell the email: {error}");
                 Decision::from(&error)
             }
-            None => {
+            _ => {
                 debug!(?digest, "forbidden: {unmet}");
                 Decision::Forbidden(unmet)
             }
@@ -223,6 +223,14 @@ fn complain(instance: &Instance, decision: &Decision) {
         Decision::Misconfigured(bad) => {
             if let Some(held_back) = instance.wrong_requirements.turn(now) {
                 error!(held_back, "a proxy asks with wrong requirements, so its requests are refused: {bad}");
+            }
+        }
+        Decision::Forbidden(unmet @ Unmet::TooLarge { .. }) => {
+            if let Some(held_back) = instance.large_answers.turn(now) {
+                warn!(
+                    held_back,
+                    "users with good tokens are refused, since no proxy would take the answer: {unmet}"
+                );
             }
         }
         Decision::Closed(closed @ (Closed::Untrusted | Closed::Missing(_))) => {
