@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::{HeaderMap, Request};
 use tracing::{debug, error, warn};
 
@@ -250,7 +250,15 @@ fn is_auth_path(path: &str) -> bool {
 /// one that never comes). A wish to upgrade is not granted; some proxies then wait for the connection to end.
 fn must_close(headers: &HeaderMap) -> bool {
     let announces_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-    announces_body || headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(UPGRADE)
+    announces_body || headers.contains_key(TRANSFER_ENCODING) || wants_upgrade(headers)
+}
+
+/// Either header is enough: not every proxy passes both on.
+fn wants_upgrade(headers: &HeaderMap) -> bool {
+    let says_so = |option: &[u8]| option.trim_ascii().eq_ignore_ascii_case(b"upgrade");
+    let mut connection = headers.get_all(CONNECTION).iter();
+    headers.contains_key(UPGRADE)
+        || connection.any(|line| line.as_bytes().split(|byte| *byte == b',').any(says_so))
 }
 
 fn format_of(token: &str) -> &'static str {
