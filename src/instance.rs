@@ -256,6 +256,14 @@ impl Instance {
                 "some requests pass without a token, as configured"
             );
         }
+        let by_host = routes.rules.public().filter(|rule| !rule.hosts.is_empty()).count();
+        if by_host > 0 {
+            warn!(
+                rules = by_host,
+                "rules make something public by its host: that is only as good as the proxy's own match of the host. A proxy \
+                 that serves every host alike tells what the client writes in its Host header"
+            );
+        }
         for issuer in self.issuers.iter() {
             let settings = issuer.settings();
             let foreign = match settings.foreign_tokens {
