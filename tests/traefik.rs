@@ -102,6 +102,9 @@ async fn labels_and_resources_protect_a_service() {
             ("/public/x", &plain, 200, None),
             ("/x;y", &admin, 404, None),
             ("/x%2fadmin", &admin, 400, None),
+            ("/x%0a", &admin, 404, None),
+            ("/page", "Upgrade: websocket, h2c\r\n", 418, None),
+            ("/public/x", "Upgrade: h2c\r\n", 418, None),
         ] {
             let before = traefik.backend.requests();
             let reply = traefik.get(path, &format!("{forged}{credential}")).await;
@@ -112,6 +115,46 @@ async fn labels_and_resources_protect_a_service() {
             assert!(!reply.body.contains("evil"), "{path}: {reply:?}");
         }
     }
+}
+
+/// Traefik passed on what a backend takes for an identity header, in another spelling. `aliasHeadersStrategy` takes that away;
+/// without it, the last step, it is still so.
+#[tokio::test(flavor = "multi_thread")]
+async fn cve_2026_54763_cve_2026_88011_aliases_of_identity_headers_reach_no_backend() {
+    let tenant = service::tenant().await;
+    let directory = tempfile::tempdir().unwrap();
+    let holdfast = container(&tenant, directory.path()).await;
+    let auth = holdfast.auth_tcp().to_string();
+    let token = tenant.mint().email_direct("alice@example.com").build().unwrap();
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let aliases = |name: &str| {
+        let (lower, upper) = (name.to_lowercase(), name.to_uppercase());
+        let spelled = [name, &lower, &upper].map(str::to_owned).into_iter();
+        let other = ["_", ".", "~", "-_"].into_iter().flat_map(move |mark| {
+            [lower.replace('-', mark), upper.replace('-', mark), lower.replacen('-', mark, 1)]
+        });
+        spelled.chain(other).collect::<Vec<_>>()
+    };
+    let file = Dynamic::of_file(&example("traefik/dynamic.yml"));
+    for (words, dynamic) in [
+        (by_labels(), Dynamic::of_labels(&example(COMPOSE))),
+        (by_resources(), Dynamic::of_resources(&example(RESOURCES))),
+        (by_resources(), file),
+    ] {
+        let traefik = Traefik::start(&words, &dynamic, &auth).await.unwrap();
+        for alias in IDENTITY.into_iter().flat_map(aliases) {
+            for (path, credential) in [("/page", bearer.as_str()), ("/public/x", "")] {
+                let reply = traefik.get(path, &format!("{alias}: evil\r\n{credential}")).await;
+                assert!(matches!(reply.status, 200 | 400), "{alias}: {reply:?}");
+                assert!(!reply.body.contains("evil"), "{alias}: {reply:?}");
+            }
+        }
+    }
+    let words: Vec<_> =
+        by_labels().into_iter().filter(|word| !word.contains("aliasHeadersStrategy")).collect();
+    let traefik = Traefik::start(&words, &Dynamic::of_labels(&example(COMPOSE)), &auth).await.unwrap();
+    let reply = traefik.get("/page", &format!("X_User_Email: evil\r\n{bearer}")).await;
+    assert!(reply.body.contains("evil"), "{reply:?}");
 }
 
 #[test]
@@ -183,6 +226,7 @@ async fn a_slip_in_a_label_or_a_resource_is_noticed_by_traefik() {
         ("routers.page.middlewares: holdfast\n", "routers.page.middlewares: holdfst\n", "does not exist"),
         ("PathPrefix(`/`)", "PathPrefx(`/`)", "unsupported function"),
         ("~/-]+)*$$`", "~/-]+*$$`", "error parsing regexp"),
+        ("service: noop@internal", "service: nop@internal", "unknown internal service"),
     ] {
         let dynamic = Dynamic::of_labels(&example_with(COMPOSE, from, to));
         let found = Traefik::start(&by_labels(), &dynamic, nowhere).await.map(|_| ());
