@@ -7,6 +7,8 @@ mod anonymous;
 mod facts;
 mod packed;
 mod requirement;
+mod room;
+mod shown;
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -14,19 +16,19 @@ use std::time::Duration;
 use std::{fmt, iter};
 
 use hyper::header::{HeaderName, HeaderValue};
-use serde_json::Value;
 use thiserror::Error;
 
 use self::packed::{Flag, Head, Mark, Packed, Packing};
+use self::room::Room;
+use self::shown::Shown;
 use crate::clock::Timestamp;
-use crate::config::{HeaderRule, WhenAbsent};
+use crate::config::HeaderRule;
 use crate::credential::CredentialError;
 use crate::identity::Identity;
 use crate::issuer::CannotTell;
 use crate::route::Closed;
 use crate::tiers::record::IdentitySource;
 use crate::tiers::table::{TierIndex, TierTable};
-use crate::token::email::for_header;
 use crate::token::refusal::Refusal;
 
 pub use anonymous::Anonymous;
@@ -34,6 +36,7 @@ pub use requirement::{BadRequirement, Requirement, in_query};
 
 const TIER: HeaderName = HeaderName::from_static("x-auth-tier");
 const SOURCE: HeaderName = HeaderName::from_static("x-auth-source");
+const EMAIL: HeaderName = HeaderName::from_static("x-user-email");
 const EMAIL_ENCODING: HeaderName = HeaderName::from_static("x-user-email-encoding");
 
 /// What a request is answered, with all that the answer needs.
@@ -88,6 +91,17 @@ pub enum Unmet {
     /// A required header has no value.
     #[error("the identity has no value for the required header {0}")]
     Header(HeaderName),
+    /// All headers together are longer than a proxy takes.
+    #[error(
+        "the identity's headers would take {bytes} bytes of the {} that there are; the longest is {longest}",
+        HeaderRule::MAX_BYTES
+    )]
+    TooLarge {
+        /// What they would take.
+        bytes: usize,
+        /// The longest of them.
+        longest: HeaderName,
+    },
     /// A route requirement is not met.
     #[error("the route requires another {0}")]
     Requirement(&'static str),
@@ -118,7 +132,7 @@ impl Pass {
     /// Prepares an allow for `identity`.
     ///
     /// # Errors
-    /// [`Unmet::Header`], if a required header has no value.
+    /// [`Unmet::Header`], if a required header has no value, and [`Unmet::TooLarge`], if the headers are too long.
     pub fn new(
         identity: &Identity,
         rules: &[HeaderRule],
@@ -126,19 +140,17 @@ impl Pass {
         serving: Serving,
     ) -> Result<Self, Unmet> {
         let (mut packing, mut email_sent, mut email_encoded) = (Packing::new(), false, false);
-        for rule in rules {
-            let (text, encoded) = match (header_text(identity, rule), &rule.absent) {
-                (Some(text), _) => for_header(&text),
-                (None, WhenAbsent::Default(text)) => (text.clone(), false),
-                (None, WhenAbsent::Refuse) => return Err(Unmet::Header(rule.name.clone())),
-            };
-            let is_email = rule.claim.is_member("email") && identity.email.is_some();
-            let as_it_is = (is_email && !encoded).then_some(Mark::Email);
-            packing.header(&text, as_it_is).map_err(|_| Unmet::Header(rule.name.clone()))?;
-            email_sent |= as_it_is.is_some();
-            email_encoded |= is_email && encoded;
-        }
         let tier = table.row(serving.tier).map_or("unknown", |row| row.name.as_str());
+        let mut room = Room::less(&TIER, tier);
+        for rule in rules {
+            let shown = Shown::new(identity, rule)?;
+            room.take(&rule.name, &shown.text);
+            let mark = shown.is_plain_email.then_some(Mark::Email);
+            packing.header(&shown.text, mark).map_err(|_| Unmet::Header(rule.name.clone()))?;
+            email_sent |= shown.is_plain_email;
+            email_encoded |= shown.is_encoded_email;
+        }
+        room.check()?;
         packing.header(tier, None).map_err(|_| Unmet::Header(TIER))?;
         if let Some(email) = identity.email.as_ref().filter(|_| !email_sent) {
             packing.fact(email.as_str(), Mark::Email);
@@ -232,26 +244,6 @@ pub enum Rejection {
     Bad(BadRequirement),
 }
 
-/// The value of a header row. Numbers and booleans are shown as JSON does; lists and objects are no values.
-fn header_text(identity: &Identity, rule: &HeaderRule) -> Option<String> {
-    if rule.claim.is_member("email") {
-        return identity.email.as_ref().map(|email| email.as_str().to_owned());
-    }
-    if rule.claim.is_member("sub") {
-        return Some(identity.subject.clone());
-    }
-    // That of the email that is sent, which need not stand beside a claim of this name.
-    if rule.claim.is_member("email_verified") {
-        return identity.email_verified.map(|verified| verified.to_string());
-    }
-    match rule.claim.value(&identity.claims)? {
-        Value::String(text) if !text.is_empty() && text.len() <= 1024 => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(value) => Some(value.to_string()),
-        _ => None,
-    }
-}
-
 impl From<&CannotTell> for Decision {
     fn from(error: &CannotTell) -> Self {
         Self::Undecided { reason: error.reason(), retry_after: error.retry_after() }
@@ -266,7 +258,7 @@ mod tests {
     use crate::token::email::Email;
     use crate::token::json;
 
-    fn identity(claims: &str) -> Identity {
+    pub(super) fn identity(claims: &str) -> Identity {
         Identity {
             issuer: "https://t/".into(),
             subject: "auth0|a".to_owned(),
@@ -284,12 +276,12 @@ mod tests {
         Settings::read(&crate::config::Source::text("test.toml", &text)).unwrap().headers
     }
 
-    fn pass(identity: &Identity, headers: &str) -> Result<Pass, Unmet> {
+    pub(super) fn pass(identity: &Identity, headers: &str) -> Result<Pass, Unmet> {
         let serving = Serving { tier: TierIndex::YOUNGEST, stale: false, until: Timestamp::from_secs(2_000) };
         Pass::new(identity, &rules(headers), &TierTable::default(), serving)
     }
 
-    fn header(pass: &Pass, headers: &str, name: &str) -> Option<String> {
+    pub(super) fn header(pass: &Pass, headers: &str, name: &str) -> Option<String> {
         let rules = rules(headers);
         let mut values = pass.headers(&rules).filter(|(header, _)| header == name);
         let value = values.next().and_then(|(_, value)| Some(value.to_str().ok()?.to_owned()));

@@ -19,7 +19,7 @@ use serde::Serialize;
 pub use self::rows::Check;
 use self::rows::{Outline, Stop};
 use crate::credential::Credential;
-use crate::decision::{Decision, Pass};
+use crate::decision::{Decision, Pass, Unmet};
 use crate::identity::{Identity, Resolved, Subjected};
 use crate::instance::Instance;
 use crate::issuer::Issuer;
@@ -244,12 +244,12 @@ impl Course {
                     rejection.into()
                 }
             },
-            Err(unmet) => match &email_unknown {
-                Some(error) => {
+            Err(unmet) => match (&email_unknown, &unmet) {
+                (Some(error), Unmet::Header(_)) => {
                     self.reason = format!("{unmet}; the issuer was asked for the email: {error}");
                     Decision::from(error)
                 }
-                None => {
+                _ => {
                     self.reason = unmet.to_string();
                     Decision::Forbidden(unmet)
                 }

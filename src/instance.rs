@@ -70,6 +70,8 @@ pub struct Instance {
     pub unopened_tokens: Sparing,
     /// Log lines about original requests that are not told. Apart from the others, since clients can cause these.
     pub untold_requests: Sparing,
+    /// Log lines about identities whose headers are too large for an answer.
+    pub large_answers: Sparing,
     pool: Pool,
     client: Client,
     archive: Option<Arc<Archive>>,
@@ -226,6 +228,7 @@ impl Instance {
             wrong_requirements: Sparing::default(),
             unopened_tokens: Sparing::default(),
             untold_requests: Sparing::default(),
+            large_answers: Sparing::default(),
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
             settings,
             clock,
@@ -265,6 +268,14 @@ impl Instance {
                 public_rules,
                 preflights = routes.preflight,
                 "some requests pass without a token, as configured"
+            );
+        }
+        let by_host = routes.rules.public().filter(|rule| !rule.hosts.is_empty()).count();
+        if by_host > 0 {
+            warn!(
+                rules = by_host,
+                "rules make something public by its host: that is only as good as the proxy's own match of the host. A proxy \
+                 that serves every host alike tells what the client writes in its Host header"
             );
         }
         for issuer in self.issuers.iter() {

@@ -63,6 +63,7 @@ impl Service {
         let bounds = Bounds {
             idle_timeout: settings.auth.idle_timeout,
             max_connections: settings.auth.max_connections,
+            max_head: settings.auth.max_head,
             drain_timeout: settings.auth.drain_timeout,
         };
         let instance = Arc::new(ArcSwap::new(Instance::build(settings, clock, None)?));
@@ -124,6 +125,7 @@ impl Service {
             ("auth.idle_timeout", new.auth.idle_timeout != old.auth.idle_timeout),
             ("auth.drain_timeout", new.auth.drain_timeout != old.auth.drain_timeout),
             ("auth.max_connections", new.auth.max_connections != old.auth.max_connections),
+            ("auth.max_head", new.auth.max_head != old.auth.max_head),
             ("admin.listen", new.admin.listen != old.admin.listen),
             ("store", new.store != old.store),
             ("log", new.log != old.log),

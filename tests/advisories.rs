@@ -173,9 +173,11 @@ async fn cve_2026_40574_an_email_domain_is_what_stands_behind_the_only_at() {
     }
 }
 
-/// oauth2-proxy, Traefik and Caddy: `X_Forwarded_User` is another header for the proxy and the same one for the backend.
+/// oauth2-proxy, Traefik and Caddy: `X_Forwarded_User` is another header for the proxy and the same one for the backend. What
+/// Traefik makes of it is in `tests/traefik.rs`.
 #[tokio::test(flavor = "multi_thread")]
-async fn cve_2025_64484_cve_2026_33433_aliases_of_identity_headers_do_nothing() {
+async fn cve_2025_64484_cve_2026_33433_cve_2026_54763_cve_2026_88011_aliases_of_identity_headers_do_nothing()
+{
     let (_tenant, holdfast, token) = served("", "").await;
     let names = [
         "X-User-Email",
@@ -565,6 +567,8 @@ async fn authelia_3506_large_requests_are_taken_and_larger_ones_refused_in_good_
         assert_eq!((reply.status, value(&reply, "x-user-email")), (431, None), "{count} of {length}");
     }
     assert_eq!(holdfast.ask(&token).await.status, 200);
+    let (_tenant, holdfast, token) = served("max_head = \"256KiB\"\n", "").await;
+    assert_no_way_around(&holdfast, &token, &of(1, 200_000)).await;
 }
 
 /// caddy#5430, traefik#3039: a WebSocket handshake is a question like any other; HAProxy's Lua client waits for the end
@@ -578,6 +582,12 @@ async fn caddy_5430_a_handshake_is_answered_and_the_connection_closed() {
                 "GET /auth HTTP/1.1\r\nHost: auth\r\nConnection: {connection}\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
             );
+            let without_upgrade = ask.replace("Upgrade: websocket\r\n", "");
+            let only_upgrade = ask.replace(&format!("Connection: {connection}\r\n"), "");
+            for ask in [without_upgrade, only_upgrade] {
+                let reply = holdfast.raw(ask.as_bytes()).await;
+                assert_eq!(value(&reply, "connection"), Some("close"), "{ask}: {reply:?}");
+            }
             // Reads to the end, which only holdfast makes.
             let reply = holdfast.raw(ask.as_bytes()).await;
             assert_eq!(reply.status, if more.is_empty() { 401 } else { 200 }, "{reply:?}");

@@ -2,18 +2,42 @@
 //! and what the proxies make of them is replayed: the requests that ingress-nginx and a gateway with the filter
 //! `ExternalAuth` send to holdfast.
 //!
+//! A schema knows neither the annotations and settings of ingress-nginx nor which header names are the right ones, so these
+//! are looked at by themselves, and what is replayed is read out of the manifests. Traefik's are in `tests/traefik.rs`.
+//!
 //! The schemas come from npm; `make setup` installs them beside `HOLDFAST_TEST_NODE_MODULES`, or `tests/manifests/` has them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
 mod support;
 
-use std::path::{Path, PathBuf};
+#[path = "manifests/external_auth.rs"]
+mod external_auth;
+#[path = "manifests/ingress_nginx.rs"]
+mod ingress_nginx;
+
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use holdfast::clock::Clock;
+use ingress_nginx::Asked;
 use support::Reply;
 use support::service::{Running, issuer, tenant, value};
+use support::yaml::{example, example_with, in_repository, modules};
+
+/// The headers of an identity, as holdfast gives them by default.
+const IDENTITY: [&str; 6] =
+    ["x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source"];
+
+/// Whether these are the names of all headers of an identity: a proxy that is told fewer passes the others on as the client
+/// sent them.
+fn check_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<(), String> {
+    let mut names: Vec<_> = names.into_iter().map(str::to_lowercase).collect();
+    names.sort();
+    let mut all = IDENTITY;
+    all.sort_unstable();
+    if names == all { Ok(()) } else { Err(format!("{names:?}")) }
+}
 
 const MANIFESTS: [&str; 5] = [
     "traefik/kubernetes.yaml",
@@ -23,18 +47,9 @@ const MANIFESTS: [&str; 5] = [
     "gateway-api/traefik.yaml",
 ];
 
-fn in_repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
 fn validate(files: impl IntoIterator<Item = PathBuf>) -> Output {
-    let modules = match std::env::var("HOLDFAST_TEST_NODE_MODULES") {
-        Ok(jose) => Path::new(&jose).parent().unwrap().join("manifests"),
-        Err(_) => in_repository("tests/manifests"),
-    };
-    assert!(modules.join("node_modules").exists(), "no schemas in {}; run `make setup`", modules.display());
     let mut node = Command::new("node");
-    node.arg(in_repository("tests/manifests/validate.mjs")).arg(modules).args(files).output().unwrap()
+    node.arg(in_repository("tests/manifests/validate.mjs")).arg(modules()).args(files).output().unwrap()
 }
 
 #[test]
@@ -42,10 +57,7 @@ fn every_manifest_is_valid_by_the_published_schema_of_its_kind() {
     let output = validate(MANIFESTS.map(|name| in_repository("examples").join(name)));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let resources = String::from_utf8_lossy(&output.stdout).lines().count();
-    let separators = |name: &&str| {
-        let text = std::fs::read_to_string(in_repository("examples").join(name)).unwrap();
-        1 + text.lines().filter(|line| *line == "---").count()
-    };
+    let separators = |name: &&str| 1 + example(name).lines().filter(|line| *line == "---").count();
     assert_eq!(resources, MANIFESTS.iter().map(separators).sum::<usize>());
 }
 
@@ -60,39 +72,22 @@ fn a_misspelt_or_mistyped_field_is_not_valid() {
         ("gateway-api/externalauth.yaml", "protocol: HTTP", "protocol: HTTPS"),
         ("gateway-api/traefik.yaml", "type: ExtensionRef", "type: ExternalAuth"),
     ] {
-        let text = std::fs::read_to_string(in_repository("examples").join(name)).unwrap();
-        assert!(text.contains(from), "{name} does not say {from}");
         let file = directory.path().join("manifest.yaml");
-        std::fs::write(&file, text.replace(from, to)).unwrap();
+        std::fs::write(&file, example_with(name, from, to)).unwrap();
         let output = validate([file]);
         assert!(!output.status.success(), "{to}: {output:?}");
     }
 }
 
-/// A proxy that is told fewer names passes the others on as the client sent them.
+/// What the contract proves of these, in one place; the others are read in their own ways.
 #[test]
-fn every_example_names_every_header_of_the_identity() {
-    let examples = ["traefik/dynamic.yml", "traefik/docker-compose.yml", "traefik/kubernetes.yaml"];
-    let examples = examples.into_iter().chain([
-        "nginx/snippets/headers.conf",
-        "caddy/Caddyfile",
-        "envoy/envoy.yaml",
-        "haproxy/holdfast.lua",
-        "ingress-nginx/ingress.yaml",
-        "gateway-api/externalauth.yaml",
-    ]);
-    for example in examples {
-        let text = std::fs::read_to_string(in_repository("examples").join(example)).unwrap().to_lowercase();
-        for name in [
-            "x-user-email",
-            "x-user-email-encoding",
-            "x-user-id",
-            "x-auth-tier",
-            "x-auth-age",
-            "x-auth-source",
-        ] {
+fn every_file_for_a_proxy_names_every_header_of_the_identity() {
+    for name in ["nginx/snippets/headers.conf", "caddy/Caddyfile", "envoy/envoy.yaml", "haproxy/holdfast.lua"]
+    {
+        let text = example(name).to_lowercase();
+        for header in IDENTITY {
             let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
-            assert!(text.split(is_end).any(|word| word == name), "{example} does not name {name}");
+            assert!(text.split(is_end).any(|word| word == header), "{name} does not name {header}");
         }
     }
 }
@@ -103,36 +98,107 @@ fn assert_empty(reply: &Reply, status: u16, what: &str) {
     assert!(reply.body.is_empty() && value(reply, "content-length") == Some("0"), "{what}: {reply:?}");
 }
 
-/// What ingress-nginx sends, by its template: a GET for every method, HTTP/1.0 unless auth-keepalive is set, and all that the
-/// client sent.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_questions_of_ingress_nginx_are_answered() {
+/// Asks as ingress-nginx does, by its template, about what a manifest protects: a GET for every method, HTTP/1.0 unless
+/// auth-keepalive is set, and all that the client sent. The example's `/admin` is for the scope `admin`.
+async fn replay(asked: &[Asked]) -> Result<(), String> {
     let tenant = tenant().await;
     let running = Running::start(&issuer(&tenant, ""), Clock::system()).await;
-    let token = tenant.mint().email_direct("alice@example.com").build().unwrap();
-    let ask = |target: &str, version: &str, method: &str, client: &str| {
-        format!(
-            "GET {target} {version}\r\nHost: holdfast.holdfast.svc.cluster.local\r\n\
-             X-Original-URL: https://app.example.com/page?scope=none&x=1\r\nX-Original-Method: {method}\r\n\
-             X-Sent-From: nginx-ingress-controller\r\nX-Real-IP: 203.0.113.9\r\nX-Forwarded-For: 203.0.113.9\r\n\
-             X-Auth-Request-Redirect: /page?scope=none&x=1\r\nX-Request-ID: 0123456789abcdef\r\n\
-             Connection: close\r\n{client}\r\n"
-        )
-    };
-    let bearer = format!("Authorization: Bearer {token}\r\nUser-Agent: curl\r\nCookie: a=b\r\n");
-    for version in ["HTTP/1.0", "HTTP/1.1"] {
-        for method in ["GET", "POST", "OPTIONS", "HEAD"] {
-            let reply = running.raw(ask("/auth", version, method, &bearer).as_bytes()).await;
-            assert_empty(&reply, 200, version);
-            assert_eq!(value(&reply, "x-user-email"), Some("alice@example.com"));
-            // A client's own identity is none, and a kubelet's user agent neither.
-            let forged = "X-User-Email: evil@example.com\r\nUser-Agent: kube-probe/1.29\r\n";
-            let reply = running.raw(ask("/auth", version, method, forged).as_bytes()).await;
-            assert_empty(&reply, 401, version);
-            assert!(value(&reply, "www-authenticate").unwrap().starts_with("Bearer"));
-            let reply = running.raw(ask("/auth?scope=admin", version, method, &bearer).as_bytes()).await;
-            assert_empty(&reply, 403, version);
+    let mint = || tenant.mint().email_direct("alice@example.com");
+    let bearer =
+        |token: String| format!("Authorization: Bearer {token}\r\nUser-Agent: curl\r\nCookie: a=b\r\n");
+    let plain = bearer(mint().build().unwrap());
+    let admin = bearer(mint().scope("admin").build().unwrap());
+    // A client's own identity is none, and a kubelet's user agent neither.
+    let forged = "X-User-Email: evil@example.com\r\nUser-Agent: kube-probe/1.29\r\n";
+    for Asked { path, target } in asked {
+        let plainly = if path == "/admin" { 403 } else { 200 };
+        for (version, method) in
+            ["HTTP/1.0", "HTTP/1.1"].iter().flat_map(|v| ["GET", "POST", "OPTIONS", "HEAD"].map(|m| (*v, m)))
+        {
+            for (client, status) in [(forged, 401), (&plain, plainly), (&admin, 200)] {
+                let ask = format!(
+                    "GET {target} {version}\r\nHost: holdfast.holdfast.svc.cluster.local\r\n\
+                     X-Original-URL: https://app.example.com{path}?scope=none&x=1\r\nX-Original-Method: {method}\r\n\
+                     X-Sent-From: nginx-ingress-controller\r\nX-Real-IP: 203.0.113.9\r\nX-Forwarded-For: 203.0.113.9\r\n\
+                     X-Auth-Request-Redirect: {path}?scope=none&x=1\r\nX-Request-ID: 0123456789abcdef\r\n\
+                     Connection: close\r\n{client}\r\n"
+                );
+                let reply = running.raw(ask.as_bytes()).await;
+                if reply.status != status {
+                    return Err(format!("{path} asks {target}: {} in place of {status}", reply.status));
+                }
+                assert_empty(&reply, status, version);
+                let given = reply.headers.iter().map(|(name, _)| name.as_str());
+                match status {
+                    200 => check_names(given.filter(|name| name.starts_with("x-"))).unwrap(),
+                    401 => assert!(value(&reply, "www-authenticate").unwrap().starts_with("Bearer")),
+                    _ => {}
+                }
+                let email = value(&reply, "x-user-email");
+                assert_eq!(email, (status == 200).then_some("alice@example.com"), "{target}");
+            }
         }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_questions_of_ingress_nginx_are_answered() {
+    let asked = ingress_nginx::ingresses(&example("ingress-nginx/ingress.yaml")).unwrap();
+    assert_eq!(asked.iter().map(|asked| asked.path.as_str()).collect::<Vec<_>>(), ["/", "/admin"]);
+    replay(&asked).await.unwrap();
+    replay(&[ingress_nginx::config_map(&example("ingress-nginx/configmap.yaml")).unwrap()]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slip_in_the_manifests_of_ingress_nginx_is_noticed() {
+    let ingress = |from, to| ingress_nginx::ingresses(&example_with("ingress-nginx/ingress.yaml", from, to));
+    for (from, to, complaint) in [
+        ("kubernetes.io/auth-url", "kubernetes.io/auth-urll", "no annotation"),
+        ("auth-response-headers", "auth-respnse-headers", "no annotation"),
+        ("nginx.ingress.kubernetes.io/", "nginx.ingress.kubernetes.com/", "no annotation"),
+        ("auth-url: http", "auth-snippet: http", "no annotation"),
+        ("X-User-Email,X-User-Email-Encoding,", "X-User-Email,", "response headers"),
+        ("X-Auth-Tier", "X-Auth-Teir", "response headers"),
+        ("svc.cluster.local:4180", "svc.cluster.local", "holdfast is not asked"),
+    ] {
+        let found = ingress(from, to);
+        assert!(found.as_ref().is_err_and(|problem| problem.contains(complaint)), "{to}: {found:?}");
+    }
+    // What is a good URL of another holdfast, or asks for something else.
+    for (from, to) in [
+        (":4180/auth?scope", ":4180/auht?scope"),
+        ("auth?scope=admin", "auth?scop=admin"),
+        ("auth?scope=admin", "auth"),
+        ("auth?scope=admin", "auth?scope=adm"),
+    ] {
+        let found = replay(&ingress(from, to).unwrap()).await;
+        assert!(found.is_err(), "{to}");
+    }
+    for (from, to) in [
+        ("enable-underscores-in-headers", "enable-underscore-in-headers"),
+        ("ignore-invalid-headers: \"true\"", "ignore-invalid-headers: \"false\""),
+        ("allow-snippet-annotations: \"false\"", "allow-snippet-annotations: false"),
+        ("# global-auth-url", "# global-auth-ur"),
+        ("X-User-Id,", ""),
+    ] {
+        let found = ingress_nginx::config_map(&example_with("ingress-nginx/configmap.yaml", from, to));
+        assert!(found.is_err(), "{to}: {found:?}");
+    }
+}
+
+#[test]
+fn a_slip_in_the_manifest_of_external_auth_is_noticed() {
+    let listen = "0.0.0.0:4180";
+    for (from, to) in [
+        ("remove: [X-User-Email, ", "remove: ["),
+        ("                - X-Auth-Age\n", ""),
+        ("port: 4180", "port: 4181"),
+        ("kind: Service, name: holdfast", "kind: Service, name: holdfst"),
+        ("kind: HTTPRoute, namespace: app", "kind: HTTPRoute, namespace: other"),
+    ] {
+        let found = external_auth::path(&example_with("gateway-api/externalauth.yaml", from, to), listen);
+        assert!(found.is_err(), "{to}");
     }
 }
 
@@ -141,9 +207,10 @@ async fn the_questions_of_ingress_nginx_are_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_questions_of_a_gateway_with_external_auth_are_answered() {
     let tenant = tenant().await;
-    let example = std::fs::read_to_string(in_repository("examples/gateway-api/holdfast.toml")).unwrap();
-    let (auth, rest) = example.split_once("[admin]").unwrap();
+    let config = example("gateway-api/holdfast.toml");
+    let (auth, rest) = config.split_once("[admin]").unwrap();
     assert!(auth.contains("10.0.0.0/8") && auth.contains("0.0.0.0:4180") && rest.contains("[[issuer]]"));
+    let prefix = external_auth::path(&example("gateway-api/externalauth.yaml"), "0.0.0.0:4180").unwrap();
     let auth = auth
         .replace("[auth]\n", "")
         .replace("0.0.0.0:4180", "127.0.0.1:0")
@@ -155,7 +222,7 @@ async fn the_questions_of_a_gateway_with_external_auth_are_answered() {
         let credential =
             if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
         format!(
-            "{method} /auth{target} HTTP/1.1\r\nhost: app.example.com\r\ncontent-length: 0\r\nconnection: close\r\n{credential}\r\n"
+            "{method} {prefix}{target} HTTP/1.1\r\nhost: app.example.com\r\ncontent-length: 0\r\nconnection: close\r\n{credential}\r\n"
         )
     };
     for (target, token, status) in [

@@ -441,3 +441,34 @@ async fn nginx_as_it_is_without_keepalive_works_too() {
         assert_eq!(front.relay.connections(), 20);
     }
 }
+
+/// nginx takes an answer whose head is longer than 4 KiB for an error, and would give a user with long claims a 503 for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_are_too_long_for_an_answer_are_a_403_and_never_an_error_of_nginx() {
+    let rows = "[headers]\nX-A = \"a\"\nX-B = \"b\"\nX-C = \"c\"\n";
+    let stack = Stack::start_with(Changes { holdfast: rows, ..Changes::default() }).await;
+    let token = |length: usize| {
+        let minting = stack.tenant.mint().email_direct("alice@example.com");
+        // What is not ASCII takes six bytes in a header.
+        let last = "ü".repeat(length / 6) + &"c".repeat(length % 6);
+        minting.claim("a", "a".repeat(1024)).claim("b", "b".repeat(1024)).claim("c", last).build().unwrap()
+    };
+    let (mut fits, mut too_long) = (1, 3000);
+    while too_long - fits > 1 {
+        let middle = (fits + too_long) / 2;
+        let reply = stack.holdfast.ask(&token(middle)).await;
+        match reply.status {
+            200 => fits = middle,
+            403 => too_long = middle,
+            _ => panic!("{middle}: {reply:?}"),
+        }
+    }
+    for front in &stack.fronts {
+        for (length, status) in [(1, 200), (fits, 200), (too_long, 403), (3000, 403)] {
+            let reply = front.get(&token(length)).await;
+            assert_eq!(reply.status, status, "{} {length}: {reply:?}", front.name);
+        }
+    }
+    let log = stack.holdfast.log();
+    assert!(log.contains("bytes of the 3584 that there are; the longest is x-"), "{log}");
+}

@@ -614,3 +614,22 @@ fn a_200_without_a_good_token_is_nobodys_and_only_where_configured() {
     });
     assert!(seen_open.get() > 20, "the property was hardly put to the test: {}", seen_open.get());
 }
+
+/// The proxy may tell any host that a client writes; a person should look at that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_is_public_by_host_is_warned_of_at_start() {
+    let tenant = tenant().await;
+    let directory = tempfile::tempdir().unwrap();
+    for (host, warns) in [("host = \"cdn.example\"\n", true), ("", false)] {
+        let config = format!(
+            "[auth]\nlisten = \"127.0.0.1:0\"\nrequirements_from = \"rules\"\ntrusted_peers = \"127.0.0.1\"\n\
+             forwarded = \"x-forwarded\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{}\
+             [[rule]]\n{host}path_prefix = \"/static\"\npublic = true\n\
+             [[rule]]\nhost = \"app.example\"\nrequire = {{ scope = \"read\" }}\n[[rule]]\nrequire = {{}}\n",
+            issuer(&tenant, "")
+        );
+        let holdfast = Holdfast::start(directory.path(), &config, 1).await;
+        let log = holdfast.log();
+        assert_eq!(log.contains("rules make something public by its host"), warns, "{log}");
+    }
+}

@@ -24,8 +24,8 @@ const MAX_HEAD: u64 = 256 * 1024;
 /// A running echo backend; it stops when dropped.
 ///
 /// Every request gets a 200 and a page of text: the request line, each header line as it was received, an empty line,
-/// `body: N bytes`, and the trailer lines if there are any. A WebSocket handshake gets a 101, and from then on every byte
-/// back; no frame is looked at.
+/// `body: N bytes`, and the trailer lines if there are any. An upgrade, to whatever protocol, gets a 101, `CONNECT` a 200, and
+/// from then on every byte comes back; no frame is looked at. So a proxy that lets one through has opened a tunnel.
 #[derive(Debug)]
 pub struct EchoBackend {
     address: SocketAddr,
@@ -96,15 +96,7 @@ async fn echo(stream: TcpStream, seen: &Seen) -> io::Result<()> {
         seen.requests.fetch_add(1, Ordering::SeqCst);
         *lock(&seen.last) = Some(page.clone());
 
-        if head.has("connection", "upgrade") && head.has("upgrade", "websocket") {
-            // RFC 6455 §4.2.2; some proxies check it.
-            let key = head.values("sec-websocket-key").next().unwrap_or_default();
-            let digest = openssl::sha::sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
-            let answer = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Accept: {}\r\n\r\n",
-                STANDARD.encode(digest)
-            );
+        if let Some(answer) = head.tunnel() {
             stream.write_all(answer.as_bytes()).await?;
             let (mut from, mut to) = tokio::io::split(stream);
             tokio::io::copy_buf(&mut BufReader::new(&mut from), &mut to).await?;
@@ -154,6 +146,31 @@ impl Head {
 
     fn has(&self, name: &str, word: &str) -> bool {
         self.values(name).any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+    }
+
+    /// The answer that opens a tunnel, if the client asks for one. Of several protocols it takes the first that is no WebSocket,
+    /// and does not mind if `Connection` does not name them: the most careless backend there can be.
+    fn tunnel(&self) -> Option<String> {
+        if self.text.starts_with("CONNECT ") {
+            return Some("HTTP/1.1 200 Connected\r\n\r\n".to_owned());
+        }
+        let words = || self.values("upgrade").flat_map(|value| value.split(',')).map(str::trim);
+        let is_websocket = |word: &&str| word.eq_ignore_ascii_case("websocket");
+        if let Some(protocol) = words().find(|word| !is_websocket(word)) {
+            return Some(format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+            ));
+        }
+        (words().next().is_some() && self.has("connection", "upgrade")).then(|| {
+            // RFC 6455 §4.2.2; some proxies check it.
+            let key = self.values("sec-websocket-key").next().unwrap_or_default();
+            let digest = openssl::sha::sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
+            format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Accept: {}\r\n\r\n",
+                STANDARD.encode(digest)
+            )
+        })
     }
 
     /// Reads the body (RFC 9112 §6.3).

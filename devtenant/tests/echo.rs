@@ -60,3 +60,29 @@ async fn it_listens_on_loopback_only_and_stops() {
     backend.stop().await;
     assert!(TcpStream::connect(address).await.is_err());
 }
+
+#[tokio::test]
+async fn whoever_asks_for_a_tunnel_gets_one() {
+    let backend = backend().await;
+    for (head, answer, upgrade) in [
+        (
+            "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+            "101 Switching Protocols",
+            "websocket",
+        ),
+        ("GET / HTTP/1.1\r\nUpgrade: websocket, h2c\r\n", "101 Switching Protocols", "h2c"),
+        ("CONNECT x:80 HTTP/1.1\r\n", "200 Connected", ""),
+    ] {
+        let mut stream = TcpStream::connect(backend.address()).await.unwrap();
+        stream.write_all(format!("{head}\r\nto and fro").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut got = String::new();
+        stream.read_to_string(&mut got).await.unwrap();
+        assert!(
+            got.starts_with(&format!("HTTP/1.1 {answer}\r\n")) && got.ends_with("\r\n\r\nto and fro"),
+            "{got}"
+        );
+        assert!(upgrade.is_empty() || got.contains(&format!("\r\nUpgrade: {upgrade}\r\n")), "{got}");
+    }
+    assert_eq!(backend.requests(), 3);
+}

@@ -3,7 +3,7 @@
 use hyper::header::HeaderName;
 
 use super::section::Section;
-use super::{Node, Origin, value};
+use super::{Node, Origin, RouteSettings, value};
 use crate::token::pointer::ClaimPath;
 
 /// One row of `[headers]`: a response header and the claim it shows.
@@ -27,6 +27,44 @@ pub enum WhenAbsent {
 }
 
 impl HeaderRule {
+    /// What the lines of all rows and of `X-Auth-Tier` may take in an answer. nginx has 4 KiB for its whole head; the rest
+    /// is for the status line and the lines that do not depend on the identity.
+    pub const MAX_BYTES: usize = 3584;
+
+    /// What a header's line takes: name, colon, blank, value, and the line's end.
+    #[must_use]
+    pub fn line_bytes(name: &HeaderName, value: &str) -> usize {
+        name.as_str().len() + value.len() + 4
+    }
+
+    /// Complains of rows that are too much for everybody who lacks their claims, or where nobody is looked at.
+    pub(super) fn check_room(rules: &[Self], routes: &RouteSettings, root: &Section<'_>) {
+        let bytes = |value: fn(&'_ Self) -> &'_ str| -> usize {
+            rules.iter().map(|rule| Self::line_bytes(&rule.name, value(rule))).sum()
+        };
+        let without_claims = bytes(|rule| match &rule.absent {
+            WhenAbsent::Default(text) => text,
+            WhenAbsent::Refuse => "-",
+        });
+        let complain = |key: &str, bytes: usize| {
+            root.complain(
+                key,
+                format!("{bytes} bytes of headers"),
+                format!(
+                    "up to {} bytes in an answer, names included: nginx takes no answer whose head is longer than 4 KiB",
+                    Self::MAX_BYTES
+                ),
+            );
+        };
+        if without_claims > Self::MAX_BYTES {
+            complain("headers", without_claims);
+        }
+        let anonymous = rules.len() * routes.anonymous.len() + bytes(|_| "");
+        if routes.pass_nobody() && anonymous > Self::MAX_BYTES {
+            complain("auth.anonymous", anonymous);
+        }
+    }
+
     /// A row is `"X-Name" = "claim"` (required) or `{ claim = "…", required = true }` or
     /// `{ claim = "…", default = "…" }`.
     pub(super) fn read_all(section: Section<'_>) -> Vec<Self> {
@@ -92,9 +130,12 @@ fn default_headers() -> Vec<HeaderRule> {
 
 /// What a header may say of nobody: never empty, and nothing that would have to be encoded.
 pub(super) fn default_value(text: &str) -> Result<String, String> {
-    let visible =
-        !text.is_empty() && text.len() <= 256 && text.bytes().all(|byte| (0x21..0x7f).contains(&byte));
-    if visible { Ok(text.to_owned()) } else { Err("1 to 256 visible ASCII characters".to_owned()) }
+    let plain = |byte: u8| (0x21..0x7f).contains(&byte) && byte != b'%';
+    if (1..=256).contains(&text.len()) && text.bytes().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("1 to 256 visible ASCII characters without %".to_owned())
+    }
 }
 
 /// Headers that the answer uses for itself, or that change what HTTP means.

@@ -9,6 +9,9 @@ use super::section::Section;
 use super::value;
 use crate::login::ReturnHost;
 
+/// The longest URL of a login page, in bytes: it stands in an answer's head, for which nginx has 4 KiB.
+const MAX_URL_BYTES: usize = 1024;
+
 /// `[login]`.
 #[derive(Clone, Debug)]
 pub struct LoginSettings {
@@ -66,8 +69,9 @@ impl LoginSettings {
 
 fn login_url(text: &str) -> Result<Url, String> {
     let allowed = "the login page as an https:// URL without user, query and fragment, such as \
-                   https://app.example.com/login (http:// only for loopback)";
-    value::issuer(text).ok().filter(|url| url.password().is_none()).ok_or_else(|| allowed.to_owned())
+                   https://app.example.com/login (http:// only for loopback), up to 1024 bytes";
+    let fits = |url: &Url| url.password().is_none() && url.as_str().len() <= MAX_URL_BYTES;
+    value::issuer(text).ok().filter(fits).ok_or_else(|| allowed.to_owned())
 }
 
 #[cfg(test)]

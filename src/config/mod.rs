@@ -103,6 +103,9 @@ pub struct AuthSettings {
     pub undecided_status: u16,
     /// `max_connections`: above it, accepting waits. Default 10000.
     pub max_connections: usize,
+    /// `max_head`: the longest head of a request, in bytes. Default 128 KiB: behind nginx a 431 becomes a 500, so this is
+    /// well above what most proxies pass on.
+    pub max_head: usize,
 }
 
 /// `[admin]`.
@@ -347,6 +350,7 @@ impl Settings {
         };
         settings.policy.check_tiers(&settings.tiers, &root);
         settings.routes.check_tiers(&settings.tiers, &root);
+        HeaderRule::check_room(&settings.headers, &settings.routes, &root);
         if settings.login.as_ref().is_some_and(|login| !login.return_hosts.is_empty())
             && settings.routes.trusted_peers.is_empty()
         {
@@ -403,6 +407,8 @@ impl AuthSettings {
                 value::number(1, 1_000_000),
             ))
             .unwrap_or(usize::MAX),
+            max_head: usize::try_from(section.value("max_head", 128 << 10, value::size(64 << 10, 1 << 20)))
+                .unwrap_or(usize::MAX),
         };
         if settings.listen.is_empty() {
             section.complain("listen", "[]", "at least one address or unix socket");

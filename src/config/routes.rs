@@ -76,7 +76,7 @@ impl RouteSettings {
                 _ => Err("deny or allow".to_owned()),
             }),
             anonymous: auth.value("anonymous", HeaderValue::from_static("anonymous"), |text| {
-                let allowed = || "1 to 256 visible ASCII characters without @".to_owned();
+                let allowed = || "1 to 256 visible ASCII characters without @ and %".to_owned();
                 let text = super::headers::default_value(text).map_err(|_| allowed())?;
                 if text.contains('@') {
                     Err(allowed())
@@ -153,9 +153,14 @@ impl RouteSettings {
                 }
             }
         }
-        if (self.preflight || self.rules.public().next().is_some()) && table.find("none").is_some() {
+        if self.pass_nobody() && table.find("none").is_some() {
             root.complain("tier", "none", "another name: an answer that is nobody's says X-Auth-Tier: none");
         }
+    }
+
+    /// Whether there are answers that are nobody's.
+    pub(super) fn pass_nobody(&self) -> bool {
+        self.preflight || self.rules.public().next().is_some()
     }
 
     /// Whether the word of `peer` about the original request counts.

@@ -59,6 +59,7 @@ fn a_bad_value_is_refused_with_its_line_and_what_is_allowed() {
         ("[headers]\n\"X_A\" = \"a\"", "allowed is a header name of letters, digits and hyphens"),
         ("[headers]\n\"Set-Cookie\" = \"a\"", "allowed is a name that HTTP or holdfast itself does not use"),
         ("[headers]\n\"X-A\" = { claim = \"a\", default = \"a b\" }", "allowed is 1 to 256 visible ASCII"),
+        ("[headers]\n\"X-A\" = { claim = \"a\", default = \"a%20b\" }", "visible ASCII characters without %"),
         (
             "[[tier]]\nname = \"a\"\nage = \"1h\"\nrole = \"fresh\"\n[[tier]]\nname = \"b\"\nage = \"1h\"\nrole = \"outage\"",
             "holdfast.toml:8: tier[1]: tier 2 (b): its age is not above that of the tier before it",
@@ -243,4 +244,24 @@ fn a_redis_needs_a_secret_that_instances_share_and_its_url_is_never_shown() {
     }
     let errors = store("redis_password_file = \"/password\"").unwrap_err();
     assert!(errors[0].contains("only together with store.redis"), "{errors:?}");
+}
+
+#[test]
+fn rows_that_leave_no_room_for_anybody_are_refused() {
+    let issuer = "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n";
+    let read = |auth: &str, rows: usize, default: usize| {
+        let row = |row| format!("X-{row} = {{ claim = \"c\", default = \"{}\" }}\n", "d".repeat(default));
+        let rows: String = (0..rows).map(row).collect();
+        let text = format!("{issuer}{auth}\n[headers]\n{rows}");
+        Settings::read(&Source::text("holdfast.toml", &text)).map_err(|errors| errors.to_string())
+    };
+    read("", 13, 256).unwrap();
+    let error = read("", 14, 256).unwrap_err();
+    assert!(error.contains("headers = ") && error.contains("up to 3584 bytes in an answer"), "{error}");
+
+    let anonymous = format!("[auth]\nanonymous = \"{}\"\n", "n".repeat(256));
+    read(&anonymous, 20, 1).unwrap();
+    let preflight = "preflight = \"allow\"\ntrusted_peers = \"unix\"\nforwarded = \"x-original\"\n";
+    let error = read(&format!("{anonymous}{preflight}"), 20, 1).unwrap_err();
+    assert!(error.contains("auth.anonymous = "), "{error}");
 }

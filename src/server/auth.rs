@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::{HeaderMap, Request};
 use tracing::{debug, error, warn};
 
@@ -12,7 +12,7 @@ use super::respond::Answer;
 use crate::clock::Timestamp;
 use crate::config::LoginAnswer;
 use crate::credential::Credential;
-use crate::decision::{Decision, Pass};
+use crate::decision::{Decision, Pass, Unmet};
 use crate::identity::{Resolved, Subjected};
 use crate::instance::Instance;
 use crate::route::forwarded::Asked;
@@ -180,12 +180,12 @@ fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Reso
             instance.stores.keep_answer(digest, pass.clone(), since);
             Decision::Allow(pass)
         }
-        Err(unmet) => match email_unknown {
-            Some(error) => {
+        Err(unmet) => match (email_unknown, &unmet) {
+            (Some(error), Unmet::Header(_)) => {
                 debug!(?digest, reason = error.reason(), "cannot tell the email: {error}");
                 Decision::from(&error)
             }
-            None => {
+            _ => {
                 debug!(?digest, "forbidden: {unmet}");
                 Decision::Forbidden(unmet)
             }
@@ -257,6 +257,14 @@ fn complain(instance: &Instance, decision: &Decision) {
                 error!(held_back, "a proxy asks with wrong requirements, so its requests are refused: {bad}");
             }
         }
+        Decision::Forbidden(unmet @ Unmet::TooLarge { .. }) => {
+            if let Some(held_back) = instance.large_answers.turn(now) {
+                warn!(
+                    held_back,
+                    "users with good tokens are refused, since no proxy would take the answer: {unmet}"
+                );
+            }
+        }
         Decision::Closed(closed @ (Closed::Untrusted | Closed::Missing(_))) => {
             if let Some(held_back) = instance.untold_requests.turn(now) {
                 warn!(held_back, "requests of a proxy are refused: {closed}");
@@ -274,7 +282,15 @@ fn is_auth_path(path: &str) -> bool {
 /// one that never comes). A wish to upgrade is not granted; some proxies then wait for the connection to end.
 fn must_close(headers: &HeaderMap) -> bool {
     let announces_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
-    announces_body || headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(UPGRADE)
+    announces_body || headers.contains_key(TRANSFER_ENCODING) || wants_upgrade(headers)
+}
+
+/// Either header is enough: not every proxy passes both on.
+fn wants_upgrade(headers: &HeaderMap) -> bool {
+    let says_so = |option: &[u8]| option.trim_ascii().eq_ignore_ascii_case(b"upgrade");
+    let mut connection = headers.get_all(CONNECTION).iter();
+    headers.contains_key(UPGRADE)
+        || connection.any(|line| line.as_bytes().split(|byte| *byte == b',').any(says_so))
 }
 
 fn format_of(token: &str) -> &'static str {

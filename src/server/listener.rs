@@ -28,10 +28,6 @@ use super::unread::ReadInTime;
 use crate::config::Listen;
 use crate::route::peer::Peer;
 
-/// The longest request head that is read, in bytes. Behind nginx a 431 of ours would become a 500, so this is well above
-/// what proxies pass on.
-const MAX_HEAD_BYTES: usize = 128 * 1024;
-
 /// How many connections the kernel keeps waiting until they are accepted. When this is full, it drops what a client
 /// says on TCP, who tries again only a second later, and refuses a unix socket's at once; so it is as long as the kernel
 /// allows by default (`net.core.somaxconn`), which is a proxy's reload with a worker for every core.
@@ -86,6 +82,8 @@ pub struct Bounds {
     pub idle_timeout: Duration,
     /// How many connections there may be; above it, accepting waits.
     pub max_connections: usize,
+    /// The longest head of a request that is read, in bytes.
+    pub max_head: usize,
     /// How long a shutdown waits for requests under way.
     pub drain_timeout: Duration,
 }
@@ -131,7 +129,7 @@ impl Listener {
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.idle_timeout)
             .max_headers(MAX_HEADER_LINES)
-            .max_buf_size(MAX_HEAD_BYTES);
+            .max_buf_size(bounds.max_head);
         loop {
             let seat = tokio::select! {
                 seat = seats.clone().acquire_owned() => seat,

@@ -89,8 +89,14 @@ pub fn for_header(text: &str) -> (String, bool) {
     if text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
         (text.to_owned(), false)
     } else {
-        (utf8_percent_encode(text, HEADER_UNSAFE).to_string(), true)
+        (percent_encoded(text), true)
     }
+}
+
+/// `text` as a header value that can always be decoded: as it is if it is visible ASCII without `%`.
+#[must_use]
+pub fn percent_encoded(text: &str) -> String {
+    utf8_percent_encode(text, HEADER_UNSAFE).to_string()
 }
 
 /// Walks `paths` in order and returns the first usable email. A value that is not a plausible address, or is not

@@ -195,8 +195,8 @@ pub fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-/// Reads one answer from a connection that stays open; its length must be announced.
-pub async fn read_reply(stream: &mut dyn Stream) -> Reply {
+/// Reads the head of one answer from a connection that stays open.
+pub async fn read_head(stream: &mut dyn Stream) -> Reply {
     let mut bytes = Vec::new();
     let mut byte = [0];
     while !bytes.ends_with(b"\r\n\r\n") {
@@ -204,7 +204,12 @@ pub async fn read_reply(stream: &mut dyn Stream) -> Reply {
         assert_eq!(length, 1, "the connection was closed: {}", String::from_utf8_lossy(&bytes));
         bytes.push(byte[0]);
     }
-    let mut reply = parse(&String::from_utf8_lossy(&bytes)).unwrap();
+    parse(&String::from_utf8_lossy(&bytes)).unwrap()
+}
+
+/// Reads one answer from a connection that stays open; its length must be announced.
+pub async fn read_reply(stream: &mut dyn Stream) -> Reply {
+    let mut reply = read_head(stream).await;
     if reply.status != 101 {
         let length: usize = reply.header("content-length")[0].parse().unwrap();
         let mut body = vec![0; length];

@@ -32,6 +32,8 @@ macro_rules! contract {
         refusals::an_auth_server_that_never_answers_lets_nobody_pass,
         traffic::a_large_body_reaches_the_backend_whole_and_holdfast_not_at_all,
         traffic::a_websocket_opens_with_a_token_and_not_without,
+        upgrades::no_other_upgrade_reaches_the_backend,
+        upgrades::no_tunnel_opens_by_connect,
         traffic::every_method_is_asked_about_and_reaches_the_backend_as_it_is,
         traffic::an_http2_client_gets_what_others_get,
         traffic::a_hundred_requests_on_one_connection_are_each_their_own,

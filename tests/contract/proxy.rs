@@ -48,8 +48,8 @@ pub struct Differences {
     pub passes_retry_after: bool,
     /// Holdfast is gone: the status, and `Retry-After`.
     pub gone: (u16, Option<&'static str>),
-    /// Holdfast does not answer: the status; `None` if it takes too long for a test.
-    pub silent: Option<u16>,
+    /// Holdfast does not answer: the status.
+    pub silent: u16,
     /// Whether connections to holdfast are kept.
     pub keeps_connections: bool,
     /// Whether clients may speak HTTP/2.

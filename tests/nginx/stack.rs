@@ -38,6 +38,8 @@ pub struct Front {
 pub struct Changes {
     /// Another backend than the echo.
     pub backend: Option<SocketAddr>,
+    /// Further lines of holdfast.toml, which ends in a table of its issuer.
+    pub holdfast: &'static str,
     /// Further replacements in nginx's files.
     pub nginx: Vec<(&'static str, &'static str)>,
 }
@@ -58,8 +60,8 @@ impl Stack {
             .replace("127.0.0.1:9180", "127.0.0.1:0")
             .replace("/run/holdfast/auth.sock", &path("holdfast.sock"))
             .replace("http://127.0.0.1:4190/", &tenant.issuer());
-        let config = holdfast_files.text("holdfast.toml");
-        let holdfast = Holdfast::start(directory.path(), config, 2).await.ready().await;
+        let config = format!("{}\n{}", holdfast_files.text("holdfast.toml"), changes.holdfast);
+        let holdfast = Holdfast::start(directory.path(), &config, 2).await.ready().await;
 
         let over_unix = Relay::unix(&path("relay.sock"), holdfast.auth_unix());
         let (over_tcp, relay_address) = Relay::tcp(holdfast.auth_tcp()).await;

@@ -20,6 +20,7 @@ pub mod redis;
 pub mod relay;
 pub mod service;
 pub mod small_disk;
+pub mod yaml;
 
 /// How long a test waits for what must come before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,11 +50,19 @@ impl Holdfast {
         auth_listeners: usize,
         variables: &[(&str, &str)],
     ) -> Self {
-        let file = directory.join("holdfast.toml");
-        std::fs::write(&file, config).unwrap();
+        std::fs::write(directory.join("holdfast.toml"), config).unwrap();
+        Self::run(directory, &["serve", "--config", "holdfast.toml"], auth_listeners, variables).await
+    }
+
+    /// Runs it in `directory` with these arguments, and waits as [`Holdfast::start`] does.
+    pub async fn run(
+        directory: &Path,
+        arguments: &[&str],
+        auth_listeners: usize,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-            .args(["serve", "--config"])
-            .arg(&file)
+            .args(arguments)
             .current_dir(directory)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
@@ -68,7 +77,7 @@ impl Holdfast {
         while auth.len() < auth_listeners || admin.is_none() {
             let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
             let Ok(Ok(Some(line))) = line else {
-                panic!("holdfast did not start to listen:\n{config}\n{log}")
+                panic!("holdfast did not start to listen: {arguments:?}\n{log}")
             };
             auth.extend(address_after("auth listener on ", &line));
             admin = admin.or(address_after("admin listener on ", &line));

@@ -5,3 +5,4 @@ pub mod identity;
 pub mod paths;
 pub mod refusals;
 pub mod traffic;
+pub mod upgrades;

@@ -16,7 +16,17 @@ pub async fn a_route_may_ask_for_more(proxy: Proxy) {
         assert!(reply.header("retry-after").is_empty(), "{reply:?}");
         assert_alice(&stack.client.request("GET", path, &bearer(&admin)).await, path);
     }
-    assert_alice(&stack.client.request("GET", "/page", &plain).await, "another path");
+    // What is refused for having two readings leaves room for every language.
+    for path in [
+        "/page",
+        "/caf%C3%A9",
+        "/a%20b/c+d,e",
+        "/%E0%A4%95%ED%95%9C",
+        "/%F0%9F%98%80/x.y/.z",
+        "/a?b=%00&c=\\;//",
+    ] {
+        assert_alice(&stack.client.request("GET", path, &plain).await, path);
+    }
     let open = stack.client.request("GET", "/public/page", &plain).await;
     assert!(open.status == 200 && identity(&open.body).is_empty(), "{open:?}");
 }
@@ -60,7 +70,7 @@ pub async fn a_requirement_that_does_not_exist_lets_nobody_pass(proxy: Proxy) {
 }
 
 /// Ways to write a path, `A` standing for the one that is meant: CVE-2026-41059, GHSA-7rh7-c77v-6434, CVE-2021-32637.
-const FORMS: [&str; 44] = [
+const FORMS: [&str; 75] = [
     "/public/../A",
     "/public/./../A",
     "/public//../A",
@@ -105,6 +115,57 @@ const FORMS: [&str; 44] = [
     "/A%23/public/x",
     "/A?/public/x",
     "/A;/public/x",
+    // Overlong UTF-8: more bytes than the character needs.
+    "/public/..%c0%afA",
+    "/public/%C0%AE%c0%ae/A",
+    "/public/..%c1%9cA",
+    "/public/..%e0%80%afA",
+    "/public/%e0%80%ae%E0%80%AE/A",
+    "/public/..%f0%80%80%afA",
+    "/public/..%f8%80%80%80%afA",
+    "/public/..%fc%80%80%80%80%afA",
+    "/x/..%c0%afA",
+    "/%c0%afA",
+    // Control characters, which some cut away, and some cut at.
+    "/public/..%0a/A",
+    "/public/..%0d%0a/A",
+    "/public/.%09./A",
+    "/public/..%1f/A",
+    "/public/..%7f/A",
+    "/x/..%0a/A",
+    "/%0aA",
+    "/%09A",
+    "/A%0a/public/x",
+    // Encodings of another kind, and broken ones.
+    "/public/%u002e%u002e/A",
+    "/public/..%u002fA",
+    "/public/..%u2215A",
+    "/public/%uff0e%uff0e/A",
+    "/public/..%/A",
+    "/public/.%./A",
+    "/x/..%/A",
+    "/%u0041/../A",
+    // As they are; each character of these is one byte.
+    "/public/..\u{c0}\u{af}A",
+    "/public/..\u{7f}/A",
+    "/public/..\u{1}/A",
+    "/public/..\t/A",
+];
+
+/// Ways to write what is open and what asks for more, in letters of another case.
+const CASES: [&str; 12] = [
+    "/ADMIN/x",
+    "/Admin",
+    "/aDmIn/x",
+    "/%41dmin/x",
+    "/%41%44%4D%49%4e/x",
+    "/x/../ADMIN/x",
+    "/PUBLIC/page",
+    "/Public/page",
+    "/public/../PUBLIC/page",
+    "/%50ublic/page",
+    "/publi%43/page",
+    "/PUBLIC/../page",
 ];
 
 pub async fn no_way_to_write_a_path_changes_what_it_requires(proxy: Proxy) {
@@ -113,11 +174,13 @@ pub async fn no_way_to_write_a_path_changes_what_it_requires(proxy: Proxy) {
     let more = ["/%61dmin/x", "/a%64min/x", "/%2561dmin/x", "/admin/..%2fpublic/x", "/admin/%2e%2e/public/x"];
     let more = more.map(str::to_owned).into_iter();
     let absolute = ["http://example.com/public/../A", "http://example.com/A#http://example.com/public/x"];
-    let forms =
-        FORMS.iter().chain(&absolute).flat_map(|form| ["page", "admin/x"].map(|a| form.replace('A', a)));
-    for form in forms.chain(more) {
+    let forms = FORMS.iter().chain(&absolute);
+    let forms = forms.flat_map(|form| ["page", "admin/x"].map(|a| form.replace('A', a)));
+    for form in forms.chain(more).chain(CASES.map(str::to_owned)) {
         for (token, who) in [("", "nobody"), (plain.as_str(), "a user without the scope")] {
-            let (asks, reply) = stack.asks(stack.client.request("GET", &form, token)).await;
+            let request = String::from_utf8(request("GET", &form, token)).unwrap();
+            let bytes: Vec<u8> = request.chars().map(|c| u8::try_from(c).unwrap()).collect();
+            let (asks, reply) = stack.asks(stack.client.raw(&bytes)).await;
             if asks == 0 {
                 assert_ne!(reply.status, 200, "{form}: {reply:?}");
                 continue;
@@ -125,6 +188,7 @@ pub async fn no_way_to_write_a_path_changes_what_it_requires(proxy: Proxy) {
             // What reached the backend is what its reader has to do with.
             let page = stack.backend.last_request().unwrap();
             let target = page.lines().next().unwrap().split(' ').nth(1).unwrap().to_owned();
+            assert!(target.is_ascii(), "{who}: {form} reached the backend as {target}");
             for reading in readings(&target) {
                 assert!(
                     !reading.starts_with("/admin"),
@@ -139,20 +203,25 @@ pub async fn no_way_to_write_a_path_changes_what_it_requires(proxy: Proxy) {
     }
 }
 
-/// All that some backend may take this target for: decoded up to three times, with and without `;…`, with `\` for `/`,
-/// with slashes merged before dot segments are resolved, or after, or not at all.
+/// All that some backend may take this target for: decoded up to three times, strictly or with the encodings of old, with and
+/// without `;…`, with and without control characters and what follows them, with `\` for `/`, with slashes merged before dot
+/// segments are resolved, or after, or not at all.
 fn readings(target: &str) -> Vec<String> {
     let path = target.split(['?', '#']).next().unwrap();
     let path = path.strip_prefix("http://").map_or(path, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
     let mut decoded = vec![path.to_owned()];
     for _ in 0..3 {
-        decoded.push(decode(decoded.last().unwrap()));
+        let last = decoded.last().unwrap();
+        let (strict, lenient) = (decode(last), decode_leniently(last));
+        decoded.extend([lenient, strict]);
     }
     let mut readings = decoded.clone();
     for path in decoded {
-        let path = path.replace('\\', "/").to_lowercase();
+        let path = shorten(&path).replace('\\', "/").to_lowercase();
         let bare: Vec<&str> = path.split('/').map(|segment| segment.split(';').next().unwrap()).collect();
-        for path in [path.clone(), bare.join("/")] {
+        let clean = path.replace(char::is_control, "");
+        let cut = path.split(char::is_control).next().unwrap().to_owned();
+        for path in [path.clone(), bare.join("/"), clean, cut] {
             readings.push(merge(&resolve(&path)));
             readings.push(resolve(&merge(&path)));
         }
@@ -160,6 +229,7 @@ fn readings(target: &str) -> Vec<String> {
     readings
 }
 
+/// Percent-decoding; each byte as a character of its own.
 fn decode(path: &str) -> String {
     let mut decoded = String::new();
     let mut rest = path;
@@ -171,6 +241,46 @@ fn decode(path: &str) -> String {
         rest = &rest[at + length..];
     }
     decoded + rest
+}
+
+/// The same, with `%uXXXX`, characters that look like an ASCII one as that, and without a `%` that means nothing.
+fn decode_leniently(path: &str) -> String {
+    let mut decoded = String::new();
+    let mut rest = path;
+    while let Some(at) = rest.find("%u") {
+        decoded += &rest[..at];
+        let unit = rest.get(at + 2..at + 6).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let unit = unit.map(|unit| match unit {
+            0xff01..=0xff5e => unit - 0xfee0,
+            0x2044 | 0x2215 => u32::from('/'),
+            unit => unit,
+        });
+        decoded.extend(unit.and_then(char::from_u32));
+        rest = &rest[at + if unit.is_some() { 6 } else { 2 }..];
+    }
+    decode(&(decoded + rest)).replace('%', "")
+}
+
+/// Overlong UTF-8 (and the lengths of five and six bytes that it once had) as the ASCII character that it stands for.
+fn shorten(path: &str) -> String {
+    let chars: Vec<u32> = path.chars().map(u32::from).collect();
+    let (mut short, mut at) = (String::new(), 0);
+    while at < chars.len() {
+        let length = match chars[at] {
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf7 => 4,
+            0xf8..=0xfb => 5,
+            0xfc | 0xfd => 6,
+            _ => 1,
+        };
+        let more = chars.get(at + 1..at + length).unwrap_or_default();
+        let value = more.iter().fold(chars[at] & (0x7f >> length), |value, byte| value << 6 | byte & 0x3f);
+        let is_short = length > 1 && more.len() == length - 1 && value < 0x80;
+        short.extend(char::from_u32(if is_short { value } else { chars[at] }));
+        at += if is_short { length } else { 1 };
+    }
+    short
 }
 
 fn merge(path: &str) -> String {
@@ -203,6 +313,13 @@ fn a_target_is_read_in_every_way() {
             && reads("/admin//../x", "/admin/x")
             && reads("//ADMIN", "/admin")
     );
+    assert!(
+        reads("/public/..%c0%afadmin/x", "/admin/x") && reads("/public/%e0%80%ae%e0%80%ae/admin", "/admin")
+    );
+    assert!(reads("/public/..%f8%80%80%80%afadmin", "/admin") && reads("/public/..%c1%9cadmin", "/admin"));
+    assert!(reads("/public/.%09./admin", "/admin") && reads("/public/..%0a/admin", "/admin"));
+    assert!(reads("/public/%u002e%uFF0E/admin", "/admin") && reads("/public/..%/admin", "/admin"));
+    assert!(readings("/public/%C3%A9").iter().all(|reading| reading.starts_with("/public/")));
     assert!(readings("/public/x?/../admin").iter().all(|reading| reading == "/public/x"));
 }
 

@@ -17,7 +17,7 @@ pub const PROXY: Proxy = Proxy {
         passes_retry_after: true,
         // Caddy says so itself, and `handle_errors` could not tell it from a backend that is gone.
         gone: (502, None),
-        silent: Some(504),
+        silent: 504,
         keeps_connections: true,
         http2: true,
         takes_chunks: true,

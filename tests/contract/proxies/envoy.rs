@@ -21,7 +21,7 @@ pub const PROXY: Proxy = Proxy {
         // Envoy takes an answer of 500 and above for an error of the auth server and makes one of its own.
         passes_retry_after: false,
         gone: (503, Some("5")),
-        silent: Some(503),
+        silent: 503,
         keeps_connections: true,
         http2: true,
         takes_chunks: true,

@@ -16,7 +16,7 @@ pub const PROXY: Proxy = Proxy {
     differs: Differences {
         passes_retry_after: true,
         gone: (503, Some("5")),
-        silent: Some(503),
+        silent: 503,
         // Its client opens one for each request.
         keeps_connections: false,
         // It passes trailers on, so the example takes nothing that may have some.

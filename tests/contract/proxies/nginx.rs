@@ -39,7 +39,7 @@ pub const PROXY: Proxy = Proxy {
         passes_retry_after: true,
         // By snippets/undecided.conf.
         gone: (503, Some("5")),
-        silent: Some(503),
+        silent: 503,
         keeps_connections: true,
         http2: true,
         takes_chunks: true,

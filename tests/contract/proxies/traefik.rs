@@ -13,8 +13,8 @@ pub const PROXY: Proxy = Proxy {
         // Traefik says so itself, and an `errors` middleware that turned it into a 503 would do so with the backend's own
         // 500, too.
         gone: (500, None),
-        // 30 s, fixed in Traefik's code.
-        silent: None,
+        // After 30 s, fixed in Traefik's code.
+        silent: 500,
         keeps_connections: true,
         http2: true,
         takes_chunks: true,

@@ -1,0 +1,126 @@
+//! What a header row shows of an identity, and how that is written in a header.
+//!
+//! No two claims look alike: what is not visible ASCII is percent-encoded as UTF-8, and so is `%` itself. So a backend
+//! that percent-decodes a value has the claim, and whoever compares values as they are never takes one user for another.
+//! Nothing that HTTP would cut off (a blank at an end) is left, so that no value turns out empty on its way.
+//!
+//! `X-User-Email` alone keeps its `%` where nothing needs encoding, because a header beside it says which of both it is.
+
+use serde_json::Value;
+
+use super::{EMAIL, Unmet};
+use crate::config::{HeaderRule, WhenAbsent};
+use crate::identity::Identity;
+use crate::token::email::{for_header, percent_encoded};
+
+/// The value of a header.
+pub(super) struct Shown {
+    pub(super) text: String,
+    /// Whether it is the identity's email, as it is.
+    pub(super) is_plain_email: bool,
+    /// Whether `X-User-Email-Encoding` must say that it is encoded.
+    pub(super) is_encoded_email: bool,
+}
+
+impl Shown {
+    /// What `rule` shows of `identity`.
+    pub(super) fn new(identity: &Identity, rule: &HeaderRule) -> Result<Self, Unmet> {
+        let is_email = rule.claim.is_member("email") && identity.email.is_some();
+        let (text, encoded) = match (claim(identity, rule), &rule.absent) {
+            (Some(text), _) if rule.name == EMAIL => for_header(&text),
+            (Some(text), _) => (percent_encoded(&text), false),
+            (None, WhenAbsent::Default(text)) => (text.clone(), false),
+            (None, WhenAbsent::Refuse) => return Err(Unmet::Header(rule.name.clone())),
+        };
+        let is_plain_email = is_email && identity.email.as_ref().is_some_and(|email| email.as_str() == text);
+        Ok(Self { text, is_plain_email, is_encoded_email: encoded })
+    }
+}
+
+/// The claim of a row. Numbers and booleans are shown as JSON does; lists and objects are no values.
+fn claim(identity: &Identity, rule: &HeaderRule) -> Option<String> {
+    if rule.claim.is_member("email") {
+        return identity.email.as_ref().map(|email| email.as_str().to_owned());
+    }
+    if rule.claim.is_member("sub") {
+        return Some(identity.subject.clone());
+    }
+    // That of the email that is sent, which need not stand beside a claim of this name.
+    if rule.claim.is_member("email_verified") {
+        return identity.email_verified.map(|verified| verified.to_string());
+    }
+    match rule.claim.value(&identity.claims)? {
+        Value::String(text) if !text.is_empty() && text.len() <= 1024 => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::percent_decode_str;
+    use proptest::prelude::*;
+
+    use super::super::in_query;
+    use super::super::tests::{header, identity, pass};
+    use crate::tiers::table::TierTable;
+    use crate::token::email::Email;
+    use crate::token::json;
+
+    #[test]
+    fn no_two_claims_are_written_alike_and_none_begins_or_ends_in_a_blank() {
+        let rows = "X-N = \"n\"\nX-Mail = \"email\"";
+        for (claim, value) in [
+            ("auth0|5f7c8ec7c33c6c004bbafe82", "auth0|5f7c8ec7c33c6c004bbafe82"),
+            ("samlp|acme|alice@example.com", "samlp|acme|alice@example.com"),
+            ("auth0|aü", "auth0|a%C3%BC"),
+            ("auth0|a%C3%BC", "auth0|a%25C3%25BC"),
+            ("auth0|a%25C3%25BC", "auth0|a%2525C3%2525BC"),
+            ("100%", "100%25"),
+            (" ", "%20"),
+            ("\t", "%09"),
+            (" a b ", "%20a%20b%20"),
+            ("\u{a0}", "%C2%A0"),
+        ] {
+            let mut who = identity("{}");
+            who.claims = json::object(serde_json::json!({ "n": claim }).to_string().as_bytes()).unwrap();
+            who.subject = claim.to_owned();
+            let pass = pass(&who, rows).unwrap();
+            assert_eq!(header(&pass, rows, "x-n").as_deref(), Some(value));
+            assert_eq!(header(&pass, rows, "x-user-id").as_deref(), Some(value));
+        }
+        let mut who = identity(r#"{"n":"x"}"#);
+        who.email = Email::parse("a%C3%BC@x.org");
+        let pass = pass(&who, rows).unwrap();
+        assert_eq!(header(&pass, rows, "x-mail").as_deref(), Some("a%25C3%25BC@x.org"));
+        assert_eq!(header(&pass, rows, "x-user-email").as_deref(), Some("a%C3%BC@x.org"));
+        assert_eq!(header(&pass, rows, "x-user-email-encoding").as_deref(), Some("none"));
+        assert_eq!(pass.meets(in_query("email=a%25C3%25BC@x.org"), &TierTable::default()), Ok(()));
+    }
+
+    #[test]
+    fn the_encoding_is_that_of_x_user_email_whatever_claim_it_shows() {
+        let who = identity(r#"{"nickname":"jürgen","plain":"50%"}"#);
+        for (claim, value, encoding) in
+            [("nickname", "j%C3%BCrgen", "percent"), ("plain", "50%", "none"), ("email", "a@x.org", "none")]
+        {
+            let rows = format!("X-User-Email = \"{claim}\"\nX-Nickname = \"nickname\"");
+            let pass = pass(&who, &rows).unwrap();
+            assert_eq!(header(&pass, &rows, "x-user-email").as_deref(), Some(value));
+            assert_eq!(header(&pass, &rows, "x-user-email-encoding").as_deref(), Some(encoding));
+            assert_eq!(pass.meets(in_query("email=a@x.org"), &TierTable::default()), Ok(()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_claim_comes_out_of_its_header_as_it_went_in(claim in "\\PC{1,40}|[ -~]{1,40}|(?s).{1,40}") {
+            let mut who = identity("{}");
+            who.subject = claim.clone();
+            let value = header(&pass(&who, "").unwrap(), "", "x-user-id").unwrap();
+            prop_assert!(!value.is_empty() && value.bytes().all(|byte| (0x21..0x7f).contains(&byte)));
+            prop_assert_eq!(percent_decode_str(&value).decode_utf8().unwrap(), claim);
+        }
+    }
+}
