@@ -12,8 +12,8 @@ enum Below {
     Gone,
 }
 
-/// The example for somebody who uses `option`.
-pub fn with(option: &str, text: &str) -> String {
+/// The example for somebody who uses these options.
+pub fn with(options: &[&str], text: &str) -> String {
     let (mut changed, mut below, mut outer) = (String::new(), Below::Kept, 0);
     for line in text.lines() {
         let indent = line.len() - line.trim_start().len();
@@ -23,7 +23,7 @@ pub fn with(option: &str, text: &str) -> String {
         }
         let is_within = matches!(below, Below::Gone) && indent > outer;
         if let Some((mark, names)) = comment.and_then(mark).filter(|_| !is_within) {
-            let named = names.split(", ").any(|name| name == option);
+            let named = names.split(", ").any(|name| options.contains(&name));
             below = match mark {
                 "[with " if named => Below::Uncommented,
                 "[not with " if named => Below::Gone,
@@ -80,9 +80,9 @@ e # [with x]
   k
 }
 ";
-    assert_eq!(with("x", text), "a\n  b 1\n  # b 2\nc\n\ne # [with x]\n# f\n      h\n    i\n  # j\n}\n");
+    assert_eq!(with(&["x"], text), "a\n  b 1\n  # b 2\nc\n\ne # [with x]\n# f\n      h\n    i\n  # j\n}\n");
     assert_eq!(
-        with("other", text),
+        with(&["other"], text),
         "a\n  # b 1\n  # b 2\nc\n# and why.\nd\n  # d 1\n\ne # [with x]\n# f\n    g\n    #   h\n    -- i\n  # j\n  k\n}\n"
     );
 }

@@ -38,7 +38,7 @@ pub struct Stack {
 struct Changes<'c> {
     auth: Option<SocketAddr>,
     requirements: Option<&'c str>,
-    option: Option<&'static str>,
+    options: &'c [&'c str],
 }
 
 impl Stack {
@@ -46,9 +46,9 @@ impl Stack {
         Self::start_with(proxy, Changes::default()).await
     }
 
-    /// As the example says by its marks for this option: `rules`, `header`, `preflight`, `login`.
-    pub async fn start_for(proxy: Proxy, option: &'static str) -> Self {
-        Self::start_with(proxy, Changes { option: Some(option), ..Changes::default() }).await
+    /// As the example says by its marks for these options: `rules`, `header`, `preflight`, `login`.
+    pub async fn start_for(proxy: Proxy, options: &[&str]) -> Self {
+        Self::start_with(proxy, Changes { options, ..Changes::default() }).await
     }
 
     /// With another auth server in holdfast's place.
@@ -70,9 +70,9 @@ impl Stack {
         let secret = directory.path().join("login.secret");
         std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
-        if let Some(option) = changes.option {
+        if !changes.options.is_empty() {
             for (_, text) in &mut files {
-                *text = marks::with(option, text);
+                *text = marks::with(changes.options, text);
             }
         }
         let (_, config) = files.pop().unwrap();

@@ -35,7 +35,7 @@ fn assert_challenged(reply: &Reply, what: &str) {
 }
 
 pub async fn a_browser_is_sent_to_the_login_page_and_a_program_is_not(proxy: Proxy) {
-    let stack = Stack::start_for(proxy, "login").await;
+    let stack = Stack::start_for(proxy, &["login"]).await;
     let mint = || stack.tenant.mint().email_direct("alice@example.com");
     let expired = format!("Cookie: session={}\r\n", mint().expires_in(-3600).build().unwrap());
     // A client cannot tell another story than its request.
@@ -66,7 +66,7 @@ pub async fn a_browser_is_sent_to_the_login_page_and_a_program_is_not(proxy: Pro
 }
 
 pub async fn a_cookie_is_a_credential_and_no_way_around_requirements(proxy: Proxy) {
-    let stack = Stack::start_for(proxy, "login").await;
+    let stack = Stack::start_for(proxy, &["login"]).await;
     let token = stack.alice();
     let (head, tail) = token.split_at(token.len() / 2);
     for cookie in [

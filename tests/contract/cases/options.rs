@@ -31,7 +31,7 @@ fn assert_nobody(reply: &Reply, page: &str, what: &str) {
 }
 
 pub async fn rules_decide_what_the_proxy_leaves_to_them(proxy: Proxy) {
-    let stack = Stack::start_for(proxy, "rules").await;
+    let stack = Stack::start_for(proxy, &["rules"]).await;
     let plain = bearer(&stack.alice());
     let admin = stack.tenant.mint().email_direct("alice@example.com").scope("read admin").build().unwrap();
     for path in ["/admin", "/admin/", "/admin/users?scope=admin", "/%61dmin/x"] {
@@ -62,12 +62,12 @@ pub async fn rules_decide_what_the_proxy_leaves_to_them(proxy: Proxy) {
 
 /// Without [`super::paths`]' letters of another case: rules mind the case, as docs/routes.md says.
 pub async fn no_way_to_write_a_path_changes_which_rule_counts(proxy: Proxy) {
-    let stack = Stack::start_for(proxy, "rules").await;
+    let stack = Stack::start_for(proxy, &["rules"]).await;
     assert_each_is_read_alike(&stack, forms()).await;
 }
 
 pub async fn a_header_of_the_proxy_says_what_is_required(proxy: Proxy) {
-    let stack = Stack::start_for(proxy, "header").await;
+    let stack = Stack::start_for(proxy, &["header"]).await;
     let plain = bearer(&stack.alice());
     let admin = stack.tenant.mint().email_direct("alice@example.com").scope("read admin").build().unwrap();
     for more in
@@ -93,7 +93,7 @@ pub async fn a_header_of_the_proxy_says_what_is_required(proxy: Proxy) {
 }
 
 pub async fn preflights_pass_as_nobody_if_holdfast_lets_them(proxy: Proxy) {
-    let stack = Stack::start_for(proxy, "preflight").await;
+    let stack = Stack::start_for(proxy, &["preflight"]).await;
     let plain = bearer(&stack.alice());
     let preflight = "Origin: https://a.example\r\nAccess-Control-Request-Method: PUT\r\n";
     for path in ["/page?x", "/admin/x"] {
@@ -116,4 +116,19 @@ pub async fn preflights_pass_as_nobody_if_holdfast_lets_them(proxy: Proxy) {
     }
     assert_alice(&stack.client.request("OPTIONS", "/page", &plain).await, "OPTIONS with a token");
     stack.assert_refused(&[403], &request("GET", "/admin/x", &format!("{preflight}{plain}"))).await;
+}
+
+pub async fn with_rules_preflights_pass_where_somebody_may(proxy: Proxy) {
+    let stack = Stack::start_for(proxy, &["rules", "preflight"]).await;
+    let plain = bearer(&stack.alice());
+    let preflight = "Origin: https://a.example\r\nAccess-Control-Request-Method: PUT\r\n";
+    for path in ["/page", "/admin/x", "/public/page"] {
+        let reply = stack.client.request("OPTIONS", path, &format!("{preflight}{plain}")).await;
+        assert_nobody(&reply, &reply.body, path);
+    }
+    for path in ["/page", "/admin/x"] {
+        stack.assert_refused(&[401], &request("OPTIONS", path, "")).await;
+        stack.assert_refused(&[401], &request("PUT", path, preflight)).await;
+    }
+    stack.assert_refused(&[403], &request("PUT", "/admin/x", &format!("{preflight}{plain}"))).await;
 }
