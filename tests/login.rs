@@ -1,20 +1,15 @@
-//! Browsers are sent to the login page and programs are not: over HTTP as each proxy asks, and with the real nginx.
+//! Browsers are sent to the login page and programs are not: over HTTP, as proxies ask. The real ones are in `tests/contract`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use holdfast_devtenant::{EchoBackend, Endpoint, Fault, Tenant};
-use support::example::changed;
+use holdfast_devtenant::{Endpoint, Fault, Tenant};
+use support::Reply;
 use support::service::{Running, held_clock, issuer, request, tenant, value};
-use support::{Reply, exchange_unix, until};
 use tempfile::TempDir;
-use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 
 const BROWSER: &str =
     "Accept: text/html,*/*;q=0.8\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
@@ -131,84 +126,4 @@ async fn a_peer_that_is_not_trusted_cannot_choose_where_the_login_leads_back_to(
     let running = Running::start(&config, held_clock(&tenant)).await;
     let reply = running.raw(&request("/auth", &forwarded(BROWSER))).await;
     assert_eq!(value(&reply, "location"), Some("https://app.example.com/login"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nginx_makes_a_redirect_for_browsers_and_leaves_programs_their_401() {
-    let scene = Scene::set("forwarded = \"x-original\"", "answer = \"header\"").await;
-    let backend = EchoBackend::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let nginx = Nginx::start(&scene.running.auth.to_string(), &backend).await;
-    let ask = async |lines: &str| {
-        let request =
-            format!("GET /a?b=c HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n{lines}\r\n");
-        exchange_unix(&nginx.socket, request.as_bytes()).await
-    };
-    let reply = ask(BROWSER).await;
-    assert_eq!(reply.status, 302, "{reply:?}");
-    assert!(value(&reply, "location").unwrap().starts_with(BACK), "{reply:?}");
-    assert_eq!(value(&reply, "cache-control"), Some("no-store"));
-    // A client cannot tell nginx's story for it.
-    let forged = "X-Original-Host: evil.example\r\nX-Original-URI: /evil\r\nX-Auth-Login-Url: https://evil.example\r\n";
-    let reply = ask(&format!("{forged}{BROWSER}")).await;
-    assert!(value(&reply, "location").unwrap().starts_with(BACK), "{reply:?}");
-    for lines in ["", "Accept: application/json\r\n", "X-Requested-With: x\r\nAccept: text/html\r\n", forged]
-    {
-        assert_challenged(&ask(lines).await);
-    }
-    assert_eq!(backend.requests(), 0);
-    let good = scene.tenant.mint().email_direct("alice@example.com").build().unwrap();
-    let reply = ask(&format!("Cookie: session={good}\r\n{BROWSER}")).await;
-    assert!(reply.status == 200 && reply.body.contains("X-User-Email: alice@example.com"), "{reply:?}");
-}
-
-/// nginx with the files of `examples/nginx/`, changed as `docs/login.md` says.
-struct Nginx {
-    child: Child,
-    socket: PathBuf,
-    _directory: TempDir,
-}
-
-impl Nginx {
-    async fn start(holdfast: &str, backend: &EchoBackend) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nginx");
-        let mut text = std::fs::read_to_string(example.join("nginx.conf")).unwrap();
-        for (from, to) in [
-            ("127.0.0.1:8080", format!("unix:{}", path("other.sock"))),
-            ("127.0.0.1:8081", format!("unix:{}", path("front.sock"))),
-            ("127.0.0.1:4191", backend.address().to_string()),
-            ("127.0.0.1:4180", holdfast.to_owned()),
-            ("include snippets/ask.conf;", after("ask.conf", "ask-login.conf")),
-            ("include snippets/protect.conf;", after("protect.conf", "protect-login.conf")),
-            ("include snippets/undecided.conf;", after("undecided.conf", "login.conf")),
-        ] {
-            assert!(text.contains(from), "the example does not say {from:?}");
-            text = changed(&text, from, &to);
-        }
-        std::fs::write(directory.path().join("nginx.conf"), text).unwrap();
-        std::os::unix::fs::symlink(example.join("snippets"), directory.path().join("snippets")).unwrap();
-        let child = Command::new("nginx")
-            .args(["-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off;", "-p"])
-            .arg(directory.path())
-            .env("PATH", format!("{}:/usr/local/sbin:/usr/sbin", std::env::var("PATH").unwrap()))
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run nginx; was `make setup` run? {error}"));
-        let socket = directory.path().join("front.sock");
-        until("nginx listens", async || UnixStream::connect(&socket).await.ok()).await;
-        Self { child, socket, _directory: directory }
-    }
-}
-
-fn after(one: &str, other: &str) -> String {
-    format!("include snippets/{one};\n            include snippets/{other};")
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // nginx goes before its directory does.
-        let _ = self.child.start_kill();
-    }
 }

@@ -2,6 +2,8 @@
 -- gets an answer here, and the request goes no further.
 --
 -- It uses HAProxy's own HTTP client (core.httpclient, HAProxy 2.5 or later) and nothing else.
+--
+-- Lines marked `[with …]` are for those who use preflights (docs/routes.md) or login (docs/login.md): take their `-- ` away.
 
 local ADDRESS = "http://127.0.0.1:4180"
 
@@ -10,8 +12,18 @@ local IDENTITY = {
     "x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source",
 }
 
--- What the client is told if it may not pass.
-local ANSWER = { "www-authenticate", "retry-after", "cache-control" }
+-- holdfast decides by the credential alone, so that is all it gets of the client. Add "cookie" if `[credential] cookie` is
+-- set.
+local ASK = {
+    "authorization",
+    -- [with preflight] What makes a CORS preflight of an OPTIONS.
+    -- "origin", "access-control-request-method",
+    -- [with login] The cookie, and what tells a browser that opens a page from a program.
+    -- "cookie", "accept", "sec-fetch-mode", "sec-fetch-dest", "x-requested-with",
+}
+
+-- What the client is told if it may not pass. The location is that of holdfast's login page, if there is one.
+local ANSWER = { "www-authenticate", "retry-after", "cache-control", "location" }
 
 -- Longer than the 3 s that holdfast waits if it has to ask the issuer. HAProxy's client tries four times.
 local TIMEOUT_MS = 4000
@@ -27,15 +39,25 @@ local function refuse(txn, status, headers)
 end
 
 local function ask(txn, target)
-    -- holdfast decides by the credential alone, so that is all it gets. Two are sent as two, and refused. Add `cookie` if
-    -- `[credential] cookie` is set.
-    local headers = { host = { "holdfast" } }
-    local credentials = txn.http:req_get_headers()["authorization"]
-    if credentials then
-        headers.authorization = {}
-        for index = 0, #credentials do
-            headers.authorization[index + 1] = credentials[index]
+    local sent = txn.http:req_get_headers()
+    -- The original request, for rules, preflights and login. It is told here, whatever the client says of it.
+    local headers = {
+        host = { "holdfast" },
+        ["x-forwarded-method"] = { txn.f:method() },
+        ["x-forwarded-uri"] = { txn.f:pathq() },
+    }
+    -- What is there twice is sent twice, and refused.
+    local function tell(name, values)
+        if values then
+            headers[name] = {}
+            for index = 0, #values do
+                headers[name][index + 1] = values[index]
+            end
         end
+    end
+    tell("x-forwarded-host", sent["host"])
+    for _, name in ipairs(ASK) do
+        tell(name, sent[name])
     end
     return core.httpclient():get({ url = ADDRESS .. target, headers = headers, timeout = TIMEOUT_MS })
 end
@@ -52,7 +74,7 @@ core.register_action("holdfast", { "http-req" }, function(txn, target)
             end
         end
         txn:set_var("txn.holdfast", "pass")
-    elseif status == 401 or status == 403 or status == 503 then
+    elseif status == 302 or status == 401 or status == 403 or status == 503 then
         local headers = {}
         for _, name in ipairs(ANSWER) do
             local values = response.headers[name]

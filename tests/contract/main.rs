@@ -11,45 +11,15 @@ mod support;
 
 mod cases;
 mod client;
+mod marks;
 mod proxies;
 mod proxy;
 mod stack;
 
 /// One test for each case, in a module named after the proxy.
 macro_rules! contract {
-    ($($proxy:ident)*) => { $( mod $proxy { contract!(@cases $proxy:
-        identity::a_good_token_passes_and_the_backend_sees_its_email_once,
-        identity::forged_identity_headers_never_reach_the_backend,
-        identity::forged_identity_headers_never_reach_the_backend_over_http2,
-        identity::a_forged_trailer_never_reaches_the_backend,
-        identity::a_forged_trailer_never_reaches_the_backend_over_http2,
-        identity::an_auth_server_that_forgets_the_identity_lets_no_forged_one_through,
-        refusals::a_bad_token_is_a_401_with_a_challenge,
-        refusals::two_credentials_never_pass,
-        refusals::a_good_token_that_may_not_is_a_403,
-        refusals::when_nobody_can_tell_the_client_is_told_to_come_back,
-        refusals::without_holdfast_nobody_passes,
-        refusals::an_auth_server_that_never_answers_lets_nobody_pass,
-        traffic::a_large_body_reaches_the_backend_whole_and_holdfast_not_at_all,
-        traffic::a_websocket_opens_with_a_token_and_not_without,
-        upgrades::no_other_upgrade_reaches_the_backend,
-        upgrades::no_tunnel_opens_by_connect,
-        traffic::every_method_is_asked_about_and_reaches_the_backend_as_it_is,
-        traffic::an_http2_client_gets_what_others_get,
-        traffic::a_hundred_requests_on_one_connection_are_each_their_own,
-        traffic::long_headers_pass,
-        traffic::a_client_that_breaks_off_harms_nobody,
-        paths::a_route_may_ask_for_more,
-        paths::all_of_the_requirements_count_and_any_of_their_values,
-        paths::a_requirement_that_does_not_exist_lets_nobody_pass,
-        paths::no_way_to_write_a_path_changes_what_it_requires,
-        paths::a_clients_query_is_no_requirement,
-        advisories::cve_2026_40575_forwarded_headers_open_nothing,
-        advisories::cve_2026_34457_a_health_checks_user_agent_opens_nothing,
-        advisories::cve_2026_25748_broken_credentials_open_nothing,
-        advisories::ghsa_62c8_mh53_4cqv_a_connection_header_takes_nothing_away,
-    ); } )* };
-    (@cases $proxy:ident: $($group:ident :: $case:ident,)*) => { $(
+    ($($proxy:ident)*: $cases:tt) => { $( mod $proxy { contract!(@cases $proxy $cases); } )* };
+    (@cases $proxy:ident { $($group:ident :: $case:ident,)* }) => { $(
         #[tokio::test(flavor = "multi_thread")]
         async fn $case() {
             crate::cases::$group::$case(crate::proxies::$proxy::PROXY).await;
@@ -57,4 +27,48 @@ macro_rules! contract {
     )* };
 }
 
-contract!(nginx traefik caddy envoy haproxy);
+contract!(nginx traefik caddy envoy haproxy: {
+    identity::a_good_token_passes_and_the_backend_sees_its_email_once,
+    identity::forged_identity_headers_never_reach_the_backend,
+    identity::forged_identity_headers_never_reach_the_backend_over_http2,
+    identity::a_forged_trailer_never_reaches_the_backend,
+    identity::a_forged_trailer_never_reaches_the_backend_over_http2,
+    identity::an_auth_server_that_forgets_the_identity_lets_no_forged_one_through,
+    refusals::a_bad_token_is_a_401_with_a_challenge,
+    refusals::two_credentials_never_pass,
+    refusals::a_good_token_that_may_not_is_a_403,
+    refusals::when_nobody_can_tell_the_client_is_told_to_come_back,
+    refusals::without_holdfast_nobody_passes,
+    refusals::an_auth_server_that_never_answers_lets_nobody_pass,
+    traffic::a_large_body_reaches_the_backend_whole_and_holdfast_not_at_all,
+    traffic::a_websocket_opens_with_a_token_and_not_without,
+    upgrades::no_other_upgrade_reaches_the_backend,
+    upgrades::no_tunnel_opens_by_connect,
+    traffic::every_method_is_asked_about_and_reaches_the_backend_as_it_is,
+    traffic::an_http2_client_gets_what_others_get,
+    traffic::a_hundred_requests_on_one_connection_are_each_their_own,
+    traffic::long_headers_pass,
+    traffic::a_client_that_breaks_off_harms_nobody,
+    paths::a_route_may_ask_for_more,
+    paths::all_of_the_requirements_count_and_any_of_their_values,
+    paths::a_requirement_that_does_not_exist_lets_nobody_pass,
+    paths::no_way_to_write_a_path_changes_what_it_requires,
+    paths::a_clients_query_is_no_requirement,
+    advisories::cve_2026_40575_forwarded_headers_open_nothing,
+    advisories::cve_2026_34457_a_health_checks_user_agent_opens_nothing,
+    advisories::cve_2026_25748_broken_credentials_open_nothing,
+    advisories::ghsa_62c8_mh53_4cqv_a_connection_header_takes_nothing_away,
+    options::rules_decide_what_the_proxy_leaves_to_them,
+    options::no_way_to_write_a_path_changes_which_rule_counts,
+    options::preflights_pass_as_nobody_if_holdfast_lets_them,
+    options::with_rules_preflights_pass_where_somebody_may,
+    login::a_browser_is_sent_to_the_login_page_and_a_program_is_not,
+    login::a_cookie_is_a_credential_and_no_way_around_requirements,
+});
+
+/// Those that docs/routes.md lists for `requirements_from = "header"`.
+mod by_header {
+    contract!(caddy envoy: {
+        options::a_header_of_the_proxy_says_what_is_required,
+    });
+}

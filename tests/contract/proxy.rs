@@ -58,6 +58,8 @@ pub struct Differences {
     pub takes_chunks: bool,
     /// By which method holdfast is asked.
     pub method: Method,
+    /// Whether holdfast learns the query of the original request, for the way back from a login page.
+    pub tells_query: bool,
 }
 
 /// By which method holdfast is asked.

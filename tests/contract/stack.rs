@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::client::{Client, Door};
+use crate::marks;
 use crate::proxy::{Addresses, Listens, Proxy};
 use crate::support::example::changed;
 use crate::support::relay::Relay;
@@ -31,27 +33,48 @@ pub struct Stack {
     directory: TempDir,
 }
 
+/// What differs from the plain example.
+#[derive(Default)]
+struct Changes<'c> {
+    auth: Option<SocketAddr>,
+    requirements: Option<&'c str>,
+    options: &'c [&'c str],
+}
+
 impl Stack {
     pub async fn start(proxy: Proxy) -> Self {
-        Self::start_with(proxy, None, None).await
+        Self::start_with(proxy, Changes::default()).await
+    }
+
+    /// As the example says by its marks for these options: `rules`, `header`, `preflight`, `login`.
+    pub async fn start_for(proxy: Proxy, options: &[&str]) -> Self {
+        Self::start_with(proxy, Changes { options, ..Changes::default() }).await
     }
 
     /// With another auth server in holdfast's place.
     pub async fn start_with_auth(proxy: Proxy, auth: SocketAddr) -> Self {
-        Self::start_with(proxy, Some(auth), None).await
+        Self::start_with(proxy, Changes { auth: Some(auth), ..Changes::default() }).await
     }
 
     /// With other requirements on `/admin` than the scope `admin`.
     pub async fn start_requiring(proxy: Proxy, requirements: &str) -> Self {
-        Self::start_with(proxy, None, Some(requirements)).await
+        Self::start_with(proxy, Changes { requirements: Some(requirements), ..Changes::default() }).await
     }
 
-    async fn start_with(proxy: Proxy, auth: Option<SocketAddr>, requirements: Option<&str>) -> Self {
+    async fn start_with(proxy: Proxy, changes: Changes<'_>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tenant = Tenant::start(Options::default()).await.unwrap();
         let backend = EchoBackend::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
 
         let mut files = proxy.read();
+        let secret = directory.path().join("login.secret");
+        std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if !changes.options.is_empty() {
+            for (_, text) in &mut files {
+                *text = marks::with(changes.options, text);
+            }
+        }
         let (_, config) = files.pop().unwrap();
         let config = replace(
             vec![("holdfast.toml", config)],
@@ -59,6 +82,8 @@ impl Stack {
                 ("127.0.0.1:4180", "127.0.0.1:0".to_owned()),
                 ("127.0.0.1:9180", "127.0.0.1:0".to_owned()),
                 ("http://127.0.0.1:4190/", tenant.issuer()),
+                // In a comment, unless the option is `login`.
+                ("/etc/holdfast/login.secret", secret.display().to_string()),
             ],
         );
         let config = config[0].1.replace(", \"unix:/run/holdfast/auth.sock\"", "");
@@ -68,12 +93,12 @@ impl Stack {
         let addresses = Addresses {
             front: directory.path().join("front.sock"),
             front_http2: directory.path().join("front-http2.sock"),
-            auth: auth.unwrap_or(relay_address),
+            auth: changes.auth.unwrap_or(relay_address),
             backend: backend.address(),
         };
-        let mut changes = (proxy.addresses)(&addresses);
-        changes.extend(requirements.map(|requirements| ("scope=admin", requirements.to_owned())));
-        for (name, text) in replace(files, &changes) {
+        let mut replaced = (proxy.addresses)(&addresses);
+        replaced.extend(changes.requirements.map(|requirements| ("scope=admin", requirements.to_owned())));
+        for (name, text) in replace(files, &replaced) {
             let file = directory.path().join(name);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, text).unwrap();

@@ -2,6 +2,8 @@
 
 pub mod advisories;
 pub mod identity;
+pub mod login;
+pub mod options;
 pub mod paths;
 pub mod refusals;
 pub mod traffic;

@@ -6,13 +6,14 @@ pub const PROXY: Proxy = Proxy {
     files: &["Caddyfile"],
     addresses: |at| {
         vec![
-            ("bind 127.0.0.1\n", format!("bind unix/{}\n", at.front.display())),
+            // The socket that it is given. On a unix socket it would tell holdfast no X-Forwarded-Host.
+            ("bind 127.0.0.1\n", "bind fd/3\n".to_owned()),
             ("127.0.0.1:4180", at.auth.to_string()),
             ("127.0.0.1:4191", at.backend.to_string()),
         ]
     },
     command: &["caddy", "run"],
-    listens: Listens::Unix,
+    listens: Listens::Given,
     differs: Differences {
         passes_retry_after: true,
         // Caddy says so itself, and `handle_errors` could not tell it from a backend that is gone.
@@ -22,5 +23,6 @@ pub const PROXY: Proxy = Proxy {
         http2: true,
         takes_chunks: true,
         method: Method::Get,
+        tells_query: true,
     },
 };

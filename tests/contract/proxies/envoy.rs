@@ -26,5 +26,7 @@ pub const PROXY: Proxy = Proxy {
         http2: true,
         takes_chunks: true,
         method: Method::Original,
+        // holdfast takes no query from the question itself (`forwarded = "request"`).
+        tells_query: false,
     },
 };

@@ -23,5 +23,6 @@ pub const PROXY: Proxy = Proxy {
         http2: false,
         takes_chunks: false,
         method: Method::Get,
+        tells_query: true,
     },
 };

@@ -6,8 +6,12 @@ pub const PROXY: Proxy = Proxy {
     files: &[
         "nginx.conf",
         "snippets/answer.conf",
+        "snippets/ask-login.conf",
+        "snippets/ask-original.conf",
         "snippets/ask.conf",
         "snippets/headers.conf",
+        "snippets/login.conf",
+        "snippets/protect-login.conf",
         "snippets/protect.conf",
         "snippets/undecided.conf",
     ],
@@ -44,5 +48,6 @@ pub const PROXY: Proxy = Proxy {
         http2: true,
         takes_chunks: true,
         method: Method::Get,
+        tells_query: true,
     },
 };

@@ -19,5 +19,6 @@ pub const PROXY: Proxy = Proxy {
         http2: true,
         takes_chunks: true,
         method: Method::Get,
+        tells_query: true,
     },
 };
