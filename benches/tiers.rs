@@ -103,8 +103,9 @@ fn footprint(table: &mut Table) {
     );
     let Identity { subject, email, verified_at, .. } = identity(7);
     let texts = [subject.as_str(), email.as_ref().map_or("", Email::as_str), "primary", "openid", "email"];
-    let (verified_until, tier, flags) = (verified_at, 0_u8, 0_u8);
-    let rest = size_of_val(&(verified_at, verified_until)) + size_of_val(&tier) + size_of_val(&flags);
+    let (served_from, served_until, tier, flags) = (verified_at, verified_at, 0_u8, 0_u8);
+    let rest =
+        size_of_val(&(verified_at, served_from, served_until)) + size_of_val(&tier) + size_of_val(&flags);
     let floor = 32 + rest + texts.map(str::len).iter().sum::<usize>();
     table.bytes("bytes of an answer in memory / its payload", resident, floor, 2.0);
 
@@ -119,9 +120,9 @@ fn footprint(table: &mut Table) {
             stores.profile_of(&key(&digester, number), &ever).is_some()
         },
     );
-    let ProfileRecord { verified_at, email, email_verified: _, name } = profile(7, now);
+    let ProfileRecord { verified_at, email, email_verified: _, name, email_rules } = profile(7, now);
     let texts: usize = [email, name].iter().flatten().map(String::len).sum();
-    let floor = 32 + size_of_val(&verified_at) + size_of_val(&flags) + texts;
+    let floor = 32 + size_of_val(&verified_at) + size_of_val(&flags) + size_of_val(&email_rules) + texts;
     table.bytes("bytes of a profile in memory / its payload", resident, floor, 2.0);
 }
 
@@ -598,6 +599,7 @@ fn profile(number: usize, verified_at: Timestamp) -> ProfileRecord {
         email: Some(format!("user-{number:08}@example.com")),
         email_verified: Some(true),
         name: Some(format!("User Number {number:08}")),
+        email_rules: [7; 4],
     }
 }
 
@@ -623,7 +625,7 @@ fn identity(number: usize) -> Identity {
 fn pass(number: usize, rules: &[HeaderRule]) -> Pass {
     let identity = identity(number);
     let until = identity.verified_at.after(Duration::from_secs(4 * 3600));
-    let serving = Serving { tier: TierIndex::YOUNGEST, stale: false, until };
+    let serving = Serving { tier: TierIndex::YOUNGEST, stale: false, from: identity.verified_at, until };
     Pass::new(&identity, rules, &TierTable::default(), serving).unwrap()
 }
 

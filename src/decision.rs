@@ -124,6 +124,8 @@ pub struct Serving {
     pub tier: TierIndex,
     /// Whether the issuer could not be asked.
     pub stale: bool,
+    /// When that was found. A clock that shows an earlier time was wrong then or is wrong now.
+    pub from: Timestamp,
     /// Until when the pass may be given out unseen.
     pub until: Timestamp,
 }
@@ -157,7 +159,7 @@ impl Pass {
         }
         facts::pack(identity, &mut packing);
         let verified = identity.email.is_some() && identity.email_verified == Some(true);
-        let head = Head::new(identity.verified_at, serving.until, serving.tier)
+        let head = Head::new(identity.verified_at, serving.from..serving.until, serving.tier)
             .with(Flag::Stale, serving.stale)
             .with(Flag::FromUserinfo, identity.source == IdentitySource::Userinfo)
             .with(Flag::EmailEncoded, email_encoded)
@@ -188,17 +190,25 @@ impl Pass {
         now.since(self.0.head().verified_at).as_secs()
     }
 
-    /// Whether it may be given out at `now` without a second look.
+    /// Whether it may be given out at `now` without a second look: from when it was made, since a clock that was ahead
+    /// then would else have it given out for as long as it was ahead, and until its time is over.
     #[must_use]
     pub fn holds_at(&self, now: Timestamp) -> bool {
-        let Head { verified_at, serve_until, .. } = self.0.head();
-        now < serve_until && verified_at <= now.after(crate::tiers::policy::FUTURE_TOLERANCE)
+        let Head { serve_from, serve_until, .. } = self.0.head();
+        serve_from <= now && now < serve_until
     }
 
     /// The tier it is of.
     #[must_use]
     pub fn tier(&self) -> TierIndex {
         self.0.head().tier
+    }
+
+    /// Whether asking the issuer now would bring nothing younger: it is of the youngest tier, or the issuer was just asked
+    /// and could not tell.
+    #[must_use]
+    pub fn cannot_be_younger(&self) -> bool {
+        self.tier() == TierIndex::YOUNGEST || self.is_stale()
     }
 
     /// Whether the issuer could not be asked.
@@ -276,8 +286,12 @@ mod tests {
         Settings::read(&crate::config::Source::text("test.toml", &text)).unwrap().headers
     }
 
+    fn serving(tier: TierIndex, stale: bool) -> Serving {
+        Serving { tier, stale, from: Timestamp::from_secs(1_000), until: Timestamp::from_secs(2_000) }
+    }
+
     pub(super) fn pass(identity: &Identity, headers: &str) -> Result<Pass, Unmet> {
-        let serving = Serving { tier: TierIndex::YOUNGEST, stale: false, until: Timestamp::from_secs(2_000) };
+        let serving = serving(TierIndex::YOUNGEST, false);
         Pass::new(identity, &rules(headers), &TierTable::default(), serving)
     }
 
@@ -319,6 +333,13 @@ mod tests {
             let pass = pass(&who, rows).unwrap();
             assert_eq!(header(&pass, rows, "x-verified").as_deref(), Some(expected), "{verified:?}");
         }
+    }
+
+    #[test]
+    fn a_pass_is_given_out_unseen_from_when_it_was_made_until_its_time_is_over() {
+        let pass = pass(&identity("{}"), "").unwrap();
+        let holds = |millis| pass.holds_at(Timestamp::from_millis(millis));
+        assert_eq!([999_999, 1_000_000, 1_999_999, 2_000_000].map(holds), [false, true, true, false]);
     }
 
     #[test]
@@ -401,7 +422,7 @@ mod tests {
         who.audience_checked = false;
         let table = TierTable::default();
         let tier = table.find("emergency").unwrap();
-        let serving = Serving { tier, stale: true, until: Timestamp::from_secs(2_000) };
+        let serving = serving(tier, true);
         let pass = Pass::new(&who, &rules(""), &table, serving).unwrap();
         assert_eq!(
             pass.meets(in_query("audience=checked"), &table),

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use self::profile::Profile;
 use self::revalidation::Revalidations;
-use self::sought::Answered;
+use self::sought::{Answered, Bounds};
 use self::verdict::Verdict;
 use crate::clock::{Clock, Timestamp};
 use crate::config::PolicySettings;
@@ -97,6 +97,8 @@ pub struct Subjected<'t> {
     pub digest: TokenDigest,
     /// When the judgement began.
     pub since: Epoch,
+    /// The oldest tier that is of use: rather than to serve an older one, the issuer is asked.
+    pub oldest: Option<TierIndex>,
 }
 
 impl Identities {
@@ -152,7 +154,10 @@ impl Identities {
         subjected: Subjected<'_>,
     ) -> Result<Resolved, Failure> {
         let now = self.clock.now();
-        let (expires_at, end) = (claims.expires_at(), claims.not_after());
+        let expires_at = claims.expires_at();
+        // In grace it is served this once and not remembered: as soon as the breaker is closed, it is refused.
+        let end = if claims.in_grace() { now } else { claims.not_after() };
+        let bounds = Bounds { end, oldest: subjected.oldest };
         let mut identity = Identity {
             issuer: issuer.name().clone(),
             subject: claims.subject().to_owned(),
@@ -163,7 +168,7 @@ impl Identities {
             claims: claims.into_all(),
             verified_at: now,
         };
-        let (mut serving, mut store) = (self.serve(TierIndex::YOUNGEST, now, end), None);
+        let (mut serving, mut store) = (self.serve_claims(now, end), None);
         let mut email_unknown = None;
         if let Some(found) = self.find_email(&issuer, &identity.claims) {
             self.metrics.email_from(&found.path);
@@ -177,7 +182,7 @@ impl Identities {
                 digest: subjected.digest,
                 expires_at,
             };
-            match self.answer(profile, end).await {
+            match self.answer(profile, bounds).await {
                 Ok(answered) => {
                     let record = answered.record;
                     identity.email = record.email.as_deref().and_then(Email::parse);
@@ -211,9 +216,9 @@ impl Identities {
     ) -> Result<Resolved, Failure> {
         let (token, digest) = (subjected.token.to_owned(), subjected.digest);
         let verdict = Verdict { issuer: issuer.clone(), token, digest, since: subjected.since, why };
-        let Answered { record, serving, store } = self.answer(verdict, Timestamp::MAX).await?;
-        let identity =
-            verdict::identity_of(&issuer, &record).ok_or(CannotTell::Garbage("unreadable claims"))?;
+        let bounds = Bounds { end: Timestamp::MAX, oldest: subjected.oldest };
+        let Answered { record, serving, store } = self.answer(verdict, bounds).await?;
+        let identity = self.identity_of(&issuer, &record).ok_or(CannotTell::Garbage("unreadable claims"))?;
         if store.is_none() {
             self.metrics.email_from(asked_source(identity.email.is_some()));
         }
@@ -232,9 +237,8 @@ impl Identities {
 
     /// A no, whoever waited for it, is a no from then on.
     fn refuse_from_now_on(&self, digest: TokenDigest, refusal: Refusal) {
-        let refusal = Arc::new(refusal);
-        let until = self.clock.now().after(self.settings.negative_ttl);
-        self.stores.refuse(digest, Refused { refusal, until });
+        let refused = Refused::new(Arc::new(refusal), self.settings.negative_ttl, &self.clock);
+        self.stores.refuse(digest, refused);
     }
 }
 

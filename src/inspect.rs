@@ -189,7 +189,7 @@ async fn run(
     let digest = instance.digester.token(token.as_bytes());
     match instance
         .identities
-        .resolve(verified, Subjected { token, digest, since: instance.stores.epoch(&digest) })
+        .resolve(verified, Subjected { token, digest, since: instance.stores.epoch(&digest), oldest: None })
         .await
     {
         Ok(resolved) => course.resolved(instance, resolved, required, asks, local),

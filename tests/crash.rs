@@ -166,6 +166,7 @@ fn record(operation: u64) -> ProfileRecord {
         email: Some(format!("user-{operation}@example.com")),
         email_verified: Some(operation.is_multiple_of(2)),
         name: Some("x".repeat(usize::try_from(operation % 500).unwrap())),
+        email_rules: [0; 4],
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use holdfast_devtenant::User;
 use scene::{ALICE, HOUR, Scene, assert_alice, connected, lookups, purge, readyz, shared_hits};
-use support::service::{Running, held_clock, value};
+use support::service::{self, Running, held_clock, issuer, value};
 use support::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,4 +253,46 @@ async fn redis_drops_each_record_when_no_tier_can_use_it_any_more() {
     let mark = names.iter().find(|name| name.contains(":verdicts:")).unwrap();
     let left: u64 = redis::cmd("PTTL").arg(mark).query_async(&mut scene.redis.client().await).await.unwrap();
     assert!(left > 47 * 3_600_000 && left <= 48 * 3_600_000 + 1, "{left}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_is_shared_counts_only_as_its_own_issuers() {
+    let Some(scene) = Scene::new().await else { return };
+    let other = service::tenant().await;
+    let a = scene.instance().await;
+    let of_other = scene.config("").replace(&issuer(&scene.tenant, ""), &issuer(&other, ""));
+    let b = Running::start(&of_other, scene.clock.clone()).await;
+    connected(&b).await;
+    let opaque = scene.opaque();
+    assert_alice(&a.ask(&opaque).await);
+    scene.redis.has("verdicts", 1).await;
+    assert_eq!(b.ask(&opaque).await.status, 401);
+    assert_eq!(other.calls().userinfo, 1, "it is the other one's to say");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_email_that_the_issuer_has_withdrawn_is_forgotten_by_all() {
+    let Some(scene) = Scene::new().await else { return };
+    let (a, b) = (scene.instance().await, scene.instance().await);
+    scene.tenant.add_user(User::new("auth0|bob").email("bob@example.com"));
+    let token = || scene.tenant.mint().subject("auth0|bob").expires_in(100_000).build().unwrap();
+    let (at_a, at_b) = (token(), token());
+    assert_eq!(a.ask(&at_a).await.status, 200);
+    scene.redis.has("profiles", 1).await;
+    assert_eq!(b.ask(&at_b).await.status, 200);
+    scene.tenant.add_user(User::new("auth0|bob"));
+    scene.clock.advance(13 * HOUR);
+    assert_eq!(a.ask(&at_a).await.status, 403);
+    // With the issuer gone, b has nothing left to answer from.
+    scene.silence();
+    until("b has forgotten", async || {
+        scene.clock.advance(Duration::from_secs(11));
+        (b.ask(&at_b).await.status == 503).then_some(())
+    })
+    .await;
+    let new = scene.instance_after("").await;
+    connected(&new).await;
+    let issuers = new.service.instance().issuers.clone();
+    until("shared keys", async || issuers.iter().all(|issuer| issuer.is_ready()).then_some(())).await;
+    assert_eq!(new.ask(&at_b).await.status, 503, "nor has a new one");
 }

@@ -1,13 +1,23 @@
-//! One identity through all seven tiers, with the clock held by hand and the issuer gone.
+//! What is remembered of an identity, and for how long: with the clock held by hand and the issuer gone.
 
-#![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
+#[path = "tiers/clock.rs"]
+mod clock;
+#[path = "tiers/grace.rs"]
+mod grace;
+#[path = "tiers/scenario.rs"]
+mod scenario;
+#[path = "tiers/settings.rs"]
+mod settings;
 mod support;
+#[path = "tiers/table.rs"]
+mod table;
 
 use std::time::Duration;
 
 use holdfast::clock::{Clock, Timestamp};
-use holdfast_devtenant::{Endpoint, Fault, Tenant, User};
+use holdfast_devtenant::{Tenant, User};
 use support::service::{self, Running};
 use support::{Reply, until};
 
@@ -62,54 +72,6 @@ const ALL_TIERS: [(u64, &str); 7] = [
     (180 * DAY, "last-resort"),
     (365 * DAY, "ultimate-fallback"),
 ];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_profile_answers_from_every_tier_and_not_a_second_longer() {
-    let scene = Scene::start("").await;
-    // A token that outlives all tiers, so that only the profile ages.
-    let long = i64::try_from(400 * DAY).unwrap();
-    let token = scene.tenant.mint().expires_in(long).build().unwrap();
-    assert_eq!(tier(&scene.ask(&token, "").await), "primary");
-    scene.tenant.set_fault(Endpoint::Userinfo, Fault::Status(503));
-    for (row, (age, name)) in ALL_TIERS.into_iter().enumerate() {
-        let next = ALL_TIERS.get(row + 1).map_or("503", |(_, name)| *name);
-        assert_eq!(tier(&scene.ask_at(&token, age - 1).await), name, "one second before {age}");
-        let reply = scene.ask_at(&token, age + 1).await;
-        assert_eq!(tier(&reply), next, "one second after {age}");
-        if reply.status == 503 {
-            assert_eq!(reply.header("retry-after").len(), 1);
-        } else {
-            assert_eq!(reply.header("x-auth-age"), [(age + 1).to_string()]);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_verdict_answers_up_to_its_ceiling_and_the_owner_may_raise_it() {
-    for (policy, expected) in [
-        ("", ["primary", "secondary", "emergency", "503", "503", "503", "503"]),
-        (
-            "[policy]\nverdict_ceiling = \"ultimate-fallback\"\n",
-            [
-                "primary",
-                "secondary",
-                "emergency",
-                "ultra-backup",
-                "disaster-recovery",
-                "last-resort",
-                "ultimate-fallback",
-            ],
-        ),
-    ] {
-        let scene = Scene::start(policy).await;
-        let token = scene.tenant.mint().opaque().build().unwrap();
-        assert_eq!(tier(&scene.ask(&token, "").await), "primary");
-        scene.tenant.set_fault(Endpoint::Userinfo, Fault::Status(500));
-        for ((age, _), expected) in ALL_TIERS.into_iter().zip(expected) {
-            assert_eq!(tier(&scene.ask_at(&token, age - 1).await), expected, "at {age}, {policy}");
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_tier_admits_a_token_past_its_own_life() {

@@ -102,9 +102,7 @@ async fn an_answer_that_was_made_while_the_issuer_said_no_is_not_kept() {
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
     let pass = instance.stores.answer(&digest).unwrap();
     let refusal = Arc::new(Refusal::IssuerForbids);
-    instance
-        .stores
-        .refuse(digest, Refused { refusal, until: instance.clock.now().after(Duration::from_secs(60)) });
+    instance.stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &instance.clock));
     instance.stores.keep_answer(digest, pass, since);
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 403);
 }
@@ -115,10 +113,13 @@ async fn what_strangers_are_refused_for_does_not_keep_anybodys_answer_from_being
     let stores = scene.holdfast.service.instance().stores.clone();
     let digest = scene.digest(&scene.opaque);
     let since = stores.epoch(&digest);
-    let until = scene.holdfast.service.instance().clock.now().after(Duration::from_secs(60));
+    let clock = &scene.holdfast.service.instance().clock;
     for number in 0..2_000 {
         let refusal = Arc::new(Refusal::Expired { ago_secs: 1 });
-        stores.refuse(scene.digest(&format!("bad {number}")), Refused { refusal, until });
+        stores.refuse(
+            scene.digest(&format!("bad {number}")),
+            Refused::new(refusal, Duration::from_secs(60), clock),
+        );
     }
     assert_eq!(stores.epoch(&digest), since);
 }

@@ -7,6 +7,8 @@
 //! A text is UTF-8, which has no bytes from `f8` up (RFC 3629 §1); so those can end a text ([`END`]) and say
 //! before it what it is ([`Mark`]), whatever it holds.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use hyper::header::{HeaderValue, InvalidHeaderValue};
 
@@ -45,16 +47,17 @@ pub(super) enum Flag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) verified_at: Timestamp,
+    pub(super) serve_from: Timestamp,
     pub(super) serve_until: Timestamp,
     pub(super) tier: TierIndex,
     flags: u8,
 }
 
 impl Head {
-    const LENGTH: usize = 18;
+    const LENGTH: usize = 26;
 
-    pub(super) const fn new(verified_at: Timestamp, serve_until: Timestamp, tier: TierIndex) -> Self {
-        Self { verified_at, serve_until, tier, flags: 0 }
+    pub(super) const fn new(verified_at: Timestamp, serve: Range<Timestamp>, tier: TierIndex) -> Self {
+        Self { verified_at, serve_from: serve.start, serve_until: serve.end, tier, flags: 0 }
     }
 
     /// With this flag, if it is `so`.
@@ -70,16 +73,21 @@ impl Head {
     fn to_bytes(self) -> [u8; Self::LENGTH] {
         let mut bytes = [0; Self::LENGTH];
         bytes[..8].copy_from_slice(&self.verified_at.as_millis().to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.serve_until.as_millis().to_le_bytes());
-        bytes[16..].copy_from_slice(&[self.tier.to_byte(), self.flags]);
+        bytes[8..16].copy_from_slice(&self.serve_from.as_millis().to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.serve_until.as_millis().to_le_bytes());
+        bytes[24..].copy_from_slice(&[self.tier.to_byte(), self.flags]);
         bytes
     }
 
     fn from_bytes(bytes: [u8; Self::LENGTH]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, tier, flags] = bytes;
+        let [times @ .., tier, flags] = bytes;
+        let mut times =
+            times.as_chunks().0.iter().map(|time| Timestamp::from_millis(u64::from_le_bytes(*time)));
+        let mut time = || times.next().unwrap_or_default();
         Self {
-            verified_at: Timestamp::from_millis(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
-            serve_until: Timestamp::from_millis(u64::from_le_bytes([i, j, k, l, m, n, o, p])),
+            verified_at: time(),
+            serve_from: time(),
+            serve_until: time(),
             tier: TierIndex::from_byte(tier),
             flags,
         }
@@ -167,8 +175,11 @@ impl Packed {
 mod tests {
     use super::*;
 
-    const HEAD: Head =
-        Head::new(Timestamp::from_millis(1), Timestamp::from_millis(u64::MAX), TierIndex::YOUNGEST);
+    const HEAD: Head = Head::new(
+        Timestamp::from_millis(1),
+        Timestamp::from_millis(2)..Timestamp::from_millis(u64::MAX),
+        TierIndex::YOUNGEST,
+    );
 
     #[test]
     fn each_text_comes_out_at_its_own_place_whatever_it_is() {

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{Context, SHA256};
+
 use super::Identities;
 use super::sought::Sought;
 use crate::clock::Timestamp;
+use crate::config::PolicySettings;
 use crate::guard::{Priority, Role, SubjectKey as Subject};
 use crate::issuer::userinfo::Word;
 use crate::issuer::{CannotTell, Issuer, Question};
@@ -38,14 +41,9 @@ impl Sought for Profile {
         &self.key.0
     }
 
-    /// A profile without an email is soon of no use: the user may get one.
     async fn find(&self, identities: &Identities, now: Timestamp) -> Option<Found<ProfileRecord>> {
-        let negative_ttl = identities.settings.negative_ttl;
-        identities
-            .stores
-            .profile(&self.key)
-            .await
-            .filter(|(record, _)| record.email.is_some() || now.since(record.verified_at) < negative_ttl)
+        let found = identities.stores.profile(&self.key).await;
+        found.filter(|(record, _)| self.is_of_use(record, identities, now))
     }
 
     fn known(&self, record: &ProfileRecord) -> Known {
@@ -75,9 +73,10 @@ impl Sought for Profile {
     ) -> Result<Arc<ProfileRecord>, Failure> {
         let (this, all, own) = (self.clone(), identities.clone(), question.clone());
         let flight = identities.profile_flights.run(self.key.0, move || async move {
-            match all.stores.profile_of(&this.key, &(asked_at..=all.clock.now())) {
-                Some(record) => Ok(record),
-                None => this.put(&all, question).await,
+            let now = all.clock.now();
+            match all.stores.profile_of(&this.key, &(asked_at..=now)) {
+                Some(record) if this.is_of_use(&record, &all, now) => Ok(record),
+                _ => this.put(&all, question).await,
             }
         });
         match flight.await.map_err(CannotTell::from)? {
@@ -102,6 +101,26 @@ impl Sought for Profile {
 }
 
 impl Profile {
+    /// A profile without an email is soon of no use: the user may get one. One with an email is of none if it was made
+    /// before the settings that say which email counts: by those of now it might be another one, or none.
+    fn is_of_use(&self, record: &ProfileRecord, identities: &Identities, now: Timestamp) -> bool {
+        let PolicySettings { negative_ttl, require_verified_email, .. } = identities.settings;
+        let verified = !require_verified_email || record.email_verified == Some(true);
+        let is_recent = now.since(record.verified_at) < negative_ttl;
+        record.email_rules == self.email_rules()
+            && (record.email.is_some() && verified || is_recent && record.email.is_none())
+    }
+
+    /// Tells the `email_claims` in force from others, also after a restart.
+    fn email_rules(&self) -> [u8; 4] {
+        let mut context = Context::new(&SHA256);
+        for path in &self.issuer.settings().email_claims {
+            context.update(&path.as_str().len().to_le_bytes());
+            context.update(path.as_str().as_bytes());
+        }
+        context.finish().as_ref().first_chunk().copied().unwrap_or_default()
+    }
+
     async fn put(&self, identities: &Identities, question: Question) -> Result<Arc<ProfileRecord>, Failure> {
         let since = identities.stores.epoch_of_profile(&self.key);
         match self.issuer.ask(question).await? {
@@ -112,6 +131,7 @@ impl Profile {
                     email_verified: found.as_ref().and_then(|found| found.verified),
                     email: found.map(|found| found.email.as_str().to_owned()),
                     name: claims.get("name").and_then(serde_json::Value::as_str).map(str::to_owned),
+                    email_rules: self.email_rules(),
                 });
                 identities.stores.keep_profile(self.key, record.clone(), since);
                 Ok(record)

@@ -16,17 +16,12 @@ use crate::clock::Timestamp;
 use crate::decision::Serving;
 use crate::guard::{Priority, Role};
 use crate::issuer::{CannotTell, Issuer, Question};
-use crate::tiers::policy::{Known, Plan};
+use crate::tiers::policy::{IssuerAnswer, Known, Plan, Served};
 use crate::tiers::record::Record;
 use crate::tiers::stores::Found;
 use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
-
-/// How long an answer that was served stale is given out unseen, or as long as no call can leave anyway, which is five
-/// minutes at most. Short, so that recovery is noticed; long enough that an outage does not cost a signature check for
-/// every request.
-const STALE_PAUSE: Duration = Duration::from_secs(10);
 
 /// A record that a request looks for.
 pub(super) trait Sought: Send + Sync + 'static {
@@ -67,6 +62,15 @@ pub(super) trait Sought: Send + Sync + 'static {
     fn denied(&self, identities: &Identities, refusal: Refusal);
 }
 
+/// What an answer has to keep to.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds {
+    /// Until when it may be served at most.
+    pub end: Timestamp,
+    /// The oldest tier that is of use.
+    pub oldest: Option<TierIndex>,
+}
+
 /// A record that answers, and as what it is served.
 pub(super) struct Answered<R> {
     pub record: Arc<R>,
@@ -76,21 +80,26 @@ pub(super) struct Answered<R> {
 }
 
 impl Identities {
-    /// What is looked for, to be served until `end` at most.
+    /// What is looked for, within these bounds. What is done is the policy's to say, here as in its tests: this only
+    /// carries it out.
     pub(super) async fn answer<S: Sought>(
         self: &Arc<Self>,
         sought: S,
-        end: Timestamp,
+        Bounds { end, oldest }: Bounds,
     ) -> Result<Answered<S::Record>, Failure> {
         let (sought, now) = (Arc::new(sought), self.clock.now());
         let found = sought.find(self, now).await;
-        let plan = found.as_ref().map_or(Plan::NOTHING_KNOWN, |(record, _)| {
-            self.policy.before_asking(&sought.known(record), now, sought.issuer().open_since())
+        let known = found.as_ref().map(|(record, _)| sought.known(record));
+        let plan = known.map_or(Plan::NOTHING_KNOWN, |known| {
+            self.policy.before_asking(&known, now, sought.issuer().open_since()).within(oldest)
         });
         let question = sought.question(self, found.as_ref().map(|(record, _)| &**record));
         let kept = |tier, why_stale: Option<&CannotTell>| {
             let (record, store) = found.clone()?;
-            let serving = self.serve_record(tier, why_stale, record.kept().verified_at, now, end);
+            let at = record.kept().verified_at;
+            let until =
+                self.policy.unseen_until(tier, at, now, why_stale.map(CannotTell::retry_after)).min(end);
+            let serving = Serving { tier, stale: why_stale.is_some(), from: now, until };
             Some(Answered { record, serving, store: Some(store) })
         };
         if let Some(answered) = plan.serves_now().and_then(|tier| kept(tier, None)) {
@@ -99,20 +108,26 @@ impl Identities {
             }
             return Ok(answered);
         }
-        match sought.ask(self, question, now).await {
-            Ok(record) => {
+        let said = match plan {
+            Plan::Refuse => Err(expired(known, now).into()),
+            _ => sought.ask(self, question, now).await,
+        };
+        match (plan.after_asking(IssuerAnswer::of(&said)), said) {
+            (Served::Fresh, Ok(record)) => {
                 let at = record.kept().verified_at;
-                let mut serving = self.serve(TierIndex::YOUNGEST, at, end);
+                let mut until = self.policy.unseen_until(TierIndex::YOUNGEST, at, now, None).min(end);
                 if !S::has_email(&record) {
-                    serving.until = serving.until.min(at.after(self.settings.negative_ttl));
+                    until = until.min(at.after(self.settings.negative_ttl));
                 }
+                let serving = Serving { tier: TierIndex::YOUNGEST, stale: false, from: now, until };
                 Ok(Answered { record, serving, store: None })
             }
-            Err(Failure::CannotTell(error)) => match plan {
-                Plan::Ask { stale: Some(tier) } => kept(tier, Some(&error)).ok_or(Failure::CannotTell(error)),
-                _ => Err(Failure::CannotTell(error)),
-            },
-            Err(no) => Err(no),
+            (Served::Stale(tier), Err(Failure::CannotTell(error))) => {
+                kept(tier, Some(&error)).ok_or(Failure::CannotTell(error))
+            }
+            (_, Err(failure)) => Err(failure),
+            // No plan that was asked with has this. It would be a yes that the policy does not let through.
+            (_, Ok(_)) => Err(CannotTell::Garbage("an answer that no rule admits").into()),
         }
     }
 
@@ -142,28 +157,27 @@ impl Identities {
         }
     }
 
-    /// Served as new: unseen until the tier ends, or the token does.
-    pub(super) fn serve(&self, tier: TierIndex, at: Timestamp, end: Timestamp) -> Serving {
+    /// Served on verified claims alone: no issuer would be asked at a second look either, so whatever the role of the
+    /// youngest tier, that comes when the tier ends, or the token does.
+    pub(super) fn serve_claims(&self, now: Timestamp, end: Timestamp) -> Serving {
+        let tier = TierIndex::YOUNGEST;
         let age = self.policy.table().row(tier).map_or(Duration::ZERO, |row| row.age);
-        Serving { tier, stale: false, until: at.after(age).min(end) }
+        Serving { tier, stale: false, from: now, until: now.after(age).min(end) }
     }
+}
 
-    /// Served from a record. One that is past the fresh tiers is looked at again soon: to revalidate it, or, if it is
-    /// served because the issuer cannot tell, to notice that it can; not before it is worth asking it, though.
-    fn serve_record(
-        &self,
-        tier: TierIndex,
-        why_stale: Option<&CannotTell>,
-        at: Timestamp,
-        now: Timestamp,
-        end: Timestamp,
-    ) -> Serving {
-        let fresh = self.serve(tier, at, end);
-        let until = match why_stale {
-            None if tier == TierIndex::YOUNGEST => fresh.until,
-            None => fresh.until.min(now.after(STALE_PAUSE)),
-            Some(error) => fresh.until.min(now.after(STALE_PAUSE.max(error.retry_after()))),
-        };
-        Serving { tier, stale: why_stale.is_some(), until }
+impl IssuerAnswer {
+    fn of<T>(said: &Result<T, Failure>) -> Self {
+        match said {
+            Ok(_) => Self::Yes,
+            Err(Failure::No(_)) => Self::No,
+            Err(Failure::CannotTell(_)) => Self::CannotTell,
+        }
     }
+}
+
+/// The token's life ended between its verification and this moment.
+fn expired(known: Option<Known>, now: Timestamp) -> Refusal {
+    let expired_at = known.and_then(|known| known.not_after).unwrap_or(now);
+    Refusal::Expired { ago_secs: now.since(expired_at).as_secs() }
 }

@@ -13,7 +13,6 @@ use crate::tiers::forgotten::Epoch;
 use crate::tiers::policy::Known;
 use crate::tiers::record::{IdentitySource, VerdictRecord};
 use crate::tiers::stores::Found;
-use crate::token::email::Email;
 use crate::token::json::{self, Object};
 use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
@@ -40,13 +39,9 @@ impl Sought for Verdict {
         &self.digest.0
     }
 
-    /// A record that cannot be read counts as none.
     async fn find(&self, identities: &Identities, _: Timestamp) -> Option<Found<VerdictRecord>> {
-        identities
-            .stores
-            .verdict(&self.digest, self.since)
-            .await
-            .filter(|(record, _)| claims(record).is_some())
+        let found = identities.stores.verdict(&self.digest, self.since).await;
+        found.filter(|(record, _)| self.is_of_use(record))
     }
 
     fn known(&self, record: &VerdictRecord) -> Known {
@@ -79,10 +74,12 @@ impl Sought for Verdict {
     ) -> Result<Arc<VerdictRecord>, Failure> {
         let (this, all) = (self.clone(), identities.clone());
         let flight = identities.verdict_flights.run(self.digest.0, move || async move {
-            if let Some(record) = all.stores.verdict_of(&this.digest, &(asked_at..=all.clock.now())) {
+            if let Some(record) = all.stores.verdict_of(&this.digest, &(asked_at..=all.clock.now()))
+                && this.is_of_use(&record)
+            {
                 return Ok(record);
             }
-            if let Some(refusal) = all.stores.refusal(&this.digest, all.clock.now()) {
+            if let Some(refusal) = all.stores.refusal(&this.digest, &all.clock) {
                 return Err(Failure::No((*refusal).clone()));
             }
             this.put(&all, question).await
@@ -97,6 +94,12 @@ impl Sought for Verdict {
 }
 
 impl Verdict {
+    /// A record that cannot be read counts as none; so does the word of another issuer, which was asked before the
+    /// configuration changed, or by an instance with another one: who is not configured lets nobody in.
+    fn is_of_use(&self, record: &VerdictRecord) -> bool {
+        record.issuer == **self.issuer.name() && claims(record).is_some()
+    }
+
     async fn put(&self, identities: &Identities, question: Question) -> Result<Arc<VerdictRecord>, Failure> {
         let since = identities.stores.epoch(&self.digest);
         let refusal = match self.issuer.ask(question).await? {
@@ -126,18 +129,23 @@ impl Verdict {
     }
 }
 
-/// The identity that a verdict is about; `None` if its claims cannot be read.
-pub(super) fn identity_of(issuer: &Issuer, record: &VerdictRecord) -> Option<Identity> {
-    Some(Identity {
-        issuer: issuer.name().clone(),
-        subject: record.subject.clone(),
-        email: record.email.as_deref().and_then(Email::parse),
-        email_verified: record.email_verified,
-        source: record.source,
-        audience_checked: false,
-        claims: claims(record)?,
-        verified_at: record.verified_at,
-    })
+impl Identities {
+    /// The identity that a verdict is about; `None` if its claims cannot be read. Its email is looked for anew in what the
+    /// issuer said: which one counts, the settings of now say, not those of then.
+    pub(super) fn identity_of(&self, issuer: &Issuer, record: &VerdictRecord) -> Option<Identity> {
+        let claims = claims(record)?;
+        let found = self.find_email(issuer, &claims);
+        Some(Identity {
+            issuer: issuer.name().clone(),
+            subject: record.subject.clone(),
+            email_verified: found.as_ref().and_then(|found| found.verified),
+            email: found.map(|found| found.email),
+            source: record.source,
+            audience_checked: false,
+            claims,
+            verified_at: record.verified_at,
+        })
+    }
 }
 
 fn claims(record: &VerdictRecord) -> Option<Object> {

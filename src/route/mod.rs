@@ -9,12 +9,14 @@ pub mod path;
 pub mod peer;
 pub mod rules;
 
+use std::borrow::Borrow;
+
 use hyper::header::HeaderValue;
 use thiserror::Error;
 
 use crate::config::{RequirementsFrom, RouteSettings};
-use crate::decision::{BadRequirement, Pass, Rejection, in_query};
-use crate::tiers::table::TierTable;
+use crate::decision::{BadRequirement, Pass, Rejection, Requirement, in_query};
+use crate::tiers::table::{TierIndex, TierTable};
 use forwarded::Asked;
 use peer::Peer;
 use rules::{Requirements, Verdict};
@@ -122,6 +124,24 @@ impl<'r> Demand<'r> {
 }
 
 impl Required<'_> {
+    /// The oldest tier that meets it: of several that `max_tier` names, any will do. `None`: every tier does, or it is not
+    /// understood.
+    #[must_use]
+    pub fn oldest_tier(&self, table: &TierTable) -> Option<TierIndex> {
+        match self {
+            Self::Nothing => None,
+            Self::Query(query) => oldest_tier(in_query(query), table),
+            Self::Header(value) => oldest_tier(in_query(value.to_str().ok()?), table),
+            Self::Rule(requirements) => oldest_tier(requirements.iter(), table),
+        }
+    }
+
+    /// Whether it is met only by tiers younger than this one.
+    #[must_use]
+    pub fn is_younger_than(&self, tier: TierIndex, table: &TierTable) -> bool {
+        self.oldest_tier(table).is_some_and(|oldest| oldest < tier)
+    }
+
     /// Whether `pass` meets it.
     ///
     /// # Errors
@@ -137,6 +157,17 @@ impl Required<'_> {
             Self::Rule(requirements) => pass.meets(requirements.iter(), table),
         }
     }
+}
+
+fn oldest_tier<V: Borrow<str>>(
+    asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
+    table: &TierTable,
+) -> Option<TierIndex> {
+    let tiers = asked.filter_map(|one| match one {
+        Ok((Requirement::MaxTier, name)) => table.find(name.borrow()),
+        _ => None,
+    });
+    tiers.max()
 }
 
 fn in_header(asked: Asked<'_>, settings: &RouteSettings) -> Demand<'static> {

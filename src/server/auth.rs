@@ -21,6 +21,7 @@ use crate::route::{AUTH_PATH, Closed, Demand, Required};
 use crate::tiers::digest::TokenDigest;
 use crate::tiers::forgotten::Epoch;
 use crate::tiers::stores::Refused;
+use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, NotHere};
 
@@ -44,7 +45,7 @@ pub async fn answer(
         instance.responder.not_found(headers, close)
     } else {
         match Demand::of(asked, uri.query(), peer, &instance.settings.routes) {
-            Demand::Identity(required) => match identify(&instance, &headers).await {
+            Demand::Identity(required) => match identify(&instance, &headers, &required).await {
                 (Decision::Allow(pass), seen) => allow(&instance, headers, &pass, seen, &required, close),
                 (other, _) => {
                     let login = login_for(&instance, &other, asked, peer);
@@ -55,7 +56,7 @@ pub async fn answer(
                     }
                 }
             },
-            Demand::Public => match identify(&instance, &headers).await {
+            Demand::Public => match identify(&instance, &headers, &Required::Nothing).await {
                 (Decision::Allow(pass), seen) => {
                     allow(&instance, headers, &pass, seen, &Required::Nothing, close)
                 }
@@ -89,24 +90,29 @@ enum Seen {
     Now,
 }
 
-/// Who it is: by the credential, from memory if it holds an answer.
-async fn identify(instance: &Instance, headers: &HeaderMap) -> (Decision, Seen) {
+/// Who it is: by the credential, from memory if it holds an answer that is young enough.
+async fn identify(instance: &Instance, headers: &HeaderMap, required: &Required<'_>) -> (Decision, Seen) {
     let credential = match Credential::extract(headers, &instance.settings.credential) {
         Ok(credential) => credential,
         Err(error) => return (Decision::NoCredential(error), Seen::Now),
     };
     let now = instance.clock.now();
     let digest = instance.digester.token(credential.token().as_bytes());
-    match instance.stores.answer(&digest).filter(|pass| pass.holds_at(now)) {
+    let table = instance.identities.policy().table();
+    let ready = instance.stores.answer(&digest).filter(|pass| pass.holds_at(now));
+    match ready.filter(|pass| pass.cannot_be_younger() || !required.is_younger_than(pass.tier(), table)) {
         Some(pass) => (Decision::Allow(pass), Seen::Before(now)),
-        None => (judge(instance, credential.token(), digest, now).await, Seen::Now),
+        None => {
+            let oldest = required.oldest_tier(table);
+            (judge(instance, credential.token(), digest, oldest).await, Seen::Now)
+        }
     }
 }
 
 /// At first sight, or when the answer in memory is no longer fresh: verify, resolve the email, decide, remember.
-async fn judge(instance: &Instance, token: &str, digest: TokenDigest, now: Timestamp) -> Decision {
+async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Option<TierIndex>) -> Decision {
     let since = instance.stores.epoch(&digest);
-    if let Some(refusal) = instance.stores.refusal(&digest, now) {
+    if let Some(refusal) = instance.stores.refusal(&digest, &instance.clock) {
         instance.metrics.looked_up("negative", "hit");
         return Decision::Refused(refusal);
     }
@@ -115,7 +121,7 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, now: Times
     let result = match result {
         Ok(verified) => {
             not_here = verified.not_here().cloned();
-            instance.identities.resolve(verified, Subjected { token, digest, since }).await
+            instance.identities.resolve(verified, Subjected { token, digest, since, oldest }).await
         }
         Err(failure) => Err(failure),
     };
@@ -197,8 +203,8 @@ fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Reso
 fn remember(instance: &Instance, digest: TokenDigest, refusal: Refusal) -> Decision {
     let refusal = Arc::new(refusal);
     if refusal.is_lasting() {
-        let until = instance.clock.now().after(instance.settings.policy.negative_ttl);
-        instance.stores.refuse(digest, Refused { refusal: refusal.clone(), until });
+        let ttl = instance.settings.policy.negative_ttl;
+        instance.stores.refuse(digest, Refused::new(refusal.clone(), ttl, &instance.clock));
     }
     Decision::Refused(refusal)
 }

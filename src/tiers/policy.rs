@@ -1,9 +1,10 @@
 //! What may be done with a record of some age: serve it, ask first, serve it stale, or refuse. Pure.
 //!
 //! The idea: the question is put twice, before and after asking the issuer, and both answers are values.
-//! [`Policy::before_asking`] looks at the record and the clock and gives a [`Plan`]; [`Plan::after_asking`] looks at the
-//! plan and what the issuer said and gives what is [`Served`]. Nothing is decided in between, so the order of I/O, the
-//! number of stores and who waits for whom cannot change a decision.
+//! [`Policy::before_asking`] looks at the record and the clock and gives a [`Plan`]; [`Plan::within`] turns it into one
+//! that a route's `max_tier` admits, if asking can; [`Plan::after_asking`] looks at the plan and what the issuer said and
+//! gives what is [`Served`]; [`Policy::unseen_until`] says how long that may be given out without a second look. Nothing
+//! is decided in between, so the order of I/O, the number of stores and who waits for whom cannot change a decision.
 //!
 //! Four rules stand above the table, and the properties at the end prove them over arbitrary tables and clocks:
 //!
@@ -26,6 +27,11 @@ use crate::clock::Timestamp;
 /// How far ahead of the clock a record may be and still count as new: instances that share a store have clocks that
 /// differ a little, and NTP steps.
 pub const FUTURE_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+/// How long an answer is given out unseen that another look at the record, or at the issuer, might change: it is past the
+/// fresh tiers, or the issuer could not tell. Short, so that a recovery or a revalidation is noticed; long enough that an
+/// outage does not cost a signature check for every request.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -195,6 +201,28 @@ impl Policy {
         }
     }
 
+    /// Until when an answer that rests on a record of `tier` may be given out without a second look. In a fresh tier a
+    /// second look would bring the same, so that is until the tier ends. Else it is [`LOOK_AGAIN`] from now, whatever the
+    /// position of the tier in the table; or, if the issuer could not tell, as much longer as it is `no_use_asking`.
+    ///
+    /// A token's own life may end sooner. That is not looked at here.
+    #[must_use]
+    pub fn unseen_until(
+        &self,
+        tier: TierIndex,
+        verified_at: Timestamp,
+        now: Timestamp,
+        no_use_asking: Option<Duration>,
+    ) -> Timestamp {
+        let Some(row) = self.table.row(tier) else { return now };
+        let tier_ends = verified_at.after(row.age);
+        match no_use_asking {
+            None if row.role == Role::Fresh => tier_ends,
+            None => tier_ends.min(now.after(LOOK_AGAIN)),
+            Some(pause) => tier_ends.min(now.after(LOOK_AGAIN.max(pause))),
+        }
+    }
+
     /// From when on a record can be of no use any more, so that stores may drop it: it is past the oldest tier that its
     /// kind may reach, or its token is past `exp` + leeway + grace.
     #[must_use]
@@ -248,6 +276,17 @@ impl Plan {
         match self {
             Self::Serve(tier) | Self::ServeAndRevalidate(tier) => Some(tier),
             Self::Ask { .. } | Self::Refuse => None,
+        }
+    }
+
+    /// The plan for somebody who takes nothing older than the tier `oldest`. Where an older one would be served at once, the
+    /// issuer is asked first: it may say yes, and then the answer is young enough. If it cannot tell, the record is
+    /// served all the same, as what it is, to be refused by whoever wanted a younger one.
+    #[must_use]
+    pub fn within(self, oldest: Option<TierIndex>) -> Self {
+        match (self.serves_now(), oldest) {
+            (Some(tier), Some(oldest)) if tier > oldest => Self::Ask { stale: Some(tier) },
+            _ => self,
         }
     }
 

@@ -145,7 +145,7 @@ impl Record for VerdictRecord {
     }
 }
 
-/// What `/userinfo`, or a token, says of a subject.
+/// What `/userinfo` says of a subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileRecord {
     /// When it was said.
@@ -156,6 +156,8 @@ pub struct ProfileRecord {
     pub email_verified: Option<bool>,
     /// The name, if there is one.
     pub name: Option<String>,
+    /// Which `email_claims` the email was taken by: a part of their digest. By others it might be another one, or none.
+    pub email_rules: [u8; 4],
 }
 
 impl ProfileRecord {
@@ -233,6 +235,7 @@ mod tests {
             email: None,
             email_verified: None,
             name: Some("Ada".to_owned()),
+            email_rules: [1, 2, 3, 4],
         };
         let keys = KeysRecord { verified_at: NOW, jwks: b"{}".to_vec(), discovery: vec![] };
         let sealed = verdict().seal(&sealer(), b"key", NOW).unwrap();
@@ -270,8 +273,10 @@ mod tests {
             email: Some("a@b".to_owned()),
             email_verified: Some(true),
             name: None,
+            email_rules: [1, 2, 3, 4],
         };
-        assert_eq!(postcard::to_stdvec(&profile).unwrap(), [0xac, 0x02, 1, 3, b'a', b'@', b'b', 1, 1, 0]);
+        let expected = [0xac, 0x02, 1, 3, b'a', b'@', b'b', 1, 1, 0, 1, 2, 3, 4];
+        assert_eq!(postcard::to_stdvec(&profile).unwrap(), expected);
         assert_eq!(postcard::to_stdvec(&verdict()).unwrap().len(), 114);
     }
 }

@@ -16,6 +16,7 @@
 use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -27,13 +28,16 @@ use super::policy::Policy;
 use super::purge::{Purge, Unfinished};
 use super::record::{Family, ProfileRecord, Record, VerdictRecord};
 use super::shared::{Forget, SharedStore};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Ticks, Timestamp};
 use crate::decision::Pass;
 use crate::telemetry::metrics::Metrics;
 use crate::token::refusal::Refusal;
 
 /// What an entry costs besides its content: key, slot, a share of the slots of evicted keys, hash table.
 const ENTRY_OVERHEAD: u64 = 112;
+
+/// What a refusal takes apart from its texts: itself, its reference counts, its times.
+const REFUSAL_OVERHEAD: u64 = 200;
 
 /// What entries weigh as a rule. Where they are heavier, a part of the tables is never touched, and so is never memory.
 const TYPICAL_ANSWER: u64 = 250;
@@ -47,10 +51,22 @@ const MAX_PREPARED: usize = 1 << 20;
 /// A definitive no, remembered.
 #[derive(Clone)]
 pub struct Refused {
-    /// Why.
-    pub refusal: Arc<Refusal>,
-    /// Until when it is remembered.
-    pub until: Timestamp,
+    refusal: Arc<Refusal>,
+    since: Timestamp,
+    until: Ticks,
+}
+
+impl Refused {
+    /// To be remembered for this long from now, in time that passes: the wall clock may be ahead, and be set right.
+    #[must_use]
+    pub fn new(refusal: Arc<Refusal>, ttl: Duration, clock: &Clock) -> Self {
+        Self { refusal, since: clock.now(), until: clock.ticks().after(ttl) }
+    }
+
+    /// Whether it still counts. What only the wall clock said does not, once that shows an earlier time.
+    fn holds(&self, clock: &Clock) -> bool {
+        clock.ticks() < self.until && (!self.refusal.is_the_clocks() || self.since <= clock.now())
+    }
 }
 
 /// All stores of one instance.
@@ -89,6 +105,7 @@ impl Stores {
     }
 
     /// Stores with the same records and no answers: answers were made by a configuration, records are what issuers said.
+    /// (Which email that is, a configuration says as well: a profile tells by which `email_claims` it was made.)
     #[must_use]
     pub fn without_answers(&self, bytes: u64, policy: Policy) -> Self {
         Self {
@@ -122,10 +139,10 @@ impl Stores {
         self.forgotten.unless_since(since, &digest.0, || self.answers.insert(digest, pass));
     }
 
-    /// The definitive no for a token, if one is remembered and `now` is not past its time.
+    /// The definitive no for a token, if one is remembered and its time is not over.
     #[must_use]
-    pub fn refusal(&self, digest: &TokenDigest, now: Timestamp) -> Option<Arc<Refusal>> {
-        self.refusals.get(digest).filter(|refused| now < refused.until).map(|refused| refused.refusal)
+    pub fn refusal(&self, digest: &TokenDigest, clock: &Clock) -> Option<Arc<Refusal>> {
+        self.refusals.get(digest).filter(|refused| refused.holds(clock)).map(|refused| refused.refusal)
     }
 
     /// Remembers a definitive no, and forgets every yes for the same token. Only the issuer can take back what the
@@ -229,14 +246,32 @@ impl Stores {
     }
 
     /// Keeps what is known of a subject, unless the subject was forgotten since. That there is no email is kept in memory
-    /// only: it may change soon.
-    pub fn keep_profile(&self, key: SubjectKey, record: Arc<ProfileRecord>, since: Epoch) {
+    /// only: it may change soon. But an email that was known before is forgotten, here and beyond memory: the issuer has
+    /// withdrawn it.
+    pub fn keep_profile(&self, key: SubjectKey, record: Arc<ProfileRecord>, mut since: Epoch) {
+        if record.email.is_none() && self.may_have_email(&key) {
+            if self.epoch_of_profile(&key) != since {
+                return;
+            }
+            self.forget_profile(&key);
+            since = self.epoch_of_profile(&key);
+        }
         self.forgotten.unless_since(since, &key.0, || {
             if let Some(archive) = self.archive.as_ref().filter(|_| record.email.is_some()) {
                 archive.keep(&key.0, &*record, &record.known(None), &self.policy);
             }
             keep_in_memory(&self.profiles, key, &*record);
         });
+    }
+
+    /// Whether some store may have an email of this subject. Who looked for one has it in memory by now, unless it was
+    /// pushed out. Then the disk may have it; but not to have all other instances forget it for nothing, again and again,
+    /// what is shared is left alone.
+    fn may_have_email(&self, key: &SubjectKey) -> bool {
+        match in_memory::<_, ProfileRecord>(&self.profiles, key) {
+            Some(record) => record.email.is_some(),
+            None => self.archive.is_some() && self.shared().is_none(),
+        }
     }
 
     /// Forgets what is known of a subject.
@@ -399,8 +434,8 @@ impl Weighter<TokenDigest, Pass> for Weight {
 }
 
 impl Weighter<TokenDigest, Refused> for Weight {
-    fn weight(&self, _: &TokenDigest, _: &Refused) -> u64 {
-        ENTRY_OVERHEAD + 200
+    fn weight(&self, _: &TokenDigest, refused: &Refused) -> u64 {
+        ENTRY_OVERHEAD + REFUSAL_OVERHEAD + refused.refusal.text_length() as u64
     }
 }
 
@@ -408,5 +443,22 @@ impl Weighter<TokenDigest, Refused> for Weight {
 impl<K> Weighter<K, Box<[u8]>> for Weight {
     fn weight(&self, _: &K, record: &Box<[u8]>) -> u64 {
         ENTRY_OVERHEAD + record.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_weighs_what_its_text_does_so_that_strangers_cannot_exceed_the_bound() {
+        let clock = Clock::held_at(Timestamp::from_secs(1_800_000_000));
+        let weight = |refusal| {
+            let refused = Refused::new(Arc::new(refusal), Duration::from_secs(60), &clock);
+            Weight.weight(&TokenDigest([0; DIGEST_LENGTH]), &refused)
+        };
+        assert_eq!(weight(Refusal::KeyUnfit), TYPICAL_REFUSAL);
+        let configured = "https://tenant.example/, ".repeat(100);
+        assert_eq!(weight(Refusal::IssuerUnknown { configured }), TYPICAL_REFUSAL + 2_500);
     }
 }

@@ -59,6 +59,7 @@ pub struct VerifiedClaims {
     subject: String,
     expires_at: Timestamp,
     not_after: Timestamp,
+    in_grace: bool,
     all: Object,
 }
 
@@ -74,11 +75,15 @@ impl VerifiedClaims {
             return Err(Refusal::IssuerUnknown { configured: expected.issuer.to_string() });
         }
         let expires_at = date(&all, "exp")?.ok_or(Refusal::ClaimUnfit { claim: "exp" })?;
-        let grace = match expected.grace {
-            Some((grace, open_since)) if open_since <= expires_at => grace,
-            _ => Duration::ZERO,
-        };
-        let not_after = expires_at.after(expected.leeway).after(grace);
+        let mut not_after = expires_at.after(expected.leeway);
+        // Only what has expired is in grace: whoever has time left may not be remembered for longer than that.
+        let in_grace = now >= not_after;
+        if let Some((grace, open_since)) = expected.grace
+            && in_grace
+            && open_since <= expires_at
+        {
+            not_after = not_after.after(grace);
+        }
         if now >= not_after {
             return Err(Refusal::Expired { ago_secs: now.since(expires_at).as_secs() });
         }
@@ -94,7 +99,7 @@ impl VerifiedClaims {
             Some(Value::String(sub)) if (1..=MAX_SUBJECT_BYTES).contains(&sub.len()) => sub.clone(),
             _ => return Err(Refusal::ClaimUnfit { claim: "sub" }),
         };
-        Ok(Self { issuer: expected.issuer.clone(), subject, expires_at, not_after, all })
+        Ok(Self { issuer: expected.issuer.clone(), subject, expires_at, not_after, in_grace, all })
     }
 
     /// `iss`, one of the configured issuers.
@@ -119,6 +124,12 @@ impl VerifiedClaims {
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+
+    /// Whether only `expired_grace` admits it: for this once, since the breaker may close at any moment.
+    #[must_use]
+    pub fn in_grace(&self) -> bool {
+        self.in_grace
     }
 
     /// All claims.
@@ -193,7 +204,11 @@ fn check_audience(claims: &Object, configured: &[String]) -> Result<(), Refusal>
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::tiers::policy::{Limits, Policy, TokenLife};
+    use crate::tiers::table::{TierIndex, TierTable};
 
     const NOW: u64 = 1_800_000_000;
 
@@ -265,6 +280,69 @@ mod tests {
         ] {
             let refusal = check(&with(member, value)).unwrap_err();
             assert_eq!(refusal.reason(), reason, "{member} = {value}");
+        }
+    }
+
+    /// Claims that expire at `exp`, checked at `now` with this leeway, grace, and time at which the breaker opened.
+    fn in_outage(
+        exp: u64,
+        now: u64,
+        times: [u64; 2],
+        open_since: Option<u64>,
+    ) -> Result<VerifiedClaims, Refusal> {
+        let issuer: Arc<str> = "https://t.example/".into();
+        let audience = ["https://api".to_owned()];
+        let [leeway, grace] = times.map(Duration::from_secs);
+        let grace = open_since.map(|since| (grace, Timestamp::from_secs(since)));
+        let expected = Expected { issuer: &issuer, audience: &audience, leeway, grace };
+        let text = with("exp", &exp.to_string()).replace("\"iat\"", "\"x\"");
+        let payload = UnverifiedClaims::new(json::object(text.as_bytes()).unwrap()).vouched();
+        VerifiedClaims::check(payload, expected, Timestamp::from_secs(now))
+    }
+
+    #[test]
+    fn grace_is_for_what_has_expired_and_adds_nothing_to_what_has_not() {
+        let open = Some(NOW - 1_000);
+        let claims = in_outage(NOW, NOW + 29, [30, 600], open).unwrap();
+        assert_eq!((claims.in_grace(), claims.not_after()), (false, Timestamp::from_secs(NOW + 30)));
+        let claims = in_outage(NOW, NOW + 30, [30, 600], open).unwrap();
+        assert_eq!((claims.in_grace(), claims.not_after()), (true, Timestamp::from_secs(NOW + 630)));
+        assert!(in_outage(NOW, NOW + 629, [30, 600], open).is_ok());
+        for (now, times, open_since) in [
+            (NOW + 630, [30, 600], open),
+            (NOW + 30, [30, 0], open),
+            (NOW + 30, [30, 600], None),
+            (NOW + 30, [30, 600], Some(NOW + 1)),
+        ] {
+            let refusal = in_outage(NOW, now, times, open_since).unwrap_err();
+            assert!(matches!(refusal, Refusal::Expired { .. }), "{refusal}");
+        }
+    }
+
+    proptest! {
+        /// So what is proven of the policy's rule holds for tokens that never come to it, since they name their email.
+        #[test]
+        fn a_tokens_life_ends_by_the_rule_of_the_policy(
+            now in NOW - 300..NOW + 300, leeway in 0..120_u64, grace in 0..200_u64,
+            open_since in prop::option::of(NOW - 300..NOW + 300),
+        ) {
+            let limits = Limits {
+                verdict_ceiling: TierIndex::YOUNGEST,
+                leeway: Duration::from_secs(leeway),
+                expired_grace: Duration::from_secs(grace),
+            };
+            let policy = Policy::new(TierTable::default(), limits).unwrap();
+            let at = Timestamp::from_secs;
+            let life = policy.token_life(Some(at(NOW)), at(now), open_since.map(at));
+            match in_outage(NOW, now, [leeway, grace], open_since) {
+                Err(_) => prop_assert_eq!(life, TokenLife::Over),
+                Ok(claims) => {
+                    prop_assert_eq!(life, if claims.in_grace() { TokenLife::Grace } else { TokenLife::Good });
+                    prop_assert!(at(now) < claims.not_after());
+                    let end = NOW + leeway + if claims.in_grace() { grace } else { 0 };
+                    prop_assert_eq!(claims.not_after(), at(end));
+                }
+            }
         }
     }
 

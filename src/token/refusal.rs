@@ -128,6 +128,26 @@ impl Refusal {
         matches!(self, Self::IssuerRejects { .. } | Self::IssuerForbids)
     }
 
+    /// Whether nothing but the time says it.
+    #[must_use]
+    pub fn is_the_clocks(&self) -> bool {
+        matches!(self, Self::Expired { .. })
+    }
+
+    /// How many bytes of text it holds. Some name all that is configured, whoever the stranger is that caused them.
+    #[must_use]
+    pub fn text_length(&self) -> usize {
+        match self {
+            Self::AlgorithmNotAllowed { allowed: text }
+            | Self::IssuerUnknown { configured: text }
+            | Self::AudienceMismatch { expected: text }
+            | Self::ForeignRefused { why: text }
+            | Self::IssuerRejects { local: text } => text.capacity(),
+            // At most 32 characters each, which are within what a refusal takes anyway.
+            _ => 0,
+        }
+    }
+
     /// Whether it may be remembered under the token's digest. Not if time alone or a new key can change it.
     #[must_use]
     pub fn is_lasting(&self) -> bool {

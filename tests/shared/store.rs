@@ -66,7 +66,7 @@ impl Store {
 
 fn profile(verified_at: Timestamp) -> ProfileRecord {
     let email = Some("alice@example.com".to_owned());
-    ProfileRecord { verified_at, email, email_verified: None, name: None }
+    ProfileRecord { verified_at, email, email_verified: None, name: None, email_rules: [0; 4] }
 }
 
 fn verdict(subject: &str, verified_at: Timestamp) -> VerdictRecord {

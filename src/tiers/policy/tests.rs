@@ -147,6 +147,49 @@ fn without_a_tier_for_outages_a_record_from_the_future_is_not_served_stale() {
     assert_eq!(policy.before_asking(&record, NOW.before(secs(301)), None), Plan::NOTHING_KNOWN);
 }
 
+#[test]
+fn an_answer_is_given_out_unseen_as_long_as_its_row_is_fresh_and_else_for_a_moment() {
+    let row = |name: &str, age, role| Tier { name: name.to_owned(), age: secs(age), role };
+    let only = |role| {
+        let limits = Limits { verdict_ceiling: TierIndex::YOUNGEST, ..Policy::default().limits };
+        Policy::new(TierTable::new(vec![row("only", 3600, role)]).unwrap(), limits).unwrap()
+    };
+    let at = |policy: &Policy, now, no_use_asking: Option<u64>| {
+        policy
+            .unseen_until(TierIndex::YOUNGEST, NOW, NOW.after(secs(now)), no_use_asking.map(secs))
+            .since(NOW)
+    };
+    for (role, just_asked, at_its_end) in
+        [(Role::Fresh, 3600, 3600), (Role::Revalidate, 10, 3600), (Role::Outage, 10, 3600)]
+    {
+        let policy = only(role);
+        assert_eq!(at(&policy, 0, None), secs(just_asked), "{role}");
+        assert_eq!(at(&policy, 3595, None), secs(at_its_end), "{role}");
+        // The issuer could not tell: soon again, or as soon as there is any use in asking.
+        assert_eq!(at(&policy, 0, Some(1)), secs(10), "{role}");
+        assert_eq!(at(&policy, 0, Some(300)), secs(300), "{role}");
+        assert_eq!(at(&policy, 3595, Some(300)), secs(3600), "{role}");
+    }
+    let of_a_longer_table = TierTable::default().oldest();
+    assert_eq!(only(Role::Fresh).unseen_until(of_a_longer_table, NOW, NOW, None), NOW);
+}
+
+#[test]
+fn what_is_too_old_for_a_route_is_asked_about_and_then_served_as_what_it_is() {
+    let policy = Policy::default();
+    let [primary, secondary, emergency] =
+        ["primary", "secondary", "emergency"].map(|name| policy.table().find(name));
+    let plan = |age, oldest| {
+        policy.before_asking(&known(RecordKind::Profile, NOW), NOW.after(secs(age)), None).within(oldest)
+    };
+    assert_eq!(plan(1, primary), Plan::Serve(TierIndex::YOUNGEST));
+    for oldest in [None, secondary, emergency] {
+        assert_eq!(plan(5 * 3600, oldest), Plan::ServeAndRevalidate(secondary.unwrap()));
+    }
+    assert_eq!(plan(5 * 3600, primary), Plan::Ask { stale: secondary });
+    assert_eq!(plan(13 * 3600, primary), Plan::Ask { stale: emergency });
+}
+
 fn any_policy() -> impl Strategy<Value = Policy> {
     let step = prop_oneof![1..10_u64, 1..100_000_u64, 1..40_000_000_000_u64];
     let rows = prop::collection::vec((step, 0..3_usize), 1..12);
@@ -183,6 +226,11 @@ fn any_time() -> impl Strategy<Value = Timestamp> {
     })
 }
 
+/// A tier that a route wants at most, also of a longer table.
+fn any_wish() -> impl Strategy<Value = Option<u8>> {
+    prop::option::of(0..13_u8)
+}
+
 fn any_known() -> impl Strategy<Value = Known> {
     (prop::sample::select(&KINDS[..]), any_time(), prop::option::of(any_time()))
         .prop_map(|(kind, verified_at, not_after)| Known { kind, verified_at, not_after })
@@ -193,10 +241,57 @@ proptest! {
 
     #[test]
     fn a_definitive_no_is_never_turned_into_a_yes(
-        policy in any_policy(), known in any_known(), breaker in prop::option::of(any_time()),
+        policy in any_policy(), known in any_known(), breaker in prop::option::of(any_time()), oldest in any_wish(),
     ) {
-        let plan = policy.before_asking(&known, NOW, breaker);
+        let plan = policy.before_asking(&known, NOW, breaker).within(oldest.map(TierIndex::from_byte));
         prop_assert_eq!(plan.after_asking(IssuerAnswer::No), Served::Refuse);
+    }
+
+    #[test]
+    fn a_wish_for_a_younger_answer_has_the_issuer_asked_and_admits_nothing_that_was_not_admitted_before(
+        policy in any_policy(), known in any_known(), breaker in prop::option::of(any_time()), oldest in any_wish(),
+    ) {
+        let (plan, oldest) = (policy.before_asking(&known, NOW, breaker), oldest.map(TierIndex::from_byte));
+        let within = plan.within(oldest);
+        prop_assert_eq!(within.servable(), plan.servable());
+        if let (Some(tier), Some(oldest)) = (within.serves_now(), oldest) {
+            prop_assert!(tier <= oldest);
+        }
+        // It never keeps the issuer from being asked, nor has it asked about a token whose life is over.
+        let asks = matches!(within, Plan::Ask { .. });
+        prop_assert!(within == plan || asks);
+        prop_assert_eq!(within == Plan::Refuse, plan == Plan::Refuse);
+    }
+
+    #[test]
+    fn what_is_given_out_unseen_is_what_a_second_look_would_bring(
+        policy in any_policy(), known in any_known(), part in 0.0..1.0,
+    ) {
+        let known = Known { not_after: None, ..known };
+        if let Plan::Serve(tier) = policy.before_asking(&known, NOW, None) {
+            let until = policy.unseen_until(tier, known.verified_at, NOW, None);
+            let then = NOW.after(until.since(NOW).mul_f64(part));
+            if then < until {
+                let later = policy.before_asking(&known, then, None);
+                prop_assert_eq!(later.servable().map(|later| later <= tier), Some(true));
+                let serves = matches!(later, Plan::Serve(_));
+                prop_assert!(serves);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_given_out_unseen_is_never_older_than_its_tier_and_is_looked_at_again_soon_if_asking_may_help(
+        policy in any_policy(), known in any_known(), pause in prop::option::of(0..400_u64),
+    ) {
+        if let Some(tier) = policy.before_asking(&known, NOW, None).servable() {
+            let row = policy.table().row(tier).unwrap();
+            let until = policy.unseen_until(tier, known.verified_at, NOW, pause.map(secs));
+            prop_assert!(until <= known.verified_at.after(row.age));
+            if pause.is_some() || row.role != Role::Fresh {
+                prop_assert!(until <= NOW.after(LOOK_AGAIN.max(secs(pause.unwrap_or(0)))));
+            }
+        }
     }
 
     #[test]
