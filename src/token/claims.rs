@@ -296,7 +296,7 @@ mod tests {
         let grace = open_since.map(|since| (grace, Timestamp::from_secs(since)));
         let expected = Expected { issuer: &issuer, audience: &audience, leeway, grace };
         let text = with("exp", &exp.to_string()).replace("\"iat\"", "\"x\"");
-        let payload = UnverifiedClaims::new(json::object(text.as_bytes()).unwrap()).vouched();
+        let payload = VouchedPayload::read(text.as_bytes()).unwrap();
         VerifiedClaims::check(payload, expected, Timestamp::from_secs(now))
     }
 
