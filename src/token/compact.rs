@@ -4,10 +4,11 @@
 //! comes next. The header's fields that would let a token choose its own key or URL (`jwk`, `jku`, `x5c`, `x5u`) are
 //! not read at all, so no later code can be tempted.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
-use serde_json::Value;
 use thiserror::Error;
 
 use super::json::{self, JsonError};
@@ -17,6 +18,9 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 /// The most values in a header, which is read for every stranger. Real ones have a dozen, if they carry certificates.
 const MAX_HEADER_VALUES: usize = 64;
+
+/// The fields that are read, and the two whose presence alone is a no.
+const READ: [&str; 9] = ["alg", "enc", "kid", "typ", "cty", "zip", "iss", "crit", "b64"];
 
 /// The longest token that is read, in bytes, as a credential or inside of another one. nginx takes header lines up to 8 KiB
 /// by default, Traefik far longer ones.
@@ -191,26 +195,43 @@ impl UnverifiedHeader {
         if part.len() > MAX_HEADER_BYTES {
             return Err(Malformed::HeaderTooLarge);
         }
-        let mut fields = json::object_of(&decode(part)?, MAX_HEADER_VALUES).map_err(Malformed::Header)?;
-        if fields.contains_key("crit") {
+        // For each field whether it is there, and its text; then the names of those that are not read. What is inside of
+        // those means nothing to anybody here, so names there are not compared.
+        let mut found: [Option<Option<Cow<'_, str>>>; READ.len()] = Default::default();
+        let mut others = Vec::new();
+        let text = decode(part)?;
+        json::members(&text, MAX_HEADER_VALUES, |name, value| {
+            let is_first = match READ.iter().position(|read| *read == name) {
+                Some(at) => found[at].replace(value).is_none(),
+                None => {
+                    let is_first = !others.contains(&name);
+                    others.push(name);
+                    is_first
+                }
+            };
+            if is_first { Ok(()) } else { Err(JsonError::DuplicateName) }
+        })
+        .map_err(Malformed::Header)?;
+        let [alg, enc, kid, typ, cty, zip, iss, crit, b64] = found;
+        if crit.is_some() {
             return Err(Malformed::Critical);
         }
-        if fields.contains_key("b64") {
+        if b64.is_some() {
             return Err(Malformed::UnencodedPayload);
         }
-        let mut text = |name: &str| match fields.remove(name) {
+        let text = |field: Option<Option<Cow<'_, str>>>| match field {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Malformed::HeaderField),
+            Some(Some(text)) => Ok(Some(text.into_owned())),
+            Some(None) => Err(Malformed::HeaderField),
         };
         let header = Self {
-            alg: text("alg")?.ok_or(Malformed::HeaderField)?,
-            enc: text("enc")?,
-            kid: text("kid")?,
-            typ: text("typ")?,
-            cty: text("cty")?,
-            zip: text("zip")?,
-            iss: text("iss")?,
+            alg: text(alg)?.ok_or(Malformed::HeaderField)?,
+            enc: text(enc)?,
+            kid: text(kid)?,
+            typ: text(typ)?,
+            cty: text(cty)?,
+            zip: text(zip)?,
+            iss: text(iss)?,
         };
         if header.kid.as_ref().is_some_and(|kid| kid.len() > MAX_KID_BYTES) {
             return Err(Malformed::HeaderField);
@@ -274,7 +295,8 @@ mod tests {
             (r#"{"typ":"JWT"}"#, Malformed::HeaderField),
             (r#"{"alg":"RS256","kid":["a"]}"#, Malformed::HeaderField),
             (r#"{"alg":"RS256","alg":"none"}"#, Malformed::Header(JsonError::DuplicateName)),
-            (r#"["alg"]"#, Malformed::Header(JsonError::NotAnObject)),
+            (r#"{"alg":"RS256","x":1,"y":2,"\u0078":3}"#, Malformed::Header(JsonError::DuplicateName)),
+            (r#"["alg"]"#, Malformed::Header(JsonError::Malformed)),
         ] {
             assert_eq!(Compact::parse(&jws(header)).unwrap_err(), expected, "{header}");
         }

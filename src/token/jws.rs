@@ -146,9 +146,8 @@ pub fn allowed_algorithm(
     allowed: &[SignatureAlgorithm],
 ) -> Result<SignatureAlgorithm, Refusal> {
     if let Some(typ) = &jws.header.typ {
-        let typ = typ.to_ascii_lowercase();
-        let short = typ.strip_prefix("application/").unwrap_or(&typ);
-        if !matches!(short, "jwt" | "at+jwt") {
+        let known = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
+        if !known.iter().any(|known| known.eq_ignore_ascii_case(typ)) {
             return Err(Refusal::NotAnAccessToken("its `typ` is neither JWT nor at+jwt"));
         }
     }
