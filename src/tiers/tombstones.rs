@@ -36,11 +36,14 @@ pub(super) struct Tombstones {
     unsynced: bool,
 }
 
+/// Which records.
+type Keys = Vec<(Family, Vec<u8>)>;
+
 /// What is to be deleted from a checkpoint that takes over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Deleted {
     /// These records.
-    These(Vec<(Family, Vec<u8>)>),
+    These(Keys),
     /// Nobody knows which.
     Unknown,
 }
@@ -138,7 +141,7 @@ fn everything() -> Vec<u8> {
 
 /// The entries that are whole, as far as the first that is not, and what follows; no entries if one stands for
 /// everything.
-fn entries(mut content: &[u8]) -> (Option<Vec<(Family, Vec<u8>)>>, &[u8]) {
+fn entries(mut content: &[u8]) -> (Option<Keys>, &[u8]) {
     let mut entries = Some(Vec::new());
     while let Some((family, key, rest)) = entry(content) {
         match family {

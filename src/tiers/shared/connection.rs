@@ -195,14 +195,9 @@ impl Connection {
         for message in messages {
             commands.cmd("PUBLISH").arg(channel).arg(message);
         }
-        if commands.is_empty() {
-            return Ok(true);
-        }
-        commands.ignore_errors();
-        let done: Vec<Result<Value, RedisError>> =
-            patiently(commands.query_async(&mut self.redis.clone())).await?;
+        let failed = self.carry_out(commands).await?;
         let (full, failed): (Vec<_>, Vec<_>) =
-            done.into_iter().filter_map(Result::err).partition(|error| error.code() == Some("OOM"));
+            failed.into_iter().partition(|error| error.code() == Some("OOM"));
         match failed.into_iter().next() {
             Some(error) => Err(error.into()),
             None => Ok(full.is_empty()),
@@ -228,17 +223,23 @@ impl Connection {
                     Family::Keys | Family::Revocations => NEVER_PURGED,
                 };
                 commands.cmd("EVAL").arg(PUT).arg(2).arg(names.of(family, &key)).arg(names.purged());
-                commands.arg(sealed).arg(life).arg(latest).arg(verified).arg(present).ignore();
+                commands.arg(sealed).arg(life).arg(latest).arg(verified).arg(present);
             }
         }
-        self.carry_out(&commands).await
+        let failed = self.carry_out(commands).await?;
+        failed.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    async fn carry_out(&self, commands: &Pipeline) -> Result<(), SharedError> {
+    /// Carries out these commands and returns what was said no to. Asked for one by one: the error of a pipeline as a whole
+    /// has no code that could tell a full server from a broken one.
+    async fn carry_out(&self, mut commands: Pipeline) -> Result<Vec<RedisError>, SharedError> {
         if commands.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        patiently(commands.exec_async(&mut self.redis.clone())).await
+        commands.ignore_errors();
+        let done: Vec<Result<Value, RedisError>> =
+            patiently(commands.query_async(&mut self.redis.clone())).await?;
+        Ok(done.into_iter().filter_map(Result::err).collect())
     }
 
     /// One step of a walk over all names that fit `pattern`, in bounded batches; it ends when the cursor is 0 again.
