@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 use thiserror::Error;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -26,10 +25,10 @@ use crate::telemetry::logs::Sparing;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::archive::{Archive, ArchiveError};
 use crate::tiers::digest::TokenDigester;
+use crate::tiers::follower::Follower;
 use crate::tiers::policy::{CeilingOutsideTable, Limits, Plan, Policy};
 use crate::tiers::record::KeysRecord;
 use crate::tiers::secret::{DerivationFailed, InstanceSecret};
-use crate::tiers::shared::Forget;
 use crate::tiers::stores::Stores;
 use crate::tiers::table::{TierIndex, TierTable};
 use crate::token::jwe::KeyFileError;
@@ -75,6 +74,7 @@ pub struct Instance {
     pool: Pool,
     client: Client,
     archive: Option<Arc<Archive>>,
+    follower: Option<Arc<Follower>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -195,7 +195,7 @@ impl Instance {
             clock.clone(),
             metrics.clone(),
         );
-        let mut tasks: Vec<_> = issuers
+        let tasks = issuers
             .iter()
             .map(|issuer| {
                 tokio::spawn(start(
@@ -206,19 +206,14 @@ impl Instance {
                 ))
             })
             .collect();
-        tasks.extend(archive.as_ref().and_then(|archive| archive.forgets()).map(|mut forgets| {
-            let stores = stores.clone();
-            tokio::spawn(async move {
-                loop {
-                    match forgets.recv().await {
-                        Ok(forget) => stores.follow(forget).await,
-                        // Which they were is not known any more, so they were everybody.
-                        Err(RecvError::Lagged(_)) => stores.follow(Forget::Everybody).await,
-                        Err(RecvError::Closed) => return,
-                    }
-                }
-            })
-        }));
+        let forgets = || archive.as_ref().and_then(|archive| archive.forgets());
+        let follower = match previous {
+            Some(previous) => previous.follower.clone(),
+            None => forgets().map(|forgets| Arc::new(Follower::start(forgets))),
+        };
+        if let Some(follower) = &follower {
+            follower.serve(&stores);
+        }
         let instance = Self {
             verifier,
             responder: Responder::new(settings.auth.undecided_status, settings.headers.clone()),
@@ -240,6 +235,7 @@ impl Instance {
             pool,
             client,
             archive,
+            follower,
             tasks,
         };
         instance.introduce();

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use holdfast::clock::{Clock, Timestamp};
-use holdfast::tiers::checkpoint::backup;
+use holdfast::tiers::checkpoint::{backup, restore};
 use holdfast::tiers::disk::{DiskError, DiskSettings, DiskStore, Opened};
 use holdfast::tiers::record::{Family, ProfileRecord, Record as _};
 use holdfast::tiers::seal::Sealer;
@@ -74,7 +74,6 @@ fn a_directory_is_locked_by_a_running_process_and_free_once_it_was_killed() {
         // A checkpoint that was replaced while it was copied is copied again.
         assert!(matches!(error, DiskError::NoCheckpoint { .. } | DiskError::FileSystem { .. }), "{error}");
         assert!(started.elapsed() < Duration::from_secs(30), "no checkpoint: {error}");
-        fs::remove_dir_all(&to).ok();
         thread::sleep(Duration::from_millis(5));
     }
     child.kill().unwrap();
@@ -96,6 +95,11 @@ fn a_start_on_a_full_disk_is_degraded_and_well_when_there_is_room() {
 #[test]
 fn a_read_only_directory_is_refused_with_what_to_do() {
     small_disk::run("child_on_a_read_only_file_system");
+}
+
+#[test]
+fn a_copy_that_does_not_fit_leaves_nothing_behind() {
+    small_disk::run("child_that_copies_onto_a_full_disk");
 }
 
 /// Checks the store after a crash, which came some time after this operation was synced.
@@ -278,4 +282,48 @@ fn child_on_a_read_only_file_system() {
     let error = open(&directory).unwrap_err();
     assert!(matches!(error, DiskError::Unwritable { .. }), "{error}");
     assert!(error.to_string().contains("not read-only"), "{error}");
+}
+
+#[test]
+#[ignore = "a child of the tests above"]
+fn child_that_copies_onto_a_full_disk() {
+    let directory = small_disk::directory();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    let store = open(elsewhere.path()).unwrap().store;
+    let sealer = sealer();
+    assert!((1..2000).all(|operation| put(&store, &sealer, operation)));
+    store.sync().unwrap();
+    drop(store);
+    let (settings, clock) = (settings(elsewhere.path()), Clock::held_at(NOW));
+    let (good, to) = (elsewhere.path().join("backup"), directory.join("backup"));
+    backup(&settings, &clock, &good).unwrap();
+    let names = || {
+        let mut names: Vec<_> =
+            fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+
+    let ballast = small_disk::fill_up();
+    assert!(matches!(backup(&settings, &clock, &to), Err(DiskError::FileSystem { .. })));
+    assert_eq!(names(), ["ballast"]);
+    fs::remove_file(&ballast).unwrap();
+    backup(&settings, &clock, &to).unwrap();
+    fs::remove_dir_all(&to).unwrap();
+
+    // Room for the directory, and not for the records.
+    let new = DiskSettings { path: directory.join("data"), ..settings };
+    drop(DiskStore::open(new.clone(), clock.clone()).unwrap());
+    fs::remove_dir_all(new.path.join("db")).unwrap();
+    let ballast = small_disk::fill_up();
+    let error = restore(&new, &clock, &good).unwrap_err();
+    assert!(matches!(error, DiskError::FileSystem { .. } | DiskError::Unwritable { .. }), "{error}");
+    assert!(!new.path.join("db.restoring").exists() && !new.path.join("db.draft").exists());
+    fs::remove_file(&ballast).unwrap();
+    let opened = DiskStore::open(new.clone(), clock.clone()).unwrap();
+    assert!(opened.recovery.is_none() && opened.degraded.is_none());
+    drop(opened);
+    restore(&new, &clock, &good).unwrap();
+    let store = DiskStore::open(new, clock).unwrap().store;
+    assert!(has(&store, 1) && has(&store, 1999));
 }

@@ -70,6 +70,10 @@ async fn child_on_a_disk_that_is_full() {
     assert_eq!(reply.status, 202, "{}", holdfast.log());
     let said = "forgotten in memory: everybody; the disk store is not well";
     assert!(reply.body.contains(said), "{}", reply.body);
+    let purge = ["purge", "--all", "--admin", &holdfast.admin.to_string()];
+    let output =
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast")).args(purge).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(3), "it is not done: {output:?}");
     for _ in 0..2 {
         assert_eq!(holdfast.ask(&known).await.status, 200, "{}", holdfast.log());
     }

@@ -103,6 +103,51 @@ async fn a_backup_made_while_running_answers_in_an_outage_from_another_directory
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_running_holdfast_is_backed_up_at_once_with_all_that_it_knows() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let (data, copy, restored) = (at("data"), at("backup"), at("restored"));
+    let mut holdfast = Holdfast::start(directory.path(), &config(&tenant, &data, ""), 1).await.ready().await;
+    let opaque = tenant.mint().opaque().build().unwrap();
+    assert_eq!(holdfast.ask(&opaque).await.status, 200);
+    // Nobody whom it could ask: then it says what to do.
+    let nobody = ["backup", "--data", text(&data), "--to", text(&copy), "--admin", "127.0.0.1:1"];
+    let (code, said) = run(&nobody).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("--admin") && !copy.exists(), "{said}");
+    let admin = holdfast.admin.to_string();
+    let (code, said) = run(&["backup", "--data", text(&data), "--to", text(&copy), "--admin", &admin]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("its newest checkpoint, made"), "{said}");
+    let (code, said) = run(&nobody).await;
+    assert_eq!(code, Some(1), "the backup is there already: {said}");
+    holdfast.kill().await;
+    tenant.go_down().await;
+    let (code, said) = run(&["restore", "--data", text(&restored), "--from", text(&copy)]).await;
+    assert_eq!(code, Some(0), "{said}");
+    std::fs::copy(data.join("secret"), restored.join("secret")).unwrap();
+    let holdfast = Holdfast::start(directory.path(), &config(&tenant, &restored, ""), 1).await.ready().await;
+    assert_eq!(holdfast.ask(&opaque).await.status, 200, "{}", holdfast.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_secret_is_said_at_the_next_start() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let config = config(&tenant, &data, "");
+    for lost in [false, false, true] {
+        if lost {
+            std::fs::remove_file(data.join("secret")).unwrap();
+        }
+        let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+        assert_eq!(holdfast.log().contains("their instance secret"), lost, "{}", holdfast.log());
+        holdfast.kill().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_store_is_replaced_by_its_checkpoint_and_holdfast_answers_in_an_outage() {
     let tenant = Tenant::start(Options::default()).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -222,7 +267,19 @@ async fn the_table_of_tiers_is_shown_with_and_without_a_running_holdfast() {
     assert_eq!(row(&said, "primary"), ["primary", "4h", "fresh", "yes", "yes", "0", "2"], "{said}");
     assert_eq!(row(&said, "ultra-backup")[3..5], ["no", "if the issuer cannot tell"], "{said}");
     assert!(said.contains("records in memory: ") && said.contains("records in disk: "), "{said}");
-    assert!(!said.contains("another table"), "{said}");
+    assert!(!said.contains("is another"), "{said}");
+    // What is in force is what runs, whatever the file says by now.
+    for change in [
+        "[policy]\nverdict_ceiling = \"ultra-backup\"\n",
+        "[[tier]]\nname = \"emergency\"\nage = \"1h\"\nrole = \"outage\"\n",
+    ] {
+        std::fs::write(&file, format!("{config}{change}")).unwrap();
+        let changed = shown(&holdfast.admin.to_string()).await;
+        assert_eq!(row(&changed, "primary")[..5], ["primary", "4h", "fresh", "yes", "yes"], "{changed}");
+        assert_eq!(row(&changed, "ultra-backup")[3], "no", "{changed}");
+        assert!(changed.contains("That of this configuration is another"), "{changed}");
+    }
+    std::fs::write(&file, &config).unwrap();
     let said = shown("127.0.0.1:1").await;
     assert!(said.contains("no holdfast answers"), "{said}");
     let names = [

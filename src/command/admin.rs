@@ -54,7 +54,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn get(&self, path: &str) -> Result<String, AdminError> {
-        self.body(self.client.get(self.url(path)).send().await).await
+        Ok(self.answer(self.client.get(self.url(path)).send().await).await?.1)
     }
 
     /// The answer to this JSON.
@@ -62,15 +62,26 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn post(&self, path: &str, json: String) -> Result<String, AdminError> {
+        Ok(self.order(path, json).await?.1)
+    }
+
+    /// The same with the status, which is one of success.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn order(&self, path: &str, json: String) -> Result<(StatusCode, String), AdminError> {
         let request = self.client.post(self.url(path)).header("content-type", "application/json").body(json);
-        self.body(request.send().await).await
+        self.answer(request.send().await).await
     }
 
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    async fn body(&self, answer: Result<Response, reqwest::Error>) -> Result<String, AdminError> {
+    async fn answer(
+        &self,
+        answer: Result<Response, reqwest::Error>,
+    ) -> Result<(StatusCode, String), AdminError> {
         let failed = |error: reqwest::Error| match error.is_connect() {
             true => AdminError::NotThere(self.address),
             false => AdminError::Failed { address: self.address, problem: error.without_url().to_string() },
@@ -79,7 +90,7 @@ impl Admin {
         let status = answer.status();
         let body = answer.text().await.map_err(failed)?;
         if status.is_success() {
-            Ok(body)
+            Ok((status, body))
         } else {
             Err(AdminError::Refused { status, body: body.trim_end().to_owned() })
         }

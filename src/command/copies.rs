@@ -12,7 +12,8 @@ use holdfast::tiers::archive::SECRET_FILE;
 use holdfast::tiers::checkpoint;
 use holdfast::tiers::disk::DiskSettings;
 
-use super::{SourceArguments, fail};
+use super::admin::Admin;
+use super::{SourceArguments, block_on, fail};
 
 /// What `backup` is told.
 #[derive(Args)]
@@ -34,13 +35,21 @@ pub struct RestoreArguments {
     from: PathBuf,
 }
 
-/// Makes a backup and says of what.
+/// Makes a backup and says of what. A running holdfast is asked for a checkpoint first, so that the backup is not an old
+/// one.
 pub fn backup(BackupArguments { source, to }: BackupArguments) -> Result<(), ExitCode> {
     let settings = source.read_for_upkeep()?;
     let disk = disk(&settings)?;
     let clock = Clock::system();
+    let asked = block_on(async {
+        let admin = Admin::at(settings.admin.listen).map_err(fail)?;
+        Ok(admin.post("/checkpoint", "{}".to_owned()).await)
+    })?;
     let made = checkpoint::backup(&disk, &clock, &to).map_err(fail)?;
     if made.from_checkpoint {
+        if let Err(error) = asked {
+            eprintln!("holdfast was not asked for a new checkpoint: {error}");
+        }
         let age = humantime::format_duration(std::time::Duration::from_secs(
             clock.now().since(made.state_of).as_secs(),
         ));

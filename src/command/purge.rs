@@ -6,9 +6,13 @@ use std::process::ExitCode;
 use clap::Args;
 use holdfast::config::Settings;
 use holdfast::server::purge::PurgeRequest;
+use reqwest::StatusCode;
 
 use super::admin::Admin;
 use super::{SourceArguments, block_on, fail};
+
+/// The exit code when a store that is not well has still to forget.
+const UNFINISHED: u8 = 3;
 
 /// What is to be forgotten. `--issuer` narrows `--subject` to that issuer's.
 #[derive(Args)]
@@ -42,7 +46,9 @@ pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
     let request = serde_json::to_string(&PurgeRequest { subject, issuer, token, all }).map_err(fail)?;
     block_on(async {
         let admin = Admin::at(settings.admin.listen).map_err(fail)?;
-        print!("{}", admin.post("/purge", request).await.map_err(fail)?);
-        Ok(())
+        let (status, said) = admin.order("/purge", request).await.map_err(fail)?;
+        print!("{said}");
+        // Forgotten in memory, and in the other stores only if holdfast lives until they are well.
+        if status == StatusCode::ACCEPTED { Err(ExitCode::from(UNFINISHED)) } else { Ok(()) }
     })
 }

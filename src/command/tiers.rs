@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use holdfast::config::Settings;
-use holdfast::tiers::table::{Role, Tier};
 use serde_json::Value;
 
 use super::admin::{Admin, AdminError};
 use super::{block_on, fail};
 
-/// Prints the table of the configuration, with the running instance's counts if there is one.
+/// Prints the table in force with what its tiers answered, if an instance runs; else that of the configuration.
 pub fn run(settings: &Settings) -> Result<(), ExitCode> {
+    let configured = Table::of(settings);
     let running = block_on(async {
         let admin = Admin::at(settings.admin.listen).map_err(fail)?;
         match running(&admin).await {
@@ -23,36 +24,90 @@ pub fn run(settings: &Settings) -> Result<(), ExitCode> {
             Err(error) => Err(fail(error)),
         }
     })?;
-    print_table(settings, running.as_ref());
-    if let Some(running) = &running {
-        println!();
-        for (store, records) in &running.counts.records {
-            println!("records in {store}: {records}");
-        }
-        let configured: Vec<_> =
-            settings.tiers.iter().map(|(_, row)| (row.name.clone(), row.age.as_secs())).collect();
-        if running.table != configured {
-            println!(
-                "The running holdfast has another table than this configuration: SIGHUP makes it read the file."
-            );
-        }
+    let Some((table, counts)) = running else {
+        configured.print(&Counts::default());
+        return Ok(());
+    };
+    table.print(&counts);
+    println!();
+    for (store, records) in &counts.records {
+        println!("records in {store}: {records}");
+    }
+    if table != configured {
+        println!(
+            "This is the table of the running holdfast. That of this configuration is another: SIGHUP makes it read \
+             the file."
+        );
     }
     Ok(())
 }
 
-/// What the running instance says of itself.
-struct Running {
-    table: Vec<(String, u64)>,
-    counts: Counts,
+/// The tiers, youngest first, and the oldest that a foreign token's verdict may be served from.
+#[derive(Debug, PartialEq, Eq)]
+struct Table {
+    rows: Vec<Row>,
+    ceiling: String,
 }
 
-async fn running(admin: &Admin) -> Result<Running, AdminError> {
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    name: String,
+    age_seconds: u64,
+    role: String,
+}
+
+impl Table {
+    fn of(settings: &Settings) -> Self {
+        let rows = settings.tiers.iter().map(|(_, tier)| Row {
+            name: tier.name.clone(),
+            age_seconds: tier.age.as_secs(),
+            role: tier.role.to_string(),
+        });
+        Self { rows: rows.collect(), ceiling: settings.policy.verdict_ceiling.clone() }
+    }
+
+    /// Out of `/status`.
+    fn of_status(status: &Value) -> Self {
+        let rows = status["tiers"].as_array().into_iter().flatten().filter_map(|row| {
+            Some(Row {
+                name: row["name"].as_str()?.to_owned(),
+                age_seconds: row["age_seconds"].as_u64()?,
+                role: row["role"].as_str()?.to_owned(),
+            })
+        });
+        let ceiling = status["verdict_ceiling"].as_str().unwrap_or_default().to_owned();
+        Self { rows: rows.collect(), ceiling }
+    }
+
+    fn print(&self, counts: &Counts) {
+        let stores = counts.stores();
+        let head = ["tier", "age up to", "role", "foreign token", "profile"].map(str::to_owned);
+        let hits = stores.iter().map(|store| format!("hits in {store}"));
+        let mut rows = vec![head.into_iter().chain(hits).collect::<Vec<_>>()];
+        let ceiling = self.rows.iter().position(|row| row.name == self.ceiling);
+        for (index, Row { name, age_seconds, role }) in self.rows.iter().enumerate() {
+            let foreign = if ceiling.is_some_and(|ceiling| index <= ceiling) { does(role) } else { "no" };
+            let age = humantime::format_duration(Duration::from_secs(*age_seconds)).to_string();
+            let cells = [name.clone(), age, role.clone(), foreign.to_owned(), does(role).to_owned()];
+            let hits = stores.iter().map(|store| {
+                let hits = counts.hits.get(&(name.clone(), (*store).to_owned()));
+                hits.map_or_else(|| "0".to_owned(), Clone::clone)
+            });
+            rows.push(cells.into_iter().chain(hits).collect());
+        }
+        let columns = 5 + stores.len();
+        let widths: Vec<usize> =
+            (0..columns).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+        for row in rows {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        }
+    }
+}
+
+async fn running(admin: &Admin) -> Result<(Table, Counts), AdminError> {
     let status: Value = serde_json::from_str(&admin.get("/status").await?).unwrap_or_default();
-    let rows = status["tiers"].as_array().into_iter().flatten();
-    let table = rows
-        .filter_map(|row| Some((row["name"].as_str()?.to_owned(), row["age_seconds"].as_u64()?)))
-        .collect();
-    Ok(Running { table, counts: Counts::of(&admin.get("/metrics").await?) })
+    Ok((Table::of_status(&status), Counts::of(&admin.get("/metrics").await?)))
 }
 
 /// Counts out of `/metrics`.
@@ -98,44 +153,12 @@ impl Counts {
     }
 }
 
-fn print_table(settings: &Settings, running: Option<&Running>) {
-    let stores = running.map(|running| running.counts.stores()).unwrap_or_default();
-    let mut rows =
-        vec![["tier", "age up to", "role", "foreign token", "profile"].map(str::to_owned).to_vec()];
-    rows[0].extend(stores.iter().map(|store| format!("hits in {store}")));
-    let ceiling = settings.tiers.find(&settings.policy.verdict_ceiling);
-    for (index, tier) in settings.tiers.iter() {
-        let foreign = if ceiling.is_some_and(|ceiling| index <= ceiling) { does(tier) } else { "no" };
-        let mut row = vec![
-            tier.name.clone(),
-            humantime::format_duration(tier.age).to_string(),
-            tier.role.to_string(),
-            foreign.to_owned(),
-            does(tier).to_owned(),
-        ];
-        row.extend(stores.iter().map(|store| {
-            let hits = running.and_then(|running| {
-                running.counts.hits.get(&(tier.name.clone(), (*store).to_owned())).cloned()
-            });
-            hits.unwrap_or_else(|| "0".to_owned())
-        }));
-        rows.push(row);
-    }
-    let columns = 5 + stores.len();
-    let widths: Vec<usize> =
-        (0..columns).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
-}
-
-/// What is done with a record of the tier.
-const fn does(tier: &Tier) -> &'static str {
-    match tier.role {
-        Role::Fresh => "yes",
-        Role::Revalidate => "yes, revalidated",
-        Role::Outage => "if the issuer cannot tell",
+/// What is done with a record of a tier in this role.
+fn does(role: &str) -> &'static str {
+    match role {
+        "fresh" => "yes",
+        "revalidate" => "yes, revalidated",
+        _ => "if the issuer cannot tell",
     }
 }
 

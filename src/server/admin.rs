@@ -33,6 +33,9 @@ pub async fn answer(
         "/breaker" if request.method() == Method::POST => {
             return Ok(super::breaker::answer(&instance, request).await);
         }
+        "/checkpoint" if request.method() == Method::POST => {
+            return Ok(super::checkpoint::answer(&instance, request).await);
+        }
         _ => {}
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -54,7 +57,7 @@ pub async fn answer(
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "here are /metrics, /healthz, /readyz, /status, POST /purge and POST /breaker\n",
+            "here are /metrics, /healthz, /readyz, /status, POST /purge, POST /breaker and POST /checkpoint\n",
         ),
     })
 }
@@ -66,7 +69,9 @@ fn ready(instance: &Instance) -> Response<Full<Bytes>> {
     if waiting.is_empty() {
         let degraded = match (instance.stores.disk_is_degraded(), instance.stores.shared_is_degraded()) {
             (false, false) => "",
-            (true, false) => ", but degraded: the disk store is not well, records are not kept on disk",
+            (true, false) => {
+                ", but degraded: the disk store is not well, records on it are not kept or not read"
+            }
             (false, true) => ", but degraded: the shared store is not well, records are not shared",
             (true, true) => {
                 ", but degraded: the disk store and the shared store are not well, records are kept in memory only"
@@ -103,6 +108,7 @@ fn status(instance: &Instance) -> Value {
         .map(|(_, row)| json!({ "name": row.name, "age_seconds": row.age.as_secs(), "role": row.role.to_string() }))
         .collect();
     json!({ "version": env!("CARGO_PKG_VERSION"), "issuers": issuers, "tiers": tiers,
+        "verdict_ceiling": instance.settings.policy.verdict_ceiling,
         "disk_degraded": instance.stores.disk_is_degraded(),
         "shared_degraded": instance.stores.shared_is_degraded() })
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod age;
 pub mod auth;
 pub mod breaker;
+mod checkpoint;
 pub mod listener;
 mod order;
 pub mod purge;

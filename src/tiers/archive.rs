@@ -4,7 +4,7 @@
 //! meet. Whatever does not open (another secret, another version, a flipped bit) is a miss, and counted. The walk over
 //! both stands in [`Archive::load`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
@@ -12,7 +12,8 @@ use tokio::sync::broadcast;
 use tracing::{info, warn};
 
 use super::digest::{DIGEST_LENGTH, SubjectKey, TokenDigester};
-use super::disk::{DiskError, DiskSettings, DiskStore, Opened};
+use super::disk::layout::Layout;
+use super::disk::{DiskError, DiskSettings, DiskStats, DiskStore, Opened};
 use super::policy::{Known, Policy, RecordKind};
 use super::purge::{Purge, Subject, Unfinished};
 use super::record::{Family, Record, VerdictRecord};
@@ -57,6 +58,8 @@ pub struct Archive {
     keeps_checkpoints: bool,
     sealer: Arc<Sealer>,
     forgetting: Mutex<Forgetting>,
+    /// What the disk had counted when its counts were last taken over into the metrics.
+    told: Mutex<DiskStats>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -81,9 +84,9 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Two numbers are whole whatever happened to whoever held them.
-fn lock(forgetting: &Mutex<Forgetting>) -> MutexGuard<'_, Forgetting> {
-    forgetting.lock().unwrap_or_else(PoisonError::into_inner)
+/// Numbers are whole whatever happened to whoever held them.
+fn lock<T>(numbers: &Mutex<T>) -> MutexGuard<'_, T> {
+    numbers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A record that opens, and its bytes, sealed.
@@ -94,8 +97,8 @@ impl Archive {
     /// be there.
     ///
     /// # Errors
-    /// [`ArchiveError`], such as when another instance has it open. A full disk is no error: the store starts degraded
-    /// and recovers by itself.
+    /// [`ArchiveError`], such as when another instance has it open. A full disk is no error, once the secret is there: the
+    /// store starts degraded and recovers by itself.
     pub fn open(
         settings: DiskSettings,
         secret_file: Option<&Path>,
@@ -103,16 +106,29 @@ impl Archive {
         metrics: Arc<Metrics>,
     ) -> Result<(Self, TokenDigester), ArchiveError> {
         let path = settings.path.clone();
+        let had_records = Layout::new(&path).has_database() == Ok(true);
         let (disk, keeps_checkpoints) = open_disk(settings, &clock, &metrics)?;
         let secret = match secret_file {
             Some(file) => InstanceSecret::load(file)?,
-            None => InstanceSecret::load_or_create(&path.join(SECRET_FILE))?,
+            None => {
+                let file = path.join(SECRET_FILE);
+                if had_records && !file.exists() {
+                    warn!(
+                        "there are records in {}, but their instance secret {} is gone: a new one is made, with \
+                         which none of them opens; if you have a copy of it, stop holdfast and put it there",
+                        path.display(),
+                        file.display()
+                    );
+                }
+                InstanceSecret::load_or_create(&file)?
+            }
         };
         let digester = TokenDigester::new(&secret)?;
         let sealer = Arc::new(Sealer::new(&secret)?);
-        let forgetting = Mutex::default();
+        let (forgetting, told) = Default::default();
+        let disk = Some(disk);
         let archive =
-            Self { shared: None, disk: Some(disk), keeps_checkpoints, sealer, forgetting, clock, metrics };
+            Self { shared: None, disk, keeps_checkpoints, sealer, forgetting, told, clock, metrics };
         Ok((archive, digester))
     }
 
@@ -135,9 +151,9 @@ impl Archive {
         let sealer = Arc::new(Sealer::new(&secret)?);
         let shared = SharedStore::start(settings, &secret, sealer.clone(), clock.clone(), metrics.clone())?;
         let digester = TokenDigester::new(&secret)?;
-        let forgetting = Mutex::default();
-        let archive =
-            Self { shared: Some(shared), disk, keeps_checkpoints, sealer, forgetting, clock, metrics };
+        let (forgetting, told) = Default::default();
+        let shared = Some(shared);
+        let archive = Self { shared, disk, keeps_checkpoints, sealer, forgetting, told, clock, metrics };
         Ok((archive, digester))
     }
 
@@ -198,7 +214,7 @@ impl Archive {
 
     async fn on_disk<R: Record>(&self, key: &[u8]) -> Option<Sealed<R>> {
         let found = self.disk.as_ref()?.lookup(R::FAMILY, key).await;
-        self.opened("disk", key, found.map_err(|error| ("read", error.to_string())))
+        self.opened("disk", key, found.map_err(|error| (read_failure(&error), error.to_string())))
     }
 
     /// What was found in `store`, if it is a record; all else is counted.
@@ -406,13 +422,16 @@ impl Archive {
     /// forgotten before it answers again. Blocks.
     fn forget_subject(&self, disk: &DiskStore, keys: &[SubjectKey], who: &Subject) -> Result<(), DiskError> {
         let mut records: Vec<_> = keys.iter().map(|key| (Family::Profiles, key.0)).collect();
-        let read = disk.scan(Family::Verdicts, |key, sealed| {
-            if let Ok(record) = VerdictRecord::open(&self.sealer, key, sealed)
-                && who.is_meant_by(&record)
-                && let Ok(key) = key.try_into()
-            {
-                records.push((Family::Verdicts, key));
-            }
+        // What waits to be written would be missed.
+        let read = disk.sync().and_then(|()| {
+            disk.scan(Family::Verdicts, |key, sealed| {
+                if let Ok(record) = VerdictRecord::open(&self.sealer, key, sealed)
+                    && who.is_meant_by(&record)
+                    && let Ok(key) = key.try_into()
+                {
+                    records.push((Family::Verdicts, key));
+                }
+            })
         });
         match read {
             Ok(()) => self.forget_for_good(disk, &records),
@@ -432,16 +451,38 @@ impl Archive {
         Ok(())
     }
 
+    /// Makes a checkpoint of the disk store now and returns where.
+    ///
+    /// # Errors
+    /// When there is no disk store, or it is not well.
+    pub async fn checkpoint(&self) -> Result<PathBuf, DiskError> {
+        let disk = self.disk.clone().ok_or(DiskError::NothingThere { path: PathBuf::new() })?;
+        tokio::task::spawn_blocking(move || disk.checkpoint()).await.unwrap_or(Err(DiskError::Closed))
+    }
+
     /// The shared store, if there is one.
     #[must_use]
     pub const fn shared(&self) -> Option<&SharedStore> {
         self.shared.as_ref()
     }
 
-    /// Whether there is a disk that is not well.
+    /// Whether there is a disk that is not well, or does not answer.
     #[must_use]
     pub fn disk_is_degraded(&self) -> bool {
-        self.disk.as_ref().is_some_and(DiskStore::is_degraded)
+        self.disk.as_ref().is_some_and(|disk| disk.is_degraded() || disk.is_slow())
+    }
+
+    /// Takes over into the metrics what the disk store has counted by itself.
+    pub fn tell(&self) {
+        let Some(disk) = &self.disk else { return };
+        let mut told = lock(&self.told);
+        let now = disk.stats();
+        for (kind, before, now) in
+            [("recovered", told.recoveries, now.recoveries), ("write", told.write_errors, now.write_errors)]
+        {
+            (before..now).for_each(|_| self.metrics.store_failed("disk", kind));
+        }
+        *told = now;
     }
 
     /// About how many records there are on disk; `None` without one. Those in the shared store are not counted: Redis
@@ -450,6 +491,14 @@ impl Archive {
     pub fn count(&self) -> Option<u64> {
         let disk = self.disk.as_ref()?;
         Some(Family::ALL.into_iter().filter_map(|family| disk.records(family)).sum())
+    }
+}
+
+/// The metric label of a read that failed.
+const fn read_failure(error: &DiskError) -> &'static str {
+    match error {
+        DiskError::Busy | DiskError::Slow => error.reason(),
+        _ => "read",
     }
 }
 
@@ -465,10 +514,8 @@ fn open_disk(
         path: path.display().to_string(),
         problem: error.to_string(),
     })?;
-    let Opened { store, recovery, degraded } = DiskStore::open(settings, clock.clone())?;
-    if recovery.is_some() {
-        metrics.store_failed("disk", "recovered");
-    }
+    // Of a recovery tell the store's own counts, whenever it was.
+    let Opened { store, recovery: _, degraded } = DiskStore::open(settings, clock.clone())?;
     if let Some(error) = degraded {
         metrics.store_failed("disk", "degraded");
         warn!("the disk store starts degraded; holdfast goes on from memory: {error}");

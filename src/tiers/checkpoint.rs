@@ -2,11 +2,16 @@
 //!
 //! A checkpoint is a directory that RocksDB fills in one moment: table files are linked, the rest is copied, so it costs
 //! next to nothing until compaction replaces the linked files. It counts only when its `FORMAT` file is there, which is
-//! written last. A copy becomes the store only after every block of it was read and its checksum was right: links share
-//! bytes with the original, so a damaged original may have damaged its checkpoints as well.
+//! written last. Which is the newest, its number says: a clock that was wrong for a while must not put an old one first.
+//!
+//! A copy becomes the store only after every block of it was read and its checksum was right, and after what was deleted
+//! since was deleted from it (`tombstones.rs`). Links share bytes with the original, so one flipped bit in a table file
+//! damages the checkpoints as well. If no checkpoint is whole, the records that can still be read of the newest are taken
+//! one by one: that costs the block that is damaged, not the store.
 //!
 //! The instance secret is in no copy. Without it a copy opens, and none of its records do.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -14,10 +19,11 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 
-use super::disk::engine::{Engine, Fault};
+use super::disk::engine::{Batch, Change, Engine, Fault};
 use super::disk::layout::{self, Aside, Layout, Sharing};
 use super::disk::{DiskError, DiskSettings};
 use super::record::Family;
+use super::tombstones::{DENIABLE, Deleted, Tombstones};
 use crate::clock::{Clock, Timestamp};
 
 /// How many checkpoints are kept.
@@ -32,6 +38,8 @@ pub struct Recovered {
     pub moved_to: Option<PathBuf>,
     /// The checkpoint that took its place, and when it was made; `None`: the store starts empty.
     pub restored_from: Option<(PathBuf, Timestamp)>,
+    /// The checkpoint is damaged as well, and what could be read of it was taken.
+    pub salvaged: bool,
 }
 
 impl fmt::Display for Recovered {
@@ -41,6 +49,9 @@ impl fmt::Display for Recovered {
             write!(f, ", it is now in {}", moved_to.display())?;
         }
         match &self.restored_from {
+            Some((path, _)) if self.salvaged => {
+                write!(f, ", and what could be read of the checkpoint {} took its place", path.display())
+            }
             Some((path, _)) => write!(f, ", and the checkpoint {} took its place", path.display()),
             None => write!(f, ", and with no good checkpoint the store starts empty"),
         }
@@ -56,8 +67,8 @@ pub struct Backup {
     pub from_checkpoint: bool,
 }
 
-/// Makes a backup of the store in the new directory `to`. If an instance holds the store, its newest checkpoint is what
-/// is backed up. May block for long.
+/// Makes a backup of the store in the new directory `to`, which appears complete or not at all. If an instance holds the
+/// store, its newest checkpoint is what is backed up. May block for long.
 ///
 /// # Errors
 /// When `to` exists, nothing can be read or written, or an instance holds the store and has made no checkpoint yet.
@@ -72,13 +83,17 @@ pub fn backup(settings: &DiskSettings, clock: &Clock, to: &Path) -> Result<Backu
             make_backup(&engine, &layout, to)?;
             Ok(Backup { state_of: clock.now(), from_checkpoint: false })
         }
-        Err(Fault::Locked) => {
+        Err(Fault::Locked) => loop {
             let newest = newest_first(&layout).into_iter().next();
-            let (from, state_of) =
+            let Kept { path, made_at, .. } =
                 newest.ok_or_else(|| DiskError::NoCheckpoint { path: settings.path.clone() })?;
-            copy_complete(&from, to)?;
-            Ok(Backup { state_of, from_checkpoint: true })
-        }
+            match copy_complete(&path, to) {
+                Ok(()) => return Ok(Backup { state_of: made_at, from_checkpoint: true }),
+                // It made way for a newer one while it was copied.
+                Err(_) if !path.exists() => {}
+                Err(error) => return Err(error),
+            }
+        },
         Err(fault) => Err(DiskError::engine("opening the store", &settings.path, &fault)),
     }
 }
@@ -94,23 +109,43 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     if !layout::check_format(from)? {
         return Err(DiskError::NothingThere { path: from.to_owned() });
     }
-    // A store that opens, or does not for any other reason, is not held by an instance.
-    if layout.has_database() == Ok(true)
-        && matches!(Engine::open(&layout.database(), false, settings, clock), Err(Fault::Locked))
-    {
-        return Err(DiskError::InUse { path: layout.database() });
+    // Held while the copy is made, so that no instance starts on what is about to be moved away.
+    let mut held = hold(&layout, settings, clock)?;
+    layout.finish_restoring()?;
+    // Also a restored copy has nothing of what was forgotten since, as far as that is known here.
+    let noted = newest_first(&layout).into_iter().map(|kept| Deleted::since(&kept.path));
+    let deleted = noted.filter(|noted| *noted != Deleted::Unknown).reduce(Deleted::and);
+    let deleted = deleted.unwrap_or(Deleted::These(Vec::new()));
+    copy_and_check(&layout, settings, clock, from, Sharing::Nothing, &deleted)?;
+    if held.is_none() {
+        held = hold(&layout, settings, clock)?;
     }
-    copy_and_check(&layout, settings, clock, from, Sharing::Nothing)?;
+    // RocksDB must not be open on files that are moved: it would clean up after itself in those that come.
+    drop(held);
     layout.install_restored(Aside::Replaced, clock.now())
+}
+
+/// Opens the store, if there is one that opens, to have its lock.
+fn hold(layout: &Layout, settings: &DiskSettings, clock: &Clock) -> Result<Option<Engine>, DiskError> {
+    if layout.has_database() != Ok(true) {
+        return Ok(None);
+    }
+    match Engine::open(&layout.database(), false, settings, clock) {
+        Ok(engine) => Ok(Some(engine)),
+        Err(Fault::Locked) => Err(DiskError::InUse { path: layout.database() }),
+        // It is replaced because it does not open, perhaps.
+        Err(_) => Ok(None),
+    }
 }
 
 /// Makes a checkpoint among the others and drops the oldest.
 pub(super) fn make(engine: &Engine, layout: &Layout, now: Timestamp) -> Result<PathBuf, DiskError> {
-    let path = layout.checkpoints().join(format!("{:012}", now.as_secs()));
-    // Two in one second: the newer one counts.
-    remove(layout, &path)?;
+    let names = layout::names_in(&layout.checkpoints());
+    let last = names.iter().filter_map(|name| number_and_time(name)).map(|(number, _)| number).max();
+    let number = last.unwrap_or(0).saturating_add(1);
+    let path = layout.checkpoints().join(format!("{number:08}-{:012}", now.as_secs()));
     make_at(engine, &path)?;
-    let kept: Vec<_> = newest_first(layout).into_iter().take(KEPT).map(|(path, _)| path).collect();
+    let kept: Vec<_> = newest_first(layout).into_iter().take(KEPT).map(|kept| kept.path).collect();
     for name in layout::names_in(&layout.checkpoints()) {
         let other = layout.checkpoints().join(name);
         if !kept.contains(&other) {
@@ -134,77 +169,200 @@ pub(super) fn make_backup(engine: &Engine, layout: &Layout, to: &Path) -> Result
 fn make_at(engine: &Engine, to: &Path) -> Result<(), DiskError> {
     let made = Checkpoint::new(engine.database()).and_then(|checkpoint| checkpoint.create_checkpoint(to));
     made.map_err(|error| DiskError::engine("making a checkpoint", to, &Fault::from(&error)))?;
-    layout::write_format(to).map_err(copying_to(to))
+    Tombstones::start(to).and_then(|()| layout::write_format(to)).map_err(copying_to(to))
 }
 
+/// Copies under another name beside `to` first: a copy that fails leaves nothing behind that a second try would meet.
 fn copy_complete(from: &Path, to: &Path) -> Result<(), DiskError> {
     refuse_existing(to)?;
-    let copied = layout::copy_database(from, to, Sharing::Nothing).and_then(|()| layout::write_format(to));
-    copied.map_err(copying_to(to))
+    let name = to.file_name().ok_or_else(|| DiskError::TargetExists { path: to.to_owned() })?;
+    let mut draft_name = OsString::from(".");
+    draft_name.push(name);
+    draft_name.push(".partial");
+    let draft = to.with_file_name(draft_name);
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let copied = || {
+        if draft.exists() {
+            fs::remove_dir_all(&draft)?;
+        }
+        layout::copy_database(from, &draft, Sharing::Nothing)?;
+        layout::write_format(&draft)?;
+        fs::rename(&draft, to)?;
+        layout::sync_directory(parent)
+    };
+    copied().map_err(|error| {
+        // What is left is found and removed by the next try, if it cannot be now.
+        let _ = fs::remove_dir_all(&draft);
+        copying_to(to)(error)
+    })
 }
 
 fn copying_to(to: &Path) -> impl FnOnce(io::Error) -> DiskError {
     |source| DiskError::FileSystem { doing: "making a copy", path: to.to_owned(), source }
 }
 
-/// Drops all checkpoints.
+/// Drops all copies that have the same records as the store: checkpoints, and what the store was before.
 pub(super) fn remove_all(layout: &Layout) -> Result<(), DiskError> {
     let names = layout::names_in(&layout.checkpoints());
-    names.into_iter().try_for_each(|name| remove(layout, &layout.checkpoints().join(name)))
+    let removed = names.into_iter().map(|name| remove(layout, &layout.checkpoints().join(name)));
+    // One that cannot be removed is no reason to leave the others.
+    let failed = removed.chain([layout.remove_former()]).filter_map(Result::err).last();
+    failed.map_or(Ok(()), Err)
 }
 
-/// Moves a corrupt database aside and puts the newest good checkpoint in its place, or nothing.
+/// The newest checkpoint and when it was made.
+pub(super) fn newest(layout: &Layout) -> Option<(PathBuf, Timestamp)> {
+    newest_first(layout).into_iter().next().map(|kept| (kept.path, kept.made_at))
+}
+
+/// Moves a corrupt database aside and puts the newest good checkpoint in its place, or what can be read of a damaged one,
+/// or nothing.
 pub(super) fn recover(
     layout: &Layout,
     settings: &DiskSettings,
     clock: &Clock,
     cause: String,
 ) -> Result<Recovered, DiskError> {
-    for (path, made_at) in newest_first(layout) {
-        match copy_and_check(layout, settings, clock, &path, Sharing::Links) {
-            Ok(()) => {
-                let moved_to = layout.install_restored(Aside::Corrupt, clock.now())?;
-                return Ok(Recovered { cause, moved_to, restored_from: Some((path, made_at)) });
+    // What was deleted since a checkpoint stands beside it and beside each that is newer.
+    let mut deleted = Deleted::These(Vec::new());
+    let candidates: Vec<_> = newest_first(layout)
+        .into_iter()
+        .map(|kept| {
+            let since = std::mem::replace(&mut deleted, Deleted::Unknown).and(Deleted::since(&kept.path));
+            deleted = since.clone();
+            (kept, since)
+        })
+        .collect();
+    for salvaged in [false, true] {
+        for (Kept { path, made_at, .. }, deleted) in &candidates {
+            let copied = match salvaged {
+                false => copy_and_check(layout, settings, clock, path, Sharing::Links, deleted),
+                true => salvage(layout, settings, clock, path, deleted),
+            };
+            match copied {
+                Ok(()) => {
+                    let moved_to = layout.install_restored(Aside::Corrupt, clock.now())?;
+                    let restored_from = Some((path.clone(), *made_at));
+                    return Ok(Recovered { cause, moved_to, restored_from, salvaged });
+                }
+                Err(error) => {
+                    tracing::warn!(checkpoint = %path.display(), %error, "a checkpoint is not usable")
+                }
             }
-            Err(error) => tracing::warn!(checkpoint = %path.display(), %error, "a checkpoint is not usable"),
         }
     }
     let moved_to = layout.move_aside(Aside::Corrupt, clock.now())?;
-    Ok(Recovered { cause, moved_to, restored_from: None })
+    Ok(Recovered { cause, moved_to, restored_from: None, salvaged: false })
 }
 
-/// The complete checkpoints of a version that can be read, with the time they were made at.
-fn newest_first(layout: &Layout) -> Vec<(PathBuf, Timestamp)> {
+/// A checkpoint that is complete.
+struct Kept {
+    path: PathBuf,
+    number: u64,
+    made_at: Timestamp,
+}
+
+/// The complete checkpoints of a version that can be read.
+fn newest_first(layout: &Layout) -> Vec<Kept> {
     let directory = layout.checkpoints();
     let mut complete: Vec<_> = layout::names_in(&directory)
         .into_iter()
-        .filter_map(|name| Some((directory.join(&name), Timestamp::from_secs(name.parse().ok()?))))
-        .filter(|(path, _)| matches!(layout::check_format(path), Ok(true)))
+        .filter_map(|name| {
+            let (number, made_at) = number_and_time(&name)?;
+            Some(Kept { path: directory.join(&name), number, made_at })
+        })
+        .filter(|kept| matches!(layout::check_format(&kept.path), Ok(true)))
         .collect();
-    complete.sort_by_key(|(_, made_at)| std::cmp::Reverse(*made_at));
+    complete.sort_by_key(|kept| std::cmp::Reverse(kept.number));
     complete
 }
 
-/// Copies `from` to where the next database waits, and reads every block of the copy.
+/// What the name of a checkpoint says.
+fn number_and_time(name: &str) -> Option<(u64, Timestamp)> {
+    let (number, seconds) = name.split_once('-')?;
+    Some((number.parse().ok()?, Timestamp::from_secs(seconds.parse().ok()?)))
+}
+
+/// Makes a copy of `from` that may become the database: every block of it is read, and what was deleted since is deleted.
 fn copy_and_check(
     layout: &Layout,
     settings: &DiskSettings,
     clock: &Clock,
     from: &Path,
     sharing: Sharing,
+    deleted: &Deleted,
 ) -> Result<(), DiskError> {
-    let copy = layout.restoring();
+    let copy = layout.draft();
     remove(layout, &copy)?;
-    layout.file_system("copying", || layout::copy_database(from, &copy, sharing))?;
-    let checked = Engine::open(&copy, false, settings, clock)
-        .and_then(|engine| Family::ALL.into_iter().try_for_each(|family| engine.scan(family, |_, _| ())));
-    checked.map_err(|fault| {
-        // A copy that is not good must not be taken for one that waits to be put into place.
-        if let Err(error) = remove(layout, &copy) {
-            tracing::warn!(%error, "a damaged copy could not be removed");
+    let copied = || {
+        layout.file_system("copying", || layout::copy_database(from, &copy, sharing))?;
+        let checked = Engine::open(&copy, false, settings, clock).and_then(|engine| {
+            Family::ALL.into_iter().try_for_each(|family| engine.scan(family, |_, _| ()))?;
+            forget(&engine, deleted)
+        });
+        checked.map_err(damaged(from))?;
+        layout.approve(&copy)
+    };
+    copied().inspect_err(|_| drop_draft(layout))
+}
+
+/// Makes a database of the records of `from` that can still be read.
+fn salvage(
+    layout: &Layout,
+    settings: &DiskSettings,
+    clock: &Clock,
+    from: &Path,
+    deleted: &Deleted,
+) -> Result<(), DiskError> {
+    let (copy, salvaged) = (layout.draft(), layout.salvaged());
+    remove(layout, &copy)?;
+    remove(layout, &salvaged)?;
+    let read = || {
+        layout.file_system("copying", || layout::copy_database(from, &copy, Sharing::Links))?;
+        let taken = Engine::open(&copy, false, settings, clock).and_then(|damaged| {
+            let whole = Engine::open(&salvaged, true, settings, clock)?;
+            Family::ALL.into_iter().try_for_each(|family| take_what_opens(&damaged, &whole, family))?;
+            forget(&whole, deleted)?;
+            whole.sync()
+        });
+        taken.map_err(damaged(from))?;
+        layout.approve(&salvaged)
+    };
+    let done = read();
+    drop_draft(layout);
+    done
+}
+
+fn take_what_opens(from: &Engine, to: &Engine, family: Family) -> Result<(), Fault> {
+    const BATCH_BYTES: usize = 256 * 1024;
+    let mut batch = Batch::default();
+    from.scan_what_opens(family, |key, value| {
+        batch.push(Change::Put(family, key.to_vec(), value.to_vec()));
+        if batch.bytes() < BATCH_BYTES { Ok(()) } else { to.write_patiently(&std::mem::take(&mut batch)) }
+    })?;
+    to.write_patiently(&batch)
+}
+
+fn forget(engine: &Engine, deleted: &Deleted) -> Result<(), Fault> {
+    match deleted {
+        Deleted::These(records) => {
+            let deletes = records.iter().map(|(family, key)| Change::Delete(*family, key.clone()));
+            let batch: Batch = deletes.collect();
+            engine.write_patiently(&batch)?;
+            engine.sync()
         }
-        DiskError::Damaged { path: from.to_owned(), message: fault.message().to_owned() }
-    })
+        Deleted::Unknown => engine.purge(&DENIABLE),
+    }
+}
+
+fn damaged(copy: &Path) -> impl FnOnce(Fault) -> DiskError {
+    |fault| DiskError::Damaged { path: copy.to_owned(), message: fault.message().to_owned() }
+}
+
+fn drop_draft(layout: &Layout) {
+    if let Err(error) = layout.remove_drafts() {
+        tracing::warn!(%error, "a copy of no use could not be removed");
+    }
 }
 
 fn remove(layout: &Layout, path: &Path) -> Result<(), DiskError> {

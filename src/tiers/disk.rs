@@ -3,15 +3,17 @@
 //! It stores bytes and knows neither what they say nor the key that opens them; the clear expiry in front of each is all
 //! it looks at, to drop what nobody can use. Three rules shape it:
 //!
-//! 1. **Nothing here ever blocks a request.** A lookup that memory can answer (memtable, filter, block cache) is
-//!    answered on the spot; any other goes to reader threads. Writes go behind the request (`writer.rs`).
+//! 1. **Nothing here ever holds up a request for long.** A lookup that memory can answer (memtable, filter, block cache)
+//!    is answered on the spot; any other goes to reader threads and is waited for no longer than
+//!    [`DiskSettings::read_timeout`]; not at all while the disk does not answer (`reader.rs`). Writes go behind the
+//!    request (`writer.rs`).
 //! 2. **A broken disk is not a broken holdfast.** Whatever happens to the disk while the store is open, it answers misses
 //!    until the disk is well, and then it is back without a restart.
 //! 3. **Each way in which a directory can be wrong has one outcome**:
 //!
 //! | at open | outcome |
 //! |---|---|
-//! | corrupt | moved aside, the newest good checkpoint takes its place, or nothing: [`Opened::recovery`] |
+//! | corrupt | moved aside, the newest good checkpoint takes its place, or what can be read of a damaged one, or nothing: [`Opened::recovery`] |
 //! | damage inside the write-ahead log | what precedes the damage is there, what follows is not |
 //! | damage inside a table file, met later | that read fails and counts as a miss; a write or compaction that meets it: as corrupt |
 //! | full, or an error that may pass | the store starts degraded: [`Opened::degraded`] |
@@ -67,6 +69,8 @@ pub struct DiskSettings {
     pub retry_interval: Duration,
     /// How many threads read from the disk.
     pub readers: usize,
+    /// How long a lookup waits for the disk.
+    pub read_timeout: Duration,
 }
 
 impl DiskSettings {
@@ -83,6 +87,8 @@ impl DiskSettings {
             checkpoint_interval: Duration::from_secs(6 * 60 * 60),
             retry_interval: Duration::from_secs(5),
             readers: 2,
+            // Many times what a disk takes that is well and busy, and little beside a question to the issuer.
+            read_timeout: Duration::from_secs(1),
         }
     }
 }
@@ -129,11 +135,16 @@ impl DiskStore {
             Err(error) => return Err(error),
         };
         let shared = Arc::new(Shared::new(engine.clone(), opener.settings.queue));
+        if engine.is_some()
+            && let Err(error) = opener.layout().remove_drafts()
+        {
+            tracing::warn!(%error, "a copy of no use could not be removed");
+        }
         if let Some(recovery) = &recovery {
             shared.counters.recoveries.fetch_add(1, Relaxed);
             tracing::error!(%recovery, "the disk store was replaced");
         }
-        let readers = Readers::start(opener.settings.readers, &shared).map_err(DiskError::Thread)?;
+        let readers = Readers::start(&opener.settings, &shared).map_err(DiskError::Thread)?;
         let writer = Writer::new(Arc::clone(&shared), opener, engine);
         let thread = thread::Builder::new().name("disk-writer".to_owned());
         let writer = thread.spawn(move || writer.run()).map_err(DiskError::Thread)?;
@@ -145,16 +156,18 @@ impl DiskStore {
     /// has nothing.
     ///
     /// # Errors
-    /// When the read fails or too many wait for the disk: to the request, that is a miss.
+    /// When the read fails, the disk does not answer in time, or too many wait for it: to the request, that is a miss.
     pub async fn lookup(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
         let shared = &self.0.shared;
         match shared.get_in_memory(family, key)? {
             InMemory::Known(value) => Ok(value),
             InMemory::NeedsDisk => {
                 let found = self.0.readers.read(family, key).await;
-                if matches!(found, Err(DiskError::Busy)) {
-                    shared.counters.busy.fetch_add(1, Relaxed);
-                }
+                match &found {
+                    Err(DiskError::Busy) => shared.counters.busy.fetch_add(1, Relaxed),
+                    Err(DiskError::Slow) => shared.counters.slow.fetch_add(1, Relaxed),
+                    _ => 0,
+                };
                 found
             }
         }
@@ -177,8 +190,8 @@ impl DiskStore {
         queued
     }
 
-    /// Queues a delete. Never blocks, and is never turned away: see `writer.rs`. Until the writer has got
-    /// to it, which takes it milliseconds, a lookup may still find the record.
+    /// Queues a delete. Never blocks, and is never turned away: see `writer.rs`. No lookup that begins after it finds the
+    /// record.
     pub fn delete(&self, family: Family, key: &[u8]) {
         self.0.shared.queue.delete(family, key);
     }
@@ -244,6 +257,12 @@ impl DiskStore {
         self.0.shared.engine.load().is_none()
     }
 
+    /// Whether lookups do not wait for the disk, because it did not answer several in time.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.0.readers.is_slow()
+    }
+
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> DiskStats {
@@ -294,13 +313,19 @@ impl Shared {
         Self { engine: ArcSwapOption::new(engine), queue: Queue::new(queue), counters: Counters::default() }
     }
 
-    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        if self.queue.is_deleting(family, key) {
+            return Ok(None);
+        }
         let engine = self.engine.load();
         let Some(engine) = engine.as_ref() else { return Ok(None) };
         engine.get(family, key).map_err(|fault| self.read_error(&fault))
     }
 
-    fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<InMemory, DiskError> {
+    pub(super) fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<InMemory, DiskError> {
+        if self.queue.is_deleting(family, key) {
+            return Ok(InMemory::Known(None));
+        }
         let engine = self.engine.load();
         let Some(engine) = engine.as_ref() else { return Ok(InMemory::Known(None)) };
         engine.get_in_memory(family, key).map_err(|fault| self.read_error(&fault))

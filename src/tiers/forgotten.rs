@@ -6,7 +6,8 @@
 //!
 //! **Why this is exact.** Keeping happens under the lock under which the epoch is counted up. Whoever forgets counts up
 //! *before* clearing each store that others fill from the ones cleared already. So what is kept before that is cleared
-//! with the store, and what comes after it is of an older epoch and is not kept. Nothing is ever visible for a moment.
+//! with the store, and what comes after it is of an older epoch and is not kept. Disk and Redis are cleared behind the
+//! request, but find nothing any more that is queued to be deleted. So nothing is visible for a moment in this instance.
 //!
 //! Keys share 256 counters by their first byte. That two keys share one costs a record that is not kept, and is looked
 //! for again.

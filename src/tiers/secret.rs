@@ -4,7 +4,7 @@
 //! (RFC 5869) under a label of its own, so that no key serves two purposes. Instances that share a store share the file.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -101,7 +101,10 @@ fn create(path: &Path) -> io::Result<()> {
         linked => linked,
     });
     fs::remove_file(&draft)?;
-    linked
+    linked?;
+    // Records that are synced must not outlive the secret that opens them.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }
 
 /// HKDF refused. It does so only for outputs of more than 8160 bytes.

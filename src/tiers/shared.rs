@@ -230,6 +230,10 @@ impl SharedStore {
         if connection.is_lost() {
             return Err(SharedError::Away);
         }
+        // Asked before reading: what is not to be forgotten by then is a mark in Redis already.
+        if self.shared.pending().is_forgetting(family, key) {
+            return Ok(None);
+        }
         connection.get(&self.shared.names.of(family, key), self.shared.settings.read_timeout).await
     }
 
@@ -243,7 +247,7 @@ impl SharedStore {
         useless_from: Timestamp,
     ) -> bool {
         let latest = self.shared.clock.now().after(FUTURE_TOLERANCE).after(useless_from.since(verified_at));
-        let change = Change::Put { sealed, useless_from, latest };
+        let change = Change::Put { sealed, verified_at, useless_from, latest };
         let queued = self.shared.pending().add((family, key.to_vec()), change);
         self.shared.arrived.notify_one();
         queued
@@ -251,7 +255,7 @@ impl SharedStore {
 
     /// Queues that a record is forgotten, here and by all instances. Never blocks, and is never turned away.
     /// `useless_from` is when a record that is verified now would be dropped. Until it is done, which takes
-    /// milliseconds, or as long as Redis is away, another instance may still find the record.
+    /// milliseconds, or as long as Redis is away, another instance may still find the record; this one does not.
     pub fn forget(&self, family: Family, key: &[u8], useless_from: Timestamp) {
         self.shared.pending().add((family, key.to_vec()), Change::Forget { useless_from });
         self.shared.arrived.notify_one();

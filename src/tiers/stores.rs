@@ -15,6 +15,7 @@
 
 use std::hash::Hash;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use quick_cache::sync::Cache;
 
 use super::archive::Archive;
 use super::digest::{BuildDigestHasher, DIGEST_LENGTH, SubjectKey, TokenDigest};
+use super::disk::DiskError;
 use super::forgotten::{Epoch, Forgotten};
 use super::policy::Policy;
 use super::purge::{Purge, Unfinished};
@@ -361,7 +363,18 @@ impl Stores {
         self.answers.clear();
     }
 
-    /// Whether there is a disk store that is not well.
+    /// Makes a checkpoint of the disk store now and returns where.
+    ///
+    /// # Errors
+    /// When there is no disk store, or it is not well.
+    pub async fn checkpoint(&self) -> Result<PathBuf, DiskError> {
+        match &self.archive {
+            Some(archive) => archive.checkpoint().await,
+            None => Err(DiskError::NothingThere { path: PathBuf::new() }),
+        }
+    }
+
+    /// Whether there is a disk store that is not well, or does not answer.
     #[must_use]
     pub fn disk_is_degraded(&self) -> bool {
         self.archive.as_ref().is_some_and(|archive| archive.disk_is_degraded())
@@ -389,6 +402,9 @@ impl Stores {
     pub fn count(&self) {
         let records = self.answers.len() + self.verdicts.len() + self.profiles.len();
         self.metrics.records("memory", records as u64);
+        if let Some(archive) = &self.archive {
+            archive.tell();
+        }
         if let Some(records) = self.archive.as_ref().and_then(|archive| archive.count()) {
             self.metrics.records("disk", records);
         }

@@ -7,8 +7,10 @@
 //! - **A put may be lost**, and is then counted: it is a cache, the record comes again. This happens when the queue is
 //!   full and while the store is degraded.
 //! - **A delete is never lost** while the process lives, since it stands for a definitive no: it is accepted even if the
-//!   queue is full, it is remembered while the store is degraded and applied before the store answers again. If too many
-//!   gather, all verdicts and profiles are dropped instead, which covers them.
+//!   queue is full, it counts from that moment on (`queue.rs`), it is remembered while the store is degraded and applied
+//!   before the store answers again. If too many gather, all verdicts and profiles are dropped instead, which covers
+//!   them. Each is noted beside the newest checkpoint, too, so that a checkpoint that takes over has it applied
+//!   (`tombstones.rs`).
 //! - **A failed write degrades the store**: it answers misses and drops puts. The thread closes the database, tries to
 //!   open it again at an interval, and the store is back without a restart when the disk is.
 
@@ -26,19 +28,15 @@ pub(super) use self::queue::{Order, Queue, Reply};
 
 use self::queue::CHANGE_OVERHEAD;
 use super::checkpoint;
-use super::disk::engine::{Batch, Change, Engine, Fault};
+use super::disk::engine::{Batch, Change, Engine, Fault, patiently};
+use super::disk::layout::Layout;
 use super::disk::{DiskError, Opener, Shared};
 use super::record::Family;
+use super::tombstones::{DENIABLE, Tombstones};
 
 /// How much is written as one batch: enough that a batch costs little more than its bytes, little enough that its copy
 /// in memory does not count.
 const BATCH_BYTES: usize = 1024 * 1024;
-
-/// How long RocksDB may stall writes before it counts as a fault of the disk.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The families whose records a delete may be meant for.
-const DENIABLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
 
 /// The thread's side.
 pub(super) struct Writer {
@@ -49,6 +47,8 @@ pub(super) struct Writer {
     sync_at: Option<Instant>,
     checkpoint_at: Option<Instant>,
     changed_since_checkpoint: bool,
+    /// Of the newest checkpoint, if there is one.
+    tombstones: Option<Tombstones>,
 }
 
 enum State {
@@ -68,6 +68,8 @@ struct Owed {
     deletes: Vec<Change>,
     bytes: usize,
     purge: Vec<Family>,
+    /// When to try again to remove the copies, which a purge could not.
+    remove_copies_at: Option<Instant>,
 }
 
 impl Writer {
@@ -82,16 +84,25 @@ impl Writer {
                 retry_at: now + opener.settings().retry_interval,
             },
         };
-        let checkpoint_at = next(opener.settings().checkpoint_interval);
-        Self {
+        let changed_since_checkpoint = match &state {
+            State::Open(engine) => engine.was_written_to(),
+            State::Degraded { .. } => true,
+        };
+        let checkpoint_at = first_checkpoint(&opener, changed_since_checkpoint);
+        let mut writer = Self {
             shared,
             opener,
             state,
             owed: Owed::default(),
             sync_at: None,
             checkpoint_at,
-            changed_since_checkpoint: false,
+            changed_since_checkpoint,
+            tombstones: None,
+        };
+        if let Err(error) = writer.open_tombstones() {
+            writer.degrade(&error);
         }
+        writer
     }
 
     /// Works until the queue is closed and empty.
@@ -101,16 +112,20 @@ impl Writer {
             let closing = inbox.closing;
             self.retry_if_due(closing);
             self.carry_out(inbox.orders);
+            self.remove_copies_if_due(closing);
             if inbox.too_many_deletes {
                 tracing::warn!(
                     "too many deletes for the queue of the disk store: dropping all verdicts and profiles"
                 );
                 // If it fails now, it is owed, and done before the store answers again.
                 let _ = self.purge(&DENIABLE);
+                self.shared.queue.all_deleted();
             }
             self.sync_if_due(closing);
             self.checkpoint_if_due();
             if closing {
+                // What has only just come to be owed.
+                self.retry_if_due(closing);
                 return self.end();
             }
         }
@@ -118,7 +133,10 @@ impl Writer {
 
     fn next_deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Open(_) => self.sync_at.into_iter().chain(self.checkpoint_at).min(),
+            State::Open(_) => {
+                let due = [self.sync_at, self.checkpoint_at, self.owed.remove_copies_at];
+                due.into_iter().flatten().min()
+            }
             State::Degraded { retry_at, .. } => Some(retry_at),
         }
     }
@@ -155,10 +173,17 @@ impl Writer {
         if batch.len() == 0 {
             return;
         }
-        let counters = &self.shared.counters;
+        let deleted: Vec<_> = batch.deletes().map(|(family, key)| (family, key.to_vec())).collect();
+        self.apply(batch);
+        // Now the records are gone, or nothing is found any more until they are.
+        self.shared.queue.deleted(&deleted);
+    }
+
+    fn apply(&mut self, batch: Batch) {
         if let State::Open(engine) = &self.state {
-            let written = patiently(|| engine.write(&batch));
-            match written {
+            let counters = &self.shared.counters;
+            let noted = note(self.tombstones.as_mut(), &batch);
+            match noted.and_then(|()| engine.write_patiently(&batch)) {
                 Ok(()) => {
                     counters.bytes_written.fetch_add(batch.bytes() as u64, Relaxed);
                     counters.changes_written.fetch_add(batch.len() as u64, Relaxed);
@@ -178,6 +203,11 @@ impl Writer {
 
     fn sync(&mut self) -> Result<(), DiskError> {
         self.sync_at = None;
+        if let Some(Err(error)) = self.tombstones.as_mut().map(Tombstones::sync) {
+            let fault = Fault::Disk(format!("syncing the deletes: {error}"));
+            self.degrade(&fault);
+            return Err(DiskError::engine("syncing", self.opener.layout().root(), &fault));
+        }
         self.with_engine("syncing", Engine::sync)?;
         self.shared.counters.syncs.fetch_add(1, Relaxed);
         Ok(())
@@ -191,12 +221,38 @@ impl Writer {
     }
 
     fn purge(&mut self, families: &[Family]) -> Result<(), DiskError> {
+        // A copy that cannot be removed now is owed, like all else.
         let removed = checkpoint::remove_all(self.opener.layout());
+        self.owed.remove_copies_at = removed.as_ref().err().map(|_| self.retry_at());
+        if let Err(fault) = self.open_tombstones() {
+            self.degrade(&fault);
+        }
         let purged = self.with_engine("purging", |engine| engine.purge(families));
         if purged.is_err() {
             self.owed.purge(families);
         }
         purged.and(removed)
+    }
+
+    fn remove_copies_if_due(&mut self, closing: bool) {
+        if self.owed.remove_copies_at.is_none_or(|at| !closing && at > Instant::now()) {
+            return;
+        }
+        let removed = checkpoint::remove_all(self.opener.layout());
+        self.owed.remove_copies_at = removed.is_err().then(|| self.retry_at());
+        if let Err(fault) = self.open_tombstones() {
+            self.degrade(&fault);
+        }
+    }
+
+    fn retry_at(&self) -> Instant {
+        Instant::now() + self.opener.settings().retry_interval
+    }
+
+    /// From now on deletes are noted beside the newest checkpoint.
+    fn open_tombstones(&mut self) -> Result<(), Fault> {
+        self.tombstones = tombstones(self.opener.layout())?;
+        Ok(())
     }
 
     fn checkpoint(&mut self, to: Option<PathBuf>) -> Result<PathBuf, DiskError> {
@@ -206,6 +262,10 @@ impl Writer {
             None => {
                 let made = checkpoint::make(engine, self.opener.layout(), self.opener.clock().now())?;
                 self.changed_since_checkpoint = false;
+                if let Err(fault) = self.open_tombstones() {
+                    self.degrade(&fault);
+                    return Err(DiskError::Degraded);
+                }
                 self.shared.counters.checkpoints.fetch_add(1, Relaxed);
                 Ok(made)
             }
@@ -279,9 +339,11 @@ impl Writer {
             None => self.opener.open(),
         };
         match opened.and_then(|(engine, recovered)| {
-            self.owed.settle(&engine, &self.opener).map(|()| (engine, recovered))
+            let tombstones = self.owed.settle(&engine, &self.opener)?;
+            Ok((engine, recovered, tombstones))
         }) {
-            Ok((engine, recovered)) => {
+            Ok((engine, recovered, tombstones)) => {
+                self.tombstones = tombstones;
                 let engine = Arc::new(engine);
                 self.shared.engine.store(Some(Arc::clone(&engine)));
                 self.state = State::Open(engine);
@@ -337,36 +399,55 @@ impl Owed {
         self.deletes.is_empty() && self.purge.is_empty()
     }
 
-    /// Applies all that is owed; keeps it if that fails.
-    fn settle(&mut self, engine: &Engine, opener: &Opener) -> Result<(), DiskError> {
+    /// Applies all that is owed; keeps it if that fails. Returns where deletes are noted from then on.
+    fn settle(&mut self, engine: &Engine, opener: &Opener) -> Result<Option<Tombstones>, DiskError> {
         let fault = |fault: Fault| DiskError::engine("deleting", opener.layout().root(), &fault);
+        if self.remove_copies_at.is_some() {
+            checkpoint::remove_all(opener.layout())?;
+            self.remove_copies_at = None;
+        }
+        let mut tombstones = tombstones(opener.layout()).map_err(fault)?;
         if !self.purge.is_empty() {
             engine.purge(&self.purge).map_err(fault)?;
             self.purge.clear();
         }
         if !self.deletes.is_empty() {
             let batch: Batch = std::mem::take(&mut self.deletes).into_iter().collect();
-            if let Err(failed) = engine.write(&batch).and_then(|()| engine.sync()) {
+            let settled = note(tombstones.as_mut(), &batch)
+                .and_then(|()| engine.write_patiently(&batch))
+                .and_then(|()| engine.sync());
+            if let Err(failed) = settled {
                 self.deletes = batch.into_changes();
                 return Err(fault(failed));
             }
             self.bytes = 0;
         }
-        Ok(())
+        Ok(tombstones)
     }
 }
 
-/// Tries again for a while what RocksDB refuses because it would have to wait.
-fn patiently(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
-    let started = Instant::now();
-    loop {
-        match action() {
-            Err(Fault::Stalled) if started.elapsed() < PATIENCE => {
-                std::thread::sleep(Duration::from_millis(10))
-            }
-            done => return done,
-        }
-    }
+/// Where deletes are noted: beside the newest checkpoint, if there is one.
+fn tombstones(layout: &Layout) -> Result<Option<Tombstones>, Fault> {
+    let newest = checkpoint::newest(layout).map(|(path, _)| Tombstones::of(&path)).transpose();
+    newest.map_err(|error| Fault::Disk(format!("opening the file of deletes: {error}")))
+}
+
+/// Notes what the batch deletes, before it is written.
+fn note(tombstones: Option<&mut Tombstones>, batch: &Batch) -> Result<(), Fault> {
+    let noted = tombstones.map_or(Ok(()), |tombstones| tombstones.note(batch.deletes()));
+    noted.map_err(|error| Fault::Disk(format!("noting a delete: {error}")))
+}
+
+/// When the first checkpoint is due: an interval after the newest one, whenever this process started, or at once if there
+/// is none.
+fn first_checkpoint(opener: &Opener, has_records: bool) -> Option<Instant> {
+    let interval = opener.settings().checkpoint_interval;
+    let passed = match checkpoint::newest(opener.layout()) {
+        Some((_, made_at)) => opener.clock().now().since(made_at),
+        None if has_records => interval,
+        None => Duration::ZERO,
+    };
+    next(interval).map(|due| due.checked_sub(passed.min(interval)).unwrap_or_else(Instant::now))
 }
 
 /// When something is due that happens every `interval`; never if it is zero.

@@ -208,3 +208,64 @@ async fn of_a_record_and_a_no_of_one_second_the_no_stays() {
     other.keep(now.after(Duration::from_secs(1))).await;
     assert_eq!(other.kept().await, Some(now.after(Duration::from_secs(1))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_is_not_found_a_moment_later_although_redis_still_has_it() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let store = Store::start(&redis, 1 << 20);
+    store.well().await;
+    for _ in 0..50 {
+        store.clock.advance(HOUR);
+        store.keep(store.clock.now()).await;
+        assert_eq!(store.kept().await, Some(store.clock.now()));
+        store.archive.forget(Family::Profiles, &KEY, &store.policy);
+        assert_eq!(store.kept().await, None);
+        store.archive.shared().unwrap().flush().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_did_not_hear_of_a_purge_of_everybody_does_not_bring_an_older_record_back() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let (one, other) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
+    one.well().await;
+    other.well().await;
+    let before = one.clock.now();
+    other.keep(before).await;
+    assert_eq!(one.kept().await, Some(before));
+    one.clock.advance(Duration::from_secs(10));
+    one.archive.purge(&Purge::Everybody, &one.policy).await.unwrap();
+    // As one that copies from its disk what it looked for before it heard.
+    other.keep(before).await;
+    assert_eq!(one.kept().await, None);
+    other.clock.advance(Duration::from_secs(11));
+    other.keep(other.clock.now()).await;
+    assert_eq!(one.kept().await, Some(other.clock.now()), "what is vouched for later counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_full_forgets_and_is_read_on() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let store = Store::start(&redis, 1 << 20);
+    store.well().await;
+    store.keep(store.clock.now()).await;
+    let mut client = redis.client().await;
+    let limit = async |client: &mut redis::aio::MultiplexedConnection, bytes: &str| {
+        let set = ["CONFIG", "SET", "maxmemory", bytes];
+        redis::cmd(set[0]).arg(&set[1..]).exec_async(client).await.unwrap();
+    };
+    limit(&mut client, "1").await;
+    store.archive.forget(Family::Profiles, &KEY, &store.policy);
+    store.archive.shared().unwrap().flush().await;
+    assert!(store.counted("holdfast_store_errors_total{kind=\"refused\",store=\"shared\"}") > 0);
+    assert!(!store.archive.shared().unwrap().is_degraded());
+    assert_eq!(store.kept().await, None);
+    store.archive.purge(&Purge::Everybody, &store.policy).await.unwrap();
+    // And a record that it refuses is no reason to leave it either.
+    store.clock.advance(HOUR);
+    store.keep(store.clock.now()).await;
+    assert!(!store.archive.shared().unwrap().is_degraded());
+    limit(&mut client, "0").await;
+    store.keep(store.clock.now()).await;
+    assert_eq!(store.kept().await, Some(store.clock.now()));
+}

@@ -5,7 +5,8 @@
 
 use std::ffi::CStr;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use rocksdb::compaction_filter::CompactionFilter;
 use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
@@ -113,6 +114,11 @@ impl Engine {
         Ok(self.db.write_opt(changes, &self.writing)?)
     }
 
+    /// The same, [`patiently`].
+    pub(in super::super) fn write_patiently(&self, batch: &Batch) -> Result<(), Fault> {
+        patiently(|| self.write(batch))
+    }
+
     /// Brings all that was written to the disk.
     pub(in super::super) fn sync(&self) -> Result<(), Fault> {
         Ok(self.db.flush_wal(true)?)
@@ -161,6 +167,41 @@ impl Engine {
         Ok(records.status()?)
     }
 
+    /// Shows to `visit` every record of a family that can still be read, and passes over what cannot: blocks whose
+    /// checksum is wrong, and what lies between their keys. `visit` ends it by returning a fault.
+    pub(in super::super) fn scan_what_opens(
+        &self,
+        family: Family,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let (mut from, mut step) = (Vec::new(), FIRST_STEP);
+        loop {
+            let mut options = ReadOptions::default();
+            options.fill_cache(false);
+            let mut records = self.db.raw_iterator_cf_opt(self.family(family)?, options);
+            records.seek(&from);
+            while let Some((key, value)) = records.item() {
+                visit(key, value)?;
+                from = [key, &[0]].concat();
+                step = FIRST_STEP;
+                records.next();
+            }
+            if records.status().is_ok() {
+                return Ok(());
+            }
+            // Where the next good block begins is not told, so it is looked for, in strides twice as long each time. Keys
+            // are digests, spread evenly: little more is passed over than what is lost.
+            let Some(next) = leading(&from).checked_add(step) else { return Ok(()) };
+            from = next.to_be_bytes().to_vec();
+            step = step.saturating_mul(2);
+        }
+    }
+
+    /// Whether anything was ever written to it.
+    pub(in super::super) fn was_written_to(&self) -> bool {
+        self.db.latest_sequence_number() > 0
+    }
+
     /// About how many records a family has.
     pub(in super::super) fn records(&self, family: Family) -> Option<u64> {
         let handle = self.db.cf_handle(family.name())?;
@@ -193,6 +234,14 @@ impl Batch {
     /// How many bytes of keys and values it has.
     pub(in super::super) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The keys that it deletes.
+    pub(in super::super) fn deletes(&self) -> impl Iterator<Item = (Family, &[u8])> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Delete(family, key) => Some((*family, key.as_slice())),
+            Change::Put(..) => None,
+        })
     }
 
     /// The changes, to put them elsewhere when they could not be applied.
@@ -235,7 +284,8 @@ impl From<&rocksdb::Error> for Fault {
     fn from(error: &rocksdb::Error) -> Self {
         let message: &str = error.as_ref();
         let names_a_missing_file = message.contains("No such file or directory");
-        if message.contains("While lock file") || message.contains("lock hold by current process") {
+        let held = message.contains("While lock file") && message.contains("temporarily unavailable");
+        if held || message.contains("lock hold by current process") {
             Self::Locked
         } else if error.kind() == ErrorKind::Corruption || names_a_missing_file {
             Self::Corrupt(message.to_owned())
@@ -253,10 +303,36 @@ impl From<rocksdb::Error> for Fault {
     }
 }
 
+/// How long RocksDB may stall writes before it counts as a fault of the disk.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Tries again for a while what RocksDB refuses because it would have to wait.
+pub(in super::super) fn patiently(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
+    let started = Instant::now();
+    loop {
+        match action() {
+            Err(Fault::Stalled) if started.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Above every key in use: digests have 32 bytes, other keys are text, and no byte of text is 0xff.
 const LAST_KEY: [u8; 33] = [0xff; 33];
 
 const MEBIBYTE: usize = 1024 * 1024;
+
+/// How far behind a key the first look for a good block is, in terms of a key's first eight bytes.
+const FIRST_STEP: u64 = 1 << 32;
+
+/// A key's first eight bytes as a number.
+fn leading(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(key).for_each(|(byte, of_key)| *byte = *of_key);
+    u64::from_be_bytes(bytes)
+}
 
 fn database_options(create: bool, settings: &DiskSettings) -> Options {
     let mut options = Options::default();
@@ -310,27 +386,40 @@ fn family_options(settings: &DiskSettings, cache: &Cache, expiry: ExpiryClock) -
     options
 }
 
-/// What time it is for dropping records: wall time, but never further ahead of the start than monotonic time and
-/// [`ExpiryClock::STEP`] allow. A clock that jumps ahead by a year while holdfast runs must not empty the store, for it
-/// may jump back.
+/// What time it is for dropping records, which must not be believed lightly: a clock that is ahead, and is set right
+/// later, must not have emptied the store by then.
+///
+/// - In the first [`ExpiryClock::SETTLING`] nothing is dropped: a machine that starts with a wrong clock has had it set
+///   by then.
+/// - After that it is wall time, but never further ahead than [`ExpiryClock::STEP`] and twice the monotonic time since
+///   then. So a jump ahead by a year while holdfast runs drops nothing for half a year, and a clock that stood still
+///   while the machine slept is caught up with.
 #[derive(Clone)]
 struct ExpiryClock {
     clock: Clock,
-    opened: Timestamp,
-    opened_ticks: Ticks,
+    opened: Ticks,
+    settled: Arc<OnceLock<(Timestamp, Ticks)>>,
 }
 
 impl ExpiryClock {
+    /// How long a clock may be wrong after the start without any harm.
+    const SETTLING: Duration = Duration::from_secs(60 * 60);
+
     /// How far wall time may run ahead of monotonic time and still be believed.
     const STEP: Duration = Duration::from_secs(60 * 60);
 
     fn new(clock: &Clock) -> Self {
-        Self { clock: clock.clone(), opened: clock.now(), opened_ticks: clock.ticks() }
+        Self { clock: clock.clone(), opened: clock.ticks(), settled: Arc::default() }
     }
 
     fn now(&self) -> Timestamp {
-        let elapsed = self.clock.ticks().since(self.opened_ticks);
-        self.clock.now().min(self.opened.after(elapsed).after(Self::STEP))
+        let ticks = self.clock.ticks();
+        if ticks.since(self.opened) < Self::SETTLING {
+            return Timestamp::EPOCH;
+        }
+        let (settled, since) = *self.settled.get_or_init(|| (self.clock.now(), ticks));
+        let elapsed = ticks.since(since);
+        self.clock.now().min(settled.after(elapsed).after(elapsed).after(Self::STEP))
     }
 }
 

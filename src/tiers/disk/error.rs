@@ -66,6 +66,9 @@ pub enum DiskError {
     /// Too many lookups wait for the disk.
     #[error("too many lookups wait for the disk")]
     Busy,
+    /// The disk did not answer in time, or did not lately.
+    #[error("the disk does not answer in time")]
+    Slow,
     /// A thread could not be started.
     #[error("cannot start a thread for the disk store: {0}: raise the limit on processes")]
     Thread(#[source] io::Error),
@@ -76,7 +79,7 @@ pub enum DiskError {
         path: PathBuf,
     },
     /// A running instance holds the store, and there is no checkpoint to back up instead.
-    #[error("holdfast is running on {} and has made no checkpoint yet: stop it for the backup, or have it make one", path.display())]
+    #[error("holdfast is running on {} and has made no checkpoint yet: name its admin listener (--admin, or --config), so that it can be asked for one, or stop it for the backup", path.display())]
     NoCheckpoint {
         /// The data directory.
         path: PathBuf,
@@ -109,6 +112,7 @@ impl DiskError {
             Self::Degraded => "degraded",
             Self::Closed => "closed",
             Self::Busy => "busy",
+            Self::Slow => "timeout",
             Self::NothingThere { .. } | Self::NoCheckpoint { .. } | Self::TargetExists { .. } => "usage",
             Self::Damaged { .. } => "damaged",
         }

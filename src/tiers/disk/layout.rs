@@ -4,9 +4,10 @@
 //! |---|---|
 //! | `FORMAT` | the version of this layout, written before anything else |
 //! | `db/` | the database in use |
-//! | `checkpoints/<time>/` | copies of it that can be restored, newest two |
-//! | `db.restoring/` | a copy on its way to becoming `db/`, complete if `db/` is not there |
-//! | `db.corrupt-<time>/`, `db.replaced-<time>/` | what `db/` was before, the newest one of each |
+//! | `checkpoints/<number>-<time>/` | copies of it that can be restored, newest two, each with what was deleted since |
+//! | `db.draft/`, `db.salvaged/` | a copy that is being made and checked; of no use if that was cut off |
+//! | `db.restoring/` | a copy that was found good, on its way to becoming `db/` |
+//! | `db.corrupt-<time>/`, `db.replaced-<time>/` | what `db/` was before, the newest one of each, until the next purge |
 //!
 //! `db/` is a directory inside the data directory so that it can be renamed even if the data directory is a mount.
 
@@ -22,6 +23,11 @@ pub(in super::super) const FORMAT: u32 = 1;
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_WORD: &str = "holdfast-disk";
+const CORRUPT: &str = "db.corrupt-";
+const REPLACED: &str = "db.replaced-";
+
+/// Beside a checkpoint's own files: what was deleted since.
+pub(in super::super) const TOMBSTONES_FILE: &str = "deleted-since";
 
 /// A data directory.
 #[derive(Clone, Debug)]
@@ -54,7 +60,17 @@ impl Layout {
         self.root.join("db")
     }
 
-    /// Where a copy is made before it becomes the database.
+    /// Where a copy is made and checked.
+    pub(in super::super) fn draft(&self) -> PathBuf {
+        self.root.join("db.draft")
+    }
+
+    /// Where the records that can still be read of a damaged copy are put.
+    pub(in super::super) fn salvaged(&self) -> PathBuf {
+        self.root.join("db.salvaged")
+    }
+
+    /// Where a copy that was found good waits to become the database.
     pub(in super::super) fn restoring(&self) -> PathBuf {
         self.root.join("db.restoring")
     }
@@ -98,6 +114,34 @@ impl Layout {
         orphan.map_or(Ok(false), |orphan| Err(format!("CURRENT is missing although {orphan} is there")))
     }
 
+    /// Has a copy that was found good wait at [`Layout::restoring`]. A copy gets that name complete or not at all, since
+    /// the next start takes what lies there for good.
+    pub(in super::super) fn approve(&self, copy: &Path) -> Result<(), DiskError> {
+        self.file_system("approving a copy", || {
+            remove_if_there(&self.restoring())?;
+            fs::rename(copy, self.restoring())?;
+            sync_directory(&self.root)
+        })
+    }
+
+    /// Removes what `db/` was before: it has the same records.
+    pub(in super::super) fn remove_former(&self) -> Result<(), DiskError> {
+        self.file_system("removing a former database", || {
+            let former = |name: &String| [CORRUPT, REPLACED].iter().any(|prefix| name.starts_with(prefix));
+            names_in(&self.root)
+                .iter()
+                .filter(|name| former(name))
+                .try_for_each(|name| remove_if_there(&self.root.join(name)))
+        })
+    }
+
+    /// Removes copies that nobody will finish. Only for whoever holds the database.
+    pub(in super::super) fn remove_drafts(&self) -> Result<(), DiskError> {
+        self.file_system("removing a copy that was cut off", || {
+            remove_if_there(&self.draft()).and_then(|()| remove_if_there(&self.salvaged()))
+        })
+    }
+
     /// Puts the copy at [`Layout::restoring`] in the place of the database, which is kept aside if there is one; only
     /// the newest one is, or a fault that comes back would fill the disk.
     pub(in super::super) fn install_restored(
@@ -129,8 +173,8 @@ impl Layout {
         now: Timestamp,
     ) -> Result<Option<PathBuf>, DiskError> {
         let prefix = match why {
-            Aside::Corrupt => "db.corrupt-",
-            Aside::Replaced => "db.replaced-",
+            Aside::Corrupt => CORRUPT,
+            Aside::Replaced => REPLACED,
         };
         if !self.database().exists() {
             return Ok(None);
@@ -192,8 +236,16 @@ pub(in super::super) fn check_format(directory: &Path) -> Result<bool, DiskError
     }
 }
 
+/// Removes a directory with all that is in it.
+fn remove_if_there(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Makes renames in a directory last.
-fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(in super::super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
@@ -212,7 +264,8 @@ pub(in super::super) fn copy_database(from: &Path, to: &Path, sharing: Sharing) 
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_name() == FORMAT_FILE || !entry.file_type()?.is_file() {
+        let is_ours = entry.file_name() == FORMAT_FILE || entry.file_name() == TOMBSTONES_FILE;
+        if is_ours || !entry.file_type()?.is_file() {
             continue;
         }
         // RocksDB never writes to a table file again, but it does to all others.

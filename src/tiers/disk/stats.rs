@@ -12,6 +12,7 @@ pub(in super::super) struct Counters {
     pub(in super::super) write_errors: AtomicU64,
     pub(in super::super) read_errors: AtomicU64,
     pub(in super::super) busy: AtomicU64,
+    pub(in super::super) slow: AtomicU64,
     pub(in super::super) syncs: AtomicU64,
     pub(in super::super) checkpoints: AtomicU64,
     pub(in super::super) reopened: AtomicU64,
@@ -37,6 +38,8 @@ pub struct DiskStats {
     pub read_errors: u64,
     /// Lookups that were turned away because too many waited for the disk.
     pub busy: u64,
+    /// Lookups that the disk did not answer in time, or that did not wait because it had not answered others.
+    pub slow: u64,
     /// Times that the write-ahead log was brought to the disk.
     pub syncs: u64,
     /// Checkpoints that were made.
@@ -59,6 +62,7 @@ impl Counters {
             write_errors: self.write_errors.load(Relaxed),
             read_errors: self.read_errors.load(Relaxed),
             busy: self.busy.load(Relaxed),
+            slow: self.slow.load(Relaxed),
             syncs: self.syncs.load(Relaxed),
             checkpoints: self.checkpoints.load(Relaxed),
             reopened: self.reopened.load(Relaxed),

@@ -200,6 +200,10 @@ fn compaction_drops_what_is_useless_and_nothing_else() {
     store.compact().unwrap();
     assert_eq!(left(), [true, true]);
     assert_eq!(store.get(Family::Profiles, b"junk").unwrap(), None);
+    fixture.clock.set_wall(NOW.after(365 * day));
+    store.compact().unwrap();
+    assert_eq!(left(), [true, true], "a clock that is ahead at the start must not empty the store");
+    fixture.clock.set_wall(NOW);
     fixture.clock.advance(2 * HOUR - Duration::from_secs(1));
     store.compact().unwrap();
     assert_eq!(left(), [true, true]);
@@ -212,6 +216,185 @@ fn compaction_drops_what_is_useless_and_nothing_else() {
     fixture.clock.advance(day);
     store.compact().unwrap();
     assert_eq!(left(), [false, false]);
+}
+
+#[test]
+fn a_clock_that_was_far_behind_at_the_start_and_is_right_later_does_not_keep_everything() {
+    let fixture = Fixture::new();
+    fixture.clock.set_wall(Timestamp::from_secs(1000));
+    let store = fixture.open();
+    fixture.clock.set_wall(NOW);
+    put(&store, b"late");
+    assert!(store.put(Family::Verdicts, b"soon", value(NOW.after(2 * HOUR), b"")));
+    fixture.clock.advance(2 * HOUR);
+    store.compact().unwrap();
+    assert!(has(&store, b"late") && store.get(Family::Verdicts, b"soon").unwrap().is_none());
+}
+
+#[test]
+fn which_checkpoint_is_the_newest_does_not_hang_on_the_clock() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    fixture.clock.set_wall(NOW.after(365 * 24 * HOUR));
+    put(&store, b"first");
+    store.checkpoint().unwrap();
+    store.checkpoint().unwrap();
+    fixture.clock.set_wall(NOW);
+    put(&store, b"second");
+    let newest = store.checkpoint().unwrap();
+    assert!(newest.join("FORMAT").exists(), "it must not make way for an older one");
+    drop(store);
+    overwrite(&fixture.file("MANIFEST"), 0, &[0xa5; 64]);
+    let opened = fixture.try_open().unwrap();
+    assert_eq!(opened.recovery.unwrap().restored_from, Some((newest, NOW)));
+    assert!(has(&opened.store, b"first") && has(&opened.store, b"second"));
+}
+
+#[test]
+fn what_was_deleted_since_a_checkpoint_stays_deleted_when_that_takes_over() {
+    for newest_is_damaged in [false, true] {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        [&b"kept"[..], b"first", b"second", b"third"].into_iter().for_each(|key| put(&store, key));
+        store.checkpoint().unwrap();
+        store.delete(Family::Verdicts, b"first");
+        let newest = store.checkpoint().unwrap();
+        store.delete(Family::Verdicts, b"second");
+        store.sync().unwrap();
+        drop(store);
+        // A restart in between goes on with the same notes.
+        let store = fixture.open();
+        store.delete(Family::Verdicts, b"third");
+        drop(store);
+        overwrite(&fixture.file("MANIFEST"), 0, &[0xa5; 64]);
+        if newest_is_damaged {
+            fs::write(newest.join("CURRENT"), "nonsense").unwrap();
+        }
+        let opened = fixture.try_open().unwrap();
+        let (from, _) = opened.recovery.clone().unwrap().restored_from.unwrap();
+        assert_eq!(from == newest, !newest_is_damaged);
+        let there = [&b"kept"[..], b"first", b"second", b"third"].map(|key| has(&opened.store, key));
+        assert_eq!(there, [true, false, false, false], "newest is damaged: {newest_is_damaged}");
+        drop(opened);
+
+        // An administrator's restore of an old checkpoint brings nothing back either.
+        assert!(restore(&fixture.settings, &fixture.clock, &from).unwrap().is_some());
+        let store = fixture.open();
+        assert!(has(&store, b"kept") && !has(&store, b"third"));
+    }
+}
+
+#[test]
+fn if_nobody_knows_what_was_deleted_since_a_checkpoint_no_verdict_of_it_is_believed() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    put(&store, b"key");
+    assert!(store.put(Family::Keys, b"keys", value(LATER, b"keys")));
+    let made = store.checkpoint().unwrap();
+    drop(store);
+    fs::remove_file(made.join(layout::TOMBSTONES_FILE)).unwrap();
+    overwrite(&fixture.file("MANIFEST"), 0, &[0xa5; 64]);
+    let opened = fixture.try_open().unwrap();
+    assert!(!has(&opened.store, b"key") && opened.store.get(Family::Keys, b"keys").unwrap().is_some());
+}
+
+#[test]
+fn a_flipped_bit_in_a_file_that_the_checkpoints_share_costs_a_block_and_not_the_store() {
+    const RECORDS: u64 = 5_000;
+    // Spread evenly, as digests are.
+    let key = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    (0..RECORDS).for_each(|number| put(&store, &key(number)));
+    assert!(store.put(Family::Profiles, b"profile", value(LATER, b"profile")));
+    store.compact().unwrap();
+    store.checkpoint().unwrap();
+    store.delete(Family::Verdicts, &key(7));
+    store.checkpoint().unwrap();
+    store.delete(Family::Verdicts, &key(8));
+    drop(store);
+    let table = fixture.file(".sst");
+    let middle = fs::metadata(&table).unwrap().len() / 2;
+    // The same file, not another of its name: both checkpoints have the damage.
+    overwrite(&table, middle, &[0xa5]);
+    overwrite(&fixture.file("MANIFEST"), 0, &[0xa5; 64]);
+    let opened = fixture.try_open().unwrap();
+    let recovered = opened.recovery.unwrap();
+    assert!(recovered.salvaged && recovered.to_string().contains("what could be read of"), "{recovered}");
+    let left = (0..RECORDS).filter(|number| has(&opened.store, &key(*number))).count();
+    assert!(left > 4_500 && left < 5_000, "{left} are left");
+    assert!(!has(&opened.store, &key(7)) && !has(&opened.store, &key(8)));
+    assert!(opened.store.get(Family::Profiles, b"profile").unwrap().is_some());
+    let names = layout::names_in(&fixture.settings.path);
+    assert!(!names.iter().any(|name| name == "db.draft" || name == "db.salvaged"), "{names:?}");
+    drop(opened.store);
+    let store = fixture.open();
+    assert!((0..RECORDS).filter(|number| has(&store, &key(*number))).count() == left);
+}
+
+#[test]
+fn corruption_of_a_shared_file_that_is_met_while_running_costs_a_block_too() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    (0..=u8::MAX).for_each(|key| put(&store, &[key; 32]));
+    store.compact().unwrap();
+    store.checkpoint().unwrap();
+    drop(store);
+    overwrite(&fixture.file(".sst"), 3, &[0xa5; 4]);
+    let store = fixture.open();
+    assert!(store.compact().is_err() || store.is_degraded(), "compaction must meet the damage");
+    wait_until("the store is back", || !store.is_degraded() && store.stats().reopened == 1);
+    let left = (0..=u8::MAX).filter(|key| has(&store, &[*key; 32])).count();
+    assert!((1..256).contains(&left), "{left} are left");
+}
+
+#[test]
+fn what_was_written_is_synced_by_the_interval_alone() {
+    let mut fixture = Fixture::new();
+    fixture.settings.sync_interval = Duration::from_millis(10);
+    let store = fixture.open();
+    put(&store, b"key");
+    wait_until("it is synced", || store.stats().syncs == 1);
+    put(&store, b"another");
+    wait_until("it is synced again", || store.stats().syncs == 2);
+}
+
+#[test]
+fn a_purge_takes_what_the_store_was_before_with_it() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    put(&store, b"to-be-purged");
+    store.compact().unwrap();
+    let checkpoint = store.checkpoint().unwrap();
+    let copy = fixture.directory.path().join("copy");
+    layout::copy_database(&checkpoint, &copy, layout::Sharing::Nothing).unwrap();
+    layout::write_format(&copy).unwrap();
+    drop(store);
+    restore(&fixture.settings, &fixture.clock, &copy).unwrap();
+    overwrite(&fixture.file("MANIFEST"), 0, &[0xa5; 64]);
+    let store = fixture.try_open().unwrap().store;
+    let root = &fixture.settings.path;
+    let former = || layout::names_in(root).into_iter().filter(|name| name.starts_with("db.")).count();
+    assert_eq!(former(), 2);
+    store.purge(&[Family::Verdicts]).unwrap();
+    assert_eq!(former(), 0);
+    drop(store);
+    // The file that names the others has their first and last keys until it is written anew.
+    drop(fixture.open());
+    assert_eq!(files_with(root, b"to-be-purged"), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_restore_that_was_cut_off_while_it_copied_becomes_nothing() {
+    let fixture = Fixture::new();
+    // Not yet there: nothing says that what lies there is not the store.
+    let draft = fixture.settings.path.join("db.draft");
+    fs::create_dir_all(&draft).unwrap();
+    fs::write(draft.join("CURRENT"), "MANIFEST-000005\n").unwrap();
+    let store = fixture.open();
+    put(&store, b"key");
+    assert!(has(&store, b"key") || store.sync().is_ok());
+    assert!(!draft.exists(), "nobody will finish it");
 }
 
 #[test]

@@ -2,16 +2,21 @@
 //!
 //! A Redis before 6.0, a cluster, and whatever else speaks the protocol but not RESP3 with `SUBSCRIBE`, do not serve.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisError, Value,
+};
 use tokio::sync::{Notify, mpsc};
 
-use super::pending::Change;
-use super::{RedisAddress, SharedError};
+use super::pending::{Change, Which};
+use super::{Names, RedisAddress, SharedError};
 use crate::clock::Timestamp;
+use crate::tiers::policy::FUTURE_TOLERANCE;
+use crate::tiers::record::Family;
 
 /// How long connecting may take, and each command that nobody waits for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,7 +36,9 @@ const MAX_MESSAGES: usize = 1024;
 /// Writes a record unless a younger one is there. Of two records of one kind the younger is the one that is dropped later,
 /// and when that is stands in clear in the first 8 bytes, in seconds. A record that would be dropped later than any
 /// present one can be has a wrong time, and is replaced. Whatever is no record is replaced, too. Of a record and a mark of one
-/// second the mark stays: nobody knows which came first, and a no must not be lost.
+/// second the mark stays: nobody knows which came first, and a no must not be lost. For the same reason a record of the second
+/// in which everybody was purged, or from before it, is not written: the second key has that time. One that is ahead of
+/// now is of a wrong clock, and counts for nothing.
 const PUT: &str = r"
 local function seconds(text)
   local sum = 0
@@ -45,6 +52,11 @@ if type(there) == 'string' and #there == 8 then
   local younger = there > mine or (there == mine and redis.call('STRLEN', KEYS[1]) == 8)
   if younger and there <= tonumber(ARGV[3]) then return 0 end
 end
+local purged = redis.pcall('GETRANGE', KEYS[2], 0, 7)
+if type(purged) == 'string' and #purged == 8 then
+  purged = seconds(purged)
+  if purged >= tonumber(ARGV[4]) and purged <= tonumber(ARGV[5]) then return 0 end
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 ";
@@ -52,10 +64,15 @@ return 1
 /// The length of the mark that stands in place of a record that was forgotten: its time and nothing else.
 const MARK_LENGTH: usize = 8;
 
+/// What is no person's was verified later than any purge: the greatest whole number that Lua has.
+const NEVER_PURGED: u64 = (1 << 53) - 1;
+
 /// An open connection.
 pub(super) struct Connection {
     redis: MultiplexedConnection,
     strikes: AtomicU32,
+    /// Messages came faster than they were heard, and some were dropped.
+    deaf: Arc<AtomicBool>,
     /// Reads no longer come through.
     pub(super) lost: Notify,
 }
@@ -74,11 +91,14 @@ impl Connection {
         }
         info = info.set_redis_settings(login);
         let (sender, pushes) = mpsc::channel(MAX_MESSAGES);
-        // If more come than can be taken, some are lost: whoever may publish can have that.
+        let deaf = Arc::new(AtomicBool::new(false));
+        let dropped = deaf.clone();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(None)
-            .set_push_sender(move |push: PushInfo| sender.try_send(push));
+            .set_push_sender(move |push: PushInfo| {
+                sender.try_send(push).inspect_err(|_| dropped.store(true, Relaxed))
+            });
         let connect = async {
             let client = Client::open(info)?;
             let mut redis = client.get_multiplexed_async_connection_with_config(&config).await?;
@@ -86,7 +106,7 @@ impl Connection {
             Ok(redis)
         };
         let redis = patiently(connect).await?;
-        Ok((Self { redis, strikes: AtomicU32::new(0), lost: Notify::new() }, pushes))
+        Ok((Self { redis, strikes: AtomicU32::new(0), deaf, lost: Notify::new() }, pushes))
     }
 
     /// The record of this name. A request waits for it, so only as long as `timeout`.
@@ -112,6 +132,11 @@ impl Connection {
         }
     }
 
+    /// Whether messages were dropped since this was asked last.
+    pub(super) fn was_deaf(&self) -> bool {
+        self.deaf.swap(false, Relaxed)
+    }
+
     /// Has the keeper connect anew. Until then nobody reads.
     pub(super) fn give_up(&self) {
         self.strikes.store(MAX_STRIKES, Relaxed);
@@ -128,51 +153,93 @@ impl Connection {
         patiently(redis::cmd("PING").exec_async(&mut self.redis.clone())).await
     }
 
-    /// Replaces records by marks, and tells the others.
+    /// Replaces records by marks, and tells the others. Returns whether all marks are there: a server that is full refuses
+    /// to set, but not to remove. The records are gone all the same.
     pub(super) async fn forget(
         &self,
         marks: impl Iterator<Item = (String, Timestamp)>,
         now: Timestamp,
         channel: &str,
         messages: Vec<Vec<u8>>,
-    ) -> Result<(), SharedError> {
+    ) -> Result<bool, SharedError> {
         let mut commands = redis::pipe();
         for (name, useless_from) in marks {
             let mark = useless_from.as_millis().div_ceil(1000).to_be_bytes();
             let life = useless_from.since(now).as_millis().max(1);
-            // A server that is full refuses to set, but not to remove.
-            commands.cmd("UNLINK").arg(&name).ignore();
-            commands.cmd("SET").arg(name).arg(&mark).arg("PX").arg(life.to_string()).ignore();
+            commands.cmd("UNLINK").arg(&name);
+            commands.cmd("SET").arg(name).arg(&mark).arg("PX").arg(life.to_string());
         }
+        self.tell(commands, channel, messages).await
+    }
+
+    /// Marks that everybody is purged now, which keeps records from before out from then on, and tells the others.
+    /// Returns as [`Connection::forget`].
+    pub(super) async fn mark_purged(
+        &self,
+        name: &str,
+        now: Timestamp,
+        channel: &str,
+        messages: Vec<Vec<u8>>,
+    ) -> Result<bool, SharedError> {
+        let mut commands = redis::pipe();
+        commands.cmd("SET").arg(name).arg(&now.as_secs().to_be_bytes());
+        self.tell(commands, channel, messages).await
+    }
+
+    async fn tell(
+        &self,
+        mut commands: Pipeline,
+        channel: &str,
+        messages: Vec<Vec<u8>>,
+    ) -> Result<bool, SharedError> {
         for message in messages {
-            commands.cmd("PUBLISH").arg(channel).arg(message).ignore();
+            commands.cmd("PUBLISH").arg(channel).arg(message);
         }
-        self.carry_out(&commands).await
+        let failed = self.carry_out(commands).await?;
+        let (full, failed): (Vec<_>, Vec<_>) =
+            failed.into_iter().partition(|error| error.code() == Some("OOM"));
+        match failed.into_iter().next() {
+            Some(error) => Err(error.into()),
+            None => Ok(full.is_empty()),
+        }
     }
 
     /// Writes records. What nobody can use any more is left out.
     pub(super) async fn put(
         &self,
-        puts: impl Iterator<Item = (String, Change)>,
+        names: &Names,
+        puts: impl Iterator<Item = (Which, Change)>,
         now: Timestamp,
     ) -> Result<(), SharedError> {
         let mut commands = redis::pipe();
-        for (name, change) in puts {
-            let Change::Put { sealed, useless_from, latest } = change else { continue };
+        let present = now.after(FUTURE_TOLERANCE).as_secs();
+        for ((family, key), change) in puts {
+            let Change::Put { sealed, verified_at, useless_from, latest } = change else { continue };
             if useless_from > now {
                 let life = useless_from.since(now).as_millis().to_string();
                 let latest = latest.as_millis().div_ceil(1000).to_string();
-                commands.cmd("EVAL").arg(PUT).arg(1).arg(name).arg(sealed).arg(life).arg(latest).ignore();
+                let verified = match family {
+                    Family::Verdicts | Family::Profiles => verified_at.as_secs(),
+                    Family::Keys | Family::Revocations => NEVER_PURGED,
+                };
+                commands.cmd("EVAL").arg(PUT).arg(2).arg(names.of(family, &key)).arg(names.purged());
+                commands.arg(sealed).arg(life).arg(latest).arg(verified).arg(present);
             }
         }
-        self.carry_out(&commands).await
+        let failed = self.carry_out(commands).await?;
+        failed.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    async fn carry_out(&self, commands: &Pipeline) -> Result<(), SharedError> {
+    /// Carries out these commands and returns what was said no to. Asked for one by one: the error of a pipeline as a whole
+    /// has no code that could tell a full server from a broken one.
+    async fn carry_out(&self, mut commands: Pipeline) -> Result<Vec<RedisError>, SharedError> {
         if commands.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        patiently(commands.exec_async(&mut self.redis.clone())).await
+        commands.ignore_errors();
+        let done: Vec<Result<Value, RedisError>> =
+            patiently(commands.query_async(&mut self.redis.clone())).await?;
+        Ok(done.into_iter().filter_map(Result::err).collect())
     }
 
     /// One step of a walk over all names that fit `pattern`, in bounded batches; it ends when the cursor is 0 again.

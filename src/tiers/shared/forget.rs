@@ -1,7 +1,8 @@
 //! What instances tell each other: forget this, in memory and on your disk, as I have.
 //!
 //! A message is sealed like a record, so whoever can publish on the channel can neither make instances forget nor learn
-//! whom they forget. A message that is replayed makes them forget once more: a miss, no more. On the wire it is 16
+//! whom they forget. A message that is recorded and replayed makes them forget once more, which whoever can write to Redis
+//! can do to the records there anyway; what is lost is on the disks of the instances as well. On the wire it is 16
 //! random bytes, then the sealed sender and content; the random bytes are the key that it is sealed for.
 
 use aws_lc_rs::rand;

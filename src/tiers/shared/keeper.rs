@@ -95,7 +95,14 @@ impl Keeper {
         loop {
             let done = tokio::select! {
                 () = connection.lost.notified() => Err(SharedError::Timeout),
-                push = pushes.recv() => self.hear(push),
+                push = pushes.recv() => {
+                    if connection.was_deaf() {
+                        self.shared.metrics.store_failed("shared", "message_lost");
+                        // Whom it was about is not known, so it was everybody.
+                        drop(self.shared.forgets.send(Forget::Everybody));
+                    }
+                    self.hear(push)
+                }
                 () = self.shared.arrived.notified() => write(&self.shared, connection).await,
                 () = tokio::time::sleep(PING_INTERVAL) => connection.ping().await,
             };
@@ -135,6 +142,16 @@ pub(super) async fn write(shared: &Shared, connection: &Connection) -> Result<()
         shared.pending().forgot_everybody();
     }
     let changes = shared.pending().take();
+    let written = write_changes(shared, connection, changes).await;
+    shared.pending().written();
+    written
+}
+
+async fn write_changes(
+    shared: &Shared,
+    connection: &Connection,
+    changes: Vec<(Which, Change)>,
+) -> Result<(), SharedError> {
     let (mut forgets, mut puts): (Vec<_>, Vec<_>) =
         changes.into_iter().partition(|(_, change)| matches!(change, Change::Forget { .. }));
     while !forgets.is_empty() {
@@ -147,9 +164,7 @@ pub(super) async fn write(shared: &Shared, connection: &Connection) -> Result<()
     }
     while !puts.is_empty() {
         let batch = puts.split_off(puts.len().saturating_sub(BATCH));
-        let named =
-            batch.iter().map(|((family, key), change)| (shared.names.of(*family, key), change.clone()));
-        let written = connection.put(named, shared.clock.now()).await;
+        let written = connection.put(&shared.names, batch.iter().cloned(), shared.clock.now()).await;
         note_refusal(shared, &written);
         match written {
             Ok(()) => {}
@@ -190,7 +205,17 @@ async fn write_forgets(
     });
     let told = batch.iter().filter_map(|((family, key), _)| Forget::of_record(*family, key));
     let messages = told.filter_map(|forget| forget.seal(&shared.sealer, shared.sender, now)).collect();
-    connection.forget(marks, now, &shared.names.channel(), messages).await
+    let marked = connection.forget(marks, now, &shared.names.channel(), messages).await;
+    marked.map(|marked| note_missing_marks(shared, marked))
+}
+
+/// What was to be forgotten is, but a Redis that is full has no mark in its place: an instance that did not hear of it may
+/// bring it back. To write the mark again and again would help nobody.
+fn note_missing_marks(shared: &Shared, marked: bool) {
+    if !marked {
+        shared.metrics.store_failed("shared", "refused");
+        note_refusal(shared, &Err(SharedError::Refused("OOM".to_owned())));
+    }
 }
 
 fn give_back(shared: &Shared, changes: Vec<(Which, Change)>) {
@@ -265,11 +290,19 @@ async fn purge_now(
     let now = shared.clock.now();
     let message = Forget::of_purge(purge).seal(&shared.sealer, shared.sender, now);
     let marks = records.iter().map(|(family, key)| (shared.names.of(*family, key), mark(*family)));
-    connection.forget(marks, now, &shared.names.channel(), message.into_iter().collect()).await
+    let messages = message.into_iter().collect();
+    let marked = connection.forget(marks, now, &shared.names.channel(), messages).await;
+    marked.map(|marked| note_missing_marks(shared, marked))
 }
 
-/// Removes all verdicts and profiles under this secret. `SCAN` finds all that were there when it began.
+/// Removes all verdicts and profiles under this secret. First a mark and a message: from then on nobody writes what is from
+/// before, and the others drop what they could copy back. `SCAN` finds all that were there when it began.
 async fn forget_everybody(shared: &Shared, connection: &Connection) -> Result<(), SharedError> {
+    let now = shared.clock.now();
+    let messages = Forget::Everybody.seal(&shared.sealer, shared.sender, now).into_iter().collect();
+    let (mark, channel) = (shared.names.purged(), shared.names.channel());
+    let marked = connection.mark_purged(&mark, now, &channel, messages).await?;
+    note_missing_marks(shared, marked);
     for family in PEOPLE {
         let pattern = shared.names.pattern(family);
         let mut cursor = 0;
@@ -282,7 +315,5 @@ async fn forget_everybody(shared: &Shared, connection: &Connection) -> Result<()
             }
         }
     }
-    let now = shared.clock.now();
-    let message = Forget::Everybody.seal(&shared.sealer, shared.sender, now);
-    connection.forget(std::iter::empty(), now, &shared.names.channel(), message.into_iter().collect()).await
+    Ok(())
 }

@@ -36,6 +36,11 @@ impl Names {
         format!("{}{}:{digest}", self.prefix, family.name())
     }
 
+    /// The name of the mark that a purge of everybody leaves: no record's, and of no family that it purges.
+    pub(super) fn purged(&self) -> String {
+        format!("{}purged", self.prefix)
+    }
+
     /// The pattern that fits all names of a family, for `SCAN`. The prefix has no character that a pattern gives a
     /// meaning to.
     pub(super) fn pattern(&self, family: Family) -> String {

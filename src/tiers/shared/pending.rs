@@ -6,8 +6,8 @@
 //! then counted; a forget never is, since it stands for a definitive no: if too many gather, all verdicts and
 //! profiles are forgotten instead, which covers them.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use crate::clock::Timestamp;
 use crate::tiers::record::Family;
@@ -22,6 +22,8 @@ pub(super) enum Change {
     Put {
         /// The sealed record.
         sealed: Vec<u8>,
+        /// When it was vouched for: a purge of everybody after that keeps it out.
+        verified_at: Timestamp,
         /// When it is dropped.
         useless_from: Timestamp,
         /// What is there and would be dropped later than this has a wrong time, and is no reason to keep it.
@@ -53,12 +55,14 @@ pub(super) struct Pending {
     bytes: usize,
     limit: usize,
     everybody: bool,
+    /// What was taken to be forgotten and is not known to be.
+    forgetting: HashSet<Which>,
 }
 
 impl Pending {
     /// Nothing waits; puts may take `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
-        Self { changes: HashMap::new(), bytes: 0, limit, everybody: false }
+        Self { changes: HashMap::new(), bytes: 0, limit, everybody: false, forgetting: HashSet::new() }
     }
 
     /// Adds a change. Returns whether there was room; for a forget there always is.
@@ -89,10 +93,27 @@ impl Pending {
         lost
     }
 
-    /// Takes all that waits.
+    /// Takes all that waits. What is to be forgotten counts as [`Pending::is_forgetting`] until [`Pending::written`].
     pub(super) fn take(&mut self) -> Vec<(Which, Change)> {
         self.bytes = 0;
-        std::mem::take(&mut self.changes).into_iter().collect()
+        let changes: Vec<_> = std::mem::take(&mut self.changes).into_iter().collect();
+        let forgets = changes.iter().filter(|(_, change)| matches!(change, Change::Forget { .. }));
+        self.forgetting.extend(forgets.map(|(which, _)| which.clone()));
+        changes
+    }
+
+    /// What was taken is written, or waits again.
+    pub(super) fn written(&mut self) {
+        self.forgetting.clear();
+    }
+
+    /// Whether the record is to be forgotten, so that what Redis still has of it does not count.
+    pub(super) fn is_forgetting(&self, family: Family, key: &[u8]) -> bool {
+        let which = (family, key.to_vec());
+        let is_person = matches!(family, Family::Verdicts | Family::Profiles);
+        (self.everybody && is_person)
+            || self.forgetting.contains(&which)
+            || matches!(self.changes.get(&which), Some(Change::Forget { .. }))
     }
 
     /// Drops a put that waits: its record is forgotten.
@@ -164,6 +185,7 @@ mod tests {
     fn put(length: usize) -> Change {
         Change::Put {
             sealed: vec![7; length],
+            verified_at: Timestamp::from_secs(1),
             useless_from: Timestamp::from_secs(9),
             latest: Timestamp::from_secs(9),
         }
@@ -250,6 +272,25 @@ mod tests {
         taken.sort_by(|one, other| one.0.1.cmp(&other.0.1));
         assert_eq!(taken, [(which(1), FORGET), (which(2), put(20))]);
         assert!(pending.take().is_empty());
+    }
+
+    #[test]
+    fn what_is_to_be_forgotten_counts_as_forgotten_until_that_is_done() {
+        let mut pending = Pending::new(LIMIT);
+        let forgets = |pending: &Pending, key: u8| pending.is_forgetting(Family::Verdicts, &which(key).1);
+        pending.add(which(1), FORGET);
+        pending.add(which(2), put(10));
+        assert!(forgets(&pending, 1) && !forgets(&pending, 2));
+        let failed = pending.take();
+        assert!(forgets(&pending, 1), "it is on its way");
+        pending.restore(failed);
+        pending.written();
+        assert!(forgets(&pending, 1), "it waits again");
+        pending.take();
+        pending.written();
+        assert!(!forgets(&pending, 1));
+        pending.forget_everybody();
+        assert!(forgets(&pending, 2) && !pending.is_forgetting(Family::Keys, b"issuer"));
     }
 
     #[test]

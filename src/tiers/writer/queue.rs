@@ -1,7 +1,12 @@
 //! The queue between the requests and the writer's thread.
+//!
+//! A put that waits is not found yet, which costs a miss. A delete counts as soon as it is queued: what is to be deleted is
+//! not found any more, however long the disk takes. Else whoever looks in between would find the record and promote it,
+//! and a no would be a yes again.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::super::disk::DiskError;
 use super::super::disk::engine::Change;
 use super::super::record::Family;
+use super::super::tombstones::DENIABLE;
 
 /// A queued change costs this much beside its bytes.
 pub(super) const CHANGE_OVERHEAD: usize = 96;
@@ -35,6 +41,8 @@ pub(in super::super) struct Queue {
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     limit: usize,
+    /// How many deletes are not applied yet, so that a lookup that nothing is deleted under takes no lock.
+    deleting: AtomicUsize,
 }
 
 /// What waits in the queue.
@@ -45,14 +53,24 @@ pub(super) struct Inbox {
     bytes: usize,
     /// There were more deletes than could be queued.
     pub(super) too_many_deletes: bool,
+    /// How often each key is to be deleted, also by what the thread has taken.
+    deletes: Deletes,
     /// Nothing comes any more.
     pub(super) closing: bool,
+}
+
+/// The deletes that are not applied yet.
+#[derive(Default)]
+struct Deletes {
+    keys: HashMap<(Family, Vec<u8>), usize>,
+    /// All that a delete may be meant for is to be deleted.
+    all: bool,
 }
 
 impl Queue {
     /// A queue of at most `limit` bytes of puts.
     pub(in super::super) fn new(limit: usize) -> Self {
-        Self { inbox: Mutex::default(), arrived: Condvar::new(), limit }
+        Self { inbox: Mutex::default(), arrived: Condvar::new(), limit, deleting: AtomicUsize::new(0) }
     }
 
     /// Queues a put. Returns whether there was room.
@@ -69,12 +87,51 @@ impl Queue {
     /// Queues a delete.
     pub(in super::super) fn delete(&self, family: Family, key: &[u8]) {
         let mut inbox = self.lock();
-        let bytes = key.len() + CHANGE_OVERHEAD;
+        // It is kept twice: in order, and to be looked up.
+        let bytes = 2 * (key.len() + CHANGE_OVERHEAD);
         if inbox.bytes + bytes > 2 * self.limit {
             inbox.too_many_deletes = true;
+            if !std::mem::replace(&mut inbox.deletes.all, true) {
+                self.deleting.fetch_add(1, Ordering::SeqCst);
+            }
             return;
         }
+        *inbox.deletes.keys.entry((family, key.to_vec())).or_default() += 1;
+        self.deleting.fetch_add(1, Ordering::SeqCst);
         self.add(&mut inbox, Order::Change(Change::Delete(family, key.to_vec())), bytes);
+    }
+
+    /// Whether the record under this key is to be deleted. Ask before reading: what is not to be deleted by then is not
+    /// in the database either.
+    pub(in super::super) fn is_deleting(&self, family: Family, key: &[u8]) -> bool {
+        if self.deleting.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        let deletes = &self.lock().deletes;
+        (deletes.all && DENIABLE.contains(&family)) || deletes.keys.contains_key(&(family, key.to_vec()))
+    }
+
+    /// These deletes are applied, or owed by a store that answers nothing until they are.
+    pub(super) fn deleted(&self, deleted: &[(Family, Vec<u8>)]) {
+        let mut inbox = self.lock();
+        for key in deleted {
+            if let Some(times) = inbox.deletes.keys.get_mut(key) {
+                *times -= 1;
+                if *times == 0 {
+                    inbox.deletes.keys.remove(key);
+                }
+                self.deleting.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// All that a delete may be meant for is deleted, or owed. If there were too many again meanwhile, that comes next.
+    pub(super) fn all_deleted(&self) {
+        let mut inbox = self.lock();
+        if inbox.deletes.all && !inbox.too_many_deletes {
+            inbox.deletes.all = false;
+            self.deleting.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 
     /// Queues what somebody waits for. Returns false if nobody will ever do it.
@@ -124,7 +181,8 @@ impl Queue {
             };
         }
         let closing = inbox.closing;
-        std::mem::replace(&mut *inbox, Inbox { closing, ..Inbox::default() })
+        let deletes = std::mem::take(&mut inbox.deletes);
+        std::mem::replace(&mut *inbox, Inbox { closing, deletes, ..Inbox::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inbox> {

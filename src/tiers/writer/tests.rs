@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock::{Clock, Timestamp};
 use crate::tiers::disk::DiskSettings;
+use crate::tiers::disk::engine::InMemory;
 
 const FAMILY: Family = Family::Verdicts;
 
@@ -126,4 +127,99 @@ fn a_degraded_store_that_owes_too_many_deletes_owes_a_purge_instead() {
     owed.add(deletes(10), 1000);
     owed.add(deletes(10), 1000);
     assert_eq!((owed.deletes.len(), owed.purge.as_slice()), (10, &DENIABLE[..]));
+}
+
+#[test]
+fn copies_that_a_purge_could_not_remove_are_owed() {
+    let fixture = Fixture::new(1 << 20);
+    let engine = Arc::new(fixture.opener().open().unwrap().0);
+    let shared = Arc::new(Shared::new(Some(engine.clone()), fixture.settings.queue));
+    let mut writer = Writer::new(shared, fixture.opener(), Some(engine));
+    let checkpoints = fixture.settings.path.join("checkpoints");
+    writer.checkpoint(None).unwrap();
+    // No directory, so it cannot be removed as one.
+    std::fs::write(checkpoints.join("in-the-way"), "").unwrap();
+    assert!(writer.purge(&DENIABLE).is_err());
+    assert!(writer.owed.remove_copies_at.is_some() && matches!(writer.state, State::Open(_)));
+    assert_eq!(std::fs::read_dir(&checkpoints).unwrap().count(), 1, "what can be removed is");
+    std::fs::remove_file(checkpoints.join("in-the-way")).unwrap();
+    std::fs::create_dir(checkpoints.join("another")).unwrap();
+    writer.remove_copies_if_due(false);
+    assert_eq!(std::fs::read_dir(&checkpoints).unwrap().count(), 1, "not before its time");
+    writer.remove_copies_if_due(true);
+    assert_eq!(std::fs::read_dir(&checkpoints).unwrap().count(), 0);
+    assert!(writer.owed.remove_copies_at.is_none());
+}
+
+#[test]
+fn deletes_that_come_to_be_owed_at_the_very_end_are_applied() {
+    let fixture = Fixture::new(1 << 20);
+    fixture.run(false, |queue| assert!((0..5).all(|key| queue.put(FAMILY, &[key], value(20)))));
+    let shared = Arc::new(Shared::new(None, fixture.settings.queue));
+    shared.queue.delete(FAMILY, &[3]);
+    shared.queue.close();
+    Writer::new(shared, fixture.opener(), None).run();
+    assert_eq!(fixture.keys(), [0, 1, 2, 4]);
+}
+
+#[test]
+fn the_first_checkpoint_is_due_by_the_age_of_the_newest_one_and_not_by_that_of_the_process() {
+    const INTERVAL: Duration = Duration::from_secs(6 * 60 * 60);
+    let fixture = Fixture::new(1 << 20);
+    let due_in = |opener: &Opener, has_records| {
+        first_checkpoint(opener, has_records).unwrap().saturating_duration_since(Instant::now())
+    };
+    let hours = |hours: u64| Duration::from_secs(60 * 60 * hours);
+    let opener = fixture.opener();
+    let engine = opener.open().unwrap().0;
+    assert!(due_in(&opener, false) > INTERVAL - hours(1), "there is nothing to keep yet");
+    assert_eq!(due_in(&opener, true), Duration::ZERO);
+    checkpoint::make(&engine, opener.layout(), opener.clock().now()).unwrap();
+    assert!(due_in(&opener, true) > INTERVAL - hours(1));
+    opener.clock().advance(hours(5));
+    assert!(due_in(&opener, true) <= hours(1));
+    opener.clock().advance(hours(5));
+    assert_eq!(due_in(&opener, true), Duration::ZERO);
+}
+
+#[test]
+fn a_delete_counts_as_soon_as_it_is_queued() {
+    let fixture = Fixture::new(1000);
+    fixture.run(false, |queue| assert!([1, 2].into_iter().all(|key| queue.put(FAMILY, &[key], value(20)))));
+    // With no writer the disk takes for ever.
+    let engine = Arc::new(fixture.opener().open().unwrap().0);
+    let shared = Shared::new(Some(engine), 1000);
+    let found = |key| {
+        let found = shared.get(FAMILY, &[key]).unwrap();
+        match shared.get_in_memory(FAMILY, &[key]).unwrap() {
+            InMemory::Known(known) => assert_eq!(known, found),
+            InMemory::NeedsDisk => assert!(found.is_some()),
+        }
+        found.is_some()
+    };
+    assert!(found(1) && found(2));
+    shared.queue.delete(FAMILY, &[1]);
+    assert!(!found(1) && found(2));
+    // What is deleted twice is not there before both are done.
+    shared.queue.delete(FAMILY, &[1]);
+    let deleted = [(FAMILY, vec![1])];
+    shared.queue.deleted(&deleted);
+    assert!(!found(1));
+    shared.queue.deleted(&deleted);
+    assert!(found(1));
+    // More than can be queued are all.
+    (0..100).for_each(|key| shared.queue.delete(FAMILY, &[100 + key]));
+    assert!(!found(1) && !found(2));
+    assert!(shared.queue.take(None).too_many_deletes);
+    shared.queue.all_deleted();
+    assert!(found(1) && found(2));
+}
+
+#[test]
+fn a_delete_is_applied_or_owed_when_it_counts_no_longer_by_itself() {
+    let fixture = Fixture::new(1 << 20);
+    fixture.run(false, |queue| assert!((0..5).all(|key| queue.put(FAMILY, &[key], value(20)))));
+    let shared = fixture.run(false, |queue| queue.delete(FAMILY, &[3]));
+    assert!(!shared.queue.is_deleting(FAMILY, &[3]));
+    assert_eq!(fixture.keys(), [0, 1, 2, 4]);
 }

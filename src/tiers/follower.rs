@@ -1,0 +1,72 @@
+//! Follows what other instances have forgotten, for all configurations that are in use.
+//!
+//! A reload puts a second set of answers beside the first. A message that is being followed at that moment must be followed
+//! to its end, and in both: so one task serves all, and lives until the last of them is gone.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinHandle;
+
+use super::shared::Forget;
+use super::stores::Stores;
+
+/// The task, which ends when this is dropped.
+pub struct Follower {
+    served: Arc<Served>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Served(Mutex<Vec<Weak<Stores>>>);
+
+impl Follower {
+    /// Follows these messages.
+    #[must_use]
+    pub fn start(mut forgets: Receiver<Forget>) -> Self {
+        let served = Arc::new(Served::default());
+        let all = served.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                match forgets.recv().await {
+                    Ok(forget) => all.follow(&forget).await,
+                    // Which they were is not known any more, so they were everybody.
+                    Err(RecvError::Lagged(_)) => all.follow(&Forget::Everybody).await,
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        });
+        Self { served, task }
+    }
+
+    /// Follows in these stores as well, for as long as they are in use.
+    pub fn serve(&self, stores: &Arc<Stores>) {
+        let mut served = self.served.0.lock().unwrap_or_else(PoisonError::into_inner);
+        served.retain(|stores| stores.strong_count() > 0);
+        served.push(Arc::downgrade(stores));
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Served {
+    /// Also in stores that come while it is at it.
+    async fn follow(&self, forget: &Forget) {
+        let mut done: Vec<Arc<Stores>> = Vec::new();
+        while let Some(next) = self.next(&done) {
+            next.follow(forget.clone()).await;
+            done.push(next);
+        }
+    }
+
+    fn next(&self, done: &[Arc<Stores>]) -> Option<Arc<Stores>> {
+        let served = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut living = served.iter().filter_map(Weak::upgrade);
+        living.find(|stores| !done.iter().any(|done| Arc::ptr_eq(done, stores)))
+    }
+}
