@@ -3,15 +3,18 @@
 //! Every call to an endpoint of an issuer passes, in this order:
 //!
 //! 1. [`Singleflight`]: one call for each token or subject, however many wait for it;
-//! 2. [`Guard::admit`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? is there
-//!    budget left ([`budget`])?
+//! 2. [`Guard::admit`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? do unknown
+//!    tokens pause ([`suspects`])? is there budget left ([`budget`])?
 //! 3. the HTTP client, and then [`Admission::finish`] with what the call came to.
 //!
 //! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does
 //! not count against the issuer.
 //!
+//! **Nobody can stop everybody's calls.** What one token or one user may have caused is not held against the
+//! endpoint more than once: see [`CallOutcome`].
+//!
 //! The parts are pure: each takes `now` and returns a value. [`Guard`] is the thin shell that holds the
-//! breaker, the budget and the hold-back of one endpoint behind **one** lock.
+//! breaker, the budget, the hold-back and the pause of unknown tokens of one endpoint behind **one** lock.
 //!
 //! **Proof by construction that there are no interleavings to check.** All shared state of a guard is one
 //! value behind one mutex; each public method takes the lock once, reads the clock under it, calls pure
@@ -24,6 +27,7 @@ pub mod budget;
 pub mod holdback;
 pub mod retry_after;
 pub mod singleflight;
+pub mod suspects;
 pub mod window;
 
 use std::fmt;
@@ -39,6 +43,7 @@ pub use singleflight::{Role, Singleflight, SingleflightError, SingleflightSettin
 use self::breaker::{Breaker, Outcome, Permit};
 use self::budget::{Budget, Exhausted};
 use self::holdback::{Holdback, Limited};
+use self::suspects::Suspects;
 use crate::clock::{Clock, Ticks};
 
 /// The settings of one guard.
@@ -52,15 +57,28 @@ pub struct GuardSettings {
     pub holdback: HoldbackSettings,
 }
 
-/// What a call to the issuer came to.
+/// What a call to the issuer came to, and by that whom it says something about.
+///
+/// Of a call about nobody, such as one for the keys, everything but an answer is the endpoint's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
     /// It answered: 200, and just as well 401 or 403.
     Answered,
-    /// 5xx, timeout, connection or TLS error, or an answer that makes no sense.
-    Failed,
+    /// No connection, TLS error, or no answer in time. No token makes that, so it counts whoever was asked about.
+    Unreachable,
+    /// A status that says that the endpoint is unwell, 502 and 503 among them. It counts, but for an unknown token, which
+    /// may be what a server behind a gateway stumbles over.
+    Failed {
+        /// How long it asks us to wait: [`retry_after::hold`].
+        hold: Option<Duration>,
+    },
+    /// 500, an answer that makes no sense or is too long, a connection that broke: the endpoint is unwell, or this one
+    /// user or token is odd. It counts once for each subject, and not at all for an unknown token.
+    Odd,
+    /// Another 4xx: this one request is not to its liking. It counts neither way.
+    Declined,
     /// A 429: whether it concerns the tenant or the subject of this call follows from `limit`, and if that
-    /// does not tell, from how many different subjects are limited.
+    /// is not told, from how many different subjects are limited.
     RateLimited {
         /// How long it asks us to wait: [`retry_after::hold`].
         hold: Option<Duration>,
@@ -89,7 +107,7 @@ pub enum SuppressReason {
     Budget,
     /// The subject is held back.
     Holdback,
-    /// The budget of foreign tokens never seen before is spent.
+    /// The budget of foreign tokens never seen before is spent, or they pause.
     SuspectBudget,
 }
 
@@ -136,6 +154,8 @@ pub struct GuardStatus {
     pub budget: BudgetStatus,
     /// How many subjects are held back.
     pub held_back: usize,
+    /// How long foreign tokens never seen before are not asked about; zero if they are.
+    pub suspects_pause_for: Duration,
 }
 
 /// Guards one endpoint of one issuer. Cheap to clone; clones share their state.
@@ -153,6 +173,7 @@ struct Parts {
     breaker: Breaker,
     budget: Budget,
     holdback: Holdback,
+    suspects: Suspects,
 }
 
 /// Where random numbers from 0 to 1 come from.
@@ -170,6 +191,7 @@ impl Guard {
     pub fn with_jitter(settings: GuardSettings, clock: Clock, jitter: Jitter) -> Self {
         let user_limit = settings.holdback.user_limit;
         let parts = Parts {
+            suspects: Suspects::new(&settings.breaker),
             breaker: Breaker::new(settings.breaker),
             budget: Budget::new(&settings.budget),
             holdback: Holdback::new(settings.holdback),
@@ -205,6 +227,7 @@ impl Guard {
     /// Closes the breaker and forgets what led it to where it was, as an operator wishes.
     pub fn reset(&self) -> Transition {
         let (mut parts, now) = self.lock();
+        parts.suspects.reset();
         parts.breaker.reset(now)
     }
 
@@ -220,6 +243,7 @@ impl Guard {
             refuses_for: parts.breaker.refusal(now).map_or(Duration::ZERO, |refused| refused.retry_after),
             budget: parts.budget.status(now),
             held_back: parts.holdback.count(now),
+            suspects_pause_for: parts.suspects.remaining(now).unwrap_or_default(),
         }
     }
 
@@ -246,7 +270,7 @@ fn admit_at(
     subject: Option<SubjectKey>,
     now: Ticks,
 ) -> Result<Permit, Suppressed> {
-    let Parts { breaker, budget, holdback } = &mut *parts;
+    let Parts { breaker, budget, holdback, suspects } = &mut *parts;
     let breaker_open = |refused: breaker::Refused| Suppressed {
         reason: SuppressReason::BreakerOpen,
         retry_after: refused.retry_after,
@@ -256,6 +280,11 @@ fn admit_at(
     }
     if let Some(refused) = breaker.refusal(now) {
         return Err(breaker_open(refused));
+    }
+    if priority == Priority::Suspect
+        && let Some(retry_after) = suspects.remaining(now)
+    {
+        return Err(Suppressed { reason: SuppressReason::SuspectBudget, retry_after });
     }
     budget.take(priority, now).map_err(|refused| {
         let reason = match refused.exhausted {
@@ -306,42 +335,119 @@ impl Admission {
         let permit = self.permit.take()?;
         let jitter = (self.guard.0.jitter)();
         let (mut parts, now) = self.guard.lock();
-        let outcome = match outcome {
-            CallOutcome::Answered => Outcome::Success,
-            CallOutcome::Failed => Outcome::Failure,
-            CallOutcome::RateLimited { hold, limit } => {
-                match self.who_is_limited(&mut parts.holdback, hold, limit, now) {
-                    Limited::Tenant => Outcome::RateLimited { until: hold },
-                    Limited::Subject => {
-                        // It says nothing about the endpoint, neither good nor bad.
-                        parts.breaker.cancel(permit);
-                        return None;
-                    }
-                }
+        let outcome = match self.subject {
+            None => Some(about_nobody(outcome)),
+            Some(token) if self.priority == Priority::Suspect => {
+                self.about_suspect(&mut parts, token, outcome, now, jitter)
             }
+            Some(subject) => self.about_subject(&mut parts, subject, outcome, now),
         };
-        parts.breaker.record(permit, outcome, now.since(self.started), now, jitter)
+        let Some(outcome) = outcome else {
+            parts.breaker.cancel(permit);
+            return None;
+        };
+        let transition = parts.breaker.record(permit, outcome, now.since(self.started), now, jitter);
+        if transition.is_some_and(|transition| transition.to == State::Open) {
+            parts.holdback.forgive(now);
+        }
+        transition
     }
 
-    /// A call that is about nobody, or whose limit is larger than any user's, was limited as the tenant's. A
-    /// suspect call counts for nobody: one user can send any number of new tokens, and would pass for many
-    /// users.
-    fn who_is_limited(
+    /// What a call about a known user says of the endpoint; `None` if nothing.
+    fn about_subject(
         &self,
-        holdback: &mut Holdback,
-        hold: Option<Duration>,
-        limit: Option<u32>,
+        parts: &mut Parts,
+        subject: SubjectKey,
+        outcome: CallOutcome,
         now: Ticks,
-    ) -> Limited {
-        match self.subject {
-            Some(_) if limit.is_some_and(|limit| limit > self.guard.0.user_limit) => Limited::Tenant,
-            Some(subject) if self.priority == Priority::Suspect => {
-                holdback.hold(subject, hold, now);
-                Limited::Subject
+    ) -> Option<Outcome> {
+        let failure = Outcome::Failure { until: None };
+        match outcome {
+            CallOutcome::Answered => {
+                parts.holdback.answered(subject);
+                Some(Outcome::Success)
             }
-            Some(subject) => holdback.limited(subject, hold, now),
-            None => Limited::Tenant,
+            CallOutcome::Unreachable => Some(failure),
+            CallOutcome::Failed { hold } => Some(Outcome::Failure { until: hold }),
+            // Half-open, it is not noted: who is the probe in an outage has not become odd by that.
+            CallOutcome::Odd
+                if parts.breaker.state(now) != State::Closed && !parts.holdback.is_odd(subject, now) =>
+            {
+                Some(failure)
+            }
+            CallOutcome::Odd => parts.holdback.odd(subject, now).then_some(failure),
+            CallOutcome::Declined => {
+                parts.holdback.odd(subject, now);
+                None
+            }
+            CallOutcome::RateLimited { hold, limit } => {
+                let limited = match limit {
+                    Some(limit) if limit > self.guard.0.user_limit => Limited::Tenant,
+                    // It says whose limit it is: however many are at theirs, the tenant is not.
+                    Some(_) => {
+                        parts.holdback.hold(subject, hold, now);
+                        Limited::Subject
+                    }
+                    None => parts.holdback.limited(subject, hold, now),
+                };
+                (limited == Limited::Tenant).then_some(Outcome::RateLimited { until: hold })
+            }
         }
+    }
+
+    /// What a call about an unknown token says of the endpoint; `None` if nothing. One user can send any number of new
+    /// tokens, and would pass for many users; so it says little while the breaker is closed, but may be a good probe.
+    fn about_suspect(
+        &self,
+        parts: &mut Parts,
+        token: SubjectKey,
+        outcome: CallOutcome,
+        now: Ticks,
+        jitter: f64,
+    ) -> Option<Outcome> {
+        match outcome {
+            CallOutcome::Answered => {
+                parts.suspects.answered();
+                let is_probe = parts.breaker.state(now) == State::HalfOpen;
+                is_probe.then_some(Outcome::Success)
+            }
+            CallOutcome::Unreachable => {
+                parts.suspects.failed(None, now, jitter);
+                Some(Outcome::Failure { until: None })
+            }
+            CallOutcome::Failed { .. } | CallOutcome::Odd => {
+                let wait = if let CallOutcome::Failed { hold } = outcome { hold } else { None };
+                parts.suspects.failed(wait, now, jitter);
+                parts.holdback.hold(token, Some(holdback::AFTER_ODD), now);
+                None
+            }
+            CallOutcome::Declined => {
+                parts.holdback.hold(token, Some(holdback::AFTER_ODD), now);
+                None
+            }
+            CallOutcome::RateLimited { hold, limit } => {
+                if limit.is_some_and(|limit| limit > self.guard.0.user_limit) {
+                    return Some(Outcome::RateLimited { until: hold });
+                }
+                parts.holdback.hold(token, hold, now);
+                // Auth0 says whose limit it is. Who does not is not Auth0, and limits everybody for all we know.
+                if limit.is_none() {
+                    parts.suspects.limited(hold, now);
+                }
+                None
+            }
+        }
+    }
+}
+
+fn about_nobody(outcome: CallOutcome) -> Outcome {
+    match outcome {
+        CallOutcome::Answered => Outcome::Success,
+        CallOutcome::Failed { hold } => Outcome::Failure { until: hold },
+        CallOutcome::Unreachable | CallOutcome::Odd | CallOutcome::Declined => {
+            Outcome::Failure { until: None }
+        }
+        CallOutcome::RateLimited { hold, .. } => Outcome::RateLimited { until: hold },
     }
 }
 
