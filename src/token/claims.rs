@@ -15,6 +15,9 @@ const MAX_DATE: u64 = 253_402_300_799;
 /// The longest `sub`, in bytes (OpenID Connect Core §2: 255 ASCII characters).
 const MAX_SUBJECT_BYTES: usize = 255;
 
+/// How long an expired token that was admitted in an outage is good for without another look at whether it goes on.
+const GRACE_LOOK: Duration = Duration::from_secs(10);
+
 /// A payload that nobody vouches for yet.
 #[derive(Clone, Debug)]
 pub struct UnverifiedClaims(Object);
@@ -77,14 +80,16 @@ impl VerifiedClaims {
             return Err(Refusal::IssuerUnknown { configured: expected.issuer.to_string() });
         }
         let expires_at = date(&all, "exp")?.ok_or(Refusal::ClaimUnfit { claim: "exp" })?;
-        let grace = match expected.grace {
-            Some((grace, open_since)) if open_since <= expires_at => grace,
-            _ => Duration::ZERO,
+        let end = expires_at.after(expected.leeway);
+        // Grace is for a token whose life is over, and for as long as the outage lasts: one that is good now, in an outage,
+        // gets none that would outlive the outage.
+        let not_after = match expected.grace {
+            _ if now < end => end,
+            Some((grace, open_since)) if open_since <= expires_at && now < end.after(grace) => {
+                end.after(grace).min(now.after(GRACE_LOOK))
+            }
+            _ => return Err(Refusal::Expired { ago_secs: now.since(expires_at).as_secs() }),
         };
-        let not_after = expires_at.after(expected.leeway).after(grace);
-        if now >= not_after {
-            return Err(Refusal::Expired { ago_secs: now.since(expires_at).as_secs() });
-        }
         for claim in ["nbf", "iat"] {
             if let Some(start) = date(&all, claim)?
                 && start > now.after(expected.leeway)
@@ -118,7 +123,8 @@ impl VerifiedClaims {
         self.expires_at
     }
 
-    /// The end of the token's life: `exp` plus leeway (and grace, if it applies). From then on nothing admits it.
+    /// The end of the token's life: `exp` plus leeway. From then on nothing admits it but grace, and where that already
+    /// does, this is when it is to be looked at again.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
@@ -202,10 +208,14 @@ mod tests {
     const NOW: u64 = 1_800_000_000;
 
     fn check(text: &str) -> Result<VerifiedClaims, Refusal> {
+        check_with(text, None)
+    }
+
+    fn check_with(text: &str, grace: Option<(Duration, Timestamp)>) -> Result<VerifiedClaims, Refusal> {
         let issuer: Arc<str> = "https://t.example/".into();
         let audience = ["https://api".to_owned(), "https://other".to_owned()];
         let expected =
-            Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30), grace: None };
+            Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30), grace };
         let payload = UnverifiedClaims::new(json::object(text.as_bytes()).unwrap()).vouched();
         VerifiedClaims::check(payload, expected, Timestamp::from_secs(NOW))
     }
@@ -270,6 +280,23 @@ mod tests {
             let refusal = check(&with(member, value)).unwrap_err();
             assert_eq!(refusal.reason(), reason, "{member} = {value}");
         }
+    }
+
+    #[test]
+    fn grace_is_for_a_token_that_expired_in_the_outage_and_is_looked_at_again_and_again() {
+        let hour = Duration::from_secs(3600);
+        let open_since = |ago| Some((hour, Timestamp::from_secs(NOW - ago)));
+        let not_after = |exp: u64, grace| {
+            let claims = check_with(&with("exp", &exp.to_string()), grace);
+            claims.map(|claims| claims.not_after()).map_err(|refusal| refusal.reason())
+        };
+        // Good now: what an outage lends it is seen when it needs that.
+        assert_eq!(not_after(NOW + 100, open_since(50)), Ok(Timestamp::from_secs(NOW + 130)));
+        assert_eq!(not_after(NOW - 29, open_since(50)), Ok(Timestamp::from_secs(NOW + 1)));
+        assert_eq!(not_after(NOW - 100, open_since(100)), Ok(Timestamp::from_secs(NOW + 10)));
+        assert_eq!(not_after(NOW - 3625, open_since(3700)), Ok(Timestamp::from_secs(NOW + 5)));
+        assert_eq!(not_after(NOW - 3630, open_since(3700)), Err("expired"));
+        assert_eq!(not_after(NOW - 100, open_since(99)), Err("expired"));
     }
 
     #[test]
