@@ -126,6 +126,7 @@ impl Service {
             ("auth.max_connections", new.auth.max_connections != old.auth.max_connections),
             ("admin.listen", new.admin.listen != old.admin.listen),
             ("store", new.store != old.store),
+            ("[breaker] or [budget]", new.guard != old.guard),
             ("log", new.log != old.log),
         ] {
             if changed {
@@ -133,6 +134,9 @@ impl Service {
             }
         }
         let instance = Instance::build(settings, before.clock.clone(), Some(before))?;
+        for gone in before.issuers.iter().filter(|old| instance.issuers.named(Some(old.name())).is_err()) {
+            before.metrics.forget_issuer(gone.name());
+        }
         self.instance.store(instance);
         info!("configuration reloaded");
         Ok(())
