@@ -11,7 +11,7 @@
 //! not count against the issuer.
 //!
 //! **Nobody can stop everybody's calls.** What one token or one user may have caused is not held against the
-//! endpoint more than once: see [`CallOutcome`].
+//! endpoint more than once: see [`outcome`].
 //!
 //! The parts are pure: each takes `now` and returns a value. [`Guard`] is the thin shell that holds the
 //! breaker, the budget, the hold-back and the pause of unknown tokens of one endpoint behind **one** lock.
@@ -25,6 +25,7 @@
 pub mod breaker;
 pub mod budget;
 pub mod holdback;
+pub mod outcome;
 pub mod retry_after;
 pub mod singleflight;
 pub mod suspects;
@@ -38,11 +39,12 @@ use std::time::Duration;
 pub use breaker::{BreakerSettings, ForcedState, Reason, State, Transition};
 pub use budget::{BudgetSettings, BudgetStatus, Priority};
 pub use holdback::{HoldbackSettings, SubjectKey};
+pub use outcome::CallOutcome;
 pub use singleflight::{Role, Singleflight, SingleflightError, SingleflightSettings};
 
-use self::breaker::{Breaker, Outcome, Permit};
+use self::breaker::{Breaker, Permit};
 use self::budget::{Budget, Exhausted};
-use self::holdback::{Holdback, Limited};
+use self::holdback::Holdback;
 use self::suspects::Suspects;
 use crate::clock::{Clock, Ticks};
 
@@ -55,36 +57,6 @@ pub struct GuardSettings {
     pub budget: BudgetSettings,
     /// When one subject is held back.
     pub holdback: HoldbackSettings,
-}
-
-/// What a call to the issuer came to, and by that whom it says something about.
-///
-/// Of a call about nobody, such as one for the keys, everything but an answer is the endpoint's failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallOutcome {
-    /// It answered: 200, and just as well 401 or 403.
-    Answered,
-    /// No connection, TLS error, or no answer in time. No token makes that, so it counts whoever was asked about.
-    Unreachable,
-    /// A status that says that the endpoint is unwell, 502 and 503 among them. It counts, but for an unknown token, which
-    /// may be what a server behind a gateway stumbles over.
-    Failed {
-        /// How long it asks us to wait: [`retry_after::hold`].
-        hold: Option<Duration>,
-    },
-    /// 500, an answer that makes no sense or is too long, a connection that broke: the endpoint is unwell, or this one
-    /// user or token is odd. It counts once for each subject, and not at all for an unknown token.
-    Odd,
-    /// Another 4xx: this one request is not to its liking. It counts neither way.
-    Declined,
-    /// A 429: whether it concerns the tenant or the subject of this call follows from `limit`, and if that
-    /// is not told, from how many different subjects are limited.
-    RateLimited {
-        /// How long it asks us to wait: [`retry_after::hold`].
-        hold: Option<Duration>,
-        /// `X-RateLimit-Limit`, read by [`retry_after::calls`].
-        limit: Option<u32>,
-    },
 }
 
 /// What the headers of an answer say of the limit it was counted against.
@@ -335,12 +307,13 @@ impl Admission {
         let permit = self.permit.take()?;
         let jitter = (self.guard.0.jitter)();
         let (mut parts, now) = self.guard.lock();
+        let user_limit = self.guard.0.user_limit;
         let outcome = match self.subject {
-            None => Some(about_nobody(outcome)),
+            None => Some(outcome.about_nobody()),
             Some(token) if self.priority == Priority::Suspect => {
-                self.about_suspect(&mut parts, token, outcome, now, jitter)
+                outcome.about_unknown(&mut parts, token, user_limit, now, jitter)
             }
-            Some(subject) => self.about_subject(&mut parts, subject, outcome, now),
+            Some(subject) => outcome.about_known(&mut parts, subject, user_limit, now),
         };
         let Some(outcome) = outcome else {
             parts.breaker.cancel(permit);
@@ -351,103 +324,6 @@ impl Admission {
             parts.holdback.forgive(now);
         }
         transition
-    }
-
-    /// What a call about a known user says of the endpoint; `None` if nothing.
-    fn about_subject(
-        &self,
-        parts: &mut Parts,
-        subject: SubjectKey,
-        outcome: CallOutcome,
-        now: Ticks,
-    ) -> Option<Outcome> {
-        let failure = Outcome::Failure { until: None };
-        match outcome {
-            CallOutcome::Answered => {
-                parts.holdback.answered(subject);
-                Some(Outcome::Success)
-            }
-            CallOutcome::Unreachable => Some(failure),
-            CallOutcome::Failed { hold } => Some(Outcome::Failure { until: hold }),
-            // Half-open, it is not noted: who is the probe in an outage has not become odd by that.
-            CallOutcome::Odd
-                if parts.breaker.state(now) != State::Closed && !parts.holdback.is_odd(subject, now) =>
-            {
-                Some(failure)
-            }
-            CallOutcome::Odd => parts.holdback.odd(subject, now).then_some(failure),
-            CallOutcome::Declined => {
-                parts.holdback.odd(subject, now);
-                None
-            }
-            CallOutcome::RateLimited { hold, limit } => {
-                let limited = match limit {
-                    Some(limit) if limit > self.guard.0.user_limit => Limited::Tenant,
-                    // It says whose limit it is: however many are at theirs, the tenant is not.
-                    Some(_) => {
-                        parts.holdback.hold(subject, hold, now);
-                        Limited::Subject
-                    }
-                    None => parts.holdback.limited(subject, hold, now),
-                };
-                (limited == Limited::Tenant).then_some(Outcome::RateLimited { until: hold })
-            }
-        }
-    }
-
-    /// What a call about an unknown token says of the endpoint; `None` if nothing. One user can send any number of new
-    /// tokens, and would pass for many users; so it says little while the breaker is closed, but may be a good probe.
-    fn about_suspect(
-        &self,
-        parts: &mut Parts,
-        token: SubjectKey,
-        outcome: CallOutcome,
-        now: Ticks,
-        jitter: f64,
-    ) -> Option<Outcome> {
-        match outcome {
-            CallOutcome::Answered => {
-                parts.suspects.answered();
-                let is_probe = parts.breaker.state(now) == State::HalfOpen;
-                is_probe.then_some(Outcome::Success)
-            }
-            CallOutcome::Unreachable => {
-                parts.suspects.failed(None, now, jitter);
-                Some(Outcome::Failure { until: None })
-            }
-            CallOutcome::Failed { .. } | CallOutcome::Odd => {
-                let wait = if let CallOutcome::Failed { hold } = outcome { hold } else { None };
-                parts.suspects.failed(wait, now, jitter);
-                parts.holdback.hold(token, Some(holdback::AFTER_ODD), now);
-                None
-            }
-            CallOutcome::Declined => {
-                parts.holdback.hold(token, Some(holdback::AFTER_ODD), now);
-                None
-            }
-            CallOutcome::RateLimited { hold, limit } => {
-                if limit.is_some_and(|limit| limit > self.guard.0.user_limit) {
-                    return Some(Outcome::RateLimited { until: hold });
-                }
-                parts.holdback.hold(token, hold, now);
-                // Auth0 says whose limit it is. Who does not is not Auth0, and limits everybody for all we know.
-                if limit.is_none() {
-                    parts.suspects.limited(hold, now);
-                }
-                None
-            }
-        }
-    }
-}
-
-fn about_nobody(outcome: CallOutcome) -> Outcome {
-    match outcome {
-        CallOutcome::Answered => Outcome::Success,
-        CallOutcome::Failed { hold } => Outcome::Failure { until: hold },
-        CallOutcome::Unreachable | CallOutcome::Odd | CallOutcome::Declined => {
-            Outcome::Failure { until: None }
-        }
-        CallOutcome::RateLimited { hold, .. } => Outcome::RateLimited { until: hold },
     }
 }
 

@@ -73,17 +73,22 @@ impl Issuer {
         let mut waited = [false; 3];
         loop {
             tokio::time::sleep(IDLE).await;
-            let waits = self.endpoints().map(|endpoint| endpoint.waits_for_a_probe());
-            let [discovery, jwks, userinfo] = [0, 1, 2].map(|index| waits[index] && waited[index]);
-            waited = waits;
-            if discovery || jwks {
-                // It is the breaker's business what this came to, and the next fetch's.
-                let _ = self.refresh(Priority::Background).await;
-            }
-            if userinfo {
-                self.probe_userinfo().await;
-            }
+            waited = self.probe_idle(waited).await;
         }
+    }
+
+    /// Probes those endpoints whose breakers wait for a probe and `waited` for one before. Which ones wait now.
+    pub async fn probe_idle(self: &Arc<Self>, waited: [bool; 3]) -> [bool; 3] {
+        let waits = self.endpoints().map(|endpoint| endpoint.waits_for_a_probe());
+        let [discovery, jwks, userinfo] = [0, 1, 2].map(|index| waits[index] && waited[index]);
+        if discovery || jwks {
+            // It is the breaker's business what this comes to, and the next fetch's.
+            let _ = self.refresh(Priority::Background).await;
+        }
+        if userinfo {
+            self.probe_userinfo().await;
+        }
+        waits
     }
 
     async fn probe_userinfo(&self) {

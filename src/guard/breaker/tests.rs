@@ -562,14 +562,12 @@ proptest! {
         let World { mut breaker, now, forced_until, .. } = World::after(steps)?;
         let mut now = at(now.max(forced_until.unwrap_or(0)));
         let enough = breaker.window.counts(now).calls.max(BreakerSettings::default().minimum_calls);
-        let mut calls = 0;
-        for apart in apart.into_iter().cycle() {
+        for (calls, apart) in (0..).zip(apart.into_iter().cycle()) {
             if breaker.state(now) != State::Closed {
                 break;
             }
             prop_assert!(calls < enough, "still closed after {calls} failures");
             call(&mut breaker, FAILED, now);
-            calls += 1;
             now = now.after(Duration::from_millis(apart));
         }
     }
