@@ -135,7 +135,7 @@ impl Endpoint {
     }
 
     /// When the breaker left the closed state, if it has not returned to it. One that could let a probe through, and has
-    /// not been given one for [`OPEN_LINGERS`], is as good as closed: that nobody asks is no outage.
+    /// not been given one for 15 seconds, is as good as closed: that nobody asks is no outage.
     #[must_use]
     pub fn open_since(&self) -> Option<Timestamp> {
         let open_since = (*self.open_since.lock().unwrap_or_else(PoisonError::into_inner))?;
