@@ -86,6 +86,7 @@ pub struct TierHits {
 
 impl TierHits {
     fn new(table: &TierTable, metrics: &Metrics) -> Self {
+        table.iter().for_each(|(_, row)| metrics.has_tier(&row.name));
         let memory = table.iter().map(|(_, row)| metrics.tier_hit_counter(&row.name, "memory")).collect();
         Self { memory, beyond: metrics.tier_hit_counter("unknown", "memory") }
     }

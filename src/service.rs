@@ -128,6 +128,7 @@ impl Service {
             ("auth.max_head", new.auth.max_head != old.auth.max_head),
             ("admin.listen", new.admin.listen != old.admin.listen),
             ("store", new.store != old.store),
+            ("[breaker] or [budget]", new.guard != old.guard),
             ("log", new.log != old.log),
         ] {
             if changed {
@@ -135,6 +136,9 @@ impl Service {
             }
         }
         let instance = Instance::build(settings, before.clock.clone(), Some(before))?;
+        for gone in before.issuers.iter().filter(|old| instance.issuers.named(Some(old.name())).is_err()) {
+            before.metrics.forget_issuer(gone.name());
+        }
         self.instance.store(instance);
         info!("configuration reloaded");
         Ok(())

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use holdfast_devtenant::{Endpoint, Fault, Options, Tenant};
-use support::{Holdfast, until};
+use support::{Holdfast, exchange, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -133,7 +133,6 @@ async fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_instead_of_a_
     let metrics = holdfast.admin("/metrics").await.body;
     assert!(metrics.contains(r#"holdfast_config_reloads_total{result="ok"} 1"#), "{metrics}");
     assert!(metrics.contains(r#"holdfast_config_reloads_total{result="refused"} 1"#), "{metrics}");
-    // A reload neither forgets the keys nor asks for them again before it is time.
     assert_eq!(holdfast.admin("/readyz").await.status, 200);
 }
 
@@ -159,6 +158,54 @@ async fn the_start_says_for_each_issuer_what_becomes_of_tokens_that_only_it_can_
         assert!(first.contains(words) && !second.contains(words), "{words}: {log}");
     }
     assert!(second.contains("tokens that only it can judge are refused"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_ends_nothing_that_is_forced_and_asks_for_no_keys_before_it_is_time() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("holdfast.toml");
+    let before = config(&tenant, None, "");
+    let holdfast = Holdfast::start(directory.path(), &before, 1).await.ready().await;
+    let body = r#"{"action": "force-open", "for": "2h"}"#;
+    let request = format!(
+        "POST /breaker HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let stream = TcpStream::connect(holdfast.admin).await.unwrap();
+    assert_eq!(exchange(stream, request.as_bytes()).await.status, 200);
+
+    std::fs::write(&file, format!("{before}[breaker]\nopen_for = \"7s\"\n[budget]\nrate = 5\n")).unwrap();
+    holdfast.signal("HUP").await;
+    until("the reload", async || holdfast.log().contains("configuration reloaded").then_some(())).await;
+    assert!(
+        holdfast.log().contains(
+            "[breaker] or [budget] changed in the configuration; that takes effect at the next start"
+        ),
+        "{}",
+        holdfast.log()
+    );
+    let status: serde_json::Value = serde_json::from_str(&holdfast.admin("/status").await.body).unwrap();
+    for endpoint in ["discovery", "jwks", "userinfo"] {
+        let status = &status["issuers"][0]["endpoints"][endpoint];
+        assert_eq!((&status["breaker"], &status["forced"]), (&"open".into(), &true.into()), "{status}");
+        assert_eq!(status["budget"]["rate"], 4.0, "{status}");
+    }
+    let calls = tenant.calls();
+    assert_eq!((calls.discovery, calls.jwks), (1, 1));
+    // The new instance has begun to wait for its first fetch; it did not try in vain.
+    assert!(holdfast.admin("/metrics").await.body.contains(r#"suppressed_total{reason="breaker_open"} 0"#));
+
+    // An issuer that is gone leaves nothing behind: a breaker that reads open for ever would be one.
+    let other = before.replace(&tenant.issuer(), "http://127.0.0.1:1/");
+    std::fs::write(&file, other).unwrap();
+    holdfast.signal("HUP").await;
+    until("the other issuer alone", async || {
+        let metrics = holdfast.admin("/metrics").await.body;
+        (metrics.contains("http://127.0.0.1:1/") && !metrics.contains(&tenant.issuer())).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

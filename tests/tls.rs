@@ -7,18 +7,25 @@ mod support;
 #[path = "tls/certificates.rs"]
 mod certificates;
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use certificates::{Authority, Identity};
 use holdfast::clock::Clock;
 use holdfast::config::Source;
+use holdfast::guard::{Priority, Reason};
+use holdfast::issuer::CannotTell;
+use holdfast::issuer::client::CallError;
 use holdfast::service::Service;
 use holdfast_devtenant::{EchoBackend, Options, Tenant};
-use openssl::ssl::{SslConnector, SslMethod, SslVersion};
+use openssl::ssl::{SslAcceptor, SslConnector, SslFiletype, SslMethod, SslVersion};
 use support::example::changed;
+use support::service::Running;
 use support::{Holdfast, PATIENCE, exchange, exchange_unix, until};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
@@ -252,6 +259,49 @@ async fn files_that_are_no_good_stop_the_start_with_the_setting_and_the_file() {
     std::fs::write(&scene.server.key, "no PEM\n").unwrap();
     let said = start("").await;
     assert!(said.contains("no usable private key"), "{said}");
+}
+
+/// An HTTPS server with this certificate: its address, and how many requests got through a handshake.
+fn https_server(identity: &Identity) -> (SocketAddr, Arc<AtomicU64>) {
+    let mut acceptor = SslAcceptor::mozilla_intermediate(SslMethod::tls()).unwrap();
+    acceptor.set_private_key_file(&identity.key, SslFiletype::PEM).unwrap();
+    acceptor.set_certificate_chain_file(&identity.certificate).unwrap();
+    let acceptor = acceptor.build();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(AtomicU64::new(0));
+    let count = requests.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if let Ok(mut stream) = acceptor.accept(stream)
+                && stream.read(&mut [0; 1]).is_ok_and(|read| read > 0)
+            {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    (address, requests)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_whose_certificate_nobody_vouches_for_is_told_nothing_and_counts_as_failing() {
+    let scene = Scene::set().await;
+    let (address, requests) = https_server(&scene.server);
+    let config = format!("[[issuer]]\nurl = \"https://{address}/\"\naudience = [\"a\"]\n");
+    let running = Running::start_without_keys(&config, Clock::system()).await;
+    let issuer = running.service.instance().issuers.iter().next().unwrap().clone();
+    let mut failures = 0;
+    let suppressed = loop {
+        match issuer.refresh(Priority::Foreground).await.unwrap_err() {
+            CannotTell::Failed(CallError::Connect) => failures += 1,
+            other => break other,
+        }
+        assert!(failures <= 10, "the breaker stays closed");
+    };
+    assert!(matches!(suppressed, CannotTell::Suppressed(_)), "{suppressed}");
+    assert_eq!(issuer.endpoints()[0].status().reason, Some(Reason::Failures));
+    assert_eq!(running.counted("holdfast_upstream_requests_total{", "status=\"connect\"").await, 10);
+    assert_eq!(requests.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,6 +61,9 @@ pub enum Fault {
     Redirect(String),
     /// 403.
     Forbidden,
+    /// `/userinfo` only: 431 to an `Authorization` of more than this many bytes, as an edge gives it; else the right
+    /// answer.
+    TooLong(usize),
     /// Exactly this answer. Headers that HTTP does not allow are left out.
     Custom {
         /// The status.
@@ -115,7 +118,8 @@ impl Fault {
             | Self::WrongKey
             | Self::EmptyKeys
             | Self::WrongSubject
-            | Self::NoSubject => return None,
+            | Self::NoSubject
+            | Self::TooLong(_) => return None,
         })
     }
 }

@@ -156,6 +156,11 @@ async fn respond(
     match endpoint {
         Endpoint::Userinfo => {
             let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            if let Some(Fault::TooLong(most)) = fault
+                && authorization.is_some_and(|value| value.len() > most)
+            {
+                return json_answer(431, &json!({ "error": "request_header_fields_too_large" }));
+            }
             userinfo(state, authorization, fault.as_ref())
         }
         Endpoint::Jwks => jwks(state, fault.as_ref()),

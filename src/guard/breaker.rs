@@ -4,7 +4,8 @@
 //! no task; every rule can be tested by calling functions in order.
 //!
 //! - **Closed**: calls leave; their results are counted in a sliding [`Window`]. Too many failures or slow
-//!   calls among enough calls open the breaker; a 429 of the tenant opens it at once.
+//!   calls among enough calls open the breaker; a 429 of the tenant opens it at once. Where calls are
+//!   too rare to fill the window, as many failures in a row open it, however far apart they are.
 //! - **Open**: no call leaves until the time is over. Each opening in a row lasts twice as long, up to a
 //!   maximum.
 //! - **Half-open**: one call at a time is let through as a probe. Some successes in a row close the breaker,
@@ -44,8 +45,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 pub struct BreakerSettings {
     /// How far back results count (default 30 s).
     pub window: Duration,
-    /// How many calls must have ended within the window before their rates say anything (default 10; at least
-    /// 1).
+    /// How many calls must have ended within the window before their rates say anything; while there are fewer,
+    /// so many failures in a row open the breaker (default 10; at least 1).
     pub minimum_calls: u32,
     /// The share of failed calls that opens the breaker (default 0.5; more than 0, at most 1).
     pub failure_rate: f64,
@@ -107,7 +108,11 @@ pub enum Outcome {
     /// The issuer answered: 200, and just as well 401 or 403.
     Success,
     /// 5xx, timeout, connection or TLS error, or an answer that makes no sense.
-    Failure,
+    Failure {
+        /// How long it asks us to wait, if it says so (`Retry-After` of a 503); bounded to 1 s..5 min. If that
+        /// opens the breaker, no call leaves before.
+        until: Option<Duration>,
+    },
     /// The issuer limits all of the tenant's calls.
     RateLimited {
         /// How long it asks us to wait, if it says so; bounded to 1 s..5 min.
@@ -235,6 +240,8 @@ pub struct Breaker {
     phase: Phase,
     window: Window,
     generation: u64,
+    /// Failures since the last success, while it is closed.
+    failures_in_a_row: u32,
     /// Openings since the breaker was last closed: the exponent of the next one.
     openings: u32,
     last: Option<Change>,
@@ -268,6 +275,7 @@ impl Breaker {
             phase: Phase::Closed { forced_until: None },
             window: Window::new(settings.window),
             generation: 0,
+            failures_in_a_row: 0,
             openings: 0,
             last: None,
             settings,
@@ -324,7 +332,9 @@ impl Breaker {
         let slow = took >= self.settings.slow_call;
         let reason = match &mut self.phase {
             Phase::Closed { forced_until } => {
-                self.window.record(outcome != Outcome::Success, slow, now);
+                let failed = outcome != Outcome::Success;
+                self.window.record(failed, slow, now);
+                self.failures_in_a_row = if failed { self.failures_in_a_row.saturating_add(1) } else { 0 };
                 if forced_until.is_some_and(|until| now < until) {
                     return None;
                 }
@@ -340,7 +350,7 @@ impl Breaker {
                             .then(|| self.close(None, Reason::Recovered, now));
                     }
                     Outcome::Success => Reason::ProbeSlow,
-                    Outcome::Failure => Reason::ProbeFailed,
+                    Outcome::Failure { .. } => Reason::ProbeFailed,
                     Outcome::RateLimited { .. } => Reason::RateLimited,
                 }
             }
@@ -349,6 +359,10 @@ impl Breaker {
         };
         let open_for = match outcome {
             Outcome::RateLimited { until: Some(wait) } => retry_after::bounded(wait),
+            // What is broken may be so for longer than it thinks.
+            Outcome::Failure { until: Some(wait) } => {
+                self.next_opening(jitter).max(retry_after::bounded(wait))
+            }
             _ => self.next_opening(jitter),
         };
         Some(self.enter(Phase::Open { until: now.after(open_for) }, reason, Some(open_for), now))
@@ -421,7 +435,7 @@ impl Breaker {
         }
         let counts = self.window.counts(now);
         if counts.calls < self.settings.minimum_calls {
-            None
+            (self.failures_in_a_row >= self.settings.minimum_calls).then_some(Reason::Failures)
         } else if counts.failure_rate() >= self.settings.failure_rate {
             Some(Reason::Failures)
         } else if counts.slow_rate() >= self.settings.slow_rate {
@@ -440,6 +454,7 @@ impl Breaker {
 
     fn close(&mut self, forced_until: Option<Ticks>, reason: Reason, now: Ticks) -> Transition {
         self.openings = 0;
+        self.failures_in_a_row = 0;
         self.window.clear();
         self.enter(Phase::Closed { forced_until }, reason, None, now)
     }

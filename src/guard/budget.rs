@@ -75,7 +75,7 @@ pub struct Refused {
     pub exhausted: Exhausted,
 }
 
-/// The budget of one issuer.
+/// The budget of one endpoint of one issuer.
 #[derive(Debug)]
 pub struct Budget {
     main: Bucket,

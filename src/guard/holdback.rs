@@ -1,9 +1,14 @@
-//! Holding back one subject: a 429 may concern one user alone.
+//! Holding back one subject: a 429, or a failure, may concern one user alone.
 //!
 //! Auth0 limits `/userinfo` for each user (a burst of 10, then 5 a minute) while the tenant is perfectly
 //! well, so one noisy user must not open the breaker for everybody. The subject that was limited is held
-//! back, the others go on asking. Only when several *different* subjects are limited within a short time is
-//! it the tenant after all, and [`Holdback::limited`] says so.
+//! back, the others go on asking. Only when several *different* subjects are limited within a short time, by
+//! answers that do not say whose limit it is, is it the tenant after all, and [`Holdback::limited`] says so.
+//!
+//! Likewise a user's profile may be longer than we read, or make the issuer fail. [`Holdback::odd`] lets each
+//! subject count once against the endpoint: many users with odd answers are an endpoint that is unwell, the same
+//! user again and again is not. What led to an opening is forgiven ([`Holdback::forgive`]), since it was the
+//! endpoint's fault then.
 //!
 //! Memory is bounded: what is over is dropped first, then the oldest. A 429 is rare and each costs a call, so
 //! the scan for the oldest runs rarely; asking whether a subject is held back is one look-up.
@@ -13,6 +18,12 @@ use std::time::Duration;
 
 use super::retry_after;
 use crate::clock::Ticks;
+
+/// How long a subject or token is held back after its first odd answer; a subject after a further one for `hold_for`.
+pub const AFTER_ODD: Duration = Duration::from_secs(5);
+
+/// For so long after its latest odd answer a subject does not count again.
+const ODD_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// When and for how long a subject is held back.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,11 +96,23 @@ struct Held {
     /// Until when this counts as one of several limited subjects; not at all if it was held back as a
     /// precaution.
     counts_until: Option<Ticks>,
+    odd: Option<Odd>,
+}
+
+/// Odd answers that were counted against the endpoint once.
+#[derive(Clone, Copy, Debug)]
+struct Odd {
+    since: Ticks,
+    until: Ticks,
 }
 
 impl Held {
     fn is_over(&self, now: Ticks) -> bool {
-        now >= self.until && self.counts_until.is_none_or(|until| now >= until)
+        now >= self.until && self.counts_until.is_none_or(|until| now >= until) && !self.is_odd(now)
+    }
+
+    fn is_odd(&self, now: Ticks) -> bool {
+        self.odd.is_some_and(|odd| now < odd.until)
     }
 }
 
@@ -112,7 +135,8 @@ impl Holdback {
     /// tells whether it is the tenant that is limited.
     pub fn limited(&mut self, subject: SubjectKey, wait: Option<Duration>, now: Ticks) -> Limited {
         let counts_until = Some(now.after(self.settings.window));
-        self.insert(subject, wait, counts_until, now);
+        let wait = wait.unwrap_or(self.settings.hold_for);
+        self.insert(subject, wait, now).counts_until = counts_until;
         let counted = self.held.values().filter(|held| held.counts_until.is_some_and(|until| now < until));
         if counted.count() >= self.settings.subjects { Limited::Tenant } else { Limited::Subject }
     }
@@ -120,7 +144,38 @@ impl Holdback {
     /// Holds `subject` back without counting it as limited: its answer said that nothing remains, or nothing
     /// is known of it but a token that anybody could have sent.
     pub fn hold(&mut self, subject: SubjectKey, wait: Option<Duration>, now: Ticks) {
-        self.insert(subject, wait, None, now);
+        let wait = wait.unwrap_or(self.settings.hold_for);
+        self.insert(subject, wait, now);
+    }
+
+    /// Notes an answer about `subject` that may be as odd as the subject is; holds it back. Whether this is the first
+    /// one of late, which then counts against the endpoint.
+    pub fn odd(&mut self, subject: SubjectKey, now: Ticks) -> bool {
+        let before = self.held.get(&subject).filter(|held| held.is_odd(now)).and_then(|held| held.odd);
+        let wait = if before.is_some() { self.settings.hold_for } else { AFTER_ODD };
+        let since = before.map_or(now, |odd| odd.since);
+        self.insert(subject, wait, now).odd = Some(Odd { since, until: now.after(ODD_FOR) });
+        before.is_none()
+    }
+
+    /// Whether `subject` has had odd answers of late.
+    #[must_use]
+    pub fn is_odd(&self, subject: SubjectKey, now: Ticks) -> bool {
+        self.held.get(&subject).is_some_and(|held| held.is_odd(now))
+    }
+
+    /// The answer about `subject` was a good one: a later odd one is news.
+    pub fn answered(&mut self, subject: SubjectKey) {
+        if let Some(held) = self.held.get_mut(&subject) {
+            held.odd = None;
+        }
+    }
+
+    /// It was the endpoint after all: whoever has had odd answers only within the window may count again.
+    pub fn forgive(&mut self, now: Ticks) {
+        for held in self.held.values_mut() {
+            held.odd = held.odd.filter(|odd| now.since(odd.since) > self.settings.window);
+        }
     }
 
     /// How many subjects are held back at `now`.
@@ -129,13 +184,8 @@ impl Holdback {
         self.held.values().filter(|held| now < held.until).count()
     }
 
-    fn insert(
-        &mut self,
-        subject: SubjectKey,
-        wait: Option<Duration>,
-        counts_until: Option<Ticks>,
-        now: Ticks,
-    ) {
+    /// Holds `subject` back for `wait` at least, in the place that it has or in a free one.
+    fn insert(&mut self, subject: SubjectKey, wait: Duration, now: Ticks) -> &mut Held {
         if self.held.len() >= self.settings.capacity && !self.held.contains_key(&subject) {
             self.held.retain(|_, held| !held.is_over(now));
             if self.held.len() >= self.settings.capacity
@@ -144,14 +194,11 @@ impl Holdback {
                 self.held.remove(&oldest);
             }
         }
-        let until = now.after(retry_after::bounded(wait.unwrap_or(self.settings.hold_for)));
-        let before = self.held.get(&subject);
-        let held = Held {
-            since: now,
-            until: before.map_or(until, |before| before.until.max(until)),
-            counts_until: counts_until.or(before.and_then(|before| before.counts_until)),
-        };
-        self.held.insert(subject, held);
+        let nothing = Held { since: now, until: now, counts_until: None, odd: None };
+        let held = self.held.entry(subject).or_insert(nothing);
+        held.since = now;
+        held.until = held.until.max(now.after(retry_after::bounded(wait)));
+        held
     }
 }
 
@@ -219,6 +266,31 @@ mod tests {
     }
 
     #[test]
+    fn one_odd_user_counts_once_and_is_asked_about_ever_more_rarely() {
+        let mut holdback = holdback();
+        assert!(holdback.odd(user(1), at(0)));
+        assert_eq!(holdback.remaining(user(1), at(0)), Some(SECOND * 5));
+        for minute in 1..100 {
+            assert!(!holdback.odd(user(1), at(60 * minute)));
+            assert_eq!(holdback.remaining(user(1), at(60 * minute)), Some(SECOND * 60));
+        }
+        assert!(holdback.odd(user(2), at(60)), "others count");
+        assert!(holdback.odd(user(1), at(99 * 60 + 600)), "after a quiet time it is news");
+        holdback.answered(user(1));
+        assert!(holdback.odd(user(1), at(99 * 60 + 605)), "and so it is after a good answer");
+    }
+
+    #[test]
+    fn who_was_odd_only_when_the_endpoint_was_is_forgiven() {
+        let mut holdback = holdback();
+        holdback.odd(user(1), at(0));
+        holdback.odd(user(2), at(40));
+        holdback.odd(user(1), at(60));
+        holdback.forgive(at(60));
+        assert_eq!((holdback.is_odd(user(1), at(60)), holdback.is_odd(user(2), at(60))), (true, false));
+    }
+
+    #[test]
     fn the_longest_wait_holds_and_absurd_ones_are_bounded() {
         let mut holdback = holdback();
         holdback.limited(user(1), Some(SECOND * 1_000_000), at(0));
@@ -249,17 +321,17 @@ mod tests {
     proptest! {
         #[test]
         fn memory_is_bounded_and_the_latest_is_always_held(
-            steps in prop::collection::vec((0_u64..50, 0_u64..20, prop::option::of(0_u64..400), any::<bool>()), 0..200),
+            steps in prop::collection::vec((0_u64..50, 0_u64..20, prop::option::of(0_u64..400), 0_u8..3), 0..200),
         ) {
             let mut holdback = Holdback::new(HoldbackSettings { capacity: 16, ..HoldbackSettings::default() });
             let mut now = 0;
-            for (number, step, wait, counts) in steps {
+            for (number, step, wait, kind) in steps {
                 now += step;
                 let wait = wait.map(Duration::from_secs);
-                if counts {
-                    holdback.limited(user(number), wait, at(now));
-                } else {
-                    holdback.hold(user(number), wait, at(now));
+                match kind {
+                    0 => drop(holdback.limited(user(number), wait, at(now))),
+                    1 => holdback.hold(user(number), wait, at(now)),
+                    _ => drop(holdback.odd(user(number), at(now))),
                 }
                 prop_assert!(holdback.held.len() <= 16);
                 prop_assert!(holdback.remaining(user(number), at(now)).is_some());

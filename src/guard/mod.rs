@@ -3,15 +3,18 @@
 //! Every call to an endpoint of an issuer passes, in this order:
 //!
 //! 1. [`Singleflight`]: one call for each token or subject, however many wait for it;
-//! 2. [`Guard::admit`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? is there
-//!    budget left ([`budget`])?
+//! 2. [`Guard::admit`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? do unknown
+//!    tokens pause ([`suspects`])? is there budget left ([`budget`])?
 //! 3. the HTTP client, and then [`Admission::finish`] with what the call came to.
 //!
 //! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does
 //! not count against the issuer.
 //!
+//! **Nobody can stop everybody's calls.** What one token or one user may have caused is not held against the
+//! endpoint more than once: see [`outcome`].
+//!
 //! The parts are pure: each takes `now` and returns a value. [`Guard`] is the thin shell that holds the
-//! breaker, the budget and the hold-back of one endpoint behind **one** lock.
+//! breaker, the budget, the hold-back and the pause of unknown tokens of one endpoint behind **one** lock.
 //!
 //! **Proof by construction that there are no interleavings to check.** All shared state of a guard is one
 //! value behind one mutex; each public method takes the lock once, reads the clock under it, calls pure
@@ -22,8 +25,10 @@
 pub mod breaker;
 pub mod budget;
 pub mod holdback;
+pub mod outcome;
 pub mod retry_after;
 pub mod singleflight;
+pub mod suspects;
 pub mod window;
 
 use std::fmt;
@@ -34,11 +39,13 @@ use std::time::Duration;
 pub use breaker::{BreakerSettings, ForcedState, Reason, State, Transition};
 pub use budget::{BudgetSettings, BudgetStatus, Priority};
 pub use holdback::{HoldbackSettings, SubjectKey};
+pub use outcome::CallOutcome;
 pub use singleflight::{Role, Singleflight, SingleflightError, SingleflightSettings};
 
-use self::breaker::{Breaker, Outcome, Permit};
+use self::breaker::{Breaker, Permit};
 use self::budget::{Budget, Exhausted};
-use self::holdback::{Holdback, Limited};
+use self::holdback::Holdback;
+use self::suspects::Suspects;
 use crate::clock::{Clock, Ticks};
 
 /// The settings of one guard.
@@ -50,23 +57,6 @@ pub struct GuardSettings {
     pub budget: BudgetSettings,
     /// When one subject is held back.
     pub holdback: HoldbackSettings,
-}
-
-/// What a call to the issuer came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallOutcome {
-    /// It answered: 200, and just as well 401 or 403.
-    Answered,
-    /// 5xx, timeout, connection or TLS error, or an answer that makes no sense.
-    Failed,
-    /// A 429: whether it concerns the tenant or the subject of this call follows from `limit`, and if that
-    /// does not tell, from how many different subjects are limited.
-    RateLimited {
-        /// How long it asks us to wait: [`retry_after::hold`].
-        hold: Option<Duration>,
-        /// `X-RateLimit-Limit`, read by [`retry_after::calls`].
-        limit: Option<u32>,
-    },
 }
 
 /// What the headers of an answer say of the limit it was counted against.
@@ -89,7 +79,7 @@ pub enum SuppressReason {
     Budget,
     /// The subject is held back.
     Holdback,
-    /// The budget of foreign tokens never seen before is spent.
+    /// The budget of foreign tokens never seen before is spent, or they pause.
     SuspectBudget,
 }
 
@@ -136,6 +126,8 @@ pub struct GuardStatus {
     pub budget: BudgetStatus,
     /// How many subjects are held back.
     pub held_back: usize,
+    /// How long foreign tokens never seen before are not asked about; zero if they are.
+    pub suspects_pause_for: Duration,
 }
 
 /// Guards one endpoint of one issuer. Cheap to clone; clones share their state.
@@ -153,6 +145,7 @@ struct Parts {
     breaker: Breaker,
     budget: Budget,
     holdback: Holdback,
+    suspects: Suspects,
 }
 
 /// Where random numbers from 0 to 1 come from.
@@ -170,6 +163,7 @@ impl Guard {
     pub fn with_jitter(settings: GuardSettings, clock: Clock, jitter: Jitter) -> Self {
         let user_limit = settings.holdback.user_limit;
         let parts = Parts {
+            suspects: Suspects::new(&settings.breaker),
             breaker: Breaker::new(settings.breaker),
             budget: Budget::new(&settings.budget),
             holdback: Holdback::new(settings.holdback),
@@ -205,6 +199,7 @@ impl Guard {
     /// Closes the breaker and forgets what led it to where it was, as an operator wishes.
     pub fn reset(&self) -> Transition {
         let (mut parts, now) = self.lock();
+        parts.suspects.reset();
         parts.breaker.reset(now)
     }
 
@@ -220,6 +215,7 @@ impl Guard {
             refuses_for: parts.breaker.refusal(now).map_or(Duration::ZERO, |refused| refused.retry_after),
             budget: parts.budget.status(now),
             held_back: parts.holdback.count(now),
+            suspects_pause_for: parts.suspects.remaining(now).unwrap_or_default(),
         }
     }
 
@@ -246,7 +242,7 @@ fn admit_at(
     subject: Option<SubjectKey>,
     now: Ticks,
 ) -> Result<Permit, Suppressed> {
-    let Parts { breaker, budget, holdback } = &mut *parts;
+    let Parts { breaker, budget, holdback, suspects } = &mut *parts;
     let breaker_open = |refused: breaker::Refused| Suppressed {
         reason: SuppressReason::BreakerOpen,
         retry_after: refused.retry_after,
@@ -256,6 +252,11 @@ fn admit_at(
     }
     if let Some(refused) = breaker.refusal(now) {
         return Err(breaker_open(refused));
+    }
+    if priority == Priority::Suspect
+        && let Some(retry_after) = suspects.remaining(now)
+    {
+        return Err(Suppressed { reason: SuppressReason::SuspectBudget, retry_after });
     }
     budget.take(priority, now).map_err(|refused| {
         let reason = match refused.exhausted {
@@ -306,42 +307,23 @@ impl Admission {
         let permit = self.permit.take()?;
         let jitter = (self.guard.0.jitter)();
         let (mut parts, now) = self.guard.lock();
-        let outcome = match outcome {
-            CallOutcome::Answered => Outcome::Success,
-            CallOutcome::Failed => Outcome::Failure,
-            CallOutcome::RateLimited { hold, limit } => {
-                match self.who_is_limited(&mut parts.holdback, hold, limit, now) {
-                    Limited::Tenant => Outcome::RateLimited { until: hold },
-                    Limited::Subject => {
-                        // It says nothing about the endpoint, neither good nor bad.
-                        parts.breaker.cancel(permit);
-                        return None;
-                    }
-                }
+        let user_limit = self.guard.0.user_limit;
+        let outcome = match self.subject {
+            None => Some(outcome.about_nobody()),
+            Some(token) if self.priority == Priority::Suspect => {
+                outcome.about_unknown(&mut parts, token, user_limit, now, jitter)
             }
+            Some(subject) => outcome.about_known(&mut parts, subject, user_limit, now),
         };
-        parts.breaker.record(permit, outcome, now.since(self.started), now, jitter)
-    }
-
-    /// A call that is about nobody, or whose limit is larger than any user's, was limited as the tenant's. A
-    /// suspect call counts for nobody: one user can send any number of new tokens, and would pass for many
-    /// users.
-    fn who_is_limited(
-        &self,
-        holdback: &mut Holdback,
-        hold: Option<Duration>,
-        limit: Option<u32>,
-        now: Ticks,
-    ) -> Limited {
-        match self.subject {
-            Some(_) if limit.is_some_and(|limit| limit > self.guard.0.user_limit) => Limited::Tenant,
-            Some(subject) if self.priority == Priority::Suspect => {
-                holdback.hold(subject, hold, now);
-                Limited::Subject
-            }
-            Some(subject) => holdback.limited(subject, hold, now),
-            None => Limited::Tenant,
+        let Some(outcome) = outcome else {
+            parts.breaker.cancel(permit);
+            return None;
+        };
+        let transition = parts.breaker.record(permit, outcome, now.since(self.started), now, jitter);
+        if transition.is_some_and(|transition| transition.to == State::Open) {
+            parts.holdback.forgive(now);
         }
+        transition
     }
 }
 

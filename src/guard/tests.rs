@@ -19,6 +19,7 @@ fn user(number: u8) -> Option<SubjectKey> {
     Some(SubjectKey::from_digest([number; 32]))
 }
 
+const FAILED: CallOutcome = CallOutcome::Failed { hold: None };
 const LIMITED: CallOutcome = CallOutcome::RateLimited { hold: Some(Duration::from_secs(20)), limit: None };
 
 fn call(guard: &Guard, subject: Option<SubjectKey>, outcome: CallOutcome) -> Option<Transition> {
@@ -32,7 +33,7 @@ fn reason(admitted: Result<Admission, Suppressed>) -> SuppressReason {
 #[test]
 fn failures_open_the_breaker_and_the_next_call_after_the_wait_is_the_probe() {
     let (guard, clock) = guard();
-    let opened = (0..10).find_map(|_| call(&guard, user(1), CallOutcome::Failed)).unwrap();
+    let opened = (0..10).find_map(|_| call(&guard, user(1), FAILED)).unwrap();
     assert_eq!((opened.to, opened.reason), (State::Open, Reason::Failures));
     let suppressed = guard.admit(Priority::Foreground, user(1)).unwrap_err();
     assert_eq!(suppressed, Suppressed { reason: SuppressReason::BreakerOpen, retry_after: SECOND * 5 });
@@ -71,9 +72,9 @@ fn a_dropped_admission_counts_neither_way() {
         drop(guard.admit(Priority::Foreground, None).unwrap());
     }
     for _ in 0..9 {
-        assert_eq!(call(&guard, None, CallOutcome::Failed), None);
+        assert_eq!(call(&guard, None, FAILED), None);
     }
-    assert!(call(&guard, None, CallOutcome::Failed).is_some());
+    assert!(call(&guard, None, FAILED).is_some());
 }
 
 #[test]
@@ -119,14 +120,118 @@ fn a_limit_that_no_user_has_or_a_call_about_nobody_is_the_tenant_at_once() {
 }
 
 #[test]
-fn one_user_with_many_new_tokens_does_not_pass_for_many_users() {
+fn any_number_of_users_at_their_own_limit_are_not_the_tenant() {
     let (guard, _) = guard();
+    let own = CallOutcome::RateLimited { hold: Some(SECOND * 12), limit: Some(10) };
     for number in 0..100 {
-        let admission = guard.admit(Priority::Suspect, user(number)).unwrap();
-        assert_eq!(admission.finish(LIMITED), None);
-        assert_eq!(reason(guard.admit(Priority::Suspect, user(number))), SuppressReason::Holdback);
+        assert_eq!(call(&guard, user(number), own), None);
+        assert_eq!(reason(guard.admit(Priority::Foreground, user(number))), SuppressReason::Holdback);
     }
     assert_eq!(guard.status().state, State::Closed);
+    assert!(guard.admit(Priority::Foreground, user(100)).is_ok());
+}
+
+fn suspect(guard: &Guard, number: u8, outcome: CallOutcome) -> Option<Transition> {
+    guard.admit(Priority::Suspect, user(number)).unwrap().finish(outcome)
+}
+
+#[test]
+fn one_user_with_many_new_tokens_does_not_pass_for_many_users() {
+    let (guard, _) = guard();
+    let own = CallOutcome::RateLimited { hold: Some(SECOND * 12), limit: Some(10) };
+    for number in 0..100 {
+        assert_eq!(suspect(&guard, number, own), None);
+        assert_eq!(reason(guard.admit(Priority::Suspect, user(number))), SuppressReason::Holdback);
+    }
+    assert_eq!((guard.status().state, guard.status().suspects_pause_for), (State::Closed, Duration::ZERO));
+}
+
+#[test]
+fn a_429_to_an_unknown_token_that_names_no_limit_lets_unknown_tokens_pause_and_nobody_else() {
+    let (guard, clock) = guard();
+    assert_eq!(suspect(&guard, 1, LIMITED), None);
+    let suppressed = guard.admit(Priority::Suspect, user(2)).unwrap_err();
+    assert_eq!(suppressed, Suppressed { reason: SuppressReason::SuspectBudget, retry_after: SECOND * 20 });
+    assert_eq!(guard.status().suspects_pause_for, SECOND * 20);
+    assert_eq!(call(&guard, user(3), CallOutcome::Answered), None);
+    clock.advance(SECOND * 20);
+    assert!(guard.admit(Priority::Suspect, user(2)).is_ok());
+}
+
+#[test]
+fn whatever_unknown_tokens_make_of_the_issuer_the_breaker_stays_closed() {
+    for outcome in [FAILED, CallOutcome::Odd, CallOutcome::Declined] {
+        let (guard, clock) = guard();
+        let mut asked = 0;
+        for number in 0..200 {
+            if let Ok(admission) = guard.admit(Priority::Suspect, user(number)) {
+                asked += 1;
+                assert_eq!(admission.finish(outcome), None, "{outcome:?}");
+            }
+            assert_eq!(call(&guard, user(255), CallOutcome::Answered), None);
+        }
+        assert_eq!(guard.status().state, State::Closed);
+        // What the issuer declines is an answer about that one token; failures in a row let all their like pause.
+        assert_eq!(asked, if outcome == CallOutcome::Declined { 200 } else { 10 }, "{outcome:?}");
+        clock.advance(SECOND * 5);
+        assert!(guard.admit(Priority::Suspect, user(201)).is_ok());
+    }
+    // But no token makes that nobody listens.
+    let (guard, _) = guard();
+    let opened = (0..10).find_map(|number| suspect(&guard, number, CallOutcome::Unreachable));
+    assert_eq!(opened.unwrap().reason, Reason::Failures);
+}
+
+#[test]
+fn an_unknown_token_is_a_good_probe_and_never_a_bad_one() {
+    let (guard, clock) = guard();
+    guard.force(ForcedState::Open, SECOND);
+    clock.advance(SECOND);
+    for outcome in [CallOutcome::Answered, FAILED, CallOutcome::Answered, CallOutcome::Odd] {
+        assert_eq!(suspect(&guard, 1, outcome), None);
+        assert_eq!(guard.status().state, State::HalfOpen);
+        clock.advance(SECOND * 5);
+    }
+    assert_eq!(suspect(&guard, 1, CallOutcome::Answered).unwrap().to, State::Closed);
+}
+
+#[test]
+fn one_user_whose_answers_are_odd_counts_once_and_many_are_the_endpoint() {
+    let (guard, clock) = guard();
+    for _ in 0..100 {
+        assert_eq!(call(&guard, user(1), CallOutcome::Odd), None);
+        assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::Holdback);
+        clock.advance(SECOND * 60);
+    }
+    assert_eq!(guard.status().state, State::Closed);
+    assert_eq!(call(&guard, user(2), CallOutcome::Answered), None);
+    let opened = (10..20).find_map(|number| call(&guard, user(number), CallOutcome::Odd)).unwrap();
+    assert_eq!(opened.reason, Reason::Failures);
+}
+
+#[test]
+fn who_was_odd_before_does_not_keep_the_breaker_from_closing_and_who_was_not_does() {
+    let (guard, clock) = guard();
+    assert_eq!(call(&guard, user(1), CallOutcome::Odd), None);
+    clock.advance(SECOND * 60);
+    guard.force(ForcedState::Open, SECOND);
+    clock.advance(SECOND);
+    assert_eq!(call(&guard, user(1), CallOutcome::Odd), None);
+    assert_eq!(guard.status().state, State::HalfOpen);
+    assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::Holdback);
+    assert_eq!(call(&guard, user(2), CallOutcome::Odd).unwrap().reason, Reason::ProbeFailed);
+}
+
+#[test]
+fn what_the_issuer_declines_for_a_user_counts_neither_way() {
+    let (guard, _) = guard();
+    for number in 0..100 {
+        assert_eq!(call(&guard, user(number), CallOutcome::Declined), None);
+        assert_eq!(reason(guard.admit(Priority::Foreground, user(number))), SuppressReason::Holdback);
+    }
+    // Of a call about nobody it is a failure: no token made it.
+    let opened = (0..10).find_map(|_| call(&guard, None, CallOutcome::Declined));
+    assert_eq!(opened.unwrap().reason, Reason::Failures);
 }
 
 #[test]
@@ -201,7 +306,7 @@ fn force_and_reset_show_in_the_status() {
     assert_eq!(guard.status().forced_for, Some(breaker::LONGEST_FORCED));
     guard.force(ForcedState::Closed, SECOND * 60);
     for _ in 0..100 {
-        assert_eq!(call(&guard, None, CallOutcome::Failed), None);
+        assert_eq!(call(&guard, None, FAILED), None);
     }
     assert_eq!(guard.status().state, State::Closed);
 }

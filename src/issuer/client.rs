@@ -8,6 +8,12 @@ use reqwest::redirect;
 use thiserror::Error;
 use url::Url;
 
+/// How long it may take to be connected.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a whole call may take.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
 /// The longest answer that is read, in bytes. Auth0's are under 10 KiB.
 const MAX_BODY: usize = 64 * 1024;
 
@@ -72,8 +78,8 @@ impl Client {
     /// [`ClientError`] if TLS cannot be set up.
     pub fn new() -> Result<Self, ClientError> {
         reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(1))
-            .timeout(Duration::from_secs(3))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .pool_max_idle_per_host(16)
@@ -115,5 +121,22 @@ fn classify(error: &reqwest::Error) -> CallError {
         CallError::Connect
     } else {
         CallError::Broken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Time that passes only while nothing else can happen shows how long the call waits, and takes none.
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_never_answers_is_given_up_in_time() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("http://{}/", silent.local_addr().unwrap())).unwrap();
+        let began = Instant::now();
+        assert_eq!(Client::new().unwrap().get(&url, None).await.unwrap_err(), CallError::Timeout);
+        assert!(began.elapsed() <= TIMEOUT + Duration::from_millis(2), "{:?}", began.elapsed());
     }
 }

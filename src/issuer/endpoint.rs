@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
 use thiserror::Error;
 use tracing::{info, warn};
 use url::Url;
@@ -13,9 +13,13 @@ use crate::clock::{Clock, Timestamp};
 use crate::guard::breaker::{State, Transition};
 use crate::guard::{
     Admission, Allowance, CallOutcome, ForcedState, Guard, GuardSettings, GuardStatus, Priority,
-    SingleflightError, SubjectKey, Suppressed, retry_after,
+    SingleflightError, SubjectKey, SuppressReason, Suppressed, retry_after,
 };
 use crate::telemetry::metrics::Metrics;
+
+/// For so long after its wait a breaker that nobody has probed still counts as open: longer than it takes until it is
+/// probed without a request, see `fresh`, and until that probe is answered.
+const OPEN_LINGERS: Duration = Duration::from_secs(15);
 
 /// Neither yes nor no can be known now. Answered from older tiers, else told to the client as 503.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,8 +37,13 @@ pub enum CannotTell {
         retry_after: Duration,
     },
     /// A status that says nothing about the token.
-    #[error("the issuer answered with status {0}")]
-    Status(u16),
+    #[error("the issuer answered with status {status}")]
+    Status {
+        /// Which.
+        status: u16,
+        /// When to ask again, if it said so.
+        retry_after: Option<Duration>,
+    },
     /// An answer that is not what it should be.
     #[error("the issuer's answer makes no sense: {0}")]
     Garbage(&'static str),
@@ -57,7 +66,7 @@ impl CannotTell {
             Self::Suppressed(suppressed) => suppressed.reason.as_str(),
             Self::Failed(error) => error.reason(),
             Self::RateLimited { .. } => "rate_limited",
-            Self::Status(_) => "upstream_status",
+            Self::Status { .. } => "upstream_status",
             Self::Garbage(_) => "garbage",
             Self::Shared(error) => error.reason(),
             Self::Busy => "busy",
@@ -70,9 +79,13 @@ impl CannotTell {
     pub fn retry_after(&self) -> Duration {
         let wait = match self {
             Self::Suppressed(suppressed) => suppressed.retry_after,
-            Self::RateLimited { retry_after } => *retry_after,
+            Self::RateLimited { retry_after } | Self::Status { retry_after: Some(retry_after), .. } => {
+                *retry_after
+            }
             Self::Busy | Self::Shared(_) => Duration::from_secs(1),
-            Self::Failed(_) | Self::Status(_) | Self::Garbage(_) | Self::NoKeys(_) => Duration::from_secs(5),
+            Self::Failed(_) | Self::Status { .. } | Self::Garbage(_) | Self::NoKeys(_) => {
+                Duration::from_secs(5)
+            }
         };
         retry_after::bounded(wait)
     }
@@ -103,7 +116,9 @@ impl Endpoint {
         metrics: Arc<Metrics>,
     ) -> Self {
         let guard = Guard::new(settings, clock.clone());
-        metrics.breaker_is(&issuer, name, State::Closed.as_str(), &State::ALL.map(State::as_str));
+        let states = State::ALL.map(State::as_str);
+        metrics.has_guard(&issuer, name, &states, &SuppressReason::ALL.map(SuppressReason::as_str));
+        metrics.breaker_is(&issuer, name, State::Closed.as_str(), &states);
         Self { issuer, name, client, guard, clock, metrics, open_since: Arc::default() }
     }
 
@@ -119,10 +134,31 @@ impl Endpoint {
         self.guard.status()
     }
 
-    /// When the breaker left the closed state, if it has not returned to it.
+    /// When the breaker left the closed state, if it has not returned to it. One that could let a probe through, and has
+    /// not been given one for 15 seconds, is as good as closed: that nobody asks is no outage.
     #[must_use]
     pub fn open_since(&self) -> Option<Timestamp> {
-        *self.open_since.lock().unwrap_or_else(PoisonError::into_inner)
+        let open_since = (*self.open_since.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let GuardStatus { state, since, .. } = self.guard.status();
+        let idle = state == State::HalfOpen && since.is_some_and(|since| since > OPEN_LINGERS);
+        (state != State::Closed && !idle).then_some(open_since)
+    }
+
+    /// Whether the breaker would let a probe through now.
+    #[must_use]
+    pub fn waits_for_a_probe(&self) -> bool {
+        let status = self.guard.status();
+        status.state == State::HalfOpen && status.refuses_for.is_zero()
+    }
+
+    /// Tells the metrics how the breaker stands, which changes with time alone.
+    pub fn show(&self) {
+        let _in_order = self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
+        self.show_state(self.guard.status().state);
+    }
+
+    fn show_state(&self, state: State) {
+        self.metrics.breaker_is(&self.issuer, self.name, state.as_str(), &State::ALL.map(State::as_str));
     }
 
     /// Forces the breaker into a state for a time, as an operator wishes; see [`Guard::force`].
@@ -135,8 +171,8 @@ impl Endpoint {
         self.tell(Some(self.guard.reset()));
     }
 
-    /// Makes one call, if the guard lets it, and reads its answer. What `read` calls garbage counts as a failure of
-    /// the endpoint, and so do statuses that `read` is not asked about: it sees 200, 401 and 403 only.
+    /// Makes one call, if the guard lets it, and reads its answer. `read` sees 200, 401 and 403 only; what it calls
+    /// garbage, and every other status, is no answer. See [`CallOutcome`] for what that says of the endpoint.
     ///
     /// # Errors
     /// [`CannotTell`], with nothing learnt about the token.
@@ -148,6 +184,31 @@ impl Endpoint {
         subject: Option<SubjectKey>,
         read: impl FnOnce(u16, &[u8]) -> Result<T, &'static str>,
     ) -> Result<T, CannotTell> {
+        let (admission, reply) = self.send(url, bearer, priority, subject).await?;
+        let (outcome, result) = self.judge(reply, read);
+        self.tell(admission.finish(outcome));
+        result
+    }
+
+    /// Makes one call without a token, only to find out whether the endpoint is well: it may answer what it likes, as
+    /// long as that is an answer of its own.
+    pub async fn probe(&self, url: &Url) {
+        let Ok((admission, reply)) = self.send(url, None, Priority::Background, None).await else { return };
+        let outcome = match self.judge(reply, |_, _| Ok(())).0 {
+            CallOutcome::Declined => CallOutcome::Answered,
+            outcome => outcome,
+        };
+        self.tell(admission.finish(outcome));
+    }
+
+    /// Makes one call, if the guard lets it; the admission is to be finished.
+    async fn send(
+        &self,
+        url: &Url,
+        bearer: Option<&str>,
+        priority: Priority,
+        subject: Option<SubjectKey>,
+    ) -> Result<(Admission, Result<Reply, CallError>), Suppressed> {
         let admission = self.guard.admit(priority, subject).inspect_err(|suppressed| {
             self.metrics.suppressed(suppressed.reason.as_str());
         })?;
@@ -159,41 +220,55 @@ impl Endpoint {
             Err(error) => error.reason().to_owned(),
         };
         self.metrics.called(&self.issuer, self.name, &status, self.clock.ticks().since(started));
-        self.settle(admission, reply, read)
-    }
-
-    /// Tells the guard what the call came to.
-    fn settle<T>(
-        &self,
-        admission: Admission,
-        reply: Result<Reply, CallError>,
-        read: impl FnOnce(u16, &[u8]) -> Result<T, &'static str>,
-    ) -> Result<T, CannotTell> {
         if let Ok(reply) = &reply
             && let Some(allowance) = self.allowance(&reply.headers)
         {
             admission.observe(allowance);
         }
-        let (outcome, result) = match reply {
-            Err(error) => (CallOutcome::Failed, Err(CannotTell::Failed(error))),
-            Ok(reply) if reply.status == 429 => {
+        Ok((admission, reply))
+    }
+
+    /// What the call came to, for the guard and for whoever asked.
+    fn judge<T>(
+        &self,
+        reply: Result<Reply, CallError>,
+        read: impl FnOnce(u16, &[u8]) -> Result<T, &'static str>,
+    ) -> (CallOutcome, Result<T, CannotTell>) {
+        match reply {
+            Err(error) => (outcome_of(error), Err(CannotTell::Failed(error))),
+            Ok(Reply { status: status @ (200 | 401 | 403), headers, body }) => {
+                let answer = if status == 200 || is_of_the_issuer(&headers) {
+                    read(status, &body)
+                } else {
+                    Err("a refusal as a web page, from something that stands before the issuer")
+                };
+                match answer {
+                    Ok(value) => (CallOutcome::Answered, Ok(value)),
+                    Err(what) => (CallOutcome::Odd, Err(CannotTell::Garbage(what))),
+                }
+            }
+            Ok(Reply { status, headers, .. }) => {
                 let hold = retry_after::hold(
-                    text(&reply.headers, RETRY_AFTER.as_str()),
-                    text(&reply.headers, "x-ratelimit-reset"),
+                    text(&headers, RETRY_AFTER.as_str()),
+                    text(&headers, "x-ratelimit-reset").filter(|_| status == 429),
                     self.clock.now(),
                 );
-                let limit = text(&reply.headers, "x-ratelimit-limit").and_then(retry_after::calls);
-                let retry_after = hold.unwrap_or(Duration::from_secs(5));
-                (CallOutcome::RateLimited { hold, limit }, Err(CannotTell::RateLimited { retry_after }))
+                match status {
+                    429 => {
+                        let limit = text(&headers, "x-ratelimit-limit").and_then(retry_after::calls);
+                        let retry_after = hold.unwrap_or(Duration::from_secs(5));
+                        (
+                            CallOutcome::RateLimited { hold, limit },
+                            Err(CannotTell::RateLimited { retry_after }),
+                        )
+                    }
+                    _ => (
+                        outcome_of_status(status, hold),
+                        Err(CannotTell::Status { status, retry_after: hold }),
+                    ),
+                }
             }
-            Ok(reply) if matches!(reply.status, 200 | 401 | 403) => match read(reply.status, &reply.body) {
-                Ok(value) => (CallOutcome::Answered, Ok(value)),
-                Err(what) => (CallOutcome::Failed, Err(CannotTell::Garbage(what))),
-            },
-            Ok(reply) => (CallOutcome::Failed, Err(CannotTell::Status(reply.status))),
-        };
-        self.tell(admission.finish(outcome));
-        result
+        }
     }
 
     fn allowance(&self, headers: &HeaderMap) -> Option<Allowance> {
@@ -215,7 +290,7 @@ impl Endpoint {
         {
             let mut open_since = self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
             let state = self.guard.status().state;
-            self.metrics.breaker_is(&self.issuer, self.name, state.as_str(), &State::ALL.map(State::as_str));
+            self.show_state(state);
             *open_since = match state {
                 State::Closed => None,
                 State::Open | State::HalfOpen => Some(open_since.unwrap_or_else(|| self.clock.now())),
@@ -239,6 +314,83 @@ impl Endpoint {
     }
 }
 
+/// Whether a 401 or 403 is the issuer's word: it has a challenge (RFC 6750 §3), or at least is no page for people. A
+/// firewall or a content network before the issuer refuses with such a page, and knows nothing of the token.
+fn is_of_the_issuer(headers: &HeaderMap) -> bool {
+    let starts = |value: &str, with: &str| {
+        value.trim_start().get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
+    let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let page = text(headers, CONTENT_TYPE.as_str())
+        .is_some_and(|kind| starts(kind, "text/html") || starts(kind, "application/xhtml"));
+    !page || challenges.into_iter().any(|challenge| starts(challenge, "bearer"))
+}
+
+fn outcome_of(error: CallError) -> CallOutcome {
+    match error {
+        CallError::Connect | CallError::Timeout => CallOutcome::Unreachable,
+        CallError::TooLarge | CallError::Broken => CallOutcome::Odd,
+        CallError::Unsendable => CallOutcome::Declined,
+    }
+}
+
+/// 408 and 425 are 4xx that no token makes, and a gateway's 502 to 504 and what content networks add speak of the server
+/// as a whole. A 500 may be one request that it stumbles over.
+fn outcome_of_status(status: u16, hold: Option<Duration>) -> CallOutcome {
+    match status {
+        408 | 425 | 501.. => CallOutcome::Failed { hold },
+        400..=499 => CallOutcome::Declined,
+        _ => CallOutcome::Odd,
+    }
+}
+
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn headers(rows: &[(&'static str, &'static str)]) -> HeaderMap {
+        let row = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        rows.iter().map(row).collect()
+    }
+
+    #[test]
+    fn a_refusal_as_a_web_page_is_not_the_issuers_unless_it_challenges() {
+        for (rows, expected) in [
+            (vec![], true),
+            (vec![("content-type", "text/plain")], true),
+            (vec![("content-type", "application/json; charset=utf-8")], true),
+            (vec![("content-type", "text/html; charset=utf-8")], false),
+            (vec![("content-type", "Text/HTML")], false),
+            (vec![("content-type", "application/xhtml+xml")], false),
+            (vec![("content-type", "text/html"), ("www-authenticate", "Basic realm=\"edge\"")], false),
+            (
+                vec![("content-type", "text/html"), ("www-authenticate", "Bearer error=\"invalid_token\"")],
+                true,
+            ),
+        ] {
+            assert_eq!(is_of_the_issuer(&headers(&rows)), expected, "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_status_says_of_the_endpoint() {
+        let hold = Some(Duration::from_secs(7));
+        for status in [408, 425, 502, 503, 504, 520, 530] {
+            assert_eq!(outcome_of_status(status, hold), CallOutcome::Failed { hold }, "{status}");
+        }
+        for status in [400, 404, 413, 414, 418, 431, 451, 494] {
+            assert_eq!(outcome_of_status(status, hold), CallOutcome::Declined, "{status}");
+        }
+        for status in [204, 302, 500] {
+            assert_eq!(outcome_of_status(status, hold), CallOutcome::Odd, "{status}");
+        }
+    }
 }

@@ -4,22 +4,23 @@
 //! |---|---|
 //! | `client` | one HTTP client with all its bounds |
 //! | `endpoint` | a call through its guard; the only way out |
+//! | `fresh` | what is asked without a request |
 //! | `discovery`, `jwks`, `userinfo` | reading the three documents |
 
 pub mod client;
 pub mod discovery;
 pub mod endpoint;
+mod fresh;
 pub mod jwks;
 pub mod userinfo;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use thiserror::Error;
-use tokio::sync::Mutex;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use self::client::Client;
 use self::discovery::Discovery;
@@ -29,9 +30,7 @@ use self::jwks::{KeySet, Lookup};
 use self::userinfo::Word;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::config::IssuerSettings;
-use crate::guard::{
-    self, GuardSettings, Priority, Role, Singleflight, SingleflightError, SingleflightSettings, SubjectKey,
-};
+use crate::guard::{GuardSettings, Priority, Role, Singleflight, SingleflightSettings, SubjectKey};
 use crate::private_file;
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
@@ -39,9 +38,6 @@ use crate::token::jwe::{DecryptionKeys, KeyFileError};
 
 /// How often an unknown `kid` may cause a fetch of the keys, however many tokens ask.
 const UNKNOWN_KID_PAUSE: Duration = Duration::from_secs(60);
-
-/// After a failed fetch of the keys the next one waits at least this long.
-const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The shortest shared secret, in bytes: as long as the hash (RFC 7518 §3.2).
 const MIN_SECRET_BYTES: usize = 32;
@@ -100,7 +96,6 @@ pub struct Issuer {
     name: Arc<str>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    guard: GuardSettings,
     decryption: DecryptionKeys,
     keys: ArcSwapOption<KeySet>,
     discovery: ArcSwapOption<Discovery>,
@@ -108,7 +103,11 @@ pub struct Issuer {
     jwks_endpoint: Endpoint,
     userinfo_endpoint: Endpoint,
     refreshes: Singleflight<(), Result<(), CannotTell>>,
-    unknown_kid: Mutex<Option<(Ticks, Result<(), CannotTell>)>>,
+    /// When the latest fetch that was good began.
+    fetched: Mutex<Option<Ticks>>,
+    looks: Singleflight<(), Result<(), CannotTell>>,
+    /// When keys were last looked for because of an unknown `kid`, and what that came to.
+    looked: Mutex<Option<(Ticks, Result<(), CannotTell>)>>,
     on_fetch: OnFetch,
 }
 
@@ -127,7 +126,8 @@ pub enum KeyLookup<T> {
 
 impl Issuer {
     /// An issuer. It takes over the public keys and the guards of `previous`, so that a reload of the configuration
-    /// neither forgets an outage nor asks for what is known; files of keys and secrets are read anew.
+    /// neither forgets an outage, or what an operator has forced, nor asks for what is known; so other settings of the
+    /// guards do not count then. Files of keys and secrets are read anew.
     ///
     /// # Errors
     /// [`IssuerError`], if a file of secrets or keys cannot be used.
@@ -149,8 +149,8 @@ impl Issuer {
                 .and_then(|p| p.keys.load_full()),
         };
         let endpoint = |label, of: fn(&Self) -> &Endpoint| match previous {
-            Some(previous) if previous.guard == with.guard => of(previous).clone(),
-            _ => Endpoint::new(
+            Some(previous) => of(previous).clone(),
+            None => Endpoint::new(
                 name.clone(),
                 label,
                 with.client.clone(),
@@ -167,12 +167,13 @@ impl Issuer {
             name,
             clock: with.clock.clone(),
             metrics: with.metrics.clone(),
-            guard: with.guard.clone(),
             decryption,
             keys: ArcSwapOption::new(keys),
             discovery: ArcSwapOption::new(previous.and_then(|previous| previous.discovery.load_full())),
             refreshes: Singleflight::new(SingleflightSettings::default()),
-            unknown_kid: Mutex::new(None),
+            fetched: Mutex::new(previous.and_then(Self::fetched_at)),
+            looks: Singleflight::new(SingleflightSettings::default()),
+            looked: Mutex::new(None),
             on_fetch,
         }))
     }
@@ -213,7 +214,7 @@ impl Issuer {
         [&self.discovery_endpoint, &self.jwks_endpoint, &self.userinfo_endpoint]
     }
 
-    /// Since when the breaker of `/userinfo` or of the keys has not been closed.
+    /// Since when the breaker of `/userinfo` or of the keys has not been closed; see [`Endpoint::open_since`].
     #[must_use]
     pub fn open_since(&self) -> Option<Timestamp> {
         [&self.userinfo_endpoint, &self.jwks_endpoint].into_iter().filter_map(Endpoint::open_since).min()
@@ -272,19 +273,40 @@ impl Issuer {
     /// Fetches the keys because of an unknown `kid`, at most once a minute. Who asks meanwhile waits for that fetch, and
     /// who asks later in that minute gets its result: while the issuer cannot be asked, a key that we do not know is no
     /// reason to say no.
+    ///
+    /// If it could be asked, it is: for the rest of that minute an unknown key is a no, even one that the issuer made
+    /// since then. Were it "cannot tell", anybody could turn the refusals of all old keys into that, by one forged
+    /// token a minute, and who holds such a token would not be sent to log in again. Issuers announce keys before they
+    /// sign with them, so that a key is rarely that new.
     async fn look_again(self: &Arc<Self>) -> Result<(), CannotTell> {
-        let mut last = self.unknown_kid.lock().await;
-        let now = self.clock.ticks();
-        if let Some((at, result)) = &*last
-            && now.since(*at) < UNKNOWN_KID_PAUSE
-        {
-            return result.clone();
+        if let Some(result) = self.looked_just_now() {
+            return result;
         }
-        // Noted before, so that a client that goes away meanwhile does not leave the next one free to fetch again.
-        *last = Some((now, Err(CannotTell::Shared(SingleflightError::Lost))));
-        let result = self.refresh(Priority::Foreground).await;
-        *last = Some((now, result.clone()));
+        let this = self.clone();
+        let look = self.looks.run((), move || async move {
+            // For who came here before the latest look was noted, and started this one after it.
+            if let Some(result) = this.looked_just_now() {
+                return result;
+            }
+            let began = this.clock.ticks();
+            let result = this.refresh(Priority::Foreground).await;
+            // Noted in here, which goes on if the client that caused it goes away.
+            *this.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, result.clone()));
+            result
+        });
+        let (result, role) = look.await?;
+        self.count(role);
         result
+    }
+
+    fn looked_just_now(&self) -> Option<Result<(), CannotTell>> {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, result) = looked.as_ref()?;
+        (self.clock.ticks().since(*at) < UNKNOWN_KID_PAUSE).then(|| result.clone())
+    }
+
+    fn fetched_at(&self) -> Option<Ticks> {
+        *self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fetches discovery document and keys. However many ask, one fetch is under way.
@@ -300,6 +322,7 @@ impl Issuer {
     }
 
     async fn fetch(&self, priority: Priority) -> Result<(), CannotTell> {
+        let began = self.clock.ticks();
         let url = Discovery::url(&self.settings.base);
         let endpoint = &self.discovery_endpoint;
         let (found, document) = endpoint
@@ -309,7 +332,9 @@ impl Issuer {
             })
             .await?;
         self.discovery.store(Some(found.clone()));
+        let fetched = || *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
         if self.settings.secret_file.is_some() {
+            fetched();
             return Ok(());
         }
         let (keys, jwks) = self
@@ -321,37 +346,9 @@ impl Issuer {
             .await?;
         debug!(issuer = &*self.name, keys = keys.count(), "keys fetched");
         self.keys.store(Some(keys));
+        fetched();
         (self.on_fetch)(&self.name, FetchedKeys { jwks, discovery: document });
         Ok(())
-    }
-
-    /// Keeps the keys fresh until the task is aborted. Instances that were started together fetch at different times.
-    pub async fn keep_fresh(self: Arc<Self>) {
-        let mut failing = false;
-        let jitter = guard::random_jitter();
-        loop {
-            let pause = match self.refresh(Priority::Background).await {
-                Ok(()) => {
-                    if failing {
-                        info!(issuer = &*self.name, "keys fetched again");
-                    }
-                    failing = false;
-                    guard::breaker::shortened(self.settings.jwks_refresh, jitter())
-                }
-                Err(error) => {
-                    if !failing {
-                        warn!(
-                            issuer = &*self.name,
-                            reason = error.reason(),
-                            "cannot fetch the keys: {error}"
-                        );
-                    }
-                    failing = true;
-                    error.retry_after().max(RETRY_PAUSE)
-                }
-            };
-            tokio::time::sleep(pause).await;
-        }
     }
 
     /// Asks `/userinfo`. That those who ask the same thing share one call is the caller's business, who knows what is the

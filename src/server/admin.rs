@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::clock::Timestamp;
 use crate::guard::{GuardStatus, Reason, State};
 use crate::instance::Instance;
+use crate::issuer::endpoint::Endpoint;
 
 /// Of the year 9999: dates have no more digits.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -46,6 +47,7 @@ pub async fn answer(
     Ok(match request.uri().path() {
         "/metrics" => {
             instance.stores.count();
+            instance.issuers.iter().flat_map(|issuer| issuer.endpoints()).for_each(Endpoint::show);
             let body = instance.metrics.render();
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
         }
@@ -136,6 +138,7 @@ fn guard_status(status: &GuardStatus, now: Timestamp) -> Value {
             }),
         },
         "held_back_subjects": status.held_back,
+        "suspects_pause_for_seconds": status.suspects_pause_for.as_secs_f64(),
     })
 }
 

@@ -3,8 +3,10 @@
 //! Handles are looked up once, here, so that bumping one on the hot path is an atomic addition. No label ever holds a
 //! user, a token, or anything that a stranger can choose.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -51,6 +53,11 @@ impl Metrics {
             "Auth requests by outcome (allow, unauthenticated, forbidden, undecided, error) and reason.",
             &["outcome", "reason"],
         )?;
+        let reloads =
+            new.counters("config_reloads_total", "Reloads by SIGHUP, by result (ok, refused).", &["result"])?;
+        for result in ["ok", "refused"] {
+            reloads.with_label_values(&[result]);
+        }
         let store_lookups = new.counters(
             "store_lookups_total",
             "Lookups in a store, by result (hit, miss, unreadable, error).",
@@ -135,11 +142,7 @@ impl Metrics {
                 &["store", "kind"],
             )?,
             records: new.gauges("records", "Records in a store, estimated for disk.", &["store"])?,
-            reloads: new.counters(
-                "config_reloads_total",
-                "Reloads by SIGHUP, by result (ok, refused).",
-                &["result"],
-            )?,
+            reloads,
             requests,
             registry,
         })
@@ -201,6 +204,32 @@ impl Metrics {
         self.email_conflicts.inc();
     }
 
+    /// Answers from records of this tier are counted from now on: zero so far, so that the first is seen as one more.
+    pub fn has_tier(&self, tier: &str) {
+        self.stale_answers.with_label_values(&[tier]);
+    }
+
+    /// An endpoint has a guard from now on, whose breaker has these states and which suppresses calls for these reasons:
+    /// all counted as zero so far.
+    pub fn has_guard(&self, issuer: &str, endpoint: &str, states: &[&str], reasons: &[&str]) {
+        for from in states {
+            for to in states.iter().filter(|to| *to != from) {
+                self.breaker_transitions.with_label_values(&[issuer, endpoint, from, to]);
+            }
+        }
+        for reason in reasons {
+            self.upstream_suppressed.with_label_values(&[reason]);
+        }
+    }
+
+    /// An issuer is not configured any more: nothing is told of it, least of all how its breakers last stood.
+    pub fn forget_issuer(&self, issuer: &str) {
+        forget(&self.breaker_state, issuer);
+        forget(&self.breaker_transitions, issuer);
+        forget(&self.upstream_requests, issuer);
+        forget(&self.upstream_duration, issuer);
+    }
+
     /// A breaker is in `state` now; `states` are all of them, so that exactly one reads 1.
     pub fn breaker_is(&self, issuer: &str, endpoint: &str, state: &str, states: &[&str]) {
         for other in states {
@@ -255,6 +284,23 @@ impl Metrics {
     }
 }
 
+/// Removes all series whose label `issuer` is this one.
+fn forget<B: MetricVecBuilder>(metric: &MetricVec<B>, issuer: &str)
+where
+    MetricVec<B>: Collector,
+{
+    for family in metric.collect() {
+        for series in family.get_metric() {
+            let labels: HashMap<&str, &str> =
+                series.get_label().iter().map(|label| (label.name(), label.value())).collect();
+            if labels.get("issuer") == Some(&issuer) {
+                // It cannot fail but by being gone already.
+                let _ = metric.remove(&labels);
+            }
+        }
+    }
+}
+
 /// Makes a metric and registers it.
 struct Declared<'r>(&'r Registry);
 
@@ -303,5 +349,30 @@ mod tests {
         assert!(text.contains(r#"holdfast_requests_total{outcome="allow",reason="memory"} 1"#), "{text}");
         assert!(text.contains(r#"state="open"} 1"#) && text.contains(r#"state="closed"} 0"#), "{text}");
         assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("holdfast_")), "{text}");
+    }
+
+    #[test]
+    fn what_can_happen_to_a_guard_is_told_before_it_does_and_not_after_its_issuer_is_gone() {
+        let metrics = Metrics::new().unwrap();
+        for issuer in ["https://a/", "https://b/"] {
+            metrics.has_guard(issuer, "userinfo", &["closed", "open"], &["budget"]);
+            metrics.breaker_is(issuer, "userinfo", "open", &["closed", "open"]);
+            metrics.called(issuer, "userinfo", "200", Duration::ZERO);
+        }
+        metrics.has_tier("primary");
+        let text = || String::from_utf8(metrics.render()).unwrap();
+        for series in [
+            r#"breaker_transitions_total{endpoint="userinfo",from="closed",issuer="https://a/",to="open"} 0"#,
+            r#"breaker_transitions_total{endpoint="userinfo",from="open",issuer="https://b/",to="closed"} 0"#,
+            r#"upstream_suppressed_total{reason="budget"} 0"#,
+            r#"stale_answers_total{tier="primary"} 0"#,
+            r#"config_reloads_total{result="refused"} 0"#,
+        ] {
+            assert!(text().contains(series), "{series} is not in {}", text());
+        }
+        metrics.forget_issuer("https://a/");
+        assert!(!text().contains("https://a/"), "{}", text());
+        // State twice, transitions twice, a call, and a histogram of ten buckets, +Inf, sum and count.
+        assert_eq!(text().matches("https://b/").count(), 2 + 2 + 1 + 13);
     }
 }

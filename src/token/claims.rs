@@ -120,7 +120,8 @@ impl VerifiedClaims {
         self.expires_at
     }
 
-    /// The end of the token's life: `exp` plus leeway (and grace, if it applies). From then on nothing admits it.
+    /// The end of the token's life: `exp` plus leeway. From then on nothing admits it but grace, and where that already
+    /// does, this is when it is to be looked at again.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after

@@ -1,6 +1,6 @@
 //! Many at once: with one new token, with one bad token, with many bad ones.
 
-use holdfast_devtenant::{Endpoint, Fault};
+use holdfast_devtenant::{Endpoint, Fault, User};
 
 use crate::drill::Stage;
 
@@ -58,6 +58,28 @@ async fn a_flood_of_different_bad_tokens_leaves_users_their_calls() {
     stage.row();
 }
 
+/// The issuer's edge declines long tokens, and somebody sends many; one user's profile is longer than is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_and_profiles_that_are_too_long_leave_users_their_calls() {
+    let mut stage = Stage::set("flood of 200 tokens too long for the issuer").await;
+    let users = stage.users("new", 5);
+    let large = User::new("auth0|large").email("large@example.com").claim("padding", "x".repeat(70_000));
+    stage.tenant.add_user(large);
+    let large = stage.token("auth0|large");
+    stage.tenant.set_fault(Endpoint::Userinfo, Fault::TooLong(8 * 1024));
+    let bad: Vec<String> = (0..200).map(|number| format!("{}{number}", "x".repeat(9_000))).collect();
+    assert_eq!(stage.ask_all(&bad).await.count(503), 200);
+    let suspects = stage.calls();
+    assert!((1..=BURST / 2).contains(&suspects), "{suspects} bad tokens were asked about");
+    for _ in 0..20 {
+        assert_eq!(stage.ask(&large).await.status, 503);
+    }
+    assert_eq!(stage.calls(), suspects + 1, "who is held back is not asked about");
+    assert_eq!(stage.ask_all(&users).await.count(200), 5);
+    assert!(!stage.userinfo_is_open());
+    stage.row();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_429_for_one_user_holds_back_that_user_alone() {
     let mut stage = Stage::set("429 for one user").await;
@@ -76,5 +98,19 @@ async fn a_429_for_one_user_holds_back_that_user_alone() {
     stage.advance(13);
     assert_eq!(stage.ask(&noisy[0]).await.status, 200);
     assert_eq!(stage.calls(), 7);
+    stage.row();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_for_each_of_many_users_is_still_not_the_tenants() {
+    let mut stage = Stage::set("429 for each of 15 users").await;
+    let noisy = stage.users("noisy", 15);
+    stage.tenant.set_fault(Endpoint::Userinfo, Fault::UserRateLimited);
+    assert_eq!(stage.ask_all(&noisy).await.count(503), 15);
+    assert_eq!(stage.calls(), 15);
+    stage.tenant.clear_faults();
+    let others = stage.users("other", 5);
+    assert_eq!(stage.ask_all(&others).await.count(200), 5);
+    assert!(!stage.userinfo_is_open());
     stage.row();
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const FAST: Duration = Duration::from_millis(50);
-const FAILED: Outcome = Outcome::Failure;
+const FAILED: Outcome = Outcome::Failure { until: None };
 const FINE: Outcome = Outcome::Success;
 const LIMITED: Outcome = Outcome::RateLimited { until: None };
 
@@ -74,13 +74,47 @@ fn slow_calls_open_it_even_if_they_succeed() {
 }
 
 #[test]
-fn failures_older_than_the_window_do_not_count() {
+fn failures_older_than_the_window_do_not_count_once_a_call_was_good() {
     let mut breaker = breaker();
-    for _ in 0..9 {
+    for _ in 0..8 {
         call(&mut breaker, FAILED, at(0));
     }
-    assert_eq!(call(&mut breaker, FAILED, at(30_000)), None);
+    call(&mut breaker, FINE, at(0));
+    for _ in 0..9 {
+        assert_eq!(call(&mut breaker, FAILED, at(30_000)), None);
+    }
     assert_eq!(breaker.state(at(30_000)), State::Closed);
+}
+
+#[test]
+fn ten_failures_in_a_row_open_it_however_far_apart_they_are() {
+    let mut breaker = breaker();
+    let hour = 3_600_000;
+    for number in 0..9 {
+        assert_eq!(call(&mut breaker, FAILED, at(number * hour)), None);
+    }
+    let opened = call(&mut breaker, FAILED, at(9 * hour)).unwrap();
+    assert_eq!((opened.reason, opened.open_for), (Reason::Failures, Some(secs(5))));
+    // Closed again, it begins to count anew.
+    for _ in 0..3 {
+        call(&mut breaker, FINE, at(10 * hour));
+    }
+    for number in 11..20 {
+        assert_eq!(call(&mut breaker, FAILED, at(number * hour)), None);
+    }
+}
+
+#[test]
+fn a_failure_that_says_how_long_to_wait_is_not_tried_again_sooner() {
+    for (asked, expected) in [(0, 5), (3, 5), (120, 120), (86_400, 300)] {
+        let mut breaker = breaker();
+        let outcome = Outcome::Failure { until: Some(secs(asked)) };
+        let opened = (0..10).find_map(|_| call(&mut breaker, outcome, at(0))).unwrap();
+        assert_eq!((opened.reason, opened.open_for), (Reason::Failures, Some(secs(expected))));
+    }
+    // Nor does it keep the openings from growing.
+    let outcome = Outcome::Failure { until: Some(secs(1)) };
+    assert_eq!(call(&mut opened(), outcome, at(5_000)).unwrap().open_for, Some(secs(10)));
 }
 
 #[test]
@@ -181,6 +215,25 @@ fn late_results_neither_reopen_nor_close_it() {
     assert_eq!(breaker.record(probe, FAILED, FAST, at(5_100), 0.0).unwrap().reason, Reason::ProbeFailed);
 }
 
+/// The most dangerous late result: a 429 from before the outage, which comes in when all is well again.
+#[test]
+fn a_result_from_before_the_opening_means_nothing_after_recovery() {
+    let mut breaker = breaker();
+    let mut late: Vec<_> = (0..20).map(|_| breaker.try_acquire(at(0)).unwrap()).collect();
+    for _ in 0..10 {
+        call(&mut breaker, FAILED, at(0));
+    }
+    for _ in 0..3 {
+        call(&mut breaker, FINE, at(5_000));
+    }
+    assert_eq!(breaker.state(at(5_000)), State::Closed);
+    assert_eq!(breaker.record(late.pop().unwrap(), LIMITED, FAST, at(5_000), 0.0), None);
+    for permit in late {
+        assert_eq!(breaker.record(permit, FAILED, secs(3), at(5_000), 0.0), None);
+    }
+    assert_eq!((breaker.state(at(5_000)), breaker.window.counts(at(5_000)).calls), (State::Closed, 0));
+}
+
 #[test]
 fn a_cancelled_probe_frees_its_place_at_once_and_a_vanished_one_when_its_lease_is_over() {
     let mut breaker = opened();
@@ -244,41 +297,71 @@ fn reset_closes_it_and_forgets() {
 enum Step {
     Wait(u64),
     Ask,
+    /// A whole call: it asks, and ends at once.
+    Call(Outcome, u64, f64),
+    /// Waits until an opening is over, and makes some calls that are good: what a recovery looks like.
+    Recover(usize),
     /// Ends one of the calls under way, chosen by the number.
     End(usize, Outcome, u64, f64),
     Cancel(usize),
     /// A caller that vanishes without a word.
     Vanish(usize),
+    /// An operator.
+    Force(ForcedState, u64),
+    Reset,
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let outcome = prop_oneof![
-        3 => Just(FINE),
-        4 => Just(FAILED),
-        1 => prop::option::of(0_u64..1_000)
-            .prop_map(|until| Outcome::RateLimited { until: until.map(Duration::from_secs) }),
-    ];
+fn outcome() -> impl Strategy<Value = Outcome> {
+    let wait = || prop::option::of((0_u64..1_000).prop_map(Duration::from_secs));
     prop_oneof![
-        2 => prop_oneof![0_u64..100, 0_u64..20_000, 0_u64..400_000].prop_map(Step::Wait),
-        6 => Just(Step::Ask),
-        6 => (any::<usize>(), outcome, 0_u64..4_000, 0.0..=1.0).prop_map(|(which, outcome, took, jitter)| {
-            Step::End(which, outcome, took, jitter)
-        }),
-        1 => any::<usize>().prop_map(Step::Cancel),
-        1 => any::<usize>().prop_map(Step::Vanish),
+        6 => Just(FINE),
+        6 => Just(FAILED),
+        1 => wait().prop_map(|until| Outcome::Failure { until }),
+        1 => wait().prop_map(|until| Outcome::RateLimited { until }),
     ]
 }
 
-/// The breaker, and what an observer outside knows: the calls he made, and the transitions he was told of.
+/// Mostly fast: half of all calls being slow would open it all the time.
+fn took() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0_u64..500, 1 => 2_000_u64..4_000]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let forced = prop_oneof![Just(ForcedState::Open), Just(ForcedState::Closed)];
+    prop_oneof![
+        12 => prop_oneof![0_u64..100, 0_u64..8_000, 0_u64..400_000].prop_map(Step::Wait),
+        24 => Just(Step::Ask),
+        36 => (outcome(), took(), 0.0..=1.0).prop_map(|(outcome, took, jitter)| Step::Call(outcome, took, jitter)),
+        8 => (1_usize..6).prop_map(Step::Recover),
+        24 => (any::<usize>(), outcome(), took(), 0.0..=1.0)
+            .prop_map(|(which, outcome, took, jitter)| Step::End(which, outcome, took, jitter)),
+        4 => any::<usize>().prop_map(Step::Cancel),
+        4 => any::<usize>().prop_map(Step::Vanish),
+        1 => (forced, 0_u64..60_000).prop_map(|(forced, lasting)| Step::Force(forced, lasting)),
+        1 => Just(Step::Reset),
+    ]
+}
+
+/// The breaker, and what an observer outside knows: the calls he made, what they came to, and the transitions he was
+/// told of. From that alone he says what must happen next.
 struct World {
     breaker: Breaker,
     now: u64,
     calls: u64,
-    under_way: Vec<(u64, Permit)>,
+    /// Each with the number of transitions and probes before it.
+    under_way: Vec<(u64, u64, Permit)>,
+    /// Transitions and probes so far.
+    era: u64,
     state: State,
     open_until: Option<u64>,
+    /// Until when an operator keeps it closed.
+    forced_until: Option<u64>,
     /// The number of the latest probe and its time, while it was not given back.
     probe: Option<(u64, u64)>,
+    /// Good probes since it became half-open.
+    good_probes: u32,
+    /// What ended since it was closed: the slice of the window, whether it failed, whether it was slow.
+    ended: Vec<(u64, bool, bool)>,
 }
 
 impl World {
@@ -288,9 +371,13 @@ impl World {
             now: 0,
             calls: 0,
             under_way: Vec::new(),
+            era: 0,
             state: State::Closed,
             open_until: None,
+            forced_until: None,
             probe: None,
+            good_probes: 0,
+            ended: Vec::new(),
         };
         for step in steps {
             world.step(step)?;
@@ -301,27 +388,48 @@ impl World {
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
             Step::Wait(millis) => self.now += millis,
-            Step::Ask => self.ask()?,
-            Step::End(which, outcome, took, jitter) => {
-                if let Some(permit) = self.give_back(which) {
-                    let took = Duration::from_millis(took);
-                    if let Some(transition) = self.breaker.record(permit, outcome, took, at(self.now), jitter)
-                    {
-                        self.observe(transition)?;
+            Step::Ask => {
+                self.ask()?;
+            }
+            Step::Call(outcome, took, jitter) => {
+                if self.ask()? {
+                    self.end(self.under_way.len() - 1, outcome, took, jitter)?;
+                }
+            }
+            Step::Recover(calls) => {
+                self.now = self.now.max(self.open_until.unwrap_or(0));
+                for _ in 0..calls {
+                    if self.ask()? {
+                        self.end(self.under_way.len() - 1, FINE, 50, 0.0)?;
                     }
                 }
             }
+            Step::End(which, outcome, took, jitter) => self.end(which, outcome, took, jitter)?,
             Step::Cancel(which) => {
-                if let Some(permit) = self.give_back(which) {
+                if let Some((number, _, permit)) = self.take(which) {
+                    self.probe.take_if(|(probe, _)| *probe == number);
                     self.breaker.cancel(permit);
                 }
             }
             Step::Vanish(which) => drop(self.take(which)),
+            Step::Force(forced, lasting) => {
+                let until = self.now + lasting;
+                let transition = self.breaker.force(forced, at(until), at(self.now));
+                prop_assert_eq!(transition.reason, Reason::Forced);
+                self.observe(transition);
+                self.forced_until = (forced == ForcedState::Closed).then_some(until);
+            }
+            Step::Reset => {
+                let transition = self.breaker.reset(at(self.now));
+                prop_assert_eq!((transition.to, transition.reason), (State::Closed, Reason::Reset));
+                self.observe(transition);
+            }
         }
         Ok(())
     }
 
-    fn ask(&mut self) -> Result<(), TestCaseError> {
+    /// Whether a call leaves.
+    fn ask(&mut self) -> Result<bool, TestCaseError> {
         let still_open = self.open_until.is_some_and(|until| self.now < until);
         let probe_under_way = self.probe.is_some_and(|(_, since)| self.now < since + 10_000);
         match self.breaker.try_acquire(at(self.now)) {
@@ -329,50 +437,100 @@ impl World {
                 prop_assert!(!still_open, "a call passed while open");
                 prop_assert!(!probe_under_way, "a second probe at once");
                 if let Some(transition) = permit.transition() {
-                    self.observe(transition)?;
+                    self.observe_unforced(transition)?;
                 }
                 self.calls += 1;
                 if self.state == State::HalfOpen {
+                    self.era += 1;
                     self.probe = Some((self.calls, self.now));
                 }
-                self.under_way.push((self.calls, permit));
+                self.under_way.push((self.calls, self.era, permit));
+                Ok(true)
             }
             Err(refused) => {
                 prop_assert!(still_open || probe_under_way, "refused without a reason");
                 prop_assert!(refused.retry_after > Duration::ZERO);
+                Ok(false)
             }
+        }
+    }
+
+    fn end(&mut self, which: usize, outcome: Outcome, took: u64, jitter: f64) -> Result<(), TestCaseError> {
+        let Some((number, era, permit)) = self.take(which) else { return Ok(()) };
+        self.probe.take_if(|(probe, _)| *probe == number);
+        let expected = if era == self.era { self.expected(outcome, took) } else { None };
+        let took = Duration::from_millis(took);
+        let transition = self.breaker.record(permit, outcome, took, at(self.now), jitter);
+        prop_assert_eq!(transition.map(|transition| transition.reason), expected);
+        if let Some(transition) = transition {
+            self.observe_unforced(transition)?;
         }
         Ok(())
     }
 
-    fn give_back(&mut self, which: usize) -> Option<Permit> {
-        let (number, permit) = self.take(which)?;
-        self.probe.take_if(|(probe, _)| *probe == number);
-        Some(permit)
+    /// The naive model: why the result of a call that is not late must move the breaker, if it must. It keeps all results
+    /// for ever, and counts those of the last ten slices of three seconds.
+    fn expected(&mut self, outcome: Outcome, took: u64) -> Option<Reason> {
+        let (failed, slow) = (outcome != FINE, took >= 2_000);
+        let limited = matches!(outcome, Outcome::RateLimited { .. });
+        if self.state == State::HalfOpen {
+            self.good_probes += u32::from(!failed && !slow);
+            return match (failed, slow) {
+                _ if limited => Some(Reason::RateLimited),
+                (true, _) => Some(Reason::ProbeFailed),
+                (_, true) => Some(Reason::ProbeSlow),
+                _ => (self.good_probes == 3).then_some(Reason::Recovered),
+            };
+        }
+        self.ended.push((self.now / 3_000, failed, slow));
+        if self.forced_until.is_some_and(|until| self.now < until) {
+            return None;
+        }
+        let recent: Vec<_> = self.ended.iter().filter(|(slice, ..)| slice + 10 > self.now / 3_000).collect();
+        let half = |count: usize| 2 * count >= recent.len();
+        let in_a_row = self.ended.iter().rev().take_while(|(_, failed, _)| *failed).count();
+        if limited {
+            Some(Reason::RateLimited)
+        } else if recent.len() < 10 {
+            (in_a_row >= 10).then_some(Reason::Failures)
+        } else if half(recent.iter().filter(|(_, failed, _)| *failed).count()) {
+            Some(Reason::Failures)
+        } else {
+            half(recent.iter().filter(|(.., slow)| *slow).count()).then_some(Reason::SlowCalls)
+        }
     }
 
-    fn take(&mut self, which: usize) -> Option<(u64, Permit)> {
+    fn take(&mut self, which: usize) -> Option<(u64, u64, Permit)> {
         let count = self.under_way.len();
         (count > 0).then(|| self.under_way.swap_remove(which % count))
     }
 
-    fn observe(&mut self, transition: Transition) -> Result<(), TestCaseError> {
+    fn observe_unforced(&mut self, transition: Transition) -> Result<(), TestCaseError> {
         prop_assert_eq!(transition.from, self.state, "transitions do not join");
         prop_assert_ne!(transition.from, transition.to);
         prop_assert_eq!(transition.to == State::Open, transition.open_for.is_some());
         let longest = BreakerSettings::default().open_for_max;
         prop_assert!(transition.open_for.is_none_or(|wait| wait >= secs(1) && wait <= longest));
+        self.observe(transition);
+        Ok(())
+    }
+
+    fn observe(&mut self, transition: Transition) {
+        self.era += 1;
         self.open_until = transition.open_for.map(|wait| self.now + wait.as_millis() as u64);
         self.state = transition.to;
-        self.probe = None;
-        Ok(())
+        (self.probe, self.forced_until, self.good_probes) = (None, None, 0);
+        if transition.to == State::Closed {
+            self.ended.clear();
+        }
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// No call passes while open; half-open has one probe at a time; nothing else is ever refused.
+    /// No call passes while open; half-open has one probe at a time; nothing else is ever refused; it moves when the
+    /// naive model says so, and late results never move it.
     #[test]
     fn any_schedule_keeps_the_rules(steps in prop::collection::vec(step(), 0..400)) {
         World::after(steps)?;
@@ -394,18 +552,23 @@ proptest! {
         drop(under_way);
     }
 
-    /// Whatever happened before, if every call fails and there are enough of them, it opens within two
-    /// windows.
+    /// Whatever happened before, and however far apart the calls are: if every call fails, it opens within as many as
+    /// say anything, or as many as were made just before, unless an operator keeps it closed.
     #[test]
-    fn it_never_stays_closed_when_every_call_fails(steps in prop::collection::vec(step(), 0..400)) {
-        let World { mut breaker, now, .. } = World::after(steps)?;
-        let mut now = at(now);
-        let mut calls = 0;
-        while breaker.state(now) == State::Closed {
-            prop_assert!(calls < 40, "still closed after {calls} failures");
-            calls += 1;
+    fn it_never_stays_closed_when_every_call_fails(
+        steps in prop::collection::vec(step(), 0..400),
+        apart in prop::collection::vec(prop_oneof![0_u64..2_000, 0_u64..100_000, 0_u64..10_000_000], 1..20),
+    ) {
+        let World { mut breaker, now, forced_until, .. } = World::after(steps)?;
+        let mut now = at(now.max(forced_until.unwrap_or(0)));
+        let enough = breaker.window.counts(now).calls.max(BreakerSettings::default().minimum_calls);
+        for (calls, apart) in (0..).zip(apart.into_iter().cycle()) {
+            if breaker.state(now) != State::Closed {
+                break;
+            }
+            prop_assert!(calls < enough, "still closed after {calls} failures");
             call(&mut breaker, FAILED, now);
-            now = now.after(Duration::from_millis(1_500));
+            now = now.after(Duration::from_millis(apart));
         }
     }
 

@@ -1,0 +1,121 @@
+//! What an issuer is asked without any request: its keys, and whether it is well again.
+//!
+//! **Keys** are fetched again before they grow old. After a failed fetch the pause doubles from [`RETRY_PAUSE`], with
+//! jitter, so that the instances of a fleet neither ask in step during an outage nor meet the issuer together after it.
+//!
+//! **A half-open breaker** waits for a call as its probe. If no request makes one, it would wait for ever, and look
+//! unwell for ever. So one that is seen waiting twice, [`IDLE`] apart, is given a probe: `/userinfo` a call without a
+//! token, to which a 401 is an answer like any other; the other two a fetch of the keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::Issuer;
+use crate::guard::breaker::shortened;
+use crate::guard::{Priority, random_jitter};
+
+/// After the first failed fetch of the keys the next one waits this long.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// After many it waits this long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// Or this long, while no keys are known: nothing can be verified before, and nobody may be sent here to ask for them.
+const LONGEST_PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(30);
+
+/// How often half-open breakers are looked for.
+const IDLE: Duration = Duration::from_secs(5);
+
+impl Issuer {
+    /// Keeps the keys fresh, and probes what no request probes, until the task is aborted.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        tokio::join!(self.keep_keys(), self.probe_what_is_idle());
+    }
+
+    /// Instances that were started together fetch at different times. What the instance before a reload has fetched is
+    /// not asked for again before it is time.
+    async fn keep_keys(self: &Arc<Self>) {
+        let jitter = random_jitter();
+        let mut failures = 0;
+        if let Some(fetched) = self.fetched_at() {
+            let age = self.clock.ticks().since(fetched);
+            tokio::time::sleep(shortened(self.settings.jwks_refresh, jitter()).saturating_sub(age)).await;
+        }
+        loop {
+            let pause = match self.refresh(Priority::Background).await {
+                Ok(()) => {
+                    if failures > 0 {
+                        info!(issuer = &*self.name, "keys fetched again");
+                    }
+                    failures = 0;
+                    shortened(self.settings.jwks_refresh, jitter())
+                }
+                Err(error) => {
+                    if failures == 0 {
+                        warn!(
+                            issuer = &*self.name,
+                            reason = error.reason(),
+                            "cannot fetch the keys: {error}"
+                        );
+                    }
+                    failures += 1;
+                    let longest = if self.is_ready() { LONGEST_PAUSE } else { LONGEST_PAUSE_WITHOUT_KEYS };
+                    error.retry_after().max(pause_after(failures, longest, jitter()))
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn probe_what_is_idle(self: &Arc<Self>) {
+        let mut waited = [false; 3];
+        loop {
+            tokio::time::sleep(IDLE).await;
+            waited = self.probe_idle(waited).await;
+        }
+    }
+
+    /// Probes those endpoints whose breakers wait for a probe and `waited` for one before. Which ones wait now.
+    pub async fn probe_idle(self: &Arc<Self>, waited: [bool; 3]) -> [bool; 3] {
+        let waits = self.endpoints().map(|endpoint| endpoint.waits_for_a_probe());
+        let [discovery, jwks, userinfo] = [0, 1, 2].map(|index| waits[index] && waited[index]);
+        if discovery || jwks {
+            // It is the breaker's business what this comes to, and the next fetch's.
+            let _ = self.refresh(Priority::Background).await;
+        }
+        if userinfo {
+            self.probe_userinfo().await;
+        }
+        waits
+    }
+
+    async fn probe_userinfo(&self) {
+        let discovery = self.discovery.load_full();
+        if let Some(url) = discovery.as_ref().and_then(|discovery| discovery.userinfo.as_ref()) {
+            self.userinfo_endpoint.probe(url).await;
+        }
+    }
+}
+
+/// How long to wait after so many failures in a row; `jitter` is a random number from 0 to 1.
+fn pause_after(failures: u32, longest: Duration, jitter: f64) -> Duration {
+    let doubled = RETRY_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    shortened(doubled.min(longest), jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_after_failures_doubles_up_to_its_longest_less_a_little_jitter() {
+        let pauses = |longest, jitter| {
+            [0, 1, 2, 3, 6, 7, 8, u32::MAX].map(|failures| pause_after(failures, longest, jitter).as_secs())
+        };
+        assert_eq!(pauses(LONGEST_PAUSE, 0.0), [5, 5, 10, 20, 160, 300, 300, 300]);
+        assert_eq!(pauses(LONGEST_PAUSE, 1.0), [4, 4, 8, 16, 128, 240, 240, 240]);
+        assert_eq!(pauses(LONGEST_PAUSE_WITHOUT_KEYS, 0.0), [5, 5, 10, 20, 30, 30, 30, 30]);
+    }
+}
