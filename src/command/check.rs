@@ -35,7 +35,7 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
         for note in notes {
             println!("{note}");
         }
-        let (mut all_answer, mut keys) = (true, Vec::new());
+        let mut all_answer = true;
         for issuer in issuers {
             match issuer.refresh(Priority::Foreground).await {
                 Ok(()) => {
@@ -50,9 +50,7 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
                 let id = key.kid.as_deref().unwrap_or("no kid");
                 println!("  decryption key {id} ({}) from {}", key.kty, key.file.display());
             }
-            keys.push(issuer.decryption_keys().clone());
         }
-        DecryptionKeys::together(&keys).map_err(fail)?;
         if all_answer { Ok(()) } else { Err(ExitCode::FAILURE) }
     })
 }
@@ -93,6 +91,10 @@ fn read_files(
             Ok(issuer) => issuers.push(issuer),
             Err(error) => errors.push(error.to_string()),
         }
+    }
+    let keys: Vec<_> = issuers.iter().map(|issuer| issuer.decryption_keys().clone()).collect();
+    if let Err(error) = DecryptionKeys::together(&keys) {
+        errors.push(error.to_string());
     }
     if errors.is_empty() { Ok((issuers, notes)) } else { Err(errors) }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use thiserror::Error;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::client::Client;
 use self::discovery::Discovery;
@@ -331,6 +331,13 @@ impl Issuer {
                 Ok((Arc::new(found), body.to_vec()))
             })
             .await?;
+        if self.settings.userinfo && found.userinfo.is_none() && self.discovery.load().is_none() {
+            warn!(
+                issuer = &*self.name,
+                "it names no userinfo_endpoint, so nobody can tell the email of a token that has none, nor judge a token \
+                 that only the issuer can; set userinfo = false and foreign_tokens = \"refuse\" to refuse them instead"
+            );
+        }
         self.discovery.store(Some(found.clone()));
         let fetched = || *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
         if self.settings.secret_file.is_some() {
