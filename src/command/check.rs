@@ -29,7 +29,7 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
             metrics: Arc::new(Metrics::new().map_err(fail)?),
             guard: settings.guard.clone(),
         };
-        let (issuers, notes) =
+        let Loaded { issuers, notes } =
             read_files(&settings, &with).map_err(|errors| misconfigured(&errors.join("\n")))?;
         println!("configuration: good");
         for note in notes {
@@ -55,11 +55,16 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
     })
 }
 
-/// The issuers with their keys, and what is worth telling of the other files; or all that is wrong with any of them.
-fn read_files(
-    settings: &Settings,
-    with: &Surroundings,
-) -> Result<(Vec<Arc<Issuer>>, Vec<String>), Vec<String>> {
+/// What the files that the configuration names came to.
+struct Loaded {
+    /// The issuers, with their keys.
+    issuers: Vec<Arc<Issuer>>,
+    /// What is worth telling of the other files.
+    notes: Vec<String>,
+}
+
+/// Reads the files; or tells all that is wrong with any of them.
+fn read_files(settings: &Settings, with: &Surroundings) -> Result<Loaded, Vec<String>> {
     let (mut issuers, mut notes, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(tls) = &settings.auth.tls {
         match ServerTls::load(tls) {
@@ -96,7 +101,7 @@ fn read_files(
     if let Err(error) = DecryptionKeys::together(&keys) {
         errors.push(error.to_string());
     }
-    if errors.is_empty() { Ok((issuers, notes)) } else { Err(errors) }
+    if errors.is_empty() { Ok(Loaded { issuers, notes }) } else { Err(errors) }
 }
 
 /// Whether files can be made in the directory, or in the nearest one above it that is there: `serve` makes it, `check`
