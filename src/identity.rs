@@ -226,9 +226,13 @@ impl Identities {
     }
 
     /// In the claims of a token as in those of `/userinfo`.
+    fn email_in(&self, issuer: &Issuer, claims: &Object) -> Option<FoundEmail> {
+        email::find(claims, &issuer.settings().email_claims, self.settings.require_verified_email)
+    }
+
+    /// The same where the claims are seen for the first time, so that a conflict is counted once.
     fn find_email(&self, issuer: &Issuer, claims: &Object) -> Option<FoundEmail> {
-        let found =
-            email::find(claims, &issuer.settings().email_claims, self.settings.require_verified_email);
+        let found = self.email_in(issuer, claims);
         if found.as_ref().is_some_and(|found| found.conflict) {
             self.metrics.email_conflict();
         }

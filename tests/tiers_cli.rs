@@ -358,12 +358,17 @@ async fn the_example_configuration_is_good_also_with_every_setting_of_the_store_
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let example = std::fs::read_to_string(root.join("examples/nginx/holdfast.toml")).unwrap();
     let example = example.replace("http://127.0.0.1:4190/", &tenant.issuer());
-    let everything: String = example
+    let (before, store) = example.split_once("\n[store]\n").unwrap();
+    let (store, after) = store.split_once("\n[").unwrap();
+    let store: Vec<_> = store
         .lines()
-        .map(|line| {
-            line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line).to_owned() + "\n"
-        })
+        .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
         .collect();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, [7; 32]).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let store = store.join("\n").replace("/etc/holdfast/secret", text(&secret));
+    let everything = format!("{before}\n[store]\n{store}\n[{after}");
     assert_ne!(everything, example);
     let file = directory.path().join("holdfast.toml");
     for text_of_it in [&example, &everything] {

@@ -134,7 +134,7 @@ impl Identities {
     /// issuer said: which one counts, the settings of now say, not those of then.
     pub(super) fn identity_of(&self, issuer: &Issuer, record: &VerdictRecord) -> Option<Identity> {
         let claims = claims(record)?;
-        let found = self.find_email(issuer, &claims);
+        let found = self.email_in(issuer, &claims);
         Some(Identity {
             issuer: issuer.name().clone(),
             subject: record.subject.clone(),
