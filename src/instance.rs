@@ -3,6 +3,7 @@
 //! A reload builds a second instance beside the first and swaps them; requests under way finish with the one they
 //! began with.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub struct Instance {
     pub untold_requests: Sparing,
     /// Log lines about identities whose headers are too large for an answer.
     pub large_answers: Sparing,
+    /// Those that a reload took out of the configuration.
+    former_issuers: BTreeSet<Arc<str>>,
     pool: Pool,
     client: Client,
     archive: Option<Arc<Archive>>,
@@ -187,6 +190,11 @@ impl Instance {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let issuers = Issuers::new(issuers);
+        let former = previous.map_or_else(BTreeSet::new, |previous| {
+            let before = previous.issuers.iter().map(|issuer| issuer.name().clone());
+            let names = previous.former_issuers.iter().cloned().chain(before);
+            names.filter(|name| issuers.named(Some(name)).is_err()).collect()
+        });
         let verifier = Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone())?;
         let identities = Identities::new(
             stores.clone(),
@@ -232,6 +240,7 @@ impl Instance {
             digester,
             stores,
             issuers,
+            former_issuers: former,
             identities,
             pool,
             client,
@@ -247,6 +256,12 @@ impl Instance {
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Tells no more of issuers that a reload took out of the configuration. Done whenever metrics are read, since a call
+    /// or a reader that began before the reload may tell of one after it.
+    pub fn forget_former_issuers(&self) {
+        self.former_issuers.iter().for_each(|name| self.metrics.forget_issuer(name));
     }
 
     /// Writes what waits to be shared; for the end of the process.

@@ -136,9 +136,6 @@ impl Service {
             }
         }
         let instance = Instance::build(settings, before.clock.clone(), Some(before))?;
-        for gone in before.issuers.iter().filter(|old| instance.issuers.named(Some(old.name())).is_err()) {
-            before.metrics.forget_issuer(gone.name());
-        }
         self.instance.store(instance);
         info!("configuration reloaded");
         Ok(())

@@ -48,6 +48,7 @@ pub async fn answer(
         "/metrics" => {
             instance.stores.count();
             instance.issuers.iter().flat_map(|issuer| issuer.endpoints()).for_each(Endpoint::show);
+            instance.forget_former_issuers();
             let body = instance.metrics.render();
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
         }
