@@ -406,13 +406,33 @@ mod tests {
         let table = TierTable::default();
         for (email, query) in [
             ("jürgen@x.org", "email=j%C3%BCrgen@X.org&email_domain=x.org"),
-            ("a@BÜCHER.example", "email_domain=b%C3%BCcher.Example"),
+            ("a@BüCHER.example", "email_domain=b%C3%BCcher.Example"),
         ] {
             who.email = Email::parse(email);
             let pass = pass(&who, "").unwrap();
             assert_eq!(pass.meets(in_query(query), &table), Ok(()), "{query}");
             let other = pass.meets(in_query("email_domain=cher.example"), &table);
             assert_eq!(other, Err(Rejection::Unmet(Unmet::Requirement("email_domain"))));
+        }
+    }
+
+    #[test]
+    fn letters_that_unicode_folds_into_others_are_other_letters() {
+        let mut who = identity("{}");
+        // The Kelvin sign, the long s, the dotted capital I, the sharp S, a Greek final sigma, and plain capitals.
+        for (email, query) in [
+            ("eve@\u{212a}aufmann.example", "email_domain=kaufmann.example"),
+            ("eve@\u{212a}aufmann.example", "email=eve@kaufmann.example"),
+            ("\u{212a}im@x.example", "email=kim@x.example"),
+            ("eve@\u{17f}hop.example", "email_domain=shop.example"),
+            ("eve@\u{130}nfo.example", "email_domain=i%CC%87nfo.example"),
+            ("eve@stra\u{1e9e}e.example", "email_domain=stra%C3%9Fe.example"),
+            ("eve@B\u{dc}CHER.example", "email_domain=b%C3%BCcher.example"),
+        ] {
+            who.email = Email::parse(email);
+            let pass = pass(&who, "").unwrap();
+            let met = pass.meets(in_query(query), &TierTable::default());
+            assert!(matches!(met, Err(Rejection::Unmet(Unmet::Requirement(_)))), "{email} {query}");
         }
     }
 

@@ -75,10 +75,9 @@ fn meets(packed: &Packed, requirement: Requirement, value: &str, table: &TierTab
     }
 }
 
-/// Whether the address is of this domain. What is not ASCII in it is compared with its lower case.
+/// Whether the address is of this domain. Only ASCII letters are compared without regard to case: Unicode folds other
+/// letters into them (the Kelvin sign into `k`), so that an address of another domain would count as one of this.
 fn is_of_domain(email: &[u8], domain: &[u8]) -> bool {
     let own = email.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
     own.eq_ignore_ascii_case(domain)
-        || str::from_utf8(own)
-            .is_ok_and(|own| !own.is_ascii() && own.to_lowercase().as_bytes().eq_ignore_ascii_case(domain))
 }
