@@ -614,6 +614,7 @@ fn identity(number: usize) -> Identity {
         subject: format!("auth0|{number:024x}"),
         email: Email::parse(&format!("user-{number:08}@example.com")),
         email_verified: Some(true),
+        email_not_allowed: false,
         source: IdentitySource::Claims,
         audience_checked: true,
         claims: json::object(br#"{"scope":"openid email"}"#).unwrap(),

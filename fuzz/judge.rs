@@ -16,7 +16,7 @@ use holdfast::credential::{Credential, MAX_TOKEN_BYTES};
 use holdfast::token::algorithm::SignatureAlgorithm;
 use holdfast::token::claims::{Expected, VerifiedClaims, VouchedPayload};
 use holdfast::token::compact::{Compact, UnverifiedJws};
-use holdfast::token::email;
+use holdfast::token::email::{self, EmailRules};
 use holdfast::token::json;
 use holdfast::token::jwe::{DecryptionKeys, SealedWith};
 use holdfast::token::jws::{self, VerificationKey};
@@ -121,7 +121,9 @@ fn as_claims(bytes: &[u8]) -> Option<String> {
         Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30), grace: None };
     let claims = VerifiedClaims::check(vouched, expected, Timestamp::from_secs(NOW)).ok()?;
     assert!(claims.not_after() > Timestamp::from_secs(NOW) && !claims.subject().is_empty());
-    let found = email::find(claims.all(), &ClaimPath::email_default(), false)?;
+    let paths = ClaimPath::email_default();
+    let found =
+        email::find(claims.all(), EmailRules { paths: &paths, require_verified: false, domains: &[] })?;
     assert!(!found.email.as_str().contains(|c: char| c.is_control() || c.is_whitespace()));
     Some(found.email.as_str().to_owned())
 }

@@ -91,6 +91,9 @@ pub enum Unmet {
     /// A required header has no value.
     #[error("the identity has no value for the required header {0}")]
     Header(HeaderName),
+    /// The issuer names an address that it may not name, and no other.
+    #[error("the issuer names an email of a domain that is not in its `email_domains`")]
+    EmailNotAllowed,
     /// All headers together are longer than a proxy takes.
     #[error(
         "the identity's headers would take {bytes} bytes of the {} that there are; the longest is {longest}",
@@ -274,6 +277,7 @@ mod tests {
             subject: "auth0|a".to_owned(),
             email: Email::parse("a@x.org"),
             email_verified: Some(true),
+            email_not_allowed: false,
             source: IdentitySource::Claims,
             audience_checked: true,
             claims: json::object(claims.as_bytes()).unwrap(),
@@ -336,6 +340,24 @@ mod tests {
     }
 
     #[test]
+    fn the_issuer_that_is_told_is_the_configured_one_whatever_a_claim_says() {
+        let rows = "X-Issuer = \"iss\"";
+        for claims in ["{}", r#"{"iss":"https://evil.example/"}"#, r#"{"iss":null}"#] {
+            let pass = pass(&identity(claims), rows).unwrap();
+            assert_eq!(header(&pass, rows, "x-issuer").as_deref(), Some("https://t/"), "{claims}");
+        }
+    }
+
+    #[test]
+    fn an_email_that_its_issuer_may_not_name_has_a_reason_of_its_own() {
+        let mut who = identity("{}");
+        (who.email, who.email_not_allowed) = (None, true);
+        assert!(matches!(pass(&who, ""), Err(Unmet::EmailNotAllowed)));
+        let rows = "X-User-Email = { claim = \"email\", default = \"-\" }";
+        assert_eq!(header(&pass(&who, rows).unwrap(), rows, "x-user-email").as_deref(), Some("-"));
+    }
+
+    #[test]
     fn a_pass_is_given_out_unseen_from_when_it_was_made_until_its_time_is_over() {
         let pass = pass(&identity("{}"), "").unwrap();
         let holds = |millis| pass.holds_at(Timestamp::from_millis(millis));
@@ -381,6 +403,12 @@ mod tests {
             ("scope=read&role=other", unmet("role")),
             ("audience=checked&max_tier=primary", Ok(())),
             ("audience=1", bad("audience")),
+            ("issuer=https://t/", Ok(())),
+            ("issuer=https%3A%2F%2Ft%2F", Ok(())),
+            ("issuer=https://t", unmet("issuer")),
+            ("issuer=HTTPS://t/", bad("issuer")),
+            ("issuer=https://other/&issuer=https://t/", Ok(())),
+            ("issuer=", bad("issuer")),
             ("verified=false", bad("verified")),
             ("max_tier=none", bad("max_tier")),
             ("scope=", bad("scope")),

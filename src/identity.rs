@@ -37,7 +37,7 @@ use crate::tiers::record::{IdentitySource, ProfileRecord, VerdictRecord};
 use crate::tiers::stores::{Refused, Stores};
 use crate::tiers::table::TierIndex;
 use crate::token::claims::VerifiedClaims;
-use crate::token::email::{self, Email, FoundEmail};
+use crate::token::email::{self, Email, EmailRules, FoundEmail};
 use crate::token::json::Object;
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, Verified};
@@ -53,6 +53,8 @@ pub struct Identity {
     pub email: Option<Email>,
     /// Whether the issuer says that the email is verified.
     pub email_verified: Option<bool>,
+    /// Whether there is none because the issuer names only addresses that it may not name (`email_domains`).
+    pub email_not_allowed: bool,
     /// Where the email came from.
     pub source: IdentitySource,
     /// Whether `aud` was checked; it cannot be for a foreign token.
@@ -163,6 +165,7 @@ impl Identities {
             subject: claims.subject().to_owned(),
             email: None,
             email_verified: None,
+            email_not_allowed: false,
             source: IdentitySource::Claims,
             audience_checked: true,
             claims: claims.into_all(),
@@ -173,6 +176,10 @@ impl Identities {
         if let Some(found) = self.find_email(&issuer, &identity.claims) {
             self.metrics.email_from(&found.path);
             (identity.email, identity.email_verified) = (Some(found.email), found.verified);
+        } else if self.names_others(&issuer, &identity.claims) {
+            // What it signed is its word on the email; asked again, it would say the same.
+            self.metrics.email_from("not_allowed");
+            identity.email_not_allowed = true;
         } else if issuer.settings().userinfo {
             let profile = Profile {
                 key: self.digester.subject(issuer.name(), &identity.subject),
@@ -227,7 +234,13 @@ impl Identities {
 
     /// In the claims of a token as in those of `/userinfo`.
     fn email_in(&self, issuer: &Issuer, claims: &Object) -> Option<FoundEmail> {
-        email::find(claims, &issuer.settings().email_claims, self.settings.require_verified_email)
+        email::find(claims, issuer.settings().email_rules(self.settings.require_verified_email))
+    }
+
+    /// Whether claims that name no email that counts would name one, could the issuer name any.
+    fn names_others(&self, issuer: &Issuer, claims: &Object) -> bool {
+        let rules = issuer.settings().email_rules(self.settings.require_verified_email);
+        !rules.domains.is_empty() && email::find(claims, EmailRules { domains: &[], ..rules }).is_some()
     }
 
     /// The same where the claims are seen for the first time, so that a conflict is counted once.

@@ -25,7 +25,7 @@ use crate::instance::Instance;
 use crate::issuer::Issuer;
 use crate::route::Required;
 use crate::token::compact::UnverifiedHeader;
-use crate::token::email;
+use crate::token::email::{self, EmailRules};
 use crate::token::json::Object;
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, Verified};
@@ -118,8 +118,8 @@ pub async fn inspect(instance: &Instance, token: &str, asking: Asking, required:
     let course = run(instance, &outline, token, asking, required).await;
     let issuer = course.issuer.or_else(|| outline.issuer.clone());
     let email = course.claims.as_ref().zip(issuer.as_ref()).map(|(claims, issuer)| {
-        let settings = issuer.settings();
-        explain_email(claims, &settings.email_claims, instance, course.identity.as_ref())
+        let require_verified = instance.settings.policy.require_verified_email;
+        explain_email(claims, issuer.settings().email_rules(require_verified), course.identity.as_ref())
     });
     Report {
         checks: outline.checks(instance, issuer.as_ref(), &course.stop),
@@ -165,9 +165,9 @@ async fn run(
     let (mut asks, mut local) = (false, None);
     match &verified {
         Verified::Local { issuer, claims } => {
-            let paths = &issuer.settings().email_claims;
-            let require = instance.settings.policy.require_verified_email;
-            asks |= email::find(claims.all(), paths, require).is_none() && issuer.settings().userinfo;
+            let rules = issuer.settings().email_rules(instance.settings.policy.require_verified_email);
+            let names_one = email::find(claims.all(), EmailRules { domains: &[], ..rules }).is_some();
+            asks |= !names_one && issuer.settings().userinfo;
             course.issuer = Some(issuer.clone());
             course.claims = Some(claims.all().clone());
         }
@@ -286,18 +286,12 @@ fn answer(instance: &Instance, decision: Option<Decision>, reason: String) -> An
 }
 
 /// Each entry is put alone to [`email::find`], so that what is told of it is what that function does with it.
-fn explain_email(
-    claims: &Object,
-    paths: &[crate::token::pointer::ClaimPath],
-    instance: &Instance,
-    identity: Option<&Identity>,
-) -> EmailReport {
-    let require = instance.settings.policy.require_verified_email;
-    let chosen = email::find(claims, paths, require);
+fn explain_email(claims: &Object, rules: EmailRules<'_>, identity: Option<&Identity>) -> EmailReport {
+    let chosen = email::find(claims, rules);
     let mut is_chosen_yet = false;
-    let tried = paths.iter().map(|path| {
-        let alone = std::slice::from_ref(path);
-        let result = match (email::find(claims, alone, require), path.value(claims)) {
+    let tried = rules.paths.iter().map(|path| {
+        let alone = EmailRules { paths: std::slice::from_ref(path), ..rules };
+        let result = match (email::find(claims, alone), path.value(claims)) {
             (Some(found), _) if !is_chosen_yet => {
                 is_chosen_yet = true;
                 format!("found {}", found.email.as_str())
@@ -310,7 +304,13 @@ fn explain_email(
                 format!("also names {}: {compared}", found.email.as_str())
             }
             (None, None) => "there is no such claim".to_owned(),
-            (None, Some(_)) if email::find(claims, alone, false).is_some() => {
+            (None, Some(_)) if email::find(claims, EmailRules { domains: &[], ..alone }).is_some() => {
+                "passed over: its domain is not in the issuer's `email_domains`".to_owned()
+            }
+            (None, Some(_))
+                if email::find(claims, EmailRules { require_verified: false, domains: &[], ..alone })
+                    .is_some() =>
+            {
                 "passed over: its email is not verified, and `require_verified_email` is on".to_owned()
             }
             (None, Some(value)) if value.is_string() => {

@@ -88,3 +88,36 @@ async fn each_issuer_has_its_own_keys_audience_and_rules() {
         assert_eq!(ask(&service, &token).await.status, 401, "{why}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_issuers_with_the_same_user_can_be_told_apart_by_header_requirement_and_domain() {
+    let (one, two) = tokio::join!(Tenant::start(Options::default()), Tenant::start(Options::default()));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let headers = "[headers]\n\"X-Issuer\" = \"iss\"\n".to_owned();
+    let limited = issuer(&two, "email_domains = [\"partner.example\"]\n");
+    let service = serve(&[issuer(&one, ""), limited, headers]).await;
+    let same = |tenant: &Tenant, email: &str| {
+        let user =
+            holdfast_devtenant::User::new("auth0|same").email(email).claim("iss", "https://evil.example/");
+        tenant.add_user(user);
+        [tenant.mint(), tenant.mint().opaque()].map(|token| token.subject("auth0|same"))
+    };
+    let path = |issuer: &str| format!("/auth?issuer={issuer}");
+    let [signed, opaque] = same(&one, "same@corp.example").map(|token| token.build().unwrap());
+    for token in [&signed, &opaque] {
+        let reply = service.ask_at(&path(&one.issuer()), token).await;
+        assert_eq!((reply.status, reply.header("x-issuer")), (200, vec![&*one.issuer()]), "{reply:?}");
+        assert_eq!(service.ask_at(&path(&two.issuer()), token).await.status, 403);
+        let both = path(&two.issuer()) + "&issuer=" + &one.issuer();
+        assert_eq!(service.ask_at(&both, token).await.status, 200);
+    }
+    let of_two = two.mint().subject("auth0|same");
+    for (email, status) in [("same@corp.example", 403), ("same@partner.example", 200)] {
+        let token = of_two.clone().email_direct(email).build().unwrap();
+        let reply = service.ask_at(&path(&two.issuer()), &token).await;
+        assert_eq!(reply.status, status, "{email}");
+    }
+    assert_eq!(two.calls().userinfo, 0, "what it signed is its word on the email");
+    assert_eq!(service.answered("email_not_allowed").await, 1);
+    assert_eq!(service.ask_at("/auth?issuer=nobody", &signed).await.status, 500);
+}

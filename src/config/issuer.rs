@@ -9,6 +9,7 @@ use url::Url;
 use super::section::Section;
 use super::{DAY, value};
 use crate::token::algorithm::{self, SignatureAlgorithm};
+use crate::token::email::{Email, EmailRules};
 use crate::token::pointer::ClaimPath;
 
 /// One `[[issuer]]`.
@@ -26,6 +27,8 @@ pub struct IssuerSettings {
     pub secret_file: Option<PathBuf>,
     /// `email_claims`: where the email is looked for, in this order.
     pub email_claims: Vec<ClaimPath>,
+    /// `email_domains`: the domains of which it may name addresses, in lower case; of any, if this is empty. Default empty.
+    pub email_domains: Vec<String>,
     /// `userinfo`: whether `/userinfo` may be asked for a missing email. Default true.
     pub userinfo: bool,
     /// `foreign_tokens`: whether the issuer is asked about tokens that only it can judge. Default `ask-issuer`.
@@ -48,6 +51,12 @@ pub enum ForeignTokens {
 }
 
 impl IssuerSettings {
+    /// Which emails in its claims count.
+    #[must_use]
+    pub fn email_rules(&self, require_verified: bool) -> EmailRules<'_> {
+        EmailRules { paths: &self.email_claims, require_verified, domains: &self.email_domains }
+    }
+
     /// All rows; if `needed`, there is at least one.
     pub(super) fn read_all(root: &mut Section<'_>, needed: bool) -> Vec<Self> {
         let mut seen = BTreeSet::new();
@@ -76,6 +85,10 @@ impl IssuerSettings {
         let secret_file = section.optional("secret_file", value::path);
         let email_claims =
             section.list("email_claims", |text| text.parse()).unwrap_or_else(ClaimPath::email_default);
+        let email_domains = section.list("email_domains", email_domain);
+        if email_domains.as_ref().is_some_and(Vec::is_empty) && !section.is_flawed("email_domains") {
+            section.complain("email_domains", "[]", "at least one domain, or no such line for any");
+        }
         let userinfo = section.value("userinfo", true, value::boolean);
         let foreign_tokens = section.value("foreign_tokens", ForeignTokens::AskIssuer, |text| match text {
             "ask-issuer" => Ok(ForeignTokens::AskIssuer),
@@ -119,11 +132,20 @@ impl IssuerSettings {
             algorithms,
             secret_file,
             email_claims,
+            email_domains: email_domains.unwrap_or_default(),
             userinfo,
             foreign_tokens,
             decryption_keys,
             bare_claims,
             jwks_refresh,
         })
+    }
+}
+
+/// What may stand after the `@` of an address.
+fn email_domain(text: &str) -> Result<String, String> {
+    match Email::parse(&format!("a@{text}")) {
+        Some(_) => Ok(text.to_ascii_lowercase()),
+        None => Err("what stands after the @, such as example.com".to_owned()),
     }
 }

@@ -294,6 +294,7 @@ fn allowed(requirement: Requirement) -> &'static str {
     match requirement {
         Requirement::Verified => "true",
         Requirement::Audience => "checked",
+        Requirement::Issuer => "an issuer's url, exactly as it is configured",
         Requirement::Email => "a whole address, such as alice@example.com",
         Requirement::EmailDomain => "what stands after the @, such as example.com",
         _ => "a text that is not empty",

@@ -9,6 +9,7 @@ use super::requirement::{BadRequirement, Requirement};
 use super::{Rejection, Unmet};
 use crate::identity::Identity;
 use crate::tiers::table::TierTable;
+use crate::token::email::is_of_domain;
 
 /// Packs what may be asked about, apart from the email. Claim names as Auth0 uses them: `scope` (RFC 8693 §4.2),
 /// `permissions` (RBAC), `org_id`, `org_name`, and roles under any namespace, since Auth0 has no claim of its own for them.
@@ -28,6 +29,7 @@ pub(super) fn pack(identity: &Identity, packing: &mut Packing) {
     for org in ["org_id", "org_name"].into_iter().filter_map(text) {
         packing.fact(org, Mark::Org);
     }
+    packing.fact(&identity.issuer, Mark::Issuer);
 }
 
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
@@ -71,13 +73,7 @@ fn meets(packed: &Packed, requirement: Requirement, value: &str, table: &TierTab
         Requirement::EmailDomain => email(is_of_domain),
         Requirement::Verified => packed.head().is(Flag::EmailVerified),
         Requirement::Audience => packed.head().is(Flag::AudienceChecked),
+        Requirement::Issuer => has(Mark::Issuer),
         Requirement::MaxTier => table.find(value).is_some_and(|oldest| packed.head().tier <= oldest),
     }
-}
-
-/// Whether the address is of this domain. Only ASCII letters are compared without regard to case: Unicode folds other
-/// letters into them (the Kelvin sign into `k`), so that an address of another domain would count as one of this.
-fn is_of_domain(email: &[u8], domain: &[u8]) -> bool {
-    let own = email.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
-    own.eq_ignore_ascii_case(domain)
 }

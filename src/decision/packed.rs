@@ -30,6 +30,7 @@ pub(super) enum Mark {
     Permission,
     Role,
     Org,
+    Issuer,
 }
 
 /// What is true of an allow.

@@ -30,6 +30,8 @@ pub enum Requirement {
     Verified,
     /// `checked`: the token was verified here, its audience with it.
     Audience,
+    /// The `url` of the issuer that vouches for the identity, byte for byte.
+    Issuer,
     /// The oldest tier that is good enough.
     MaxTier,
 }
@@ -49,7 +51,7 @@ pub enum BadRequirement {
 }
 
 impl Requirement {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Scope,
         Self::Permission,
         Self::Role,
@@ -58,11 +60,22 @@ impl Requirement {
         Self::EmailDomain,
         Self::Verified,
         Self::Audience,
+        Self::Issuer,
         Self::MaxTier,
     ];
     /// Their names, as they are written.
-    pub const NAMES: [&'static str; 9] =
-        ["scope", "permission", "role", "org", "email", "email_domain", "verified", "audience", "max_tier"];
+    pub const NAMES: [&'static str; 10] = [
+        "scope",
+        "permission",
+        "role",
+        "org",
+        "email",
+        "email_domain",
+        "verified",
+        "audience",
+        "issuer",
+        "max_tier",
+    ];
 
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -90,6 +103,7 @@ impl Requirement {
             Self::EmailDomain => !value.is_empty() && !value.contains('@'),
             Self::Verified => value == "true",
             Self::Audience => value == "checked",
+            Self::Issuer => value.starts_with("https://") || value.starts_with("http://"),
             Self::MaxTier => table.find(value).is_some(),
         };
         if good { Ok(()) } else { Err(BadRequirement::Value(self.name())) }

@@ -30,6 +30,9 @@ impl Shown {
             (Some(text), _) if rule.name == EMAIL => for_header(&text),
             (Some(text), _) => (percent_encoded(&text), false),
             (None, WhenAbsent::Default(text)) => (text.clone(), false),
+            (None, WhenAbsent::Refuse) if identity.email_not_allowed && rule.claim.is_member("email") => {
+                return Err(Unmet::EmailNotAllowed);
+            }
             (None, WhenAbsent::Refuse) => return Err(Unmet::Header(rule.name.clone())),
         };
         let is_plain_email = is_email && identity.email.as_ref().is_some_and(|email| email.as_str() == text);
@@ -44,6 +47,10 @@ fn claim(identity: &Identity, rule: &HeaderRule) -> Option<String> {
     }
     if rule.claim.is_member("sub") {
         return Some(identity.subject.clone());
+    }
+    // Who vouches for it, as configured: what `/userinfo` says under this name, nobody has checked.
+    if rule.claim.is_member("iss") {
+        return Some(identity.issuer.to_string());
     }
     // That of the email that is sent, which need not stand beside a claim of this name.
     if rule.claim.is_member("email_verified") {

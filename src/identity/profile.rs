@@ -111,12 +111,19 @@ impl Profile {
             && (record.email.is_some() && verified || is_recent && record.email.is_none())
     }
 
-    /// Tells the `email_claims` in force from others, also after a restart.
+    /// Tells the `email_claims` and `email_domains` in force from others, also after a restart.
     fn email_rules(&self) -> [u8; 4] {
         let mut context = Context::new(&SHA256);
-        for path in &self.issuer.settings().email_claims {
-            context.update(&path.as_str().len().to_le_bytes());
-            context.update(path.as_str().as_bytes());
+        let settings = self.issuer.settings();
+        let mut add = |text: &str| {
+            context.update(&text.len().to_le_bytes());
+            context.update(text.as_bytes());
+        };
+        settings.email_claims.iter().for_each(|path| add(path.as_str()));
+        if !settings.email_domains.is_empty() {
+            // No path is empty, so no list of paths looks like this.
+            add("");
+            settings.email_domains.iter().for_each(|domain| add(domain));
         }
         context.finish().as_ref().first_chunk().copied().unwrap_or_default()
     }

@@ -139,6 +139,7 @@ impl Identities {
             issuer: issuer.name().clone(),
             subject: record.subject.clone(),
             email_verified: found.as_ref().and_then(|found| found.verified),
+            email_not_allowed: found.is_none() && self.names_others(issuer, &claims),
             email: found.map(|found| found.email),
             source: record.source,
             audience_checked: false,

@@ -93,6 +93,7 @@ impl Responder {
                 headers.insert(WWW_AUTHENTICATE, insufficient_scope());
                 let reason = match unmet {
                     Unmet::Requirement(name) => name,
+                    Unmet::EmailNotAllowed => "email_not_allowed",
                     Unmet::TooLarge { .. } => "headers_too_large",
                     Unmet::Header(_) | Unmet::TooOld => "missing_claim",
                 };

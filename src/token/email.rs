@@ -32,6 +32,33 @@ pub struct FoundEmail {
     pub conflict: bool,
 }
 
+/// Which emails in an issuer's claims count.
+#[derive(Clone, Copy, Debug)]
+pub struct EmailRules<'r> {
+    /// Where they are looked for, in this order.
+    pub paths: &'r [ClaimPath],
+    /// Whether only those count that are said to be verified.
+    pub require_verified: bool,
+    /// The domains of which the issuer may name addresses; of any, if there is none here.
+    pub domains: &'r [String],
+}
+
+impl EmailRules<'_> {
+    /// Whether the issuer may name this address.
+    #[must_use]
+    pub fn allow(&self, email: &Email) -> bool {
+        let of = |domain: &String| is_of_domain(email.0.as_bytes(), domain.as_bytes());
+        self.domains.is_empty() || self.domains.iter().any(of)
+    }
+}
+
+/// Whether the address is of exactly this domain. Only ASCII letters are compared without regard to case: Unicode folds
+/// other letters into them (the Kelvin sign into `k`), so that an address of another domain would count as one of this.
+#[must_use]
+pub fn is_of_domain(email: &[u8], domain: &[u8]) -> bool {
+    email.rsplit(|byte| *byte == b'@').next().unwrap_or_default().eq_ignore_ascii_case(domain)
+}
+
 impl Email {
     /// Takes a plausible address.
     ///
@@ -99,15 +126,16 @@ pub fn percent_encoded(text: &str) -> String {
     utf8_percent_encode(text, HEADER_UNSAFE).to_string()
 }
 
-/// Walks `paths` in order and returns the first usable email. A value that is not a plausible address, or is not
-/// verified where `require_verified` demands it, is passed over as if it were absent.
+/// Walks the paths in order and returns the first usable email. A value that is not a plausible address, is not verified
+/// where that is demanded, or is of a domain that the issuer may not name, is passed over as if it were absent.
 #[must_use]
-pub fn find(claims: &Object, paths: &[ClaimPath], require_verified: bool) -> Option<FoundEmail> {
-    let mut candidates = paths.iter().flat_map(|path| {
+pub fn find(claims: &Object, rules: EmailRules<'_>) -> Option<FoundEmail> {
+    let mut candidates = rules.paths.iter().flat_map(|path| {
         path.places(claims).filter_map(move |(holder, name)| {
             let email = Email::parse(holder.get(name)?.as_str()?)?;
             let verified = holder.get(&companion(name)).and_then(Value::as_bool);
-            (!require_verified || verified == Some(true)).then_some((path, email, verified))
+            let counts = (!rules.require_verified || verified == Some(true)) && rules.allow(&email);
+            counts.then_some((path, email, verified))
         })
     });
     let (path, email, verified) = candidates.next()?;
@@ -131,9 +159,33 @@ mod tests {
         json::object(text.as_bytes()).unwrap()
     }
 
+    fn found(text: &str, require_verified: bool, domains: &[&str]) -> Option<FoundEmail> {
+        let domains: Vec<_> = domains.iter().map(|domain| (*domain).to_owned()).collect();
+        let paths = ClaimPath::email_default();
+        find(&claims(text), EmailRules { paths: &paths, require_verified, domains: &domains })
+    }
+
+    #[test]
+    fn an_address_of_a_domain_that_the_issuer_may_not_name_is_no_email() {
+        let two = r#"{"email":"a@evil.org","user":{"email":"a@x.org"}}"#;
+        for (text, domains, expected) in [
+            (r#"{"email":"a@x.org"}"#, &["x.org"][..], Some("a@x.org")),
+            (r#"{"email":"a@X.Org"}"#, &["y.org", "x.org"], Some("a@X.Org")),
+            (r#"{"email":"a@sub.x.org"}"#, &["x.org"], None),
+            (r#"{"email":"a@x.org.evil.org"}"#, &["x.org"], None),
+            (r#"{"email":"a@evilx.org"}"#, &["x.org"], None),
+            ("{\"email\":\"a@\u{212a}.org\"}", &["k.org"], None),
+            (two, &["x.org"], Some("a@x.org")),
+            (two, &[], Some("a@evil.org")),
+        ] {
+            let found = found(text, false, domains);
+            assert_eq!(found.as_ref().map(|found| found.email.as_str()), expected, "{text} {domains:?}");
+            assert!(domains.is_empty() || found.is_none_or(|found| !found.conflict), "{text}");
+        }
+    }
+
     #[test]
     fn the_first_usable_place_in_order_wins() {
-        let paths = ClaimPath::email_default();
         for (text, expected) in [
             (r#"{"email":"d@x.org","user":{"email":"n@x.org"}}"#, Some(("d@x.org", "email", true))),
             (
@@ -152,7 +204,7 @@ mod tests {
             (r#"{"email":null}"#, None),
             (r#"{}"#, None),
         ] {
-            let found = find(&claims(text), &paths, false);
+            let found = found(text, false, &[]);
             let found = found.as_ref().map(|f| (f.email.as_str(), f.path.as_str(), f.conflict));
             assert_eq!(found, expected, "{text}");
         }
@@ -160,7 +212,6 @@ mod tests {
 
     #[test]
     fn verified_is_read_from_beside_the_email_that_was_chosen() {
-        let paths = ClaimPath::email_default();
         for (text, required, expected) in [
             (r#"{"email":"a@x.org","email_verified":true}"#, true, Some(Some(true))),
             (r#"{"email":"a@x.org","email_verified":false}"#, true, None),
@@ -175,7 +226,7 @@ mod tests {
                 Some(Some(true)),
             ),
         ] {
-            let found = find(&claims(text), &paths, required).map(|found| found.verified);
+            let found = found(text, required, &[]).map(|found| found.verified);
             assert_eq!(found, expected, "{text}");
         }
     }

@@ -188,3 +188,42 @@ async fn an_email_that_the_issuer_has_withdrawn_does_not_come_back_from_the_disk
     holdfast.restart().await;
     assert_undecided(&holdfast.ask(&signed).await, "after the restart");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_the_issuer_may_not_name_any_more_is_nobodys_email_whatever_is_remembered() {
+    let tenant = tenant().await;
+    tenant.add_user(User::new("auth0|mallory").email("ceo@corp.example").email_verified(true));
+    let [signed, opaque] = tokens(&tenant, "auth0|mallory");
+    let named = tenant.mint().subject("auth0|mallory").email_direct("ceo@corp.example").build().unwrap();
+    let own = tokens(&tenant, "auth0|alice");
+    let mut holdfast = Changing::start(&issuer(&tenant, "")).await;
+    for token in [&signed, &opaque, &named, &own[0], &own[1]] {
+        assert_eq!(holdfast.ask(token).await.status, 200);
+    }
+    // In an outage only what is remembered can answer; first after a reload, then out of the disk.
+    tenant.go_down().await;
+    let config = issuer(&tenant, "email_domains = [\"Example.com\", \"partner.example\"]\n");
+    holdfast.reload(&config);
+    for again in [false, true] {
+        if again {
+            holdfast.restart().await;
+        }
+        assert_undecided(&holdfast.ask(&signed).await, "the issuer may name another address by now");
+        for token in [&opaque, &named] {
+            let reply = holdfast.ask(token).await;
+            assert_eq!((reply.status, value(&reply, "x-user-email")), (403, None));
+        }
+        assert!(holdfast.now().answered("email_not_allowed").await > 0);
+        for token in &own {
+            holdfast.clock.advance(std::time::Duration::from_secs(600));
+            let reply = holdfast.ask(token).await;
+            // A profile that was kept by other rules is none; a verdict is judged anew.
+            let known = *token == own[1];
+            assert_eq!(value(&reply, "x-user-email"), known.then_some("alice@example.com"), "{reply:?}");
+        }
+    }
+    tenant.come_back().await.unwrap();
+    holdfast.clock.advance(std::time::Duration::from_secs(600));
+    assert_eq!(holdfast.ask(&signed).await.status, 403);
+    assert_eq!(value(&holdfast.ask(&own[0]).await, "x-user-email"), Some("alice@example.com"));
+}
