@@ -25,8 +25,9 @@ local ASK = {
 -- What the client is told if it may not pass. The location is that of holdfast's login page, if there is one.
 local ANSWER = { "www-authenticate", "retry-after", "cache-control", "location" }
 
--- Longer than the 3 s that holdfast waits if it has to ask the issuer. HAProxy's client tries four times.
-local TIMEOUT_MS = 4000
+-- Longer than the 5 s that holdfast waits if it has to ask the issuer (`budget.wait` and a call). HAProxy's
+-- client tries four times.
+local TIMEOUT_MS = 7000
 -- How long a client is told to wait when holdfast itself has not said.
 local WAIT_S = "5"
 
