@@ -7,11 +7,13 @@
 //! - [`Clock::ticks`] is monotonic time, for windows, back-offs and buckets. It never goes back.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// A point of wall time, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,6 +93,12 @@ impl Ticks {
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
     }
+
+    /// This time minus `duration`, saturating at [`Ticks::ZERO`].
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)))
+    }
 }
 
 /// Where `now` comes from: the machine, or a test's hand. Cheap to clone; clones of a held clock share its hands.
@@ -106,6 +114,8 @@ enum Source {
 struct Hands {
     wall_millis: AtomicU64,
     elapsed_micros: AtomicU64,
+    /// Told when time passes, for those who sleep.
+    moved: Notify,
 }
 
 impl Clock {
@@ -121,6 +131,7 @@ impl Clock {
         Self(Source::Held(Arc::new(Hands {
             wall_millis: AtomicU64::new(now.0),
             elapsed_micros: AtomicU64::new(0),
+            moved: Notify::new(),
         })))
     }
 
@@ -144,11 +155,28 @@ impl Clock {
         }
     }
 
+    /// Waits until `at`. On a held clock that is when somebody has moved it there.
+    pub async fn sleep_until(&self, at: Ticks) {
+        match &self.0 {
+            Source::System { .. } => tokio::time::sleep(at.since(self.ticks())).await,
+            Source::Held(hands) => loop {
+                let mut moved = pin!(hands.moved.notified());
+                // Before the clock is read: a move in between must not be missed.
+                moved.as_mut().enable();
+                if self.ticks() >= at {
+                    return;
+                }
+                moved.await;
+            },
+        }
+    }
+
     /// Lets time pass on a held clock: both readings move on. Does nothing to the system clock.
     pub fn advance(&self, by: Duration) {
         if let Source::Held(hands) = &self.0 {
             hands.wall_millis.fetch_add(millis(by), Ordering::SeqCst);
             hands.elapsed_micros.fetch_add(Ticks::from_elapsed(by).0, Ordering::SeqCst);
+            hands.moved.notify_waiters();
         }
     }
 

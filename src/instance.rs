@@ -290,6 +290,7 @@ impl Instance {
                  that serves every host alike tells what the client writes in its Host header"
             );
         }
+        info!("budget of calls to each issuer: {}", self.settings.guard.budget);
         for issuer in self.issuers.iter() {
             let settings = issuer.settings();
             let foreign = match settings.foreign_tokens {

@@ -20,6 +20,8 @@ mod clock;
 mod floods;
 #[path = "drills/keys.rs"]
 mod keys;
+#[path = "drills/newcomers.rs"]
+mod newcomers;
 #[path = "drills/outage.rs"]
 mod outage;
 #[path = "drills/restart.rs"]

@@ -29,6 +29,9 @@ fn guard_of(running: &Running, name: &str) -> GuardStatus {
     issuer.endpoints().into_iter().find(|endpoint| endpoint.name() == name).unwrap().status()
 }
 
+/// On a clock that is held a turn that is waited for does not come.
+const NOBODY_WAITS: &str = "[budget]\nwait = \"0s\"\n";
+
 /// A user with a token that names no email.
 fn user(tenant: &Tenant, name: &str) -> String {
     let subject = format!("auth0|{name}");
@@ -62,7 +65,7 @@ async fn a_stranger_whose_tokens_are_declined_or_make_the_issuer_fail_stops_nobo
         [Fault::TooLong(8 * 1024), Fault::Status(400), Fault::Status(500), Fault::Garbage, Fault::Reset]
     {
         let clock = held_clock(&tenant);
-        let running = Running::start(&issuer(&tenant, ""), clock.clone()).await;
+        let running = Running::start(&(issuer(&tenant, "") + NOBODY_WAITS), clock.clone()).await;
         for round in 0..5 {
             tenant.set_fault(Endpoint::Userinfo, fault.clone());
             for number in 0..10 {
@@ -171,7 +174,7 @@ async fn the_client_and_the_breaker_wait_as_long_as_a_503_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_tenant_says_remains_is_all_that_is_spent() {
     let tenant = tenant().await;
-    let running = Running::start(&issuer(&tenant, ""), held_clock(&tenant)).await;
+    let running = Running::start(&(issuer(&tenant, "") + NOBODY_WAITS), held_clock(&tenant)).await;
     // More than any user's limit, so it is the tenant's; and less than the budget's burst of 20.
     tenant.set_userinfo_limit(Some(RateLimit::new(15, 0.0)));
     assert_eq!(running.ask(&user(&tenant, "first")).await.status, 200);

@@ -32,6 +32,7 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
         let Loaded { issuers, notes } =
             read_files(&settings, &with).map_err(|errors| misconfigured(&errors.join("\n")))?;
         println!("configuration: good");
+        println!("budget of calls to each issuer: {}", settings.guard.budget);
         for note in notes {
             println!("{note}");
         }

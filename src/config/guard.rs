@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::section::Section;
 use super::{DAY, value};
-use crate::guard::GuardSettings;
+use crate::guard::{GuardSettings, Plan};
 
 /// Both sections; what is not set stays as [`GuardSettings`] has it.
 pub(super) fn read(root: &mut Section<'_>) -> GuardSettings {
@@ -36,10 +36,17 @@ pub(super) fn read(root: &mut Section<'_>) -> GuardSettings {
     section.finish();
     let mut section = root.section("budget");
     let budget = &mut guard.budget;
+    let plan = section.value("plan", Plan::UNKNOWN, plan);
+    (budget.plan, budget.rate, budget.burst) = (plan.name, plan.rate, plan.burst);
     budget.rate = section.value("rate", budget.rate, value::rate);
     budget.burst = section.value("burst", budget.burst, count(1));
+    budget.wait = section.value("wait", budget.wait, value::duration(Duration::ZERO, 60 * second));
     budget.background_share = section.value("background_share", budget.background_share, value::fraction);
     budget.suspect_share = section.value("suspect_share", budget.suspect_share, value::fraction);
     section.finish();
     guard
+}
+
+fn plan(name: &str) -> Result<Plan, String> {
+    Plan::named(name).ok_or_else(|| format!("one of {}", Plan::ALL.map(|plan| plan.name).join(", ")))
 }

@@ -1,48 +1,107 @@
-//! The budget: how many calls to the issuer we may make at all, and who goes first.
+//! The budget: how many calls to the issuer may be made at all, who goes first, and who waits.
 //!
-//! A pure token bucket kept well under the tenant's limit, so that the tenant's own 429 is the exception.
+//! A token bucket kept well under the tenant's limit, so that the tenant's own 429 is the exception.
 //!
 //! - [`Priority::Foreground`], a request that waits for the answer, may use all of it.
-//! - [`Priority::Background`], revalidation of what is known anyway, may use only what lies above a reserve.
-//! - [`Priority::Suspect`], a foreign token never seen before, needs a token of a bucket of its own as well.
-//!   Anyone can send such tokens, different ones without end; with the second bucket they spend a share of
-//!   the calls, never those of users who are known.
+//! - [`Priority::Background`], revalidation of what is known anyway, may use only what lies above a reserve. It
+//!   never waits.
+//! - [`Priority::FirstSeen`], a foreign token never seen before, needs a place in a line of its own as well. Anyone
+//!   can send such tokens, different ones without end. While the issuer accepts them they may use the whole budget;
+//!   with each one that it rejects their share falls towards a floor, see [`Trust`].
 //!
-//! **Tokens are measured in time.** One token is the time in which it grows back, so a level is a
-//! [`Duration`], a refill is an addition, a refusal's `retry_after` is a subtraction, and nothing is ever
-//! rounded: over any stretch of time the calls admitted are at most `burst + rate × time`, exactly.
+//! **A call waits for its turn.** When the next token grows back is known, so a caller gets a [`Reservation`]
+//! ("leave at T") instead of a refusal, while T is at most [`BudgetSettings::wait`] away. There is no queue: how many
+//! callers wait follows from the rate and the longest wait.
+//!
+//! **Users who are known go first.** A foreground call takes its token when it reserves. A first-seen token reserves
+//! only its place among its own kind, and takes a token of the bucket when it leaves. So a foreground call never
+//! waits behind more than one call of a stranger: the one that took the last token.
 //!
 //! **Learned downward.** `X-RateLimit-Remaining` can only lower what may be spent until the tenant's reset,
 //! since other programs spend the same limit. It never raises it over the configured rate.
 
+use std::fmt;
 use std::time::Duration;
 
+use super::bucket::Bucket;
+use super::first_seen::Trust;
 use super::retry_after;
 use crate::clock::Ticks;
 
-/// Rates outside of this are brought into it: a call in a thousand seconds to one in a microsecond, the
-/// clock's unit.
-const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
+/// The longest time that callers who are sent away are told to stay away because others were sent away before them.
+const LONGEST_PROMISE: Duration = Duration::from_secs(60);
 
 /// How many calls may be made. [`Budget::new`] brings values out of range into range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetSettings {
+    /// The plan of Auth0 that `rate` and `burst` come from, if they are not set; empty if it is not told.
+    pub plan: &'static str,
     /// Calls a second in the long run (default 4: with the burst this is 260 in any one minute, where Auth0's
     /// smallest plan allows 300 to all programs of the tenant together).
     pub rate: f64,
     /// Calls that may be made at once after a quiet time (default 20; at least 1).
     pub burst: u32,
-    /// The share of the bucket that background calls and suspect tokens may use; the rest is kept for
+    /// The longest time that a call waits for its turn (default 2 s; zero: it is refused at once).
+    pub wait: Duration,
+    /// The share of the bucket that background calls and distrusted first-seen tokens may use; the rest is kept for
     /// foreground calls (default 0.5; 0 to 1, where 0 refuses them all).
     pub background_share: f64,
-    /// The share of rate and burst that suspect tokens may use (default 0.5; 0 to 1, but always at least one
-    /// call).
+    /// The share of rate and burst that first-seen tokens may use however many of them the issuer rejects (default
+    /// 0.5; 0 to 1, but always at least one call).
     pub suspect_share: f64,
 }
 
 impl Default for BudgetSettings {
     fn default() -> Self {
-        Self { rate: 4.0, burst: 20, background_share: 0.5, suspect_share: 0.5 }
+        let Plan { name: plan, rate, burst } = Plan::UNKNOWN;
+        let wait = Duration::from_secs(2);
+        Self { plan, rate, burst, wait, background_share: 0.5, suspect_share: 0.5 }
+    }
+}
+
+impl fmt::Display for BudgetSettings {
+    /// What is in force, and how many new users that lets in: for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plan, rate, burst, wait, .. } = self;
+        let plan = if plan.is_empty() { "no plan set".to_owned() } else { format!("plan {plan}") };
+        let wait = humantime::format_duration(*wait);
+        write!(
+            f,
+            "{plan}: {burst} new users at once, then {rate} a second; a call waits for its turn for up to {wait}"
+        )
+    }
+}
+
+/// What a plan of Auth0 lets us spend ("Rate Limit Policy", 2026-08). Each leaves a fifth of the sustained limit, and a
+/// part of the burst, to the tenant's other programs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Plan {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// Calls a second in the long run.
+    pub rate: f64,
+    /// Calls at once after a quiet time.
+    pub burst: u32,
+}
+
+impl Plan {
+    /// What no plan of Auth0 limits.
+    pub const UNKNOWN: Self = Self { name: "", rate: 4.0, burst: 20 };
+
+    /// The plans that have a name.
+    pub const ALL: [Self; 3] = [
+        // 300 at once, 300 a minute.
+        Self { name: "free", rate: 4.0, burst: 100 },
+        // 25 at once, 25 a second.
+        Self { name: "essentials", rate: 20.0, burst: 20 },
+        // 100 a second.
+        Self { name: "enterprise", rate: 80.0, burst: 80 },
+    ];
+
+    /// The plan of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|plan| plan.name == name)
     }
 }
 
@@ -54,7 +113,7 @@ pub enum Priority {
     /// Nobody waits: what is asked for is known and only growing old.
     Background,
     /// A request waits, but all we know is that it has a foreign token that was never seen before.
-    Suspect,
+    FirstSeen,
 }
 
 /// Which bucket was empty.
@@ -62,27 +121,44 @@ pub enum Priority {
 pub enum Exhausted {
     /// The bucket that all calls share, or what the tenant said remains of its limit.
     Main,
-    /// The bucket of suspect tokens.
-    Suspect,
+    /// The share of first-seen tokens.
+    FirstSeen,
 }
 
-/// The call may not be made now.
+/// The call may not be made now, and not soon enough to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// When there will be a token, if nobody else takes it.
+    /// When there will be room.
     pub retry_after: Duration,
     /// Which bucket was empty.
     pub exhausted: Exhausted,
+}
+
+/// A place in line: [`Budget::depart`] uses it, [`Budget::cancel`] gives it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    priority: Priority,
+    since: Ticks,
+    /// What it holds of the bucket that all calls share.
+    held: Duration,
+    /// What it holds of the line of first-seen tokens.
+    place: Duration,
 }
 
 /// The budget of one endpoint of one issuer.
 #[derive(Debug)]
 pub struct Budget {
     main: Bucket,
-    suspect: Bucket,
+    /// The line of first-seen tokens. It is as fast as the main bucket; with less trust each place costs more.
+    line: Bucket,
     /// What of the main bucket is kept for the foreground.
     reserve: Duration,
+    /// The share of first-seen tokens without any trust.
+    floor: f64,
+    longest_wait: Duration,
     ceiling: Option<Ceiling>,
+    /// When those who were sent away were told to come back: foreground, first-seen.
+    promised: [Ticks; 2],
 }
 
 /// What `/status` shows of a budget.
@@ -112,40 +188,87 @@ impl Budget {
     pub fn new(settings: &BudgetSettings) -> Self {
         let rate = if settings.rate.is_nan() { BudgetSettings::default().rate } else { settings.rate };
         let main = Bucket::full(rate, settings.burst);
-        let suspect =
-            Bucket::full(rate * share(settings.suspect_share), part(settings.burst, settings.suspect_share));
-        let below = main.burst - part(main.burst, settings.background_share);
-        Self { reserve: main.cost * below, main, suspect, ceiling: None }
+        let below = main.burst() - part(main.burst(), settings.background_share);
+        Self {
+            reserve: main.price() * below,
+            floor: share(settings.suspect_share).max(1e-6),
+            longest_wait: settings.wait,
+            main,
+            line: main,
+            ceiling: None,
+            promised: [Ticks::ZERO; 2],
+        }
     }
 
-    /// Takes one token.
+    /// Reserves one call, and says how long until it may leave: zero if it may at once.
     ///
     /// # Errors
-    /// [`Refused`] if there is none for this priority; then nothing was taken.
-    pub fn take(&mut self, priority: Priority, now: Ticks) -> Result<(), Refused> {
-        self.main.refill(now);
-        self.suspect.refill(now);
-        if self.ceiling.is_some_and(|ceiling| now >= ceiling.until) {
-            self.ceiling = None;
+    /// [`Refused`] if that is longer than a call of this priority waits; then nothing was reserved.
+    pub fn reserve(
+        &mut self,
+        priority: Priority,
+        trust: Trust,
+        now: Ticks,
+    ) -> Result<(Reservation, Duration), Refused> {
+        let is_first_seen = priority == Priority::FirstSeen;
+        let place = if is_first_seen { self.place(trust) } else { Duration::ZERO };
+        let in_line = self.line.wait(place, Duration::ZERO, now);
+        let in_line = if is_first_seen { in_line } else { Duration::ZERO };
+        let reserve = self.reserve_against(priority, trust);
+        let main = self.main.wait(self.main.price(), reserve, now).max(self.wait_for_reset(reserve, now));
+        let wait = in_line.max(main);
+        let longest = if priority == Priority::Background { Duration::ZERO } else { self.longest_wait };
+        if wait > longest {
+            let exhausted = if in_line > Duration::ZERO { Exhausted::FirstSeen } else { Exhausted::Main };
+            return Err(self.refuse(priority, wait, place, exhausted, now));
         }
-        let own = match priority {
-            Priority::Suspect => self.suspect.wait(Duration::ZERO),
-            Priority::Foreground | Priority::Background => Duration::ZERO,
+        let mut reservation = Reservation { priority, since: now, held: Duration::ZERO, place };
+        self.line.take(place, now);
+        if wait.is_zero() || priority == Priority::Foreground {
+            reservation.held = self.main.price();
+            self.main.take(reservation.held, now);
+        }
+        Ok((reservation, wait))
+    }
+
+    /// Uses a reservation whose time has come: zero if the call leaves now, else how much longer it waits, because
+    /// calls with more right went first or the tenant said that nothing remains.
+    ///
+    /// # Errors
+    /// [`Refused`] if it would wait for longer than a call waits in all. The reservation is then to be cancelled.
+    pub fn depart(
+        &mut self,
+        reservation: &mut Reservation,
+        trust: Trust,
+        now: Ticks,
+    ) -> Result<Duration, Refused> {
+        let wait = if reservation.held.is_zero() {
+            let reserve = self.reserve_against(reservation.priority, trust);
+            self.main.wait(self.main.price(), reserve, now).max(self.wait_for_reset(reserve, now))
+        } else {
+            self.wait_for_reset(Duration::ZERO, now)
         };
-        let reserve = if priority == Priority::Foreground { Duration::ZERO } else { self.reserve };
-        let main = self.main.wait(reserve).max(self.wait_for_reset(reserve, now));
-        if own.max(main) > Duration::ZERO {
-            let exhausted = if own > Duration::ZERO { Exhausted::Suspect } else { Exhausted::Main };
-            return Err(Refused { retry_after: own.max(main), exhausted });
+        if wait > Duration::ZERO {
+            if now.since(reservation.since) + wait > self.longest_wait {
+                let place = reservation.place;
+                return Err(self.refuse(reservation.priority, wait, place, Exhausted::Main, now));
+            }
+            return Ok(wait);
         }
-        self.main.spend();
-        if priority == Priority::Suspect {
-            self.suspect.spend();
+        if reservation.held.is_zero() {
+            reservation.held = self.main.price();
+            self.main.take(reservation.held, now);
         }
         if let Some(ceiling) = &mut self.ceiling {
             ceiling.calls = ceiling.calls.saturating_sub(1);
         }
-        Ok(())
+        Ok(Duration::ZERO)
+    }
+
+    /// Gives a reservation back whose call was not made.
+    pub fn cancel(&mut self, reservation: Reservation) {
+        self.main.give_back(reservation.held);
+        self.line.give_back(reservation.place);
     }
 
     /// Learns from an answer that the tenant takes `remaining` more calls until its limit is reset in
@@ -167,7 +290,7 @@ impl Budget {
     /// How many foreground calls could be made at once at `now`.
     #[must_use]
     pub fn available(&self, now: Ticks) -> u32 {
-        let tokens = self.main.level_at(now).as_micros() / self.main.cost.as_micros();
+        let tokens = self.main.level(now).as_micros() / self.main.price().as_micros();
         let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         match self.ceiling {
             Some(ceiling) if now < ceiling.until => tokens.min(ceiling.calls),
@@ -181,58 +304,60 @@ impl Budget {
         let learned = self.ceiling.filter(|ceiling| now < ceiling.until);
         BudgetStatus {
             available: self.available(now),
-            rate: 1.0 / self.main.cost.as_secs_f64(),
-            burst: self.main.burst,
+            rate: 1.0 / self.main.price().as_secs_f64(),
+            burst: self.main.burst(),
             learned: learned.map(|ceiling| (ceiling.calls, ceiling.until.since(now))),
         }
     }
 
+    /// What a place in the line of first-seen tokens costs.
+    fn place(&self, trust: Trust) -> Duration {
+        let share = self.floor + (1.0 - self.floor) * trust.as_share();
+        // Rounded up to the clock's unit, so that the share is kept from below.
+        Duration::from_micros((self.main.price().as_micros() as f64 / share).ceil() as u64)
+    }
+
+    /// What a call of this priority leaves in the main bucket.
+    fn reserve_against(&self, priority: Priority, trust: Trust) -> Duration {
+        match priority {
+            Priority::Foreground => Duration::ZERO,
+            Priority::Background => self.reserve,
+            Priority::FirstSeen => self.reserve.mul_f64(1.0 - trust.as_share()),
+        }
+    }
+
     /// How long until the tenant's reset, if what it left us does not reach for a call above `reserve`.
-    fn wait_for_reset(&self, reserve: Duration, now: Ticks) -> Duration {
+    fn wait_for_reset(&mut self, reserve: Duration, now: Ticks) -> Duration {
+        if self.ceiling.is_some_and(|ceiling| now >= ceiling.until) {
+            self.ceiling = None;
+        }
         match self.ceiling {
-            Some(ceiling) if self.main.cost.saturating_mul(ceiling.calls) < reserve + self.main.cost => {
+            Some(ceiling)
+                if self.main.price().saturating_mul(ceiling.calls) < reserve + self.main.price() =>
+            {
                 ceiling.until.since(now)
             }
             _ => Duration::ZERO,
         }
     }
-}
 
-/// A token bucket, in time.
-#[derive(Debug)]
-struct Bucket {
-    /// The time in which one token grows back.
-    cost: Duration,
-    burst: u32,
-    level: Duration,
-    at: Ticks,
-}
-
-impl Bucket {
-    fn full(rate: f64, burst: u32) -> Self {
-        // Rounded up to the clock's unit: a rate that is no whole number of microseconds is kept from below.
-        let micros = (1_000_000.0 / rate.clamp(*RATES.start(), *RATES.end())).ceil();
-        let cost = Duration::from_micros(micros as u64);
-        let burst = burst.max(1);
-        Self { cost, burst, level: cost * burst, at: Ticks::ZERO }
-    }
-
-    fn level_at(&self, now: Ticks) -> Duration {
-        self.level.saturating_add(now.since(self.at)).min(self.cost * self.burst)
-    }
-
-    fn refill(&mut self, now: Ticks) {
-        self.level = self.level_at(now);
-        self.at = self.at.max(now);
-    }
-
-    /// How long until there is a token above `reserve`; zero if there is one. Counts from the last refill.
-    fn wait(&self, reserve: Duration) -> Duration {
-        (reserve + self.cost).saturating_sub(self.level)
-    }
-
-    fn spend(&mut self) {
-        self.level = self.level.saturating_sub(self.cost);
+    /// Sends a caller away until there is room for it. If callers wait here, those who cannot are told different times:
+    /// room for one caller is no room for all who are sent away at that moment.
+    fn refuse(
+        &mut self,
+        priority: Priority,
+        wait: Duration,
+        place: Duration,
+        exhausted: Exhausted,
+        now: Ticks,
+    ) -> Refused {
+        if self.longest_wait.is_zero() || priority == Priority::Background {
+            return Refused { retry_after: wait, exhausted };
+        }
+        let promised = &mut self.promised[usize::from(priority == Priority::FirstSeen)];
+        let retry_after = wait.max(promised.since(now).min(LONGEST_PROMISE));
+        *promised = now.after(retry_after).after(place.max(self.main.price()));
+        Refused { retry_after, exhausted }
     }
 }
 
@@ -248,195 +373,4 @@ fn part(calls: u32, of: f64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(millis: u64) -> Ticks {
-        Ticks::from_elapsed(Duration::from_millis(millis))
-    }
-
-    /// Ten calls a second, twenty at once, ten of them kept for the foreground.
-    fn budget() -> Budget {
-        Budget::new(&BudgetSettings { rate: 10.0, burst: 20, ..BudgetSettings::default() })
-    }
-
-    fn admitted(budget: &mut Budget, priority: Priority, now: Ticks) -> usize {
-        (0..100).filter(|_| budget.take(priority, now).is_ok()).count()
-    }
-
-    #[test]
-    fn the_burst_is_spent_and_grows_back_at_the_rate() {
-        let mut budget = budget();
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(0)), 20);
-        let refused = budget.take(Priority::Foreground, at(30)).unwrap_err();
-        assert_eq!(refused, Refused { retry_after: Duration::from_millis(70), exhausted: Exhausted::Main });
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(99)), 0);
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(100)), 1);
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(3_600_000)), 20);
-    }
-
-    #[test]
-    fn a_rate_that_is_no_whole_number_of_microseconds_is_kept_from_below() {
-        let mut budget = Budget::new(&BudgetSettings { rate: 3.0, burst: 1, ..BudgetSettings::default() });
-        assert!(budget.take(Priority::Foreground, Ticks::ZERO).is_ok());
-        let refused = budget.take(Priority::Foreground, Ticks::ZERO).unwrap_err();
-        assert_eq!(refused.retry_after, Duration::from_micros(333_334));
-    }
-
-    #[test]
-    fn the_background_leaves_the_reserve_to_the_foreground() {
-        let mut budget = budget();
-        assert_eq!(admitted(&mut budget, Priority::Background, at(0)), 10);
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(0)), 10);
-        // The reserve must grow back before the background gets a token.
-        let refused = budget.take(Priority::Background, at(0)).unwrap_err();
-        assert_eq!(refused.retry_after, Duration::from_millis(1_100));
-        assert_eq!(admitted(&mut budget, Priority::Background, at(1_099)), 0);
-        assert_eq!(admitted(&mut budget, Priority::Background, at(1_100)), 1);
-    }
-
-    #[test]
-    fn a_flood_of_suspect_tokens_spends_its_own_share_and_no_more() {
-        let settings = BudgetSettings { rate: 10.0, burst: 20, suspect_share: 0.2, background_share: 0.5 };
-        let mut budget = Budget::new(&settings);
-        assert_eq!(admitted(&mut budget, Priority::Suspect, at(0)), 4);
-        let refused = budget.take(Priority::Suspect, at(0)).unwrap_err();
-        assert_eq!(
-            refused,
-            Refused { retry_after: Duration::from_millis(500), exhausted: Exhausted::Suspect }
-        );
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(0)), 16);
-        // For ten seconds the flood gets two calls a second, known users the other eight.
-        let (mut suspect, mut known) = (0, 0);
-        for millis in 1..=10_000 {
-            suspect += usize::from(budget.take(Priority::Suspect, at(millis)).is_ok());
-            known += usize::from(budget.take(Priority::Foreground, at(millis)).is_ok());
-        }
-        assert!(suspect <= 20, "{suspect}");
-        assert!(known >= 80, "{known}");
-    }
-
-    #[test]
-    fn suspect_tokens_leave_the_reserve_too() {
-        let mut budget = budget();
-        admitted(&mut budget, Priority::Background, at(0));
-        let refused = budget.take(Priority::Suspect, at(0)).unwrap_err();
-        assert_eq!(refused.exhausted, Exhausted::Main);
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(0)), 10);
-    }
-
-    #[test]
-    fn what_the_tenant_says_remains_is_all_until_its_reset() {
-        let mut budget = budget();
-        budget.observe(3, Duration::from_secs(60), at(0));
-        assert_eq!(budget.available(at(0)), 3);
-        assert!(budget.take(Priority::Background, at(0)).is_err(), "what is left is the foreground's");
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(0)), 3);
-        let refused = budget.take(Priority::Foreground, at(59_000)).unwrap_err();
-        assert_eq!(refused.retry_after, Duration::from_secs(1));
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(60_000)), 20);
-    }
-
-    #[test]
-    fn it_learns_downward_only() {
-        let mut budget = budget();
-        budget.observe(1_000_000, Duration::from_secs(60), at(0));
-        assert_eq!(budget.available(at(0)), 20);
-        budget.observe(5, Duration::from_secs(60), at(0));
-        budget.observe(9, Duration::from_secs(60), at(0));
-        assert_eq!(budget.available(at(0)), 5);
-        assert_eq!(admitted(&mut budget, Priority::Foreground, at(0)), 5);
-    }
-
-    #[test]
-    fn a_reset_that_moves_with_every_answer_does_not_keep_an_old_number_alive() {
-        let mut budget = budget();
-        budget.observe(0, Duration::from_secs(10), at(0));
-        budget.observe(0, Duration::from_secs(10), at(9_000));
-        assert_eq!(budget.available(at(9_999)), 0);
-        assert_eq!(budget.available(at(10_000)), 20);
-        // The first answer after the reset is news again.
-        budget.observe(5, Duration::from_secs(10), at(20_000));
-        assert_eq!(budget.available(at(20_000)), 5);
-    }
-
-    #[test]
-    fn no_settings_make_it_refuse_for_ever_or_admit_without_end() {
-        for rate in [f64::NAN, f64::NEG_INFINITY, 0.0, f64::INFINITY, 1e300] {
-            for (burst, share) in [(0, f64::NAN), (u32::MAX, 7.0), (1, -1.0), (1, 0.5)] {
-                let settings = BudgetSettings { rate, burst, background_share: share, suspect_share: share };
-                let mut budget = Budget::new(&settings);
-                assert!(budget.take(Priority::Foreground, at(0)).is_ok(), "{settings:?}");
-                assert_eq!(
-                    budget.take(Priority::Background, at(10_000_000)).is_ok(),
-                    share > 0.0,
-                    "{settings:?}"
-                );
-            }
-        }
-    }
-
-    fn priority() -> impl Strategy<Value = Priority> {
-        prop_oneof![Just(Priority::Foreground), Just(Priority::Background), Just(Priority::Suspect)]
-    }
-
-    proptest! {
-        /// Over every stretch of every schedule: at most burst + rate × time, for all calls and for suspect
-        /// ones; and behind a call that was not foreground's lies the whole reserve.
-        #[test]
-        fn never_more_than_burst_and_rate(
-            rate in 0.1_f64..50.0,
-            burst in 1_u32..40,
-            background_share in 0.0_f64..=1.0,
-            suspect_share in 0.01_f64..=1.0,
-            calls in prop::collection::vec((0_u64..2_000_000, priority()), 0..120),
-        ) {
-            let settings = BudgetSettings { rate, burst, background_share, suspect_share };
-            let mut budget = Budget::new(&settings);
-            let reserve = (f64::from(burst) * (1.0 - background_share)).floor() as u32;
-            let reserve = if background_share > 0.0 { reserve.min(burst - 1) } else { burst };
-            let mut now = Duration::ZERO;
-            let mut made: Vec<(Duration, Priority)> = Vec::new();
-            for (step, priority) in calls {
-                now += Duration::from_micros(if step % 3 == 0 { 0 } else { step });
-                let ticks = Ticks::from_elapsed(now);
-                if budget.take(priority, ticks).is_ok() {
-                    made.push((now, priority));
-                    prop_assert!(priority == Priority::Foreground || budget.available(ticks) >= reserve);
-                }
-            }
-            let suspect_burst = (f64::from(burst) * suspect_share).max(1.0);
-            for (first, (from, _)) in made.iter().enumerate() {
-                let (mut all, mut suspect) = (0.0, 0.0);
-                for (to, priority) in &made[first..] {
-                    let seconds = (*to - *from).as_secs_f64();
-                    all += 1.0;
-                    suspect += f64::from(u8::from(*priority == Priority::Suspect));
-                    prop_assert!(all <= rate * seconds + f64::from(burst) + 1e-9);
-                    prop_assert!(suspect <= rate * suspect_share * seconds + suspect_burst + 1e-9);
-                }
-            }
-        }
-
-        /// A refusal says when to come back, and that is true to the microsecond.
-        #[test]
-        fn a_refusal_tells_the_time_of_the_next_token(
-            rate in 0.1_f64..50.0,
-            calls in prop::collection::vec((0_u64..2_000_000, priority()), 1..60),
-        ) {
-            let mut budget = Budget::new(&BudgetSettings { rate, burst: 6, ..BudgetSettings::default() });
-            let mut now = Ticks::ZERO;
-            for (step, priority) in calls {
-                now = now.after(Duration::from_micros(step));
-                if let Err(refused) = budget.take(priority, now) {
-                    let too_soon = now.after(refused.retry_after.saturating_sub(Duration::from_micros(1)));
-                    prop_assert!(budget.take(priority, too_soon).is_err());
-                    now = now.after(refused.retry_after);
-                    prop_assert!(budget.take(priority, now).is_ok());
-                }
-            }
-        }
-    }
-}
+mod tests;

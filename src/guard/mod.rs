@@ -3,8 +3,9 @@
 //! Every call to an endpoint of an issuer passes, in this order:
 //!
 //! 1. [`Singleflight`]: one call for each token or subject, however many wait for it;
-//! 2. [`Guard::admit`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? do unknown
-//!    tokens pause ([`suspects`])? is there budget left ([`budget`])?
+//! 2. [`Guard::admit_in_turn`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? do first-seen
+//!    tokens pause ([`first_seen`])? when is there a token of the budget ([`budget`])? A call waits for that if it is
+//!    soon ([`turn`]);
 //! 3. the HTTP client, and then [`Admission::finish`] with what the call came to.
 //!
 //! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does
@@ -14,7 +15,7 @@
 //! endpoint more than once: see [`outcome`].
 //!
 //! The parts are pure: each takes `now` and returns a value. [`Guard`] is the thin shell that holds the
-//! breaker, the budget, the hold-back and the pause of unknown tokens of one endpoint behind **one** lock.
+//! breaker, the budget, the hold-back and the pause of first-seen tokens of one endpoint behind **one** lock.
 //!
 //! **Proof by construction that there are no interleavings to check.** All shared state of a guard is one
 //! value behind one mutex; each public method takes the lock once, reads the clock under it, calls pure
@@ -23,12 +24,14 @@
 //! the property tests explore.
 
 pub mod breaker;
+mod bucket;
 pub mod budget;
+pub mod first_seen;
 pub mod holdback;
 pub mod outcome;
 pub mod retry_after;
 pub mod singleflight;
-pub mod suspects;
+pub mod turn;
 pub mod window;
 
 use std::fmt;
@@ -36,16 +39,19 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 pub use breaker::{BreakerSettings, ForcedState, Reason, State, Transition};
-pub use budget::{BudgetSettings, BudgetStatus, Priority};
+pub use budget::{BudgetSettings, BudgetStatus, Plan, Priority};
 pub use holdback::{HoldbackSettings, SubjectKey};
 pub use outcome::CallOutcome;
 pub use singleflight::{Role, Singleflight, SingleflightError, SingleflightSettings};
 
 use self::breaker::{Breaker, Permit};
-use self::budget::{Budget, Exhausted};
+use self::budget::Budget;
+use self::first_seen::{FirstSeen, Trust};
 use self::holdback::Holdback;
-use self::suspects::Suspects;
+use self::turn::{Caller, Turn};
 use crate::clock::{Clock, Ticks};
 
 /// The settings of one guard.
@@ -126,6 +132,10 @@ pub struct GuardStatus {
     pub budget: BudgetStatus,
     /// How many subjects are held back.
     pub held_back: usize,
+    /// How many calls wait for their turn.
+    pub waiting: usize,
+    /// How far foreign tokens never seen before are trusted.
+    pub trust: Trust,
     /// How long foreign tokens never seen before are not asked about; zero if they are.
     pub suspects_pause_for: Duration,
 }
@@ -138,14 +148,20 @@ struct Shared {
     clock: Clock,
     jitter: Jitter,
     user_limit: u32,
+    /// Whether calls wait for their turn at all.
+    waits: bool,
     parts: Mutex<Parts>,
+    /// Told when the breaker opens, for calls that wait for their turn.
+    opened: Notify,
 }
 
 struct Parts {
     breaker: Breaker,
     budget: Budget,
     holdback: Holdback,
-    suspects: Suspects,
+    first_seen: FirstSeen,
+    /// How many calls wait for their turn.
+    waiting: usize,
 }
 
 /// Where random numbers from 0 to 1 come from.
@@ -161,45 +177,69 @@ impl Guard {
     /// The same, with the randomness of the breaker's openings given: for tests.
     #[must_use]
     pub fn with_jitter(settings: GuardSettings, clock: Clock, jitter: Jitter) -> Self {
-        let user_limit = settings.holdback.user_limit;
+        let (user_limit, waits) = (settings.holdback.user_limit, !settings.budget.wait.is_zero());
         let parts = Parts {
-            suspects: Suspects::new(&settings.breaker),
+            first_seen: FirstSeen::new(&settings.breaker),
             breaker: Breaker::new(settings.breaker),
             budget: Budget::new(&settings.budget),
             holdback: Holdback::new(settings.holdback),
+            waiting: 0,
         };
-        Self(Arc::new(Shared { clock, jitter, user_limit, parts: Mutex::new(parts) }))
+        let (parts, opened) = (Mutex::new(parts), Notify::new());
+        Self(Arc::new(Shared { clock, jitter, user_limit, waits, parts, opened }))
     }
 
-    /// Asks for leave to make one call, about `subject` if there is one.
+    /// Asks for leave to make one call now, about `subject` if there is one.
     ///
     /// # Errors
     /// [`Suppressed`] if the call may not be made now; then it has cost nothing.
     pub fn admit(&self, priority: Priority, subject: Option<SubjectKey>) -> Result<Admission, Suppressed> {
-        let (parts, now) = self.lock();
-        let permit = admit_at(parts, priority, subject, now)?;
-        let transition = permit.transition();
-        Ok(Admission {
-            guard: self.clone(),
-            permit: Some(permit),
-            transition,
-            started: now,
-            priority,
-            subject,
-        })
+        match self.line_up(Caller { priority, subject })? {
+            Turn::Now(admission) => Ok(admission),
+            Turn::Later(waiting) => Err(waiting.give_up()),
+        }
+    }
+
+    /// Asks for leave to make one call, and waits for its turn if that is soon enough ([`BudgetSettings::wait`]). Also
+    /// tells how long it waited. When the breaker opens meanwhile, nobody waits on.
+    ///
+    /// # Errors
+    /// [`Suppressed`] if the call may not be made; then it has cost nothing.
+    pub async fn admit_in_turn(
+        &self,
+        priority: Priority,
+        subject: Option<SubjectKey>,
+    ) -> Result<(Admission, Duration), Suppressed> {
+        let mut turn = self.line_up(Caller { priority, subject })?;
+        loop {
+            match turn {
+                Turn::Now(admission) => {
+                    let waited = admission.started.since(admission.lined_up);
+                    return Ok((admission, waited));
+                }
+                Turn::Later(waiting) => {
+                    waiting.until_due().await;
+                    turn = waiting.try_again()?;
+                }
+            }
+        }
     }
 
     /// Forces the breaker into a state for a time, as an operator wishes. `lasting` is brought down to
     /// [`LONGEST_FORCED`](breaker::LONGEST_FORCED).
     pub fn force(&self, forced: ForcedState, lasting: Duration) -> Transition {
         let (mut parts, now) = self.lock();
-        parts.breaker.force(forced, now.after(lasting.min(breaker::LONGEST_FORCED)), now)
+        let until = now.after(lasting.min(breaker::LONGEST_FORCED));
+        let transition = parts.breaker.force(forced, until, now);
+        drop(parts);
+        self.0.opened.notify_waiters();
+        transition
     }
 
     /// Closes the breaker and forgets what led it to where it was, as an operator wishes.
     pub fn reset(&self) -> Transition {
         let (mut parts, now) = self.lock();
-        parts.suspects.reset();
+        parts.first_seen.reset();
         parts.breaker.reset(now)
     }
 
@@ -215,7 +255,9 @@ impl Guard {
             refuses_for: parts.breaker.refusal(now).map_or(Duration::ZERO, |refused| refused.retry_after),
             budget: parts.budget.status(now),
             held_back: parts.holdback.count(now),
-            suspects_pause_for: parts.suspects.remaining(now).unwrap_or_default(),
+            waiting: parts.waiting,
+            trust: parts.first_seen.trust(now),
+            suspects_pause_for: parts.first_seen.remaining(now).unwrap_or_default(),
         }
     }
 
@@ -234,40 +276,6 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Hold-back and breaker are asked before the budget, so that a call that cannot leave anyway spends no
-/// token. The breaker's permit comes last, so that there is none to give back.
-fn admit_at(
-    mut parts: MutexGuard<'_, Parts>,
-    priority: Priority,
-    subject: Option<SubjectKey>,
-    now: Ticks,
-) -> Result<Permit, Suppressed> {
-    let Parts { breaker, budget, holdback, suspects } = &mut *parts;
-    let breaker_open = |refused: breaker::Refused| Suppressed {
-        reason: SuppressReason::BreakerOpen,
-        retry_after: refused.retry_after,
-    };
-    if let Some(retry_after) = subject.and_then(|subject| holdback.remaining(subject, now)) {
-        return Err(Suppressed { reason: SuppressReason::Holdback, retry_after });
-    }
-    if let Some(refused) = breaker.refusal(now) {
-        return Err(breaker_open(refused));
-    }
-    if priority == Priority::Suspect
-        && let Some(retry_after) = suspects.remaining(now)
-    {
-        return Err(Suppressed { reason: SuppressReason::SuspectBudget, retry_after });
-    }
-    budget.take(priority, now).map_err(|refused| {
-        let reason = match refused.exhausted {
-            Exhausted::Main => SuppressReason::Budget,
-            Exhausted::Suspect => SuppressReason::SuspectBudget,
-        };
-        Suppressed { reason, retry_after: refused.retry_after }
-    })?;
-    breaker.try_acquire(now).map_err(breaker_open)
-}
-
 /// Leave to make one call. Dropped without [`Admission::finish`], it is given back: the call then counts as
 /// never made, except in the budget, since it may have left.
 #[must_use = "dropping an admission gives it back; finish it with what the call came to"]
@@ -276,9 +284,9 @@ pub struct Admission {
     guard: Guard,
     permit: Option<Permit>,
     transition: Option<Transition>,
+    lined_up: Ticks,
     started: Ticks,
-    priority: Priority,
-    subject: Option<SubjectKey>,
+    caller: Caller,
 }
 
 impl Admission {
@@ -292,7 +300,7 @@ impl Admission {
     /// hold the subject back if nothing remains, and teach nothing about the tenant's.
     pub fn observe(&self, allowance: Allowance) {
         let (mut parts, now) = self.guard.lock();
-        match self.subject {
+        match self.caller.subject {
             Some(subject) if allowance.limit.is_some_and(|limit| limit <= self.guard.0.user_limit) => {
                 if allowance.remaining == 0 {
                     parts.holdback.hold(subject, Some(allowance.reset_in), now);
@@ -308,9 +316,9 @@ impl Admission {
         let jitter = (self.guard.0.jitter)();
         let (mut parts, now) = self.guard.lock();
         let user_limit = self.guard.0.user_limit;
-        let outcome = match self.subject {
+        let outcome = match self.caller.subject {
             None => Some(outcome.about_nobody()),
-            Some(token) if self.priority == Priority::Suspect => {
+            Some(token) if self.caller.priority == Priority::FirstSeen => {
                 outcome.about_unknown(&mut parts, token, user_limit, now, jitter)
             }
             Some(subject) => outcome.about_known(&mut parts, subject, user_limit, now),
@@ -322,6 +330,8 @@ impl Admission {
         let transition = parts.breaker.record(permit, outcome, now.since(self.started), now, jitter);
         if transition.is_some_and(|transition| transition.to == State::Open) {
             parts.holdback.forgive(now);
+            drop(parts);
+            self.guard.0.opened.notify_waiters();
         }
         transition
     }

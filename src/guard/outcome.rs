@@ -16,8 +16,10 @@ use crate::clock::Ticks;
 /// Of a call about nobody, such as one for the keys, everything but an answer is the endpoint's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
-    /// It answered: 200, and just as well 401 or 403.
+    /// It answered, and accepts the token if there was one: 200.
     Answered,
+    /// It answered, and does not accept the token: 401 or 403. For an endpoint that is as good as a 200.
+    Rejected,
     /// No connection, TLS error, or no answer in time. No token makes that, so it counts whoever was asked about.
     Unreachable,
     /// A status that says that the endpoint is unwell, 502 and 503 among them. It counts, but for an unknown token, which
@@ -45,7 +47,7 @@ impl CallOutcome {
     /// What a call about nobody says of the endpoint.
     pub(super) fn about_nobody(self) -> Outcome {
         match self {
-            Self::Answered => Outcome::Success,
+            Self::Answered | Self::Rejected => Outcome::Success,
             Self::Failed { hold } => Outcome::Failure { until: hold },
             Self::Unreachable | Self::Odd | Self::Declined => Outcome::Failure { until: None },
             Self::RateLimited { hold, .. } => Outcome::RateLimited { until: hold },
@@ -62,7 +64,7 @@ impl CallOutcome {
     ) -> Option<Outcome> {
         let failure = Outcome::Failure { until: None };
         match self {
-            Self::Answered => {
+            Self::Answered | Self::Rejected => {
                 parts.holdback.answered(subject);
                 Some(Outcome::Success)
             }
@@ -105,13 +107,13 @@ impl CallOutcome {
         jitter: f64,
     ) -> Option<Outcome> {
         match self {
-            Self::Answered => {
-                parts.suspects.answered();
+            Self::Answered | Self::Rejected => {
+                parts.first_seen.answered(self == Self::Answered, now);
                 let is_probe = parts.breaker.state(now) == State::HalfOpen;
                 return is_probe.then_some(Outcome::Success);
             }
             Self::Unreachable => {
-                parts.suspects.failed(None, now, jitter);
+                parts.first_seen.failed(None, now, jitter);
                 return Some(Outcome::Failure { until: None });
             }
             Self::RateLimited { hold, limit: Some(limit) } if limit > user_limit => {
@@ -121,14 +123,14 @@ impl CallOutcome {
                 parts.holdback.hold(token, hold, now);
                 // Auth0 says whose limit it is. Who does not is not Auth0, and limits everybody for all we know.
                 if limit.is_none() {
-                    parts.suspects.limited(hold, now);
+                    parts.first_seen.limited(hold, now);
                 }
                 return None;
             }
-            Self::Failed { hold } => parts.suspects.failed(hold, now, jitter),
-            Self::Odd => parts.suspects.failed(None, now, jitter),
+            Self::Failed { hold } => parts.first_seen.failed(hold, now, jitter),
+            Self::Odd => parts.first_seen.failed(None, now, jitter),
             // It costs a call, as a no does, and says as little.
-            Self::Declined => {}
+            Self::Declined => parts.first_seen.declined(now),
         }
         parts.holdback.hold(token, Some(AFTER_ODD), now);
         None

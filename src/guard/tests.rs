@@ -26,6 +26,12 @@ fn call(guard: &Guard, subject: Option<SubjectKey>, outcome: CallOutcome) -> Opt
     guard.admit(Priority::Foreground, subject).unwrap().finish(outcome)
 }
 
+/// As if the issuer had just rejected many tokens that it never saw before.
+fn distrust(guard: &Guard) {
+    let (mut parts, now) = guard.lock();
+    (0..100).for_each(|_| parts.first_seen.answered(false, now));
+}
+
 fn reason(admitted: Result<Admission, Suppressed>) -> SuppressReason {
     admitted.unwrap_err().reason
 }
@@ -132,7 +138,7 @@ fn any_number_of_users_at_their_own_limit_are_not_the_tenant() {
 }
 
 fn suspect(guard: &Guard, number: u8, outcome: CallOutcome) -> Option<Transition> {
-    guard.admit(Priority::Suspect, user(number)).unwrap().finish(outcome)
+    guard.admit(Priority::FirstSeen, user(number)).unwrap().finish(outcome)
 }
 
 #[test]
@@ -141,7 +147,7 @@ fn one_user_with_many_new_tokens_does_not_pass_for_many_users() {
     let own = CallOutcome::RateLimited { hold: Some(SECOND * 12), limit: Some(10) };
     for number in 0..100 {
         assert_eq!(suspect(&guard, number, own), None);
-        assert_eq!(reason(guard.admit(Priority::Suspect, user(number))), SuppressReason::Holdback);
+        assert_eq!(reason(guard.admit(Priority::FirstSeen, user(number))), SuppressReason::Holdback);
     }
     assert_eq!((guard.status().state, guard.status().suspects_pause_for), (State::Closed, Duration::ZERO));
 }
@@ -150,12 +156,12 @@ fn one_user_with_many_new_tokens_does_not_pass_for_many_users() {
 fn a_429_to_an_unknown_token_that_names_no_limit_lets_unknown_tokens_pause_and_nobody_else() {
     let (guard, clock) = guard();
     assert_eq!(suspect(&guard, 1, LIMITED), None);
-    let suppressed = guard.admit(Priority::Suspect, user(2)).unwrap_err();
+    let suppressed = guard.admit(Priority::FirstSeen, user(2)).unwrap_err();
     assert_eq!(suppressed, Suppressed { reason: SuppressReason::SuspectBudget, retry_after: SECOND * 20 });
     assert_eq!(guard.status().suspects_pause_for, SECOND * 20);
     assert_eq!(call(&guard, user(3), CallOutcome::Answered), None);
     clock.advance(SECOND * 20);
-    assert!(guard.admit(Priority::Suspect, user(2)).is_ok());
+    assert!(guard.admit(Priority::FirstSeen, user(2)).is_ok());
 }
 
 #[test]
@@ -164,7 +170,7 @@ fn whatever_unknown_tokens_make_of_the_issuer_the_breaker_stays_closed() {
         let (guard, clock) = guard();
         let mut asked = 0;
         for number in 0..200 {
-            if let Ok(admission) = guard.admit(Priority::Suspect, user(number)) {
+            if let Ok(admission) = guard.admit(Priority::FirstSeen, user(number)) {
                 asked += 1;
                 assert_eq!(admission.finish(outcome), None, "{outcome:?}");
             }
@@ -174,7 +180,7 @@ fn whatever_unknown_tokens_make_of_the_issuer_the_breaker_stays_closed() {
         // What the issuer declines is an answer about that one token; failures in a row let all their like pause.
         assert_eq!(asked, if outcome == CallOutcome::Declined { 200 } else { 10 }, "{outcome:?}");
         clock.advance(SECOND * 5);
-        assert!(guard.admit(Priority::Suspect, user(201)).is_ok());
+        assert!(guard.admit(Priority::FirstSeen, user(201)).is_ok());
     }
     // But no token makes that nobody listens.
     let (guard, _) = guard();
@@ -236,10 +242,17 @@ fn what_the_issuer_declines_for_a_user_counts_neither_way() {
 
 #[test]
 fn refused_by_the_budget_is_no_failure() {
-    let budget = BudgetSettings { rate: 1.0, burst: 4, background_share: 0.5, suspect_share: 0.25 };
+    let budget = BudgetSettings {
+        rate: 1.0,
+        burst: 4,
+        suspect_share: 0.25,
+        wait: Duration::ZERO,
+        ..BudgetSettings::default()
+    };
     let (guard, _) = guarded(GuardSettings { budget, ..GuardSettings::default() });
-    assert!(guard.admit(Priority::Suspect, user(1)).is_ok());
-    assert_eq!(reason(guard.admit(Priority::Suspect, user(2))), SuppressReason::SuspectBudget);
+    distrust(&guard);
+    assert!(guard.admit(Priority::FirstSeen, user(1)).is_ok());
+    assert_eq!(reason(guard.admit(Priority::FirstSeen, user(2))), SuppressReason::SuspectBudget);
     assert!(guard.admit(Priority::Background, user(3)).is_ok());
     assert_eq!(reason(guard.admit(Priority::Background, user(3))), SuppressReason::Budget);
     assert!(guard.admit(Priority::Foreground, None).is_ok());

@@ -62,7 +62,7 @@ impl Sought for Verdict {
             token: self.token.clone(),
             subject,
             about: Some(Subject::from_digest(about)),
-            priority: if known.is_some() { Priority::Foreground } else { Priority::Suspect },
+            priority: if known.is_some() { Priority::Foreground } else { Priority::FirstSeen },
         }
     }
 

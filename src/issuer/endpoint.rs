@@ -151,10 +151,12 @@ impl Endpoint {
         status.state == State::HalfOpen && status.refuses_for.is_zero()
     }
 
-    /// Tells the metrics how the breaker stands, which changes with time alone.
+    /// Tells the metrics how the guard stands, which changes with time alone.
     pub fn show(&self) {
         let _in_order = self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
-        self.show_state(self.guard.status().state);
+        let GuardStatus { state, budget, waiting, .. } = self.guard.status();
+        self.show_state(state);
+        self.metrics.budget_is(&self.issuer, self.name, budget.rate, waiting);
     }
 
     fn show_state(&self, state: State) {
@@ -209,9 +211,11 @@ impl Endpoint {
         priority: Priority,
         subject: Option<SubjectKey>,
     ) -> Result<(Admission, Result<Reply, CallError>), Suppressed> {
-        let admission = self.guard.admit(priority, subject).inspect_err(|suppressed| {
-            self.metrics.suppressed(suppressed.reason.as_str());
-        })?;
+        let (admission, waited) =
+            self.guard.admit_in_turn(priority, subject).await.inspect_err(|suppressed| {
+                self.metrics.suppressed(suppressed.reason.as_str());
+            })?;
+        self.metrics.budget_wait.observe(waited.as_secs_f64());
         self.tell(admission.transition());
         let started = self.clock.ticks();
         let reply = self.client.get(url, bearer).await;
@@ -243,7 +247,8 @@ impl Endpoint {
                     Err("a refusal as a web page, from something that stands before the issuer")
                 };
                 match answer {
-                    Ok(value) => (CallOutcome::Answered, Ok(value)),
+                    Ok(value) if status == 200 => (CallOutcome::Answered, Ok(value)),
+                    Ok(value) => (CallOutcome::Rejected, Ok(value)),
                     Err(what) => (CallOutcome::Odd, Err(CannotTell::Garbage(what))),
                 }
             }

@@ -134,6 +134,8 @@ fn guard_status(status: &GuardStatus, now: Timestamp) -> Value {
             "available": status.budget.available,
             "rate": status.budget.rate,
             "burst": status.budget.burst,
+            "waiting": status.waiting,
+            "first_seen_trust": status.trust.as_share(),
             "learned": status.budget.learned.map(|(calls, until)| {
                 json!({ "available": calls, "until": date(now.after(until)) })
             }),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// The metrics of one instance.
@@ -32,6 +32,10 @@ pub struct Metrics {
     upstream_requests: IntCounterVec,
     upstream_duration: HistogramVec,
     upstream_suppressed: IntCounterVec,
+    /// `holdfast_budget_wait_seconds`.
+    pub budget_wait: Histogram,
+    budget_waiting: IntGaugeVec,
+    budget_rate: GaugeVec,
     singleflight_joined: IntCounter,
     store_errors: IntCounterVec,
     records: IntGaugeVec,
@@ -129,6 +133,21 @@ impl Metrics {
                 "Calls to an issuer that were not made, by reason.",
                 &["reason"],
             )?,
+            budget_wait: new.histogram(
+                "budget_wait_seconds",
+                "How long calls to an issuer waited for their turn in the budget.",
+                &[0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 10.0],
+            )?,
+            budget_waiting: new.gauges(
+                "budget_waiting",
+                "Calls to an issuer that wait for their turn now.",
+                &["issuer", "endpoint"],
+            )?,
+            budget_rate: new.float_gauges(
+                "budget_rate",
+                "Calls a second that the budget allows in the long run.",
+                &["issuer", "endpoint"],
+            )?,
             singleflight_joined: new
                 .counters(
                     "singleflight_joined_total",
@@ -222,9 +241,18 @@ impl Metrics {
         }
     }
 
+    /// How the budget of an endpoint stands.
+    pub fn budget_is(&self, issuer: &str, endpoint: &str, rate: f64, waiting: usize) {
+        self.budget_rate.with_label_values(&[issuer, endpoint]).set(rate);
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.budget_waiting.with_label_values(&[issuer, endpoint]).set(waiting);
+    }
+
     /// An issuer is not configured any more: nothing is told of it, least of all how its breakers last stood.
     pub fn forget_issuer(&self, issuer: &str) {
         forget(&self.breaker_state, issuer);
+        forget(&self.budget_waiting, issuer);
+        forget(&self.budget_rate, issuer);
         forget(&self.breaker_transitions, issuer);
         forget(&self.upstream_requests, issuer);
         forget(&self.upstream_duration, issuer);
@@ -313,6 +341,12 @@ impl Declared<'_> {
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
         let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
+        let metric = GaugeVec::new(Opts::new(name, help), labels)?;
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }

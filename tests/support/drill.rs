@@ -78,11 +78,25 @@ impl Stage {
         Self::set_with(drill, "").await
     }
 
-    /// With this further configuration.
+    /// With this further configuration. On a clock that is held nobody waits for a turn: it would not come.
     pub async fn set_with(drill: &'static str, config: &str) -> Self {
+        let budget = "[budget]\nwait = \"0s\"\n";
+        let config = match config.contains("[budget]\n") {
+            true => config.replace("[budget]\n", budget),
+            false => format!("{budget}{config}"),
+        };
         let tenant = Tenant::start(Options::default()).await.unwrap();
         tenant.set_time(Some(START));
-        let clock = Clock::held_at(Timestamp::from_secs(START));
+        Self::start(drill, &config, tenant, Clock::held_at(Timestamp::from_secs(START))).await
+    }
+
+    /// In real time, with this further configuration: for what callers wait for.
+    pub async fn set_live(drill: &'static str, config: &str) -> Self {
+        let tenant = Tenant::start(Options::default()).await.unwrap();
+        Self::start(drill, config, tenant, Clock::system()).await
+    }
+
+    async fn start(drill: &'static str, config: &str, tenant: Tenant, clock: Clock) -> Self {
         let text = format!(
             "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[issuer]]\nurl = \"{}\"\n\
              audience = [\"{}\"]\nalgorithms = [\"ES256\"]\n{config}",
@@ -183,7 +197,8 @@ impl Stage {
         tokens.iter().map(|token| self.request(token)).collect()
     }
 
-    fn request(&self, token: &str) -> impl Future<Output = (Reply, Duration)> + Send + 'static {
+    /// One request, made when it is polled; give what it comes to to [`Stage::told`].
+    pub fn request(&self, token: &str) -> impl Future<Output = (Reply, Duration)> + Send + 'static {
         let socket = self.front.as_ref().map(|front| front.socket.clone());
         let address = self.service.auth_addresses()[0].clone();
         let request = format!(

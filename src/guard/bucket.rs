@@ -1,0 +1,70 @@
+//! A token bucket that measures tokens in time.
+//!
+//! One token is the time in which it grows back. So the whole state is one moment: when the bucket is full
+//! again. Taking a token moves that moment on by the price of a token, and how long to wait for the next one is
+//! a subtraction. Nothing is ever rounded: over any stretch of time at most `burst + rate × time` calls leave,
+//! exactly. (The generic cell rate algorithm of ITU-T I.371 is the same arithmetic.)
+//!
+//! A token may be taken before it has grown back. The caller then waits for it: that is a reservation.
+
+use std::time::Duration;
+
+use crate::clock::Ticks;
+
+/// Rates outside of this are brought into it: a call in a thousand seconds to one in a microsecond, the
+/// clock's unit.
+const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
+
+/// A bucket; it starts full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bucket {
+    price: Duration,
+    burst: u32,
+    full_at: Ticks,
+}
+
+impl Bucket {
+    /// A full bucket of `burst` tokens (at least 1), which grow back at `rate` a second.
+    pub fn full(rate: f64, burst: u32) -> Self {
+        // Rounded up to the clock's unit: a rate that is no whole number of microseconds is kept from below.
+        let micros = (1_000_000.0 / rate.clamp(*RATES.start(), *RATES.end())).ceil();
+        Self { price: Duration::from_micros(micros as u64), burst: burst.max(1), full_at: Ticks::ZERO }
+    }
+
+    /// The time in which one token grows back.
+    pub fn price(&self) -> Duration {
+        self.price
+    }
+
+    /// The most tokens that it holds.
+    pub fn burst(&self) -> u32 {
+        self.burst
+    }
+
+    /// All its tokens, in time.
+    pub fn capacity(&self) -> Duration {
+        self.price.saturating_mul(self.burst)
+    }
+
+    /// What lies in it at `now`, in time.
+    pub fn level(&self, now: Ticks) -> Duration {
+        self.capacity().saturating_sub(self.full_at.since(now))
+    }
+
+    /// How long until it holds `charge` above `reserve`, after all that was reserved; zero if it does. A charge that
+    /// is larger than the bucket needs a full one.
+    pub fn wait(&self, charge: Duration, reserve: Duration, now: Ticks) -> Duration {
+        let wanted = reserve.saturating_add(charge).saturating_add(self.full_at.since(now));
+        wanted.saturating_sub(self.capacity().max(charge))
+    }
+
+    /// Takes `charge`, also before it has grown back.
+    pub fn take(&mut self, charge: Duration, now: Ticks) {
+        self.full_at = self.full_at.max(now).after(charge);
+    }
+
+    /// Gives back what was taken and not used.
+    pub fn give_back(&mut self, charge: Duration) {
+        self.full_at = self.full_at.before(charge);
+    }
+}

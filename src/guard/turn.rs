@@ -1,0 +1,209 @@
+//! The turn of a call: it may leave now, or it waits until there is a token of the budget for it.
+//!
+//! There is no queue. Each waiting call knows when its own turn comes, sleeps until then, and looks again: the
+//! breaker may have opened, or a call with more right may have gone first.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use super::breaker::{self, Permit};
+use super::budget::{Exhausted, Refused, Reservation};
+use super::{Admission, Guard, Parts, Priority, SubjectKey, SuppressReason, Suppressed};
+use crate::clock::Ticks;
+
+/// The most by which jitter lengthens a wait, as a part: one tenth. Callers who were sent away at the same moment do
+/// not all come back at the same moment.
+const JITTER_PART: f64 = 0.1;
+
+/// Who wants to make a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    pub priority: Priority,
+    pub subject: Option<SubjectKey>,
+}
+
+/// What a caller is told.
+pub(super) enum Turn {
+    /// The call may leave.
+    Now(Admission),
+    /// The call waits.
+    Later(Waiting),
+}
+
+/// A call that waits. Dropped, it gives its place back.
+pub(super) struct Waiting {
+    guard: Guard,
+    caller: Caller,
+    reservation: Option<Reservation>,
+    lined_up: Ticks,
+    due: Ticks,
+}
+
+/// What the parts say, under the lock.
+enum Step {
+    Granted(Permit),
+    Waits(Reservation, Duration),
+}
+
+impl Guard {
+    /// Gives a call its turn.
+    pub(super) fn line_up(&self, caller: Caller) -> Result<Turn, Suppressed> {
+        let (mut parts, now) = self.lock();
+        let step = parts.step(caller, None, now);
+        if matches!(step, Ok(Step::Waits(..))) {
+            parts.waiting += 1;
+        }
+        drop(parts);
+        match step.map_err(|suppressed| self.later(suppressed))? {
+            Step::Granted(permit) => Ok(Turn::Now(self.admission(caller, permit, now, now))),
+            Step::Waits(reservation, wait) => Ok(Turn::Later(Waiting {
+                guard: self.clone(),
+                caller,
+                reservation: Some(reservation),
+                lined_up: now,
+                due: now.after(wait),
+            })),
+        }
+    }
+
+    fn admission(&self, caller: Caller, permit: Permit, lined_up: Ticks, started: Ticks) -> Admission {
+        let transition = permit.transition();
+        Admission { guard: self.clone(), permit: Some(permit), transition, lined_up, started, caller }
+    }
+
+    /// Lengthens what a caller is told to wait for the budget by jitter.
+    fn later(&self, suppressed: Suppressed) -> Suppressed {
+        let is_budget = matches!(suppressed.reason, SuppressReason::Budget | SuppressReason::SuspectBudget);
+        if !is_budget || !self.0.waits {
+            return suppressed;
+        }
+        let factor = 1.0 + JITTER_PART * (self.0.jitter)().clamp(0.0, 1.0);
+        Suppressed { retry_after: suppressed.retry_after.mul_f64(factor), ..suppressed }
+    }
+}
+
+impl Waiting {
+    /// Waits until it is this call's turn, or the breaker opens.
+    pub async fn until_due(&self) {
+        let shared = &self.guard.0;
+        let mut opened = pin!(shared.opened.notified());
+        // Before the breaker is looked at: an opening in between must not be missed.
+        opened.as_mut().enable();
+        let is_refused = {
+            let (parts, now) = self.guard.lock();
+            parts.breaker.refusal(now).is_some()
+        };
+        if is_refused {
+            return;
+        }
+        tokio::select! {
+            () = shared.clock.sleep_until(self.due) => {}
+            () = opened => {}
+        }
+    }
+
+    /// Looks whether the call may leave now.
+    pub fn try_again(mut self) -> Result<Turn, Suppressed> {
+        let guard = self.guard.clone();
+        let Some(reservation) = self.reservation.take() else { return guard.line_up(self.caller) };
+        let (mut parts, now) = guard.lock();
+        match parts.step(self.caller, Some((reservation, self.due)), now) {
+            Ok(Step::Waits(reservation, wait)) => {
+                (self.reservation, self.due) = (Some(reservation), now.after(wait));
+                drop(parts);
+                Ok(Turn::Later(self))
+            }
+            Ok(Step::Granted(permit)) => {
+                parts.waiting -= 1;
+                drop(parts);
+                Ok(Turn::Now(guard.admission(self.caller, permit, self.lined_up, now)))
+            }
+            Err(suppressed) => {
+                parts.waiting -= 1;
+                drop(parts);
+                Err(guard.later(suppressed))
+            }
+        }
+    }
+
+    /// Does not wait.
+    pub fn give_up(self) -> Suppressed {
+        let reason = match self.caller.priority {
+            Priority::FirstSeen => SuppressReason::SuspectBudget,
+            Priority::Foreground | Priority::Background => SuppressReason::Budget,
+        };
+        Suppressed { reason, retry_after: self.due.since(self.lined_up) }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            let (mut parts, _) = self.guard.lock();
+            parts.budget.cancel(reservation);
+            parts.waiting -= 1;
+        }
+    }
+}
+
+impl Parts {
+    /// Hold-back and breaker are asked before the budget, so that a call that cannot leave anyway spends no token. The
+    /// breaker's permit comes last, so that there is none to give back.
+    fn step(
+        &mut self,
+        caller: Caller,
+        waited: Option<(Reservation, Ticks)>,
+        now: Ticks,
+    ) -> Result<Step, Suppressed> {
+        if let Some(suppressed) = self.refusal(caller, now) {
+            waited.into_iter().for_each(|(reservation, _)| self.budget.cancel(reservation));
+            return Err(suppressed);
+        }
+        let trust = self.first_seen.trust(now);
+        let (mut reservation, wait) = match waited {
+            Some((reservation, due)) => (reservation, due.since(now)),
+            None => self.budget.reserve(caller.priority, trust, now).map_err(suppressed)?,
+        };
+        if wait > Duration::ZERO {
+            return Ok(Step::Waits(reservation, wait));
+        }
+        let wait = self.budget.depart(&mut reservation, trust, now).map_err(|refused| {
+            self.budget.cancel(reservation);
+            suppressed(refused)
+        })?;
+        if wait > Duration::ZERO {
+            return Ok(Step::Waits(reservation, wait));
+        }
+        self.breaker.try_acquire(now).map(Step::Granted).map_err(|refused| {
+            self.budget.cancel(reservation);
+            breaker_open(refused)
+        })
+    }
+
+    /// Why this call cannot leave, whatever the budget.
+    fn refusal(&self, caller: Caller, now: Ticks) -> Option<Suppressed> {
+        if let Some(retry_after) = caller.subject.and_then(|subject| self.holdback.remaining(subject, now)) {
+            return Some(Suppressed { reason: SuppressReason::Holdback, retry_after });
+        }
+        if let Some(refused) = self.breaker.refusal(now) {
+            return Some(breaker_open(refused));
+        }
+        let pause = self.first_seen.remaining(now).filter(|_| caller.priority == Priority::FirstSeen)?;
+        Some(Suppressed { reason: SuppressReason::SuspectBudget, retry_after: pause })
+    }
+}
+
+fn breaker_open(refused: breaker::Refused) -> Suppressed {
+    Suppressed { reason: SuppressReason::BreakerOpen, retry_after: refused.retry_after }
+}
+
+fn suppressed(Refused { retry_after, exhausted }: Refused) -> Suppressed {
+    let reason = match exhausted {
+        Exhausted::Main => SuppressReason::Budget,
+        Exhausted::FirstSeen => SuppressReason::SuspectBudget,
+    };
+    Suppressed { reason, retry_after }
+}
+
+#[cfg(test)]
+mod tests;
