@@ -39,6 +39,10 @@ pub(super) fn read(root: &mut Section<'_>) -> GuardSettings {
     let plan = section.value("plan", Plan::UNKNOWN, plan);
     (budget.plan, budget.rate, budget.burst) = (plan.name, plan.rate, plan.burst);
     budget.rate = section.value("rate", budget.rate, value::rate);
+    budget.rate_max = section.optional("rate_max", value::rate);
+    if budget.rate_max.is_some_and(|most| most < budget.rate) {
+        section.complain("rate_max", budget.rate.to_string(), "at least rate");
+    }
     budget.burst = section.value("burst", budget.burst, count(1));
     budget.wait = section.value("wait", budget.wait, value::duration(Duration::ZERO, 60 * second));
     budget.background_share = section.value("background_share", budget.background_share, value::fraction);

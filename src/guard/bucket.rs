@@ -63,6 +63,14 @@ impl Bucket {
         self.full_at = self.full_at.max(now).after(charge);
     }
 
+    /// Changes the rate. What is missing stays as many tokens as it is, rounded up to the clock's unit.
+    pub fn set_rate(&mut self, rate: f64, now: Ticks) {
+        let Self { price, .. } = Self::full(rate, self.burst);
+        let missing = self.full_at.since(now).as_micros() as f64 / self.price.as_micros() as f64;
+        let missing = (missing * price.as_micros() as f64).ceil() as u64;
+        (self.price, self.full_at) = (price, now.after(Duration::from_micros(missing)));
+    }
+
     /// Gives back what was taken and not used.
     pub fn give_back(&mut self, charge: Duration) {
         self.full_at = self.full_at.before(charge);

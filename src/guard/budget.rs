@@ -31,6 +31,10 @@ use crate::clock::Ticks;
 /// The longest time that callers who are sent away are told to stay away because others were sent away before them.
 const LONGEST_PROMISE: Duration = Duration::from_secs(60);
 
+/// How often, and by which part of the configured rate, the rate in force may grow.
+const GROWTH_INTERVAL: Duration = Duration::from_secs(1);
+const GROWTH_PART: f64 = 0.1;
+
 /// How many calls may be made. [`Budget::new`] brings values out of range into range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetSettings {
@@ -39,6 +43,10 @@ pub struct BudgetSettings {
     /// Calls a second in the long run (default 4: with the burst this is 260 in any one minute, where Auth0's
     /// smallest plan allows 300 to all programs of the tenant together).
     pub rate: f64,
+    /// The rate that is found by trying, if it is more than `rate` (default none): while calls wait, the rate in force
+    /// grows by a tenth of `rate` each second; at a 429 of the tenant it is halved, but not below `rate`. (Additive
+    /// increase, multiplicative decrease, as TCP does it: RFC 5681 §3.1.)
+    pub rate_max: Option<f64>,
     /// Calls that may be made at once after a quiet time (default 20; at least 1).
     pub burst: u32,
     /// The longest time that a call waits for its turn (default 2 s; zero: it is refused at once).
@@ -55,7 +63,7 @@ impl Default for BudgetSettings {
     fn default() -> Self {
         let Plan { name: plan, rate, burst } = Plan::UNKNOWN;
         let wait = Duration::from_secs(2);
-        Self { plan, rate, burst, wait, background_share: 0.5, suspect_share: 0.5 }
+        Self { plan, rate, rate_max: None, burst, wait, background_share: 0.5, suspect_share: 0.5 }
     }
 }
 
@@ -157,8 +165,19 @@ pub struct Budget {
     floor: f64,
     longest_wait: Duration,
     ceiling: Option<Ceiling>,
+    search: Search,
     /// When those who were sent away were told to come back: foreground, first-seen.
     promised: [Ticks; 2],
+}
+
+/// The rate in force, between the one that is configured and the most that may be tried.
+#[derive(Debug)]
+struct Search {
+    least: f64,
+    most: f64,
+    rate: f64,
+    /// When it may grow next.
+    next: Ticks,
 }
 
 /// What `/status` shows of a budget.
@@ -166,7 +185,7 @@ pub struct Budget {
 pub struct BudgetStatus {
     /// How many foreground calls could be made at once.
     pub available: u32,
-    /// Calls a second in the long run, as configured.
+    /// Calls a second in the long run, as it is in force.
     pub rate: f64,
     /// Calls at once after a quiet time, as configured.
     pub burst: u32,
@@ -196,8 +215,42 @@ impl Budget {
             main,
             line: main,
             ceiling: None,
+            search: Search {
+                least: rate,
+                most: settings.rate_max.unwrap_or(rate).max(rate),
+                rate,
+                next: Ticks::ZERO,
+            },
             promised: [Ticks::ZERO; 2],
         }
+    }
+
+    /// Callers wait and the tenant does not complain: a little more is tried, at most once a second.
+    fn grow(&mut self, now: Ticks) {
+        let Search { least, most, rate, next } = &mut self.search;
+        if *rate < *most && now >= *next {
+            *next = now.after(GROWTH_INTERVAL);
+            *rate = (*rate + *least * GROWTH_PART).min(*most);
+            self.set_rate(now);
+        }
+    }
+
+    /// The tenant says that there were too many calls.
+    pub fn limited(&mut self, now: Ticks) {
+        let Search { least, rate, next, .. } = &mut self.search;
+        *next = now.after(GROWTH_INTERVAL);
+        if *rate > *least {
+            *rate = (*rate / 2.0).max(*least);
+            self.set_rate(now);
+        }
+    }
+
+    fn set_rate(&mut self, now: Ticks) {
+        let price = self.main.price();
+        self.main.set_rate(self.search.rate, now);
+        self.line.set_rate(self.search.rate, now);
+        // As many calls as before are kept for the foreground.
+        self.reserve = self.reserve.mul_f64(self.main.price().as_secs_f64() / price.as_secs_f64());
     }
 
     /// Reserves one call, and says how long until it may leave: zero if it may at once.
@@ -221,6 +274,9 @@ impl Budget {
         if wait > longest {
             let exhausted = if in_line > Duration::ZERO { Exhausted::FirstSeen } else { Exhausted::Main };
             return Err(self.refuse(priority, wait, place, exhausted, now));
+        }
+        if wait > Duration::ZERO {
+            self.grow(now);
         }
         let mut reservation = Reservation { priority, since: now, held: Duration::ZERO, place };
         self.line.take(place, now);

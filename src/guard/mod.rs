@@ -327,6 +327,9 @@ impl Admission {
             parts.breaker.cancel(permit);
             return None;
         };
+        if matches!(outcome, breaker::Outcome::RateLimited { .. }) {
+            parts.budget.limited(now);
+        }
         let transition = parts.breaker.record(permit, outcome, now.since(self.started), now, jitter);
         if transition.is_some_and(|transition| transition.to == State::Open) {
             parts.holdback.forgive(now);

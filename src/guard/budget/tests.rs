@@ -305,6 +305,27 @@ fn strangers_who_are_trusted_may_use_all_and_others_no_more_than_the_floor() {
     assert_eq!((count(Trust::FULL), count(Trust::NONE)), (20, 10));
 }
 
+#[test]
+fn a_rate_is_tried_for_while_calls_wait_and_halved_by_the_tenants_429() {
+    let settings = BudgetSettings { rate_max: Some(15.0), burst: 2, wait: SECOND, ..settings() };
+    let mut budget = Budget::new(&settings);
+    let rate = |budget: &Budget, millis| budget.status(at(millis)).rate.round();
+    for second in 0..8 {
+        let now = at(second * 1_000);
+        assert_eq!(rate(&budget, second * 1_000), (10.0 + second as f64).min(15.0));
+        while reserve(&mut budget, Priority::Foreground, now).is_ok() {}
+    }
+    budget.limited(at(8_000));
+    assert_eq!(rate(&budget, 8_000), 10.0, "no less than what is configured");
+    for second in 9..20 {
+        while reserve(&mut budget, Priority::FirstSeen, at(second * 1_000)).is_ok() {}
+    }
+    assert_eq!(rate(&budget, 20_000), 15.0);
+    let mut fixed = waiting();
+    while reserve(&mut fixed, Priority::Foreground, at(0)).is_ok() {}
+    assert_eq!(rate(&fixed, 0), 10.0, "off by default");
+}
+
 proptest! {
     /// Calls that wait keep to the same bound as calls that do not, nobody waits longer than the longest wait, and the
     /// time that is told when a call lines up is kept for all but strangers.
