@@ -34,9 +34,12 @@ pub enum CredentialError {
     /// There is none.
     #[error("the request carries no credential")]
     Missing,
-    /// More than one.
-    #[error("the request carries more than one credential")]
+    /// More than one `Authorization` header.
+    #[error("the request carries more than one Authorization header")]
     Several,
+    /// The cookie came more than once, and not with the same value.
+    #[error("the cookie came more than once, with different values or in different forms")]
+    SeveralCookies,
     /// A cookie in pieces that do not make a whole.
     #[error("the cookie came in pieces of which some are missing or too many")]
     Incomplete,
@@ -57,7 +60,7 @@ impl CredentialError {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Missing => "no_credential",
-            Self::Several => "several_credentials",
+            Self::Several | Self::SeveralCookies => "several_credentials",
             Self::Incomplete => "incomplete_cookie",
             Self::OtherScheme => "other_scheme",
             Self::TooLong => "token_too_long",
@@ -123,7 +126,9 @@ impl<'r> Credential<'r> {
         Self::parse(rest.trim_start_matches(' '))
     }
 
-    /// RFC 6265 §4.2. The same name twice is not one credential, whatever the values; nor is a whole beside pieces.
+    /// RFC 6265 §4.2. A browser sends a cookie once for each domain and path that it was set for, so the same name may come
+    /// twice. With equal values, or beside an empty one, which is what a logout leaves, that is one credential. With
+    /// different ones it is none: two readers would disagree about it. Nor is a whole beside pieces.
     fn from_cookies(headers: &'r HeaderMap, name: &str) -> Result<Self, CredentialError> {
         let mut whole = None;
         let mut pieces = Pieces::default();
@@ -132,19 +137,31 @@ impl<'r> Credential<'r> {
             for (key, value) in line.as_bytes().split(|byte| *byte == b';').filter_map(name_and_value) {
                 match key.strip_prefix(name.as_bytes()) {
                     None => {}
-                    Some(b"") if whole.replace(value).is_some() => return Err(CredentialError::Several),
-                    Some(b"") => {}
+                    Some(b"") => one_of(&mut whole, value)?,
                     Some(rest) => pieces.take(rest, value)?,
                 }
             }
         }
-        match (whole, pieces.is_empty()) {
+        // An empty whole beside pieces says nothing, as an empty one beside another does.
+        match (whole.filter(|whole| pieces.is_empty() || !whole.is_empty()), pieces.is_empty()) {
             (None, true) => Err(CredentialError::Missing),
             (Some(whole), true) => {
                 Self::parse(std::str::from_utf8(whole).map_err(|_| CredentialError::Grammar)?)
             }
             (None, false) => Self::check(Cow::Owned(pieces.join()?)),
-            (Some(_), false) => Err(CredentialError::Several),
+            (Some(_), false) => Err(CredentialError::SeveralCookies),
+        }
+    }
+}
+
+/// Takes one more value of the same name: an equal one adds nothing, and an empty one is none.
+fn one_of<'r>(known: &mut Option<&'r [u8]>, value: &'r [u8]) -> Result<(), CredentialError> {
+    match *known {
+        Some(before) if before == value || value.is_empty() => Ok(()),
+        Some(before) if !before.is_empty() => Err(CredentialError::SeveralCookies),
+        _ => {
+            *known = Some(value);
+            Ok(())
         }
     }
 }
@@ -182,18 +199,16 @@ impl<'r> Pieces<'r> {
         };
         let Some((separator, digits)) = SEPARATORS.iter().find_map(number) else { return Ok(()) };
         if *self.separator.get_or_insert(separator) != separator {
-            return Err(CredentialError::Several);
+            return Err(CredentialError::SeveralCookies);
         }
         let place = digits.parse().ok().filter(|_| digits.len() == 1 || !digits.starts_with('0'));
         let place = place.and_then(|number: usize| self.values.get_mut(number));
-        match place.ok_or(CredentialError::Incomplete)?.replace(value) {
-            Some(_) => Err(CredentialError::Several),
-            None => Ok(()),
-        }
+        one_of(place.ok_or(CredentialError::Incomplete)?, value)
     }
 
+    /// Whether there are none but empty ones.
     fn is_empty(&self) -> bool {
-        self.separator.is_none()
+        self.values.iter().flatten().all(|value| value.is_empty())
     }
 
     /// All pieces, from number 0 on without a gap, one after the other.
@@ -282,9 +297,36 @@ mod tests {
         assert_eq!(extract(&[("cookie", line)], Some("session")), Ok("a.b.c".to_owned()));
         assert_eq!(extract(&[("cookie", line)], Some("Session")), Err(CredentialError::Missing));
         let twice: [(&'static str, &[u8]); 2] = [("cookie", b"session=a"), ("cookie", b"session=b")];
-        assert_eq!(extract(&twice, Some("session")), Err(CredentialError::Several));
+        assert_eq!(extract(&twice, Some("session")), Err(CredentialError::SeveralCookies));
         let both: [(&'static str, &[u8]); 2] = [("cookie", line), ("authorization", b"Bearer z")];
         assert_eq!(extract(&both, Some("session")), Ok("z".to_owned()));
+    }
+
+    #[test]
+    fn the_same_cookie_again_or_empty_is_one_credential_and_another_value_is_none() {
+        for line in [
+            "session=a.b.c; session=a.b.c",
+            "session=; session=a.b.c",
+            "session=a.b.c; session=",
+            "session=; session=a.b.c; session=; session=a.b.c",
+            "session.0=a.b; session.1=.c; session.0=a.b",
+            "session.0=; session.0=a.b; session.1=.c; session.1=",
+            "session=; session.0=a.b; session.1=.c",
+            "session=a.b.c; session.0=; session.1=",
+        ] {
+            assert_eq!(split(line), Ok("a.b.c".to_owned()), "{line}");
+        }
+        let lines: [(&'static str, &[u8]); 2] = [("cookie", b"session=a.b.c"), ("cookie", b"session=a.b.c")];
+        assert_eq!(extract(&lines, Some("session")), Ok("a.b.c".to_owned()));
+        assert_eq!(split("session=; session="), Err(CredentialError::Missing));
+        for line in [
+            "session=a; session=b",
+            "session=a; session=; session=b",
+            "session.0=a; session.0=b",
+            "session=a; session.0=a",
+        ] {
+            assert_eq!(split(line), Err(CredentialError::SeveralCookies), "{line}");
+        }
     }
 
     #[test]
@@ -325,7 +367,7 @@ mod tests {
 
     #[test]
     fn pieces_that_do_not_make_one_whole_are_refused() {
-        use CredentialError::{Grammar, Incomplete, Missing, Several, TooLong};
+        use CredentialError::{Grammar, Incomplete, Missing, SeveralCookies, TooLong};
         let long = format!("session.0={}; session.1={}", "a".repeat(9000), "b".repeat(9000));
         for (line, error) in [
             ("session.1=b", Incomplete),
@@ -334,11 +376,11 @@ mod tests {
             ("session.0=a; session.01=b", Incomplete),
             ("session.0=a; session.16=b", Incomplete),
             ("session.0=a; session.99999999999999999999999=b", Incomplete),
-            ("session.0=a; session.0=a", Several),
-            ("session.0=a; session_1=b", Several),
-            ("session_0=a; session__1=b", Several),
-            ("session.0=a; session=a", Several),
-            ("session=a; session.5=a", Several),
+            ("session.0=a; session.0=b", SeveralCookies),
+            ("session.0=a; session_1=b", SeveralCookies),
+            ("session_0=a; session__1=b", SeveralCookies),
+            ("session.0=a; session=a", SeveralCookies),
+            ("session=a; session.5=a", SeveralCookies),
             ("session.0=a b; session.1=c", Grammar),
             ("session.0=a; session.1=\"b\"", Grammar),
             ("session.+0=a", Missing),
@@ -370,11 +412,14 @@ mod tests {
             let rotation = rotation % pairs.len();
             pairs.rotate_left(rotation);
             prop_assert_eq!(split(&pairs.join("; ")), Ok(token.clone()));
-            // Without one of them, or with one of them twice, there is no token, or (without the last) another one.
+            // One of them again is nothing new; with another value, or beside a whole, there is no token, and without one of
+            // them none, or (without the last) another one.
             let again = format!("{}; {}", pairs.join("; "), pairs[0]);
-            prop_assert_eq!(split(&again), Err(CredentialError::Several));
+            prop_assert_eq!(split(&again), Ok(token.clone()));
+            let other = format!("{again}x");
+            prop_assert_eq!(split(&other), Err(CredentialError::SeveralCookies));
             let whole = format!("{}; session={token}", pairs.join("; "));
-            prop_assert_eq!(split(&whole), Err(CredentialError::Several));
+            prop_assert_eq!(split(&whole), Err(CredentialError::SeveralCookies));
             pairs.retain(|pair| !pair.starts_with(&format!("session{separator}0=")));
             prop_assert!(split(&pairs.join("; ")).is_err());
         }

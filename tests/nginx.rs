@@ -472,3 +472,27 @@ async fn claims_that_are_too_long_for_an_answer_are_a_403_and_never_an_error_of_
     let log = stack.holdfast.log();
     assert!(log.contains("bytes of the 3584 that there are; the longest is x-"), "{log}");
 }
+
+/// A browser sends a cookie once for each domain and path that it was set for; nginx passes all of them on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_cookie_twice_passes_and_two_different_ones_do_not() {
+    let stack = Stack::start_with(Changes {
+        holdfast: "[credential]\ncookie = \"session\"\n",
+        nginx: vec![("# proxy_set_header Cookie $http_cookie;", "proxy_set_header Cookie $http_cookie;")],
+        ..Changes::default()
+    })
+    .await;
+    let token = stack.tenant.mint().email_direct("alice@example.com").build().unwrap();
+    let other = stack.tenant.mint().email_direct("bob@example.com").build().unwrap();
+    for front in &stack.fronts {
+        for (cookies, status) in [
+            (format!("Cookie: a=b; session={token}; session={token}\r\n"), 200),
+            (format!("Cookie: session={token}\r\nCookie: session={token}\r\n"), 200),
+            (format!("Cookie: session=; session={token}\r\n"), 200),
+            (format!("Cookie: session={token}; session={other}\r\n"), 401),
+        ] {
+            let reply = front.request("GET", "/page", &cookies).await;
+            assert_eq!(reply.status, status, "{}: {cookies}: {reply:?}", front.name);
+        }
+    }
+}

@@ -143,7 +143,7 @@ fn finish(status: StatusCode, mut headers: HeaderMap, close: bool) -> Answer {
 fn no_credential_challenge(error: CredentialError) -> HeaderValue {
     HeaderValue::from_static(match error {
         CredentialError::Missing | CredentialError::OtherScheme => r#"Bearer realm="holdfast""#,
-        CredentialError::Several => {
+        CredentialError::Several | CredentialError::SeveralCookies => {
             r#"Bearer realm="holdfast", error="invalid_request", error_description="More than one credential""#
         }
         CredentialError::Incomplete => {
