@@ -421,8 +421,8 @@ mod tests {
             ("email=x.org", bad("email")),
             ("email=a@b@x.org", bad("email")),
             ("email_domain=a@x.org", bad("email_domain")),
-            ("Scope=read", Err(Rejection::Bad(BadRequirement::Unknown))),
-            ("x=1", Err(Rejection::Bad(BadRequirement::Unknown))),
+            ("Scope=read", Err(Rejection::Bad(BadRequirement::Unknown("Scope".into())))),
+            ("x=1", Err(Rejection::Bad(BadRequirement::Unknown("x".into())))),
         ] {
             assert_eq!(pass.meets(in_query(query), &table), expected, "{query}");
         }

@@ -72,6 +72,10 @@ pub struct Instance {
     pub untold_requests: Sparing,
     /// Log lines about identities whose headers are too large for an answer.
     pub large_answers: Sparing,
+    /// Log lines about credentials that came more than once or not whole: anybody can send them.
+    pub unclear_credentials: Sparing,
+    /// Log lines about users who may not pass: each of their requests may cause one.
+    pub forbidden: Sparing,
     /// Those that a reload took out of the configuration.
     former_issuers: BTreeSet<Arc<str>>,
     pool: Pool,
@@ -233,6 +237,8 @@ impl Instance {
             unopened_tokens: Sparing::default(),
             untold_requests: Sparing::default(),
             large_answers: Sparing::default(),
+            unclear_credentials: Sparing::default(),
+            forbidden: Sparing::default(),
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
             settings,
             clock,

@@ -37,11 +37,11 @@ pub enum Requirement {
 }
 
 /// A requirement that cannot be understood: the proxy's configuration, or ours, is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BadRequirement {
-    /// No such name.
-    #[error("an unknown requirement; known are {}", Requirement::NAMES.join(", "))]
-    Unknown,
+    /// No such name, as far as it may be shown.
+    #[error("an unknown requirement, {name}; known are {known}", name = .0, known = Requirement::NAMES.join(", "))]
+    Unknown(Box<str>),
     /// No such value.
     #[error("a value that the requirement {0} does not have")]
     Value(&'static str),
@@ -110,11 +110,23 @@ impl Requirement {
     }
 }
 
+impl BadRequirement {
+    /// The longest unknown name that is shown, in bytes. Where a proxy adds a client's query, the name is the client's, and
+    /// may be a token.
+    const MAX_NAME: usize = 24;
+
+    fn unknown(name: &str) -> Self {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let is_shown = name.len() <= Self::MAX_NAME && name.bytes().all(plain);
+        Self::Unknown(if is_shown { name.into() } else { format!("({} bytes)", name.len()).into() })
+    }
+}
+
 /// The requirements in `query`, one after the other. Nothing is allocated unless a value is percent-encoded.
 pub fn in_query(query: &str) -> impl Iterator<Item = Result<(Requirement, Cow<'_, str>), BadRequirement>> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let requirement = Requirement::named(name).ok_or(BadRequirement::Unknown)?;
+        let requirement = Requirement::named(name).ok_or_else(|| BadRequirement::unknown(name))?;
         Ok((requirement, decode(value).ok_or(BadRequirement::Value(requirement.name()))?))
     })
 }

@@ -142,6 +142,19 @@ impl Required<'_> {
         self.oldest_tier(table).is_some_and(|oldest| oldest < tier)
     }
 
+    /// What it asks for under this name, for log lines.
+    #[must_use]
+    pub fn values_of(&self, name: &str) -> Vec<String> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Query(query) => values_of(in_query(query), name),
+            Self::Header(value) => {
+                value.to_str().map(|text| values_of(in_query(text), name)).unwrap_or_default()
+            }
+            Self::Rule(requirements) => values_of(requirements.iter(), name),
+        }
+    }
+
     /// Whether `pass` meets it.
     ///
     /// # Errors
@@ -157,6 +170,14 @@ impl Required<'_> {
             Self::Rule(requirements) => pass.meets(requirements.iter(), table),
         }
     }
+}
+
+fn values_of<V: Borrow<str>>(
+    asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
+    name: &str,
+) -> Vec<String> {
+    let named = asked.flatten().filter(|(requirement, _)| requirement.name() == name);
+    named.map(|(_, value)| value.borrow().to_owned()).collect()
 }
 
 fn oldest_tier<V: Borrow<str>>(

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::{HeaderMap, Request};
-use tracing::{debug, error, warn};
+use tracing::{debug, warn};
 
+use super::complain::complain;
 use super::respond::Answer;
 use crate::clock::Timestamp;
 use crate::config::LoginAnswer;
@@ -17,7 +18,7 @@ use crate::identity::{Resolved, Subjected};
 use crate::instance::Instance;
 use crate::route::forwarded::Asked;
 use crate::route::peer::Peer;
-use crate::route::{AUTH_PATH, Closed, Demand, Required};
+use crate::route::{AUTH_PATH, Demand, Required};
 use crate::tiers::digest::TokenDigest;
 use crate::tiers::forgotten::Epoch;
 use crate::tiers::stores::Refused;
@@ -49,7 +50,7 @@ pub async fn answer(
                 (Decision::Allow(pass), seen) => allow(&instance, headers, &pass, seen, &required, close),
                 (other, _) => {
                     let login = login_for(&instance, &other, asked, peer);
-                    let answer = decline(&instance, headers, &other, close);
+                    let answer = decline(&instance, headers, &other, &required, close);
                     match login {
                         Some((url, by)) => instance.responder.offer_login(answer, url, by),
                         None => answer,
@@ -63,8 +64,12 @@ pub async fn answer(
                 _ => allow_anonymous(&instance, headers, "public", close),
             },
             Demand::Preflight => allow_anonymous(&instance, headers, "preflight", close),
-            Demand::Closed(closed) => decline(&instance, headers, &Decision::Closed(closed), close),
-            Demand::Unclear(bad) => decline(&instance, headers, &Decision::Misconfigured(bad), close),
+            Demand::Closed(closed) => {
+                decline(&instance, headers, &Decision::Closed(closed), &Required::Nothing, close)
+            }
+            Demand::Unclear(bad) => {
+                decline(&instance, headers, &Decision::Misconfigured(bad), &Required::Nothing, close)
+            }
         }
     };
     instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
@@ -236,7 +241,7 @@ fn allow(
             };
             instance.responder.allow(headers, pass, now, close)
         }
-        Err(rejection) => decline(instance, headers, &rejection.into(), close),
+        Err(rejection) => decline(instance, headers, &rejection.into(), required, close),
     }
 }
 
@@ -246,38 +251,18 @@ fn allow_anonymous(instance: &Instance, headers: HeaderMap, reason: &'static str
     instance.responder.allow_anonymous(headers, &instance.anonymous, close)
 }
 
-fn decline(instance: &Instance, headers: HeaderMap, decision: &Decision, close: bool) -> Answer {
-    complain(instance, decision);
+fn decline(
+    instance: &Instance,
+    headers: HeaderMap,
+    decision: &Decision,
+    required: &Required<'_>,
+    close: bool,
+) -> Answer {
+    complain(instance, &headers, required, decision);
     let (answer, (outcome, reason)) = instance.responder.decline(headers, decision, close);
     instance.metrics.answered(outcome, reason);
     debug!(outcome, reason, "not let in");
     answer
-}
-
-/// What the proxy's configuration or ours gets wrong is told to the operator, who alone can change it.
-fn complain(instance: &Instance, decision: &Decision) {
-    let now = instance.clock.now();
-    match decision {
-        Decision::Misconfigured(bad) => {
-            if let Some(held_back) = instance.wrong_requirements.turn(now) {
-                error!(held_back, "a proxy asks with wrong requirements, so its requests are refused: {bad}");
-            }
-        }
-        Decision::Forbidden(unmet @ Unmet::TooLarge { .. }) => {
-            if let Some(held_back) = instance.large_answers.turn(now) {
-                warn!(
-                    held_back,
-                    "users with good tokens are refused, since no proxy would take the answer: {unmet}"
-                );
-            }
-        }
-        Decision::Closed(closed @ (Closed::Untrusted | Closed::Missing(_))) => {
-            if let Some(held_back) = instance.untold_requests.turn(now) {
-                warn!(held_back, "requests of a proxy are refused: {closed}");
-            }
-        }
-        _ => {}
-    }
 }
 
 fn is_auth_path(path: &str) -> bool {

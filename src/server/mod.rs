@@ -5,6 +5,7 @@ pub mod age;
 pub mod auth;
 pub mod breaker;
 mod checkpoint;
+mod complain;
 pub mod listener;
 mod order;
 pub mod purge;
