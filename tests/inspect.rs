@@ -115,6 +115,20 @@ async fn a_good_token_is_explained_and_the_exit_code_is_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pasted_header_line_is_as_good_as_the_token_in_it() {
+    let scene = Scene::new(true, "").await;
+    let token = scene.mint().build().unwrap();
+    for before in
+        ["Bearer ", "Authorization: Bearer ", "authorization:  bearer ", "Authorization: DPoP ", "DPoP "]
+    {
+        let (report, code) = scene.report(&format!("{before}{token}"), &[]).await;
+        assert_eq!((code, &report["format"]), (0, &"jws".into()), "{before}: {report}");
+    }
+    let (_, code) = scene.report("Basic YTpi", &[]).await;
+    assert_eq!(code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_token_fails_at_the_check_that_it_breaks() {
     let scene = Scene::new(true, "").await;
     for (token, row) in [

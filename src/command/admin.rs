@@ -3,8 +3,26 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::Args;
 use reqwest::{Client, Response, StatusCode};
 use thiserror::Error;
+
+use super::{AdminFlag, ConfigFlag, SourceArguments};
+
+/// How a command that asks the running holdfast is told which one.
+#[derive(Args)]
+pub struct AdminArguments {
+    #[command(flatten)]
+    config: ConfigFlag,
+    #[command(flatten)]
+    admin: AdminFlag,
+}
+
+impl From<AdminArguments> for SourceArguments {
+    fn from(AdminArguments { config, admin }: AdminArguments) -> Self {
+        Self { config, admin, ..Self::default() }
+    }
+}
 
 /// The admin listener of a holdfast that may be running.
 pub struct Admin {
@@ -44,8 +62,17 @@ impl Admin {
     /// # Errors
     /// When the HTTP client cannot be made.
     pub fn at(address: SocketAddr) -> Result<Self, reqwest::Error> {
-        // A purge reads every verdict on the disk, and no proxy has any business with a loopback address.
-        let client = Client::builder().no_proxy().timeout(Duration::from_secs(120)).build()?;
+        // A purge reads every verdict on the disk.
+        Self::patient(address, Duration::from_secs(120))
+    }
+
+    /// The same for an answer that comes within `patience` or not at all.
+    ///
+    /// # Errors
+    /// As [`Admin::at`].
+    pub fn patient(address: SocketAddr, patience: Duration) -> Result<Self, reqwest::Error> {
+        // No proxy has any business with a loopback address.
+        let client = Client::builder().no_proxy().timeout(patience).build()?;
         Ok(Self { client, address })
     }
 

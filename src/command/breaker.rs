@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use holdfast::server::breaker::{Action, BreakerRequest};
 use serde_json::Value;
 
-use super::admin::{Admin, AdminError};
+use super::admin::{Admin, AdminArguments, AdminError};
 use super::{SourceArguments, block_on, fail};
 
 /// What is to be done. `--issuer` and `--endpoint` narrow it to these breakers.
@@ -15,7 +15,10 @@ pub struct BreakerArguments {
     /// What to do; whatever it is, the breakers are shown afterwards.
     action: Wish,
     #[command(flatten)]
-    source: SourceArguments,
+    admin: AdminArguments,
+    /// The issuer, exactly as in the token's `iss`; without it, all of them.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
     /// The endpoint; without it, all three.
     #[arg(long, value_parser = ["discovery", "jwks", "userinfo"])]
     endpoint: Option<String>,
@@ -38,9 +41,8 @@ enum Wish {
 
 /// Asks for it, and shows how the breakers stand.
 pub fn run(arguments: BreakerArguments) -> Result<(), ExitCode> {
-    let BreakerArguments { action, mut source, endpoint, lasting } = arguments;
-    let issuer = source.issuer.take();
-    let settings = source.read_for_upkeep()?;
+    let BreakerArguments { action, admin, issuer, endpoint, lasting } = arguments;
+    let settings = SourceArguments::from(admin).read_for_upkeep()?;
     let action = match action {
         Wish::ForceOpen => Some(Action::ForceOpen),
         Wish::ForceClosed => Some(Action::ForceClosed),

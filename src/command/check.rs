@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::Args;
 use holdfast::clock::Clock;
-use holdfast::config::Settings;
+use holdfast::config::{Settings, mangled};
 use holdfast::guard::Priority;
 use holdfast::issuer::client::Client;
 use holdfast::issuer::{Issuer, Surroundings};
@@ -17,11 +18,22 @@ use holdfast::telemetry::metrics::Metrics;
 use holdfast::tiers::secret::InstanceSecret;
 use holdfast::token::jwe::DecryptionKeys;
 
-use super::{block_on, fail, misconfigured};
+use super::{SourceArguments, block_on, fail, misconfigured};
+
+/// What `check` is told.
+#[derive(Args)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    source: SourceArguments,
+    /// Ask no issuer: check only what is on this machine.
+    #[arg(long)]
+    offline: bool,
+}
 
 /// Reads the files that the configuration names, then asks every issuer for its discovery document and keys, and says
-/// what came.
-pub fn run(settings: Settings) -> Result<(), ExitCode> {
+/// what came. A value that looks mangled is a warning and no failure: it may be what is meant.
+pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), ExitCode> {
+    let (settings, source) = source.read()?;
     block_on(async {
         let with = Surroundings {
             client: Client::new().map_err(fail)?,
@@ -36,15 +48,22 @@ pub fn run(settings: Settings) -> Result<(), ExitCode> {
         for note in notes {
             println!("{note}");
         }
+        for warning in mangled::warnings(&source, &settings) {
+            println!("warning: {warning}");
+        }
         let mut all_answer = true;
         for issuer in issuers {
-            match issuer.refresh(Priority::Foreground).await {
-                Ok(()) => {
-                    println!("issuer {}: answers; keys: {}", issuer.name(), issuer.key_ids().join(", "))
-                }
-                Err(error) => {
-                    all_answer = false;
-                    println!("issuer {}: {error}", issuer.name());
+            if offline {
+                println!("issuer {}: not asked", issuer.name());
+            } else {
+                match issuer.refresh(Priority::Foreground).await {
+                    Ok(()) => {
+                        println!("issuer {}: answers; keys: {}", issuer.name(), issuer.key_ids().join(", "))
+                    }
+                    Err(error) => {
+                        all_answer = false;
+                        println!("issuer {}: {error}", issuer.name());
+                    }
                 }
             }
             for key in issuer.decryption_keys().describe() {

@@ -13,13 +13,17 @@ use holdfast::tiers::checkpoint;
 use holdfast::tiers::disk::DiskSettings;
 
 use super::admin::Admin;
-use super::{SourceArguments, block_on, fail};
+use super::{AdminFlag, ConfigFlag, DataFlag, SourceArguments, block_on, fail};
 
 /// What `backup` is told.
 #[derive(Args)]
 pub struct BackupArguments {
     #[command(flatten)]
-    source: SourceArguments,
+    config: ConfigFlag,
+    #[command(flatten)]
+    data: DataFlag,
+    #[command(flatten)]
+    admin: AdminFlag,
     /// The directory to make; it must not exist yet.
     #[arg(long, value_name = "DIRECTORY")]
     to: PathBuf,
@@ -29,7 +33,9 @@ pub struct BackupArguments {
 #[derive(Args)]
 pub struct RestoreArguments {
     #[command(flatten)]
-    source: SourceArguments,
+    config: ConfigFlag,
+    #[command(flatten)]
+    data: DataFlag,
     /// The backup, or a checkpoint.
     #[arg(long, value_name = "DIRECTORY")]
     from: PathBuf,
@@ -37,9 +43,11 @@ pub struct RestoreArguments {
 
 /// Makes a backup and says of what. A running holdfast is asked for a checkpoint first, so that the backup is not an old
 /// one.
-pub fn backup(BackupArguments { source, to }: BackupArguments) -> Result<(), ExitCode> {
-    let settings = source.read_for_upkeep()?;
+pub fn backup(BackupArguments { config, data, admin, to }: BackupArguments) -> Result<(), ExitCode> {
+    let settings = SourceArguments { config, data, admin, ..SourceArguments::default() }.read_for_upkeep()?;
     let disk = disk(&settings)?;
+    // Before anything is made: a checkpoint costs the running holdfast time and room on its disk.
+    checkpoint::can_be_made(&to).map_err(fail)?;
     let clock = Clock::system();
     let asked = block_on(async {
         let admin = Admin::at(settings.admin.listen).map_err(fail)?;
@@ -65,8 +73,8 @@ pub fn backup(BackupArguments { source, to }: BackupArguments) -> Result<(), Exi
 }
 
 /// Restores a backup and says what became of the store that was there.
-pub fn restore(RestoreArguments { source, from }: RestoreArguments) -> Result<(), ExitCode> {
-    let settings = source.read_for_upkeep()?;
+pub fn restore(RestoreArguments { config, data, from }: RestoreArguments) -> Result<(), ExitCode> {
+    let settings = SourceArguments { config, data, ..SourceArguments::default() }.read_for_upkeep()?;
     let disk = disk(&settings)?;
     let replaced = checkpoint::restore(&disk, &Clock::system(), &from).map_err(fail)?;
     println!("restored: {} from {}", disk.path.display(), from.display());

@@ -13,7 +13,7 @@ use holdfast::instance::Instance;
 use holdfast::route::Required;
 use holdfast::token::compact::UnverifiedHeader;
 
-use super::{SourceArguments, block_on};
+use super::{ConfigFlag, IssuerFlags, SourceArguments, block_on};
 
 /// More than this is not read, in bytes: enough to tell that a token is too long.
 const MAX_INPUT_BYTES: u64 = 1024 * 1024;
@@ -24,7 +24,9 @@ const UNUSABLE: u8 = 2;
 #[derive(Args)]
 pub struct InspectArguments {
     #[command(flatten)]
-    source: SourceArguments,
+    config: ConfigFlag,
+    #[command(flatten)]
+    issuer: IssuerFlags,
     /// Where the token is; stdin if not given.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -41,7 +43,8 @@ pub struct InspectArguments {
 
 /// Explains the token. Succeeds if it would be let in; an open answer is not a yes.
 pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
-    let (mut settings, _) = arguments.source.read()?;
+    let InspectArguments { config, issuer, .. } = arguments;
+    let (mut settings, _) = SourceArguments { config, issuer, ..SourceArguments::default() }.read()?;
     // An explanation is of an instance that remembers nothing and tells nobody: a running service holds the data directory,
     // and a record in Redis would answer in place of the issuer.
     settings.store.path = None;
@@ -90,10 +93,27 @@ fn read_token(file: Option<&Path>) -> Result<String, String> {
     };
     read.map_err(|error| format!("cannot read the token from {from}: {error}"))?;
     // What is not text becomes U+FFFD, which is in no token, and is judged as such.
-    match String::from_utf8_lossy(&bytes).trim() {
+    match bare(&String::from_utf8_lossy(&bytes)) {
         "" => Err(format!("there is no token in {from}; give it on stdin or with --file")),
         token => Ok(token.to_owned()),
     }
+}
+
+/// The token in what somebody pasted: it alone, with its scheme, or the whole header line as a browser, curl or a log
+/// shows it. What is none of these is judged as it is.
+fn bare(pasted: &str) -> &str {
+    /// What follows `word`, in any case, and then one of the bytes that end it.
+    fn after<'t>(text: &'t str, word: &str, ends: &[u8]) -> Option<&'t str> {
+        let (first, rest) = text.split_at_checked(word.len())?;
+        (first.eq_ignore_ascii_case(word) && ends.contains(rest.as_bytes().first()?)).then(|| &rest[1..])
+    }
+    // Quotes come along from `curl -H '…'` and from JSON.
+    let quoted = ["'", "\""].iter().find_map(|q| pasted.trim().strip_prefix(q)?.strip_suffix(q));
+    let line = quoted.unwrap_or(pasted).trim();
+    let names = ["Authorization", "Proxy-Authorization"];
+    let value = names.iter().find_map(|name| after(line, name, b":")).unwrap_or(line).trim();
+    let schemes = ["Bearer", "DPoP"];
+    schemes.iter().find_map(|scheme| after(value, scheme, b" \t")).unwrap_or(value).trim()
 }
 
 /// A report for people.
@@ -188,4 +208,31 @@ fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c == '"' || c == '\'' || c == '\\' { vec![c] } else { c.escape_debug().collect() })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_found_in_whatever_was_pasted() {
+        for pasted in [
+            "eyJ.a.b",
+            "  eyJ.a.b \r\n",
+            "Bearer eyJ.a.b",
+            "bearer   eyJ.a.b\n",
+            "DPoP eyJ.a.b",
+            "Authorization: Bearer eyJ.a.b\r\n",
+            "authorization:bearer\teyJ.a.b",
+            "Authorization: DPoP eyJ.a.b",
+            "Authorization: eyJ.a.b",
+            "'Authorization: Bearer eyJ.a.b'",
+            "\"eyJ.a.b\"",
+        ] {
+            assert_eq!(bare(pasted), "eyJ.a.b", "{pasted:?}");
+        }
+        for other in ["Basic YTpi", "Bearereyj", "Bearer", "a b c", "Cookie: session=a", "é", "'"] {
+            assert_eq!(bare(other), other, "{other:?}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod admin;
 mod breaker;
 mod check;
 mod copies;
+mod health;
 mod inspect;
 mod purge;
 mod serve;
@@ -23,7 +24,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use holdfast::config::{ConfigErrors, Flag, Settings, Source};
 
-/// A ForwardAuth sidecar: verifies tokens for nginx and Traefik, and keeps answering when Auth0 does not.
+/// A ForwardAuth sidecar: verifies tokens for nginx, Traefik, Caddy, Envoy and HAProxy, and keeps answering when Auth0
+/// does not.
 #[derive(Parser)]
 #[command(name = "holdfast", version, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -36,7 +38,7 @@ enum Command {
     /// Answer a proxy's auth requests.
     Serve(SourceArguments),
     /// Check the configuration, and that the issuers answer.
-    Check(SourceArguments),
+    Check(check::CheckArguments),
     /// Explain what would be answered to a token, and why.
     Inspect(inspect::InspectArguments),
     /// Copy the data directory's records, also while holdfast runs.
@@ -44,31 +46,65 @@ enum Command {
     /// Put a backup in the place of the data directory's records.
     Restore(copies::RestoreArguments),
     /// Show the tiers in force, and what they answered so far.
-    Tiers(SourceArguments),
+    Tiers(admin::AdminArguments),
     /// Have the running holdfast forget a subject, a token, or everybody.
     Purge(purge::PurgeArguments),
     /// Show the circuit breakers of the running holdfast, force them open or closed for a time, or reset them.
     Breaker(breaker::BreakerArguments),
+    /// Ask whether the running holdfast is alive, for a container's health check.
+    Health(health::HealthArguments),
 }
 
 /// Where the configuration comes from. Flags win over variables (`HOLDFAST_SECTION__KEY`), variables over the file.
-#[derive(Args)]
+#[derive(Args, Default)]
 struct SourceArguments {
+    #[command(flatten)]
+    config: ConfigFlag,
+    #[command(flatten)]
+    issuer: IssuerFlags,
+    #[command(flatten)]
+    listen: ListenFlag,
+    #[command(flatten)]
+    admin: AdminFlag,
+    #[command(flatten)]
+    data: DataFlag,
+}
+
+// One flag, or two that go together, each: a command takes those that mean something to it.
+
+#[derive(Args, Default)]
+struct ConfigFlag {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Args, Default)]
+struct IssuerFlags {
     /// The issuer's URL, exactly as in the token's `iss`.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
     /// An audience that tokens may name; repeatable.
     #[arg(long, value_name = "AUD")]
     audience: Vec<String>,
-    /// Where proxies ask: ADDRESS:PORT or unix:/PATH; repeatable.
+}
+
+#[derive(Args, Default)]
+struct ListenFlag {
+    /// Where proxies ask: ADDRESS:PORT, tls:ADDRESS:PORT or unix:/PATH; repeatable.
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
+}
+
+#[derive(Args, Default)]
+struct AdminFlag {
     /// Where metrics and health are: ADDRESS:PORT.
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
+}
+
+#[derive(Args, Default)]
+struct DataFlag {
     /// The data directory; without one, everything is kept in memory.
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<String>,
@@ -79,15 +115,15 @@ impl SourceArguments {
         let flag = |path, name, values| Flag { path, name, values };
         let environment = environment().map_err(|error| misconfigured(&error))?;
         Ok(Source {
-            file: self.config,
+            file: self.config.config,
             text: None,
             environment,
             flags: vec![
-                flag(&["issuer", "0", "url"], "--issuer", self.issuer.into_iter().collect()),
-                flag(&["issuer", "0", "audience"], "--audience", self.audience),
-                flag(&["auth", "listen"], "--listen", self.listen),
-                flag(&["admin", "listen"], "--admin", self.admin.into_iter().collect()),
-                flag(&["store", "path"], "--data", self.data.into_iter().collect()),
+                flag(&["issuer", "0", "url"], "--issuer", self.issuer.issuer.into_iter().collect()),
+                flag(&["issuer", "0", "audience"], "--audience", self.issuer.audience),
+                flag(&["auth", "listen"], "--listen", self.listen.listen),
+                flag(&["admin", "listen"], "--admin", self.admin.admin.into_iter().collect()),
+                flag(&["store", "path"], "--data", self.data.data.into_iter().collect()),
             ],
         })
     }
@@ -139,12 +175,13 @@ impl Arguments {
                 source.read().and_then(|(settings, source)| serve::run(settings, source))
             }
             Command::Inspect(arguments) => inspect::run(arguments),
-            Command::Check(source) => source.read().and_then(|(settings, _)| check::run(settings)),
+            Command::Check(arguments) => check::run(arguments),
             Command::Backup(arguments) => copies::backup(arguments),
             Command::Restore(arguments) => copies::restore(arguments),
-            Command::Tiers(source) => source.read_for_upkeep().and_then(|settings| tiers::run(&settings)),
+            Command::Tiers(arguments) => tiers::run(arguments),
             Command::Purge(arguments) => purge::run(arguments),
             Command::Breaker(arguments) => breaker::run(arguments),
+            Command::Health(arguments) => health::run(arguments),
         };
         result.map_or_else(|code| code, |()| ExitCode::SUCCESS)
     }

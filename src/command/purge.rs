@@ -8,7 +8,7 @@ use holdfast::config::Settings;
 use holdfast::server::purge::PurgeRequest;
 use reqwest::StatusCode;
 
-use super::admin::Admin;
+use super::admin::{Admin, AdminArguments};
 use super::{SourceArguments, block_on, fail};
 
 /// The exit code when a store that is not well has still to forget.
@@ -19,7 +19,10 @@ const UNFINISHED: u8 = 3;
 #[command(group(clap::ArgGroup::new("what").required(true).args(["subject", "token_file", "all"])))]
 pub struct PurgeArguments {
     #[command(flatten)]
-    source: SourceArguments,
+    admin: AdminArguments,
+    /// The issuer whose subject it is, exactly as in the token's `iss`; without it, every issuer's.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
     /// The subject (`sub`) to forget.
     #[arg(long, value_name = "SUB")]
     subject: Option<String>,
@@ -33,9 +36,8 @@ pub struct PurgeArguments {
 
 /// Asks for the purge and says what came of it.
 pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
-    let PurgeArguments { mut source, subject, token_file, all } = arguments;
-    let issuer = source.issuer.take();
-    let settings: Settings = source.read_for_upkeep()?;
+    let PurgeArguments { admin, issuer, subject, token_file, all } = arguments;
+    let settings: Settings = SourceArguments::from(admin).read_for_upkeep()?;
     let token = token_file
         .map(|file| {
             std::fs::read_to_string(&file)

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use holdfast::config::Settings;
 use serde_json::Value;
 
-use super::admin::{Admin, AdminError};
-use super::{block_on, fail};
+use super::admin::{Admin, AdminArguments, AdminError};
+use super::{SourceArguments, block_on, fail};
 
 /// Prints the table in force with what its tiers answered, if an instance runs; else that of the configuration.
-pub fn run(settings: &Settings) -> Result<(), ExitCode> {
-    let configured = Table::of(settings);
+pub fn run(arguments: AdminArguments) -> Result<(), ExitCode> {
+    let settings = SourceArguments::from(arguments).read_for_upkeep()?;
+    let configured = Table::of(&settings);
     let running = block_on(async {
         let admin = Admin::at(settings.admin.listen).map_err(fail)?;
         match running(&admin).await {
@@ -87,7 +87,7 @@ impl Table {
         let ceiling = self.rows.iter().position(|row| row.name == self.ceiling);
         for (index, Row { name, age_seconds, role }) in self.rows.iter().enumerate() {
             let foreign = if ceiling.is_some_and(|ceiling| index <= ceiling) { does(role) } else { "no" };
-            let age = humantime::format_duration(Duration::from_secs(*age_seconds)).to_string();
+            let age = as_configured(*age_seconds);
             let cells = [name.clone(), age, role.clone(), foreign.to_owned(), does(role).to_owned()];
             let hits = stores.iter().map(|store| {
                 let hits = counts.hits.get(&(name.clone(), (*store).to_owned()));
@@ -153,6 +153,15 @@ impl Counts {
     }
 }
 
+/// An age as it is written in the configuration: in the largest unit that it is whole in. humantime's own way makes
+/// months and years of days, and nobody can hold "1month 29days 13h" against `60d`.
+fn as_configured(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let whole = units.into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
+    let (unit, name) = whole.unwrap_or((1, "s"));
+    format!("{}{name}", seconds / unit)
+}
+
 /// What is done with a record of a tier in this role.
 fn does(role: &str) -> &'static str {
     match role {
@@ -163,8 +172,19 @@ fn does(role: &str) -> &'static str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_are_shown_as_they_are_written() {
+        let shown = [0, 45, 90, 5_400, 14_400, 86_400, 5_184_000, 31_536_000, 90_061].map(as_configured);
+        assert_eq!(shown, ["0s", "45s", "90s", "90m", "4h", "1d", "60d", "365d", "90061s"]);
+        for seconds in [45, 5_400, 5_184_000, 90_061] {
+            let read = humantime::parse_duration(&as_configured(seconds)).unwrap();
+            assert_eq!(read.as_secs(), seconds);
+        }
+    }
 
     #[test]
     fn counts_are_read_by_label_in_any_order() {

@@ -50,6 +50,10 @@ pub enum ForeignTokens {
     Refuse,
 }
 
+/// What to do about a configuration without an issuer: whoever starts for the first time reads this.
+const NO_ISSUER: &str = "at least one [[issuer]] with url and audience: give --issuer https://TENANT.REGION.auth0.com/ \
+                         and --audience IDENTIFIER-OF-YOUR-API, or set both in a file and name it with --config";
+
 impl IssuerSettings {
     /// Which emails in its claims count.
     #[must_use]
@@ -62,7 +66,7 @@ impl IssuerSettings {
         let mut seen = BTreeSet::new();
         let rows = root.rows("issuer").unwrap_or_default();
         if needed && rows.is_empty() {
-            root.complain("issuer", "nothing", "at least one [[issuer]] with url and audience");
+            root.complain("issuer", "nothing", NO_ISSUER);
         }
         let issuers = rows.into_iter().enumerate().filter_map(|(number, row)| {
             let issuer = Self::read(row)?;
@@ -118,7 +122,11 @@ impl IssuerSettings {
             );
         }
         if audience.as_ref().is_none_or(Vec::is_empty) {
-            section.complain("audience", "nothing", "at least one audience (the API's identifier in Auth0)");
+            section.complain(
+                "audience",
+                "nothing",
+                "at least one audience (the API's identifier in Auth0): give --audience, or set it here",
+            );
         }
         if written.is_none() {
             section.complain("url", "nothing", "the issuer's URL exactly as in the token's `iss`");

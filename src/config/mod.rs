@@ -20,6 +20,7 @@ mod guard;
 mod headers;
 mod issuer;
 mod login;
+pub mod mangled;
 mod node;
 mod policy;
 mod routes;
@@ -237,7 +238,7 @@ impl Source {
 
     fn tree(&self) -> Result<Node, ConfigError> {
         let mut tree = match &self.file {
-            None => Node::empty(Origin::Flag("--issuer and --audience, or --config")),
+            None => Node::empty(Origin::Nowhere),
             Some(file) => {
                 let text = match &self.text {
                     Some(text) => text.clone(),

@@ -28,6 +28,8 @@ pub enum Origin {
     Environment(String),
     /// By this command-line flag.
     Flag(&'static str),
+    /// Not at all, and there is no file where it could be.
+    Nowhere,
 }
 
 impl fmt::Display for Origin {
@@ -36,6 +38,7 @@ impl fmt::Display for Origin {
             Self::File { file, line } => write!(f, "{file}:{line}"),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Nowhere => f.write_str("without a configuration file"),
         }
     }
 }
@@ -95,9 +98,13 @@ impl Node {
         let name: Arc<str> = file.display().to_string().into();
         let origin =
             |span: Range<usize>| Origin::File { file: name.clone(), line: line_of(text, span.start) };
-        let document = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
-            origin: origin(error.span().unwrap_or(0..0)),
-            problem: error.message().to_owned(),
+        let document = DeTable::parse(text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            let problem = match error.message() {
+                "duplicate key" => duplicate(text, span.clone()),
+                other => other.to_owned(),
+            };
+            ConfigError::Syntax { origin: origin(span), problem }
         })?;
         Ok(table(document.get_ref(), origin(0..0), &origin))
     }
@@ -193,6 +200,38 @@ fn node(value: &DeValue<'_>, at: Origin, origin: &impl Fn(Range<usize>) -> Origi
         }
         DeValue::Table(members) => table(members, at, origin),
     }
+}
+
+/// Which key the one at `span` is, and where it was first. The parser knows and does not tell, so this looks for a line that
+/// begins alike: in the same table, or anywhere for a table's own name.
+fn duplicate(text: &str, span: Range<usize>) -> String {
+    let key = text.get(span.clone()).unwrap_or_default();
+    let at = line_of(text, span.start);
+    let before: Vec<&str> = text.lines().map(str::trim_start).take(at).collect();
+    let is_header = before.last().is_some_and(|line| line.starts_with('['));
+    let table = before.iter().rposition(|line| line.starts_with('[')).unwrap_or(0);
+    let same = |line: &&str| match is_header {
+        true => before.last().is_some_and(|last| name_of(last) == name_of(line)) && line.starts_with('['),
+        false => line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')),
+    };
+    let from = if is_header { 0 } else { table };
+    let earlier = &before[..at.saturating_sub(1)];
+    let first = earlier.iter().skip(from).position(same).map(|line| from + line + 1);
+    let header = before.get(table).filter(|line| line.starts_with('[')).map(|line| name_of(line));
+    let name = match header {
+        Some(table) if is_header => format!("[{table}]"),
+        Some(table) => format!("{table}.{key}"),
+        None => key.to_owned(),
+    };
+    match first {
+        Some(line) => format!("duplicate key {name}: it is set in line {line} already"),
+        None => format!("duplicate key {name}: it is set before already"),
+    }
+}
+
+/// The name in a table's header, without its brackets.
+fn name_of(line: &str) -> &str {
+    line.trim_start_matches('[').split(']').next().unwrap_or_default().trim()
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

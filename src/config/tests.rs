@@ -151,6 +151,41 @@ fn a_syntax_error_names_its_line() {
 }
 
 #[test]
+fn a_key_that_is_set_twice_is_named_with_where_it_was_first() {
+    for (text, expected) in [
+        (
+            "[policy]\nleeway = \"1s\"\n\n  leeway = \"2s\"\n",
+            "holdfast.toml:4: not valid TOML: duplicate key policy.leeway: it is set in line 2 already",
+        ),
+        (
+            "[store]\npath = \"a\"\n[policy]\nleeway = \"1s\"\n[store]\n",
+            "holdfast.toml:5: not valid TOML: duplicate key [store]: it is set in line 1 already",
+        ),
+        (
+            "[[issuer]]\nurl = \"a\"\n[[issuer]]\nurl = \"b\"\nurl = \"c\"\n",
+            "holdfast.toml:5: not valid TOML: duplicate key issuer.url: it is set in line 4 already",
+        ),
+        (
+            "[headers]\nX-A = { claim = \"a\", claim = \"b\" }\n",
+            "holdfast.toml:2: not valid TOML: duplicate key headers.claim: it is set before already",
+        ),
+    ] {
+        assert_eq!(problems(text), [expected]);
+    }
+}
+
+#[test]
+fn without_an_issuer_the_two_flags_are_named() {
+    let found = Settings::read(&Source::default()).unwrap_err().to_string();
+    assert!(found.starts_with("without a configuration file: issuer = nothing: "), "{found}");
+    assert!(found.contains("--issuer https://") && found.contains("--audience "), "{found}");
+    let values = vec!["https://t/".to_owned()];
+    let flags = vec![Flag { path: &["issuer", "0", "url"], name: "--issuer", values }];
+    let found = Settings::read(&Source { flags, ..Source::default() }).unwrap_err().to_string();
+    assert!(found.contains("issuer[0].audience = ") && found.contains("give --audience"), "{found}");
+}
+
+#[test]
 fn variables_win_over_the_file_and_flags_over_variables() {
     let mut source = Source::text("holdfast.toml", &format!("{MINIMAL}[auth]\nlisten = \"127.0.0.1:1\"\n"));
     source.environment = [

@@ -104,11 +104,12 @@ pub fn backup(settings: &DiskSettings, clock: &Clock, to: &Path) -> Result<Backu
 /// # Errors
 /// When an instance runs, `from` is no backup, of a newer version, or damaged: the store is then left as it is.
 pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Option<PathBuf>, DiskError> {
-    let layout = Layout::new(&settings.path);
-    layout.prepare()?;
+    // Before a directory is made for it.
     if !layout::check_format(from)? {
         return Err(DiskError::NothingThere { path: from.to_owned() });
     }
+    let layout = Layout::new(&settings.path);
+    layout.prepare()?;
     // Held while the copy is made, so that no instance starts on what is about to be moved away.
     let mut held = hold(&layout, settings, clock)?;
     layout.finish_restoring()?;
@@ -157,7 +158,7 @@ pub(super) fn make(engine: &Engine, layout: &Layout, now: Timestamp) -> Result<P
 
 /// Makes a backup in the new directory `to`, which shares no bytes with the store.
 pub(super) fn make_backup(engine: &Engine, layout: &Layout, to: &Path) -> Result<(), DiskError> {
-    refuse_existing(to)?;
+    can_be_made(to)?;
     let links = layout.checkpoints().join("backup");
     remove(layout, &links)?;
     make_at(engine, &links)?;
@@ -174,7 +175,7 @@ fn make_at(engine: &Engine, to: &Path) -> Result<(), DiskError> {
 
 /// Copies under another name beside `to` first: a copy that fails leaves nothing behind that a second try would meet.
 fn copy_complete(from: &Path, to: &Path) -> Result<(), DiskError> {
-    refuse_existing(to)?;
+    can_be_made(to)?;
     let name = to.file_name().ok_or_else(|| DiskError::TargetExists { path: to.to_owned() })?;
     let mut draft_name = OsString::from(".");
     draft_name.push(name);
@@ -372,6 +373,10 @@ fn remove(layout: &Layout, path: &Path) -> Result<(), DiskError> {
     layout.file_system("removing an old copy", || fs::remove_dir_all(path))
 }
 
-fn refuse_existing(to: &Path) -> Result<(), DiskError> {
-    if to.exists() { Err(DiskError::TargetExists { path: to.to_owned() }) } else { Ok(()) }
+/// Whether a backup may be made at `to`, which is there once it is made, and not before.
+///
+/// # Errors
+/// [`DiskError::TargetExists`], also for a link that leads nowhere.
+pub fn can_be_made(to: &Path) -> Result<(), DiskError> {
+    if to.symlink_metadata().is_ok() { Err(DiskError::TargetExists { path: to.to_owned() }) } else { Ok(()) }
 }

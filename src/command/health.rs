@@ -1,0 +1,33 @@
+//! `holdfast health`: whether the running holdfast is alive, for images that have no HTTP client.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::admin::{Admin, AdminArguments};
+use super::{SourceArguments, block_on, fail};
+
+/// How long the answer may take. A health check that waits longer says nothing of use.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Which holdfast is asked.
+#[derive(Args)]
+pub struct HealthArguments {
+    #[command(flatten)]
+    admin: AdminArguments,
+    /// Ask instead whether it is ready: whether it knows the keys of every issuer.
+    #[arg(long)]
+    ready: bool,
+}
+
+/// Succeeds if the running holdfast says that it is alive.
+pub fn run(HealthArguments { admin, ready }: HealthArguments) -> Result<(), ExitCode> {
+    let settings = SourceArguments::from(admin).read_for_upkeep()?;
+    block_on(async {
+        let admin = Admin::patient(settings.admin.listen, PATIENCE).map_err(fail)?;
+        let said = admin.get(if ready { "/readyz" } else { "/healthz" }).await.map_err(fail)?;
+        println!("{}", said.trim_end());
+        Ok(())
+    })
+}

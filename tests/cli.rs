@@ -1,0 +1,177 @@
+//! The commands as people type them: what each takes, what it says, and what it leaves alone.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+mod support;
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use holdfast_devtenant::{Options, Tenant};
+use support::Holdfast;
+use support::yaml::in_repository;
+use tokio::process::Command;
+
+/// Runs `holdfast` to its end: exit code, stdout, stderr.
+async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    let output = command.args(arguments).envs(variables.iter().copied()).output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A holdfast that serves the tenant and keeps its records in `data`.
+async fn serve(directory: &Path, tenant: &Tenant, data: &Path) -> Holdfast {
+    let config = format!(
+        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[store]\npath = {data:?}\n\
+         [[issuer]]\nurl = {:?}\naudience = [{:?}]\n",
+        tenant.issuer(),
+        tenant.audience()
+    );
+    Holdfast::start(directory, &config, 1).await.ready().await
+}
+
+#[tokio::test]
+async fn each_command_lists_its_own_flags_and_no_others() {
+    let flags = |help: &str| {
+        let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with("--"));
+        let words = lines.filter_map(|line| line.split_whitespace().next());
+        let mut flags: Vec<String> = words.map(str::to_owned).filter(|flag| flag != "--help").collect();
+        flags.sort();
+        flags.join(" ")
+    };
+    for (command, expected) in [
+        ("serve", "--admin --audience --config --data --issuer --listen"),
+        ("check", "--admin --audience --config --data --issuer --listen --offline"),
+        ("inspect", "--ask --audience --config --file --issuer --json --require"),
+        ("tiers", "--admin --config"),
+        ("purge", "--admin --all --config --issuer --subject --token-file"),
+        ("breaker", "--admin --config --endpoint --for --issuer"),
+        ("backup", "--admin --config --data --to"),
+        ("restore", "--config --data --from"),
+        ("health", "--admin --config --ready"),
+    ] {
+        let (code, help, _) = run(&[command, "-h"], &[]).await;
+        assert_eq!((code, flags(&help.replace("-h, ", "")).as_str()), (Some(0), expected), "{help}");
+    }
+    let (_, help, _) = run(&["--help"], &[]).await;
+    for proxy in ["nginx", "Traefik", "Caddy", "Envoy", "HAProxy"] {
+        assert!(help.contains(proxy), "{help}");
+    }
+    let (_, help, _) = run(&["serve", "--help"], &[]).await;
+    assert!(help.contains("tls:ADDRESS:PORT"), "{help}");
+}
+
+#[tokio::test]
+async fn serve_without_an_issuer_names_the_two_flags_to_give() {
+    let (code, _, said) = run(&["serve"], &[]).await;
+    assert_eq!(code, Some(2));
+    assert!(said.contains("--issuer https://") && said.contains("--audience IDENTIFIER"), "{said}");
+}
+
+#[tokio::test]
+async fn check_offline_asks_nobody_and_still_finds_what_is_wrong_here() {
+    // Nobody answers there; it would be a failure if it were asked.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let issuer = format!("http://{}/", silent.local_addr().unwrap());
+    let arguments = ["check", "--offline", "--issuer", &issuer, "--audience", "https://api.example.com"];
+    let (code, said, _) = run(&arguments, &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("configuration: good") && said.contains(": not asked"), "{said}");
+    silent.set_nonblocking(true).unwrap();
+    assert!(silent.accept().is_err(), "somebody was asked");
+    let (code, _, said) = run(&arguments, &[("HOLDFAST_STORE__SECRET_FILE", "/nonexistent")]).await;
+    assert_eq!(code, Some(2), "{said}");
+}
+
+#[tokio::test]
+async fn check_warns_of_an_audience_in_quotes_and_still_succeeds() {
+    let quoted = [("HOLDFAST_ISSUER__0__AUDIENCE", "\"https://api.example.com\"")];
+    let arguments = ["check", "--offline", "--issuer", "https://tenant.eu.auth0.com/"];
+    let (code, said, _) = run(&arguments, &quoted).await;
+    assert_eq!(code, Some(0), "{said}");
+    let warnings: Vec<&str> = said.lines().filter(|line| line.starts_with("warning: ")).collect();
+    let [warning] = warnings[..] else { panic!("{said}") };
+    assert!(warning.contains("environment variable HOLDFAST_ISSUER__0__AUDIENCE"), "{warning}");
+    assert!(warning.contains("a quotation mark"), "{warning}");
+    let (_, said, _) = run(&arguments, &[("HOLDFAST_ISSUER__0__AUDIENCE", "https://api.example.com")]).await;
+    assert!(!said.contains("warning"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_onto_a_directory_that_exists_makes_nothing_at_all() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (data, copy) = (directory.path().join("data"), directory.path().join("copy"));
+    let holdfast = serve(directory.path(), &tenant, &data).await;
+    std::fs::create_dir(&copy).unwrap();
+    let (data, copy, admin) = (data.to_str().unwrap(), copy.to_str().unwrap(), holdfast.admin.to_string());
+    let (code, _, said) = run(&["backup", "--data", data, "--to", copy, "--admin", &admin], &[]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("exists already"), "{said}");
+    let checkpoints = Path::new(data).join("checkpoints");
+    let made = std::fs::read_dir(checkpoints).map_or(0, Iterator::count);
+    assert_eq!(made, 0, "a checkpoint was made for a backup that cannot be");
+}
+
+#[tokio::test]
+async fn a_restore_from_what_is_no_backup_makes_nothing_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, from) = (directory.path().join("data"), directory.path().join("none"));
+    let arguments = ["restore", "--data", data.to_str().unwrap(), "--from", from.to_str().unwrap()];
+    let (code, _, said) = run(&arguments, &[]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(!data.exists(), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_by_its_exit_code_whether_holdfast_is_alive_and_ready() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut holdfast = serve(directory.path(), &tenant, &directory.path().join("data")).await;
+    let admin = holdfast.admin.to_string();
+    assert_eq!(run(&["health", "--admin", &admin], &[]).await.0, Some(0));
+    assert_eq!(run(&["health"], &[("HOLDFAST_ADMIN__LISTEN", &admin)]).await.0, Some(0));
+    let (code, said, _) = run(&["health", "--ready", "--admin", &admin], &[]).await;
+    assert_eq!((code, said.as_str()), (Some(0), "ready\n"));
+    holdfast.kill().await;
+    let (code, _, said) = run(&["health", "--admin", &admin], &[]).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains(&admin), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_not_ready_before_the_keys_are_known() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    tenant.go_down().await;
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[[issuer]]\nurl = {:?}\naudience = \"a\"\n",
+        tenant.issuer()
+    );
+    let holdfast = Holdfast::start(directory.path(), &config, 1).await;
+    let admin = holdfast.admin.to_string();
+    assert_eq!(run(&["health", "--admin", &admin], &[]).await.0, Some(0));
+    assert_eq!(run(&["health", "--ready", "--admin", &admin], &[]).await.0, Some(1));
+}
+
+/// There is no Docker here, so its file is read: images by minor version, and a health check that is a command of ours.
+#[tokio::test]
+async fn the_dockerfile_pins_its_images_and_its_health_check_is_a_command_that_there_is() {
+    let text = std::fs::read_to_string(in_repository("deploy/docker/Dockerfile")).unwrap();
+    let images: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("FROM ")).collect();
+    assert_eq!(images.len(), 2);
+    for image in images {
+        let (_, tag) = image.split_whitespace().next().unwrap().split_once(':').unwrap();
+        let version = tag.split('-').next().unwrap();
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let parts: Vec<&str> = version.split('.').collect();
+        assert!(parts.len() >= 2 && parts.iter().all(|part| is_number(part)), "{image} has no minor version");
+    }
+    let check = text.lines().find_map(|line| line.strip_prefix("    CMD [")).unwrap();
+    let words: Vec<&str> =
+        check.trim_end_matches(']').split(", ").map(|word| word.trim_matches('"')).collect();
+    assert!(text.contains("HEALTHCHECK ") && words[0] == "holdfast", "{words:?}");
+    let (code, ..) = run(&[&words[1..], &["--help"]].concat(), &[]).await;
+    assert_eq!(code, Some(0), "{words:?}");
+}
