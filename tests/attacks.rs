@@ -275,8 +275,8 @@ async fn a_token_has_one_spelling() {
             "malformed",
         ),
         (
-            "claims nested 17 deep",
-            with_member(&claims, &format!("\"deep\":{}1{}", "[".repeat(17), "]".repeat(17))),
+            "claims nested 130 deep",
+            with_member(&claims, &format!("\"deep\":{}1{}", "[".repeat(130), "]".repeat(130))),
             "malformed",
         ),
         (
@@ -327,7 +327,7 @@ async fn the_claims_of_a_genuine_signature_are_still_checked() {
         built("exp in a list", raw(&format!("[{in_an_hour}]")), "claim_unfit"),
         built("exp too far", raw("1e300"), "claim_unfit"),
         built("exp beyond u64", raw("18446744073709551616"), "claim_unfit"),
-        built("exp infinite", raw("1e400"), "malformed"),
+        built("exp infinite", raw("1e400"), "claim_unfit"),
         built("exp NaN", raw("NaN"), "malformed"),
         built("nbf in the future", good().not_before_in(90), "not_yet_valid"),
         built("iat in the future", good().issued_ago(-90), "not_yet_valid"),

@@ -296,7 +296,7 @@ mod tests {
             (r#"{"alg":"RS256","kid":["a"]}"#, Malformed::HeaderField),
             (r#"{"alg":"RS256","alg":"none"}"#, Malformed::Header(JsonError::DuplicateName)),
             (r#"{"alg":"RS256","x":1,"y":2,"\u0078":3}"#, Malformed::Header(JsonError::DuplicateName)),
-            (r#"["alg"]"#, Malformed::Header(JsonError::Malformed)),
+            (r#"["alg"]"#, Malformed::Header(JsonError::NotAnObject)),
         ] {
             assert_eq!(Compact::parse(&jws(header)).unwrap_err(), expected, "{header}");
         }

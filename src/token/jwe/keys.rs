@@ -162,7 +162,7 @@ fn read_keys(text: &str, file: &Path, keys: &mut Vec<Key>) -> Result<(), KeyFile
     if !text.trim_start().starts_with('{') {
         return read_pem(text, &shared_file, keys).map_err(in_file);
     }
-    let mut object = json::object(text.as_bytes()).map_err(|_| in_file(KeyProblem::Unrecognised))?;
+    let mut object = json::strict_object(text.as_bytes()).map_err(|_| in_file(KeyProblem::Unrecognised))?;
     let Some(set) = object.remove("keys") else {
         keys.push(Key::from_jwk(object, shared_file).map_err(in_file)?);
         return Ok(());
