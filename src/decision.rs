@@ -429,6 +429,23 @@ mod tests {
     }
 
     #[test]
+    fn one_text_is_a_list_of_one_and_a_list_of_scopes_is_their_words() {
+        let who = identity(
+            r#"{"scope":["read write","admin"],"permissions":"p:1 p:2","https://ns/roles":"site admin","roles":[7]}"#,
+        );
+        let pass = pass(&who, "").unwrap();
+        for (query, met) in [
+            ("scope=write&scope=x", true),
+            ("scope=admin&permission=p:1+p:2&role=site+admin", true),
+            ("permission=p:1", false),
+            ("role=admin", false),
+            ("role=7", false),
+        ] {
+            assert_eq!(pass.meets(in_query(query), &TierTable::default()).is_ok(), met, "{query}");
+        }
+    }
+
+    #[test]
     fn an_address_that_no_header_has_as_it_is_meets_requirements_all_the_same() {
         let mut who = identity("{}");
         let table = TierTable::default();

@@ -89,7 +89,9 @@ fn rows() -> Vec<Row> {
         row("two namespaces that agree", json!({"https://a.example/email": "a@x.example", "https://b.example/email": "A@X.example"}), "a@x.example"),
         row("two namespaces that do not", json!({"https://a.example/email": "a@x.example", "https://b.example/email": "b@x.example"}), "a@x.example").conflict(),
         row("an email of the claim beside an unusable one", json!({"email": "not usable", "email_verified": true, "user": {"email": "n@x.example", "email_verified": false}}), "n@x.example").verified("false"),
-        row("verified, but not as a boolean", json!({"email": "a@x.example", "email_verified": "true"}), "a@x.example"),
+        row("verified, as a text", json!({"email": "a@x.example", "email_verified": "true"}), "a@x.example").verified("true"),
+        row("not verified, as a text", json!({"email": "a@x.example", "email_verified": "false"}), "a@x.example").verified("false"),
+        row("verified, as a number", json!({"email": "a@x.example", "email_verified": 1}), "a@x.example"),
         row("verified of another place", json!({"user": {"email": "a@x.example"}, "email_verified": true}), "a@x.example"),
         row("four different ones", together(PLACES.iter().zip(["a@x.example", "b@x.example", "c@x.example", "d@x.example"]).map(|(place, email)| at(place, &email.into(), None))), "a@x.example").conflict(),
     ];

@@ -10,30 +10,27 @@ use super::{Rejection, Unmet};
 use crate::identity::Identity;
 use crate::tiers::table::TierTable;
 use crate::token::email::is_of_domain;
+use crate::token::lenient;
 
 /// Packs what may be asked about, apart from the email. Claim names as Auth0 uses them: `scope` (RFC 8693 §4.2),
 /// `permissions` (RBAC), `org_id`, `org_name`, and roles under any namespace, since Auth0 has no claim of its own for them.
 pub(super) fn pack(identity: &Identity, packing: &mut Packing) {
     let claims = &identity.claims;
     let text = |name| claims.get(name).and_then(Value::as_str);
-    for scope in text("scope").unwrap_or_default().split_ascii_whitespace() {
+    for scope in claims.get("scope").into_iter().flat_map(lenient::words) {
         packing.fact(scope, Mark::Scope);
     }
-    for permission in claims.get("permissions").into_iter().flat_map(texts) {
+    for permission in claims.get("permissions").into_iter().flat_map(lenient::texts) {
         packing.fact(permission, Mark::Permission);
     }
     let roles = claims.iter().filter(|(name, _)| *name == "roles" || name.ends_with("/roles"));
-    for role in roles.flat_map(|(_, list)| texts(list)) {
+    for role in roles.flat_map(|(_, list)| lenient::texts(list)) {
         packing.fact(role, Mark::Role);
     }
     for org in ["org_id", "org_name"].into_iter().filter_map(text) {
         packing.fact(org, Mark::Org);
     }
     packing.fact(&identity.issuer, Mark::Issuer);
-}
-
-fn texts(list: &Value) -> impl Iterator<Item = &str> {
-    list.as_array().map(Vec::as_slice).unwrap_or_default().iter().filter_map(Value::as_str)
 }
 
 /// Whether all that is `asked` is so: of each name, any of its values.

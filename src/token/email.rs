@@ -6,9 +6,9 @@
 use std::fmt;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use serde_json::Value;
 
 use super::json::Object;
+use super::lenient;
 use super::pointer::ClaimPath;
 
 /// The longest email, in bytes (RFC 5321 §4.5.3.1.3, less the angle brackets).
@@ -133,7 +133,7 @@ pub fn find(claims: &Object, rules: EmailRules<'_>) -> Option<FoundEmail> {
     let mut candidates = rules.paths.iter().flat_map(|path| {
         path.places(claims).filter_map(move |(holder, name)| {
             let email = Email::parse(holder.get(name)?.as_str()?)?;
-            let verified = holder.get(&companion(name)).and_then(Value::as_bool);
+            let verified = holder.get(&companion(name)).and_then(lenient::truth);
             let counts = (!rules.require_verified || verified == Some(true)) && rules.allow(&email);
             counts.then_some((path, email, verified))
         })
@@ -216,7 +216,10 @@ mod tests {
             (r#"{"email":"a@x.org","email_verified":true}"#, true, Some(Some(true))),
             (r#"{"email":"a@x.org","email_verified":false}"#, true, None),
             (r#"{"email":"a@x.org"}"#, true, None),
-            (r#"{"email":"a@x.org","email_verified":"true"}"#, true, None),
+            (r#"{"email":"a@x.org","email_verified":"true"}"#, true, Some(Some(true))),
+            (r#"{"email":"a@x.org","email_verified":"false"}"#, true, None),
+            (r#"{"email":"a@x.org","email_verified":"yes"}"#, true, None),
+            (r#"{"email":"a@x.org","email_verified":1}"#, true, None),
             (r#"{"email":"a@x.org","email_verified":false}"#, false, Some(Some(false))),
             (r#"{"user":{"email":"a@x.org"},"email_verified":true}"#, true, None),
             (r#"{"https://a.b/email":"a@x.org","https://a.b/email_verified":true}"#, true, Some(Some(true))),

@@ -7,6 +7,7 @@ pub mod email;
 pub mod json;
 pub mod jwe;
 pub mod jws;
+pub mod lenient;
 pub mod pointer;
 pub mod pool;
 pub mod refusal;

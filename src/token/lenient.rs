@@ -1,0 +1,68 @@
+//! The one rule by which claims are read whose type identity providers do not agree on.
+//!
+//! | asked for | read as well | not |
+//! |---|---|---|
+//! | a truth (`email_verified`) | the texts `true` and `false` | numbers, other texts, other letters |
+//! | a list of texts (`permissions`, `roles`) | one text: a list of that one item | a text that is split |
+//! | words (`scope`) | a list of texts: the words of all of them | |
+//!
+//! What is not read is absent. So it is with a list's items that are no texts. **Never so for what decides whether a token
+//! holds**: `exp`, `nbf` and `iat` are numbers (RFC 7519 §2, `NumericDate`), `iss` and `sub` are texts, and `aud` is a text or a
+//! list of nothing but texts (§4.1.3). Numbers are asked for nowhere else.
+
+use serde_json::Value;
+
+/// A truth.
+#[must_use]
+pub fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(truth) => Some(*truth),
+        Value::String(text) if text == "true" => Some(true),
+        Value::String(text) if text == "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// A list of texts.
+pub fn texts(value: &Value) -> impl Iterator<Item = &str> {
+    let items = match value {
+        Value::Array(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    items.iter().filter_map(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// Words, as `scope` has them.
+pub fn words(value: &Value) -> impl Iterator<Item = &str> {
+    texts(value).flat_map(str::split_ascii_whitespace)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_type_is_read_as_providers_send_it_and_as_nothing_else() {
+        for (value, truth_of, texts_of, words_of) in [
+            (json!(true), Some(true), vec![], vec![]),
+            (json!(false), Some(false), vec![], vec![]),
+            (json!("true"), Some(true), vec!["true"], vec!["true"]),
+            (json!("false"), Some(false), vec!["false"], vec!["false"]),
+            (json!("True"), None, vec!["True"], vec!["True"]),
+            (json!(" true"), None, vec![" true"], vec!["true"]),
+            (json!(1), None, vec![], vec![]),
+            (json!(null), None, vec![], vec![]),
+            (json!(""), None, vec![], vec![]),
+            (json!(["true"]), None, vec!["true"], vec!["true"]),
+            (json!("a b,c"), None, vec!["a b,c"], vec!["a", "b,c"]),
+            (json!(["a b", "", 7, null, ["d"], "c"]), None, vec!["a b", "c"], vec!["a", "b", "c"]),
+            (json!({"a": "b"}), None, vec![], vec![]),
+        ] {
+            assert_eq!(truth(&value), truth_of, "{value}");
+            assert_eq!(texts(&value).collect::<Vec<_>>(), texts_of, "{value}");
+            assert_eq!(words(&value).collect::<Vec<_>>(), words_of, "{value}");
+        }
+    }
+}
