@@ -1,7 +1,7 @@
 //! Token → verified claims, by its format. Cheap checks first, cryptography on its pool, keys from the issuer.
 //!
 //! ```text
-//! JWS ─────────────────────────────▶ issuer by `iss` ─▶ alg allowed? ─▶ key by `kid` ─▶ signature ─▶ claims
+//! JWS ─────────────────────────────▶ issuer by `iss` ─▶ alg allowed? ─▶ keys by `kid` ─▶ signature ─▶ claims
 //! JWE ─▶ do we hold a key? ─▶ open ─▶ nested JWS: as above
 //!                  │                └▶ bare claims: refused under a public key, by option under a shared one
 //!                  └ no ─▶ foreign: only the issuer can judge it
@@ -21,7 +21,6 @@ use thiserror::Error;
 use self::sealed::Content;
 use crate::clock::Clock;
 use crate::config::{ForeignTokens, PolicySettings};
-use crate::issuer::jwks::Lookup;
 use crate::issuer::{CannotTell, Issuer, KeyLookup};
 use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::claims::{Expected, VerifiedClaims, VouchedPayload};
@@ -222,18 +221,14 @@ impl Verifier {
 
     async fn verify_jws(&self, jws: Addressed) -> Result<Verified, Failure> {
         let Addressed { issuer, algorithm, kid, token } = jws;
-        let keys = match issuer.with_key(kid.as_deref(), algorithm, Arc::clone).await? {
+        let keys = match issuer.keys_for(kid.as_deref(), algorithm).await? {
             KeyLookup::Found(keys) => keys,
             KeyLookup::Unknown => return Err(Refusal::KeyUnknown.into()),
             KeyLookup::Unfit => return Err(Refusal::KeyUnfit.into()),
         };
-        let vouched = self.pool.run(move || match keys.find(kid.as_deref(), algorithm) {
-            Lookup::Found(key) => {
-                let (signing_input, signature) = token.rsplit_once('.').ok_or(Malformed::Parts)?;
-                jws::verify(signing_input, signature, key, algorithm)
-            }
-            Lookup::Unfit => Err(Refusal::KeyUnfit),
-            Lookup::Unknown => Err(Refusal::KeyUnknown),
+        let vouched = self.pool.run(move || {
+            let (signing_input, signature) = token.rsplit_once('.').ok_or(Malformed::Parts)?;
+            jws::verify_by_any(signing_input, signature, keys.iter().map(|key| &**key), algorithm)
         });
         self.check(issuer, vouched.await??)
     }

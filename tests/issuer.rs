@@ -276,8 +276,8 @@ async fn settled(running: &Running, tenant: &Tenant) {
 fn look(issuer: &Arc<Issuer>, kid: &str) -> tokio::task::JoinHandle<Result<bool, CannotTell>> {
     let (issuer, kid) = (issuer.clone(), kid.to_owned());
     tokio::spawn(async move {
-        let found = issuer.with_key(Some(&kid), SignatureAlgorithm::RS256, |_| ()).await?;
-        Ok(matches!(found, KeyLookup::Found(())))
+        let found = issuer.keys_for(Some(&kid), SignatureAlgorithm::RS256).await?;
+        Ok(matches!(found, KeyLookup::Found(_)))
     })
 }
 

@@ -10,9 +10,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use holdfast::clock::Ticks;
 use holdfast::issuer::jwks::{KeySet, Lookup};
 use holdfast::token::algorithm::SignatureAlgorithm;
 use holdfast::token::compact::{Compact, Malformed, UnverifiedJws};
@@ -134,19 +136,18 @@ mod rfc7520 {
         let jws = UnverifiedJws::parse(token).map_err(|malformed| malformed.reason())?;
         let algorithm: SignatureAlgorithm = alg.parse().map_err(|_| "algorithm_not_allowed")?;
         let algorithm = jws::allowed_algorithm(&jws, &[algorithm]).map_err(|refusal| refusal.reason())?;
-        let (secret, set);
-        let key = if key["kty"] == "oct" {
+        let keys = if key["kty"] == "oct" {
             let bytes = URL_SAFE_NO_PAD.decode(key["k"].as_str().unwrap()).unwrap();
-            secret = VerificationKey::from_secret(&bytes);
-            &secret
+            vec![Arc::new(VerificationKey::from_secret(&bytes))]
         } else {
-            set = KeySet::read(json!({ "keys": [key] }).to_string().as_bytes()).unwrap();
-            match set.find(jws.header.kid.as_deref(), algorithm) {
-                Lookup::Found(key) => key,
+            let set = KeySet::read(json!({ "keys": [key] }).to_string().as_bytes(), false).unwrap();
+            match set.find(jws.header.kid.as_deref(), algorithm, Ticks::ZERO) {
+                Lookup::Found(keys) => keys,
                 Lookup::Unfit | Lookup::Unknown => return Err("key_unknown"),
             }
         };
-        match jws::verify(jws.signing_input, jws.signature, key, algorithm) {
+        let keys = keys.iter().map(|key| &**key);
+        match jws::verify_by_any(jws.signing_input, jws.signature, keys, algorithm) {
             Ok(_) | Err(Refusal::Malformed(Malformed::Claims(_))) => Ok(()),
             Err(refusal) => Err(refusal.reason()),
         }

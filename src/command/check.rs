@@ -66,6 +66,9 @@ pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), Exi
                     }
                 }
             }
+            for key in issuer.skipped_keys() {
+                println!("  a key is not used: {key}");
+            }
             for key in issuer.decryption_keys().describe() {
                 let id = key.kid.as_deref().unwrap_or("no kid");
                 println!("  decryption key {id} ({}) from {}", key.kty, key.file.display());

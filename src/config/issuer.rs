@@ -23,6 +23,9 @@ pub struct IssuerSettings {
     pub audience: Vec<String>,
     /// `algorithms`: the allow-list for signatures. Default `RS256`.
     pub algorithms: Vec<SignatureAlgorithm>,
+    /// `pss_with_rs_keys`: whether a key whose JWK says RS256, RS384 or RS512 is for the PS algorithm of the same hash as well.
+    /// Default false.
+    pub pss_with_rs_keys: bool,
     /// `secret_file`: the shared secret of HS256/384/512, at least 32 bytes.
     pub secret_file: Option<PathBuf>,
     /// `email_claims`: where the email is looked for, in this order.
@@ -86,6 +89,14 @@ impl IssuerSettings {
             text.parse().map_err(|_| format!("one of {}", algorithm::names(&SignatureAlgorithm::ALL)))
         });
         let algorithms = algorithms.unwrap_or_else(|| vec![SignatureAlgorithm::RS256]);
+        let pss_with_rs_keys = section.value("pss_with_rs_keys", false, value::boolean);
+        if pss_with_rs_keys && !algorithms.iter().any(|algorithm| algorithm.name().starts_with("PS")) {
+            section.complain(
+                "pss_with_rs_keys",
+                "true",
+                "false, unless algorithms have PS256, PS384 or PS512",
+            );
+        }
         let secret_file = section.optional("secret_file", value::path);
         let email_claims =
             section.list("email_claims", |text| text.parse()).unwrap_or_else(ClaimPath::email_default);
@@ -138,6 +149,7 @@ impl IssuerSettings {
             base,
             audience: audience?,
             algorithms,
+            pss_with_rs_keys,
             secret_file,
             email_claims,
             email_domains: email_domains.unwrap_or_default(),

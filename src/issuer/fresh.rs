@@ -25,6 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// Or this long, while no keys are known: nothing can be verified before, and nobody may be sent here to ask for them.
 const LONGEST_PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(30);
 
+/// How often keys are fetched in one `jwks_refresh` while some are held that the newest answer lacks.
+const LOOKS_WHILE_HELD: u32 = 8;
+
 /// How often half-open breakers are looked for.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -50,7 +53,10 @@ impl Issuer {
                         info!(issuer = &*self.name, "keys fetched again");
                     }
                     failures = 0;
-                    shortened(self.settings.jwks_refresh, jitter())
+                    let refresh = self.settings.jwks_refresh;
+                    // While answers differ, several are heard before what one of them lacks is given up.
+                    let pause = if self.holds_keys() { refresh / LOOKS_WHILE_HELD } else { refresh };
+                    shortened(pause, jitter())
                 }
                 Err(error) => {
                     if failures == 0 {

@@ -20,13 +20,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use thiserror::Error;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use self::client::Client;
 use self::discovery::Discovery;
 pub use self::endpoint::CannotTell;
 use self::endpoint::Endpoint;
-use self::jwks::{KeySet, Lookup};
+use self::jwks::{KeySet, Lookup, Skipped};
 use self::userinfo::Word;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::config::IssuerSettings;
@@ -35,6 +35,7 @@ use crate::private_file;
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::jwe::{DecryptionKeys, KeyFileError};
+use crate::token::jws::VerificationKey;
 
 /// How often an unknown `kid` may cause a fetch of the keys, however many tokens ask.
 const UNKNOWN_KID_PAUSE: Duration = Duration::from_secs(60);
@@ -114,10 +115,10 @@ pub struct Issuer {
 /// Called with the keys after each successful fetch.
 pub type OnFetch = Box<dyn Fn(&str, FetchedKeys) + Send + Sync>;
 
-/// Where to find the key for a token.
-pub enum KeyLookup<T> {
-    /// Found, and used.
-    Found(T),
+/// The keys that may have signed a token.
+pub enum KeyLookup {
+    /// At least one, a few at most.
+    Found(Vec<Arc<VerificationKey>>),
     /// The issuer has no such key.
     Unknown,
     /// The issuer has a key of this name for something else.
@@ -146,7 +147,10 @@ impl Issuer {
             })?))),
             None => previous
                 .filter(|previous| previous.settings.secret_file.is_none())
-                .and_then(|p| p.keys.load_full()),
+                .and_then(|previous| previous.keys.load_full())
+                // Read by the settings of now, and without what the newest answer lacks.
+                .and_then(|keys| KeySet::read(keys.document(), settings.pss_with_rs_keys).ok())
+                .map(Arc::new),
         };
         let endpoint = |label, of: fn(&Self) -> &Endpoint| match previous {
             Some(previous) => of(previous).clone(),
@@ -208,6 +212,22 @@ impl Issuer {
         self.keys.load().as_ref().map_or_else(Vec::new, |keys| keys.ids().map(str::to_owned).collect())
     }
 
+    /// The `kid`s of keys that are held for a while, although the newest answer of the issuer lacks them.
+    #[must_use]
+    pub fn held_key_ids(&self) -> Vec<String> {
+        let now = self.clock.ticks();
+        self.keys
+            .load()
+            .as_ref()
+            .map_or_else(Vec::new, |keys| keys.held_ids(now).map(str::to_owned).collect())
+    }
+
+    /// The keys that the issuer lists and that are not used, with the reasons.
+    #[must_use]
+    pub fn skipped_keys(&self) -> Vec<Skipped> {
+        self.keys.load().as_ref().map_or_else(Vec::new, |keys| keys.skipped().to_vec())
+    }
+
     /// Its endpoints: `discovery`, `jwks`, `userinfo`.
     #[must_use]
     pub fn endpoints(&self) -> [&Endpoint; 3] {
@@ -226,7 +246,7 @@ impl Issuer {
     /// # Errors
     /// What is wrong with the documents.
     pub fn restore(&self, kept: &FetchedKeys) -> Result<(), &'static str> {
-        let keys = KeySet::read(&kept.jwks)?;
+        let keys = KeySet::read(&kept.jwks, self.settings.pss_with_rs_keys)?;
         let discovery = Discovery::read(&kept.discovery, &self.settings.url)?;
         if self.keys.load().is_none() {
             self.keys.store(Some(Arc::new(keys)));
@@ -237,21 +257,20 @@ impl Issuer {
         Ok(())
     }
 
-    /// Finds the key for a token and gives it to `use_key`. Keys that are not known yet are fetched; so they are for
+    /// Finds the keys that may have signed a token. Keys that are not known yet are fetched; so they are for
     /// an unknown `kid`, but at most once a minute.
     ///
     /// # Errors
     /// [`CannotTell`], if the keys had to be fetched and could not be.
-    pub async fn with_key<T>(
+    pub async fn keys_for(
         self: &Arc<Self>,
         kid: Option<&str>,
         algorithm: SignatureAlgorithm,
-        use_key: impl FnOnce(&Arc<KeySet>) -> T,
-    ) -> Result<KeyLookup<T>, CannotTell> {
+    ) -> Result<KeyLookup, CannotTell> {
         for attempt in 0..2 {
             let keys = self.known_keys().await?;
-            match keys.find(kid, algorithm) {
-                Lookup::Found(_) => return Ok(KeyLookup::Found(use_key(&keys))),
+            match keys.find(kid, algorithm, self.clock.ticks()) {
+                Lookup::Found(keys) => return Ok(KeyLookup::Found(keys)),
                 Lookup::Unfit => return Ok(KeyLookup::Unfit),
                 Lookup::Unknown if attempt == 0 && self.settings.secret_file.is_none() => {
                     self.look_again().await?;
@@ -347,15 +366,34 @@ impl Issuer {
         let (keys, jwks) = self
             .jwks_endpoint
             .call(&found.jwks, None, priority, None, |status, body| {
-                let keys = KeySet::read(if status == 200 { body } else { b"" })?;
-                Ok((Arc::new(keys), body.to_vec()))
+                let document = if status == 200 { body } else { b"" };
+                Ok((KeySet::read(document, self.settings.pss_with_rs_keys)?, body.to_vec()))
             })
             .await?;
         debug!(issuer = &*self.name, keys = keys.count(), "keys fetched");
-        self.keys.store(Some(keys));
+        self.take_keys(keys);
         fetched();
         (self.on_fetch)(&self.name, FetchedKeys { jwks, discovery: document });
         Ok(())
+    }
+
+    /// Keys that were fetched just now. What is skipped of them is told once, not at each fetch.
+    fn take_keys(&self, mut keys: KeySet) {
+        let before = self.keys.load_full();
+        if before.as_ref().map_or(&[][..], |before| before.skipped()) != keys.skipped() {
+            for key in keys.skipped() {
+                info!(issuer = &*self.name, "a key of the issuer is not used: {key}");
+            }
+        }
+        if let Some(before) = before {
+            keys = keys.after(&before, self.clock.ticks(), self.settings.jwks_refresh);
+        }
+        self.keys.store(Some(Arc::new(keys)));
+    }
+
+    /// Whether keys are held that the newest answer lacks.
+    fn holds_keys(&self) -> bool {
+        !self.held_key_ids().is_empty()
     }
 
     /// Asks `/userinfo`. That those who ask the same thing share one call is the caller's business, who knows what is the

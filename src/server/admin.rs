@@ -99,6 +99,8 @@ fn status(instance: &Instance) -> Value {
                 "url": &**issuer.name(),
                 "ready": issuer.is_ready(),
                 "keys": issuer.key_ids(),
+                "held_keys": issuer.held_key_ids(),
+                "skipped_keys": issuer.skipped_keys(),
                 "endpoints": serde_json::Map::from_iter(guards),
             })
         })

@@ -77,6 +77,12 @@ impl SignatureAlgorithm {
         self.kind == KeyKind::Secret
     }
 
+    /// The PS algorithm of the same hash, for an RS one.
+    pub(super) fn pss_twin(self) -> Option<Self> {
+        let hash = self.name.strip_prefix("RS")?;
+        Self::ALL.into_iter().find(|row| row.name.strip_prefix("PS") == Some(hash))
+    }
+
     pub(super) fn library(self) -> Algorithm {
         self.library
     }

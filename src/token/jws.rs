@@ -5,11 +5,10 @@
 
 use std::borrow::Cow;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
 use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{
-    AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse, RSAKeyParameters,
-};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 
 use super::algorithm::{KeyKind, SignatureAlgorithm, names};
 use super::claims::VouchedPayload;
@@ -24,7 +23,10 @@ const MIN_RSA_BYTES: usize = 2048 / 8;
 pub struct VerificationKey {
     id: Option<String>,
     kind: KeyKind,
-    algorithm: Option<SignatureAlgorithm>,
+    /// Those that it may be used with; empty for all of its kind.
+    algorithms: Vec<SignatureAlgorithm>,
+    /// A digest of the public key alone: two keys are one if they have the same.
+    thumbprint: [u8; 32],
     material: Material,
 }
 
@@ -38,49 +40,69 @@ enum Material {
 }
 
 impl VerificationKey {
-    /// Takes a public key out of a JWKS (RFC 7517 §4). A key for encryption or other operations, of a type or curve that we do not
-    /// verify with, or a symmetric one (which has no business in a public document) is `None`.
-    #[must_use]
-    pub fn from_jwk(jwk: &Jwk) -> Option<Self> {
+    /// Takes a public key out of a JWKS (RFC 7517 §4). Not a key for encryption or other operations, of a type or curve that we
+    /// do not verify with, or a symmetric one, which has no business in a public document. With `pss_too`, one that names an
+    /// RS algorithm is for the PS algorithm of the same hash as well.
+    ///
+    /// # Errors
+    /// Why it is of no use.
+    pub fn from_jwk(jwk: &Jwk, pss_too: bool) -> Result<Self, &'static str> {
         if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
-            return None;
+            return Err("its `use` is not `sig`");
         }
         let operations = jwk.common.key_operations.as_ref();
         if operations.is_some_and(|operations| !operations.contains(&KeyOperations::Verify)) {
-            return None;
+            return Err("its `key_ops` lack `verify`");
         }
+        const KIND: &str = "its type or curve is none that signatures are verified with here";
+        const BROKEN: &str = "its numbers make no key";
         let kind = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => KeyKind::Rsa,
             AlgorithmParameters::EllipticCurve(ec) => match ec.curve {
                 EllipticCurve::P256 => KeyKind::P256,
                 EllipticCurve::P384 => KeyKind::P384,
-                _ => return None,
+                _ => return Err(KIND),
             },
             AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
                 KeyKind::Ed25519
             }
-            _ => return None,
+            _ => return Err(KIND),
         };
-        let algorithm = match jwk.common.key_algorithm {
-            None => None,
+        let algorithms = match jwk.common.key_algorithm {
+            None => Vec::new(),
             Some(algorithm) => {
-                let algorithm: SignatureAlgorithm = algorithm.to_string().parse().ok()?;
-                (algorithm.key_kind() == kind).then_some(algorithm)?;
-                Some(algorithm)
+                let named = algorithm.to_string().parse::<SignatureAlgorithm>().ok();
+                let named = named.filter(|algorithm| algorithm.key_kind() == kind);
+                let named = named.ok_or("its `alg` is not for signatures with a key of its type")?;
+                let pss = named.pss_twin().filter(|_| pss_too);
+                [named].into_iter().chain(pss).collect()
             }
         };
-        let material = match &jwk.algorithm {
-            AlgorithmParameters::RSA(rsa) => Material::rsa(rsa, algorithm)?,
-            _ => Material::Library(DecodingKey::from_jwk(jwk).ok()?),
+        let (material, parts) = match &jwk.algorithm {
+            AlgorithmParameters::RSA(rsa) => {
+                let (n, e) = (decode(&rsa.n).map_err(|_| BROKEN)?, decode(&rsa.e).map_err(|_| BROKEN)?);
+                (Material::rsa(&n, &e, &algorithms)?, [n, e])
+            }
+            other => {
+                let key = DecodingKey::from_jwk(jwk).map_err(|_| BROKEN)?;
+                let (x, y) = match other {
+                    AlgorithmParameters::EllipticCurve(ec) => (ec.x.as_str(), ec.y.as_str()),
+                    AlgorithmParameters::OctetKeyPair(pair) => (pair.x.as_str(), ""),
+                    _ => return Err(KIND),
+                };
+                (Material::Library(key), [x.into(), y.into()])
+            }
         };
-        Some(Self { id: jwk.common.key_id.clone(), kind, algorithm, material })
+        let thumbprint = thumbprint(kind, &parts);
+        Ok(Self { id: jwk.common.key_id.clone(), kind, algorithms, thumbprint, material })
     }
 
     /// A secret that is shared with the issuer, for HS256, HS384 and HS512.
     #[must_use]
     pub fn from_secret(secret: &[u8]) -> Self {
         let material = Material::Library(DecodingKey::from_secret(secret));
-        Self { id: None, kind: KeyKind::Secret, algorithm: None, material }
+        let thumbprint = thumbprint(KeyKind::Secret, &[]);
+        Self { id: None, kind: KeyKind::Secret, algorithms: Vec::new(), thumbprint, material }
     }
 
     /// `kid`.
@@ -92,25 +114,39 @@ impl VerificationKey {
     /// Whether it may verify signatures of `algorithm`.
     #[must_use]
     pub fn fits(&self, algorithm: SignatureAlgorithm) -> bool {
-        self.kind == algorithm.key_kind() && self.algorithm.is_none_or(|own| own == algorithm)
+        self.kind == algorithm.key_kind()
+            && (self.algorithms.is_empty() || self.algorithms.contains(&algorithm))
+    }
+
+    /// Whether it is the same public key as `other`, whatever it is called and used for.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.thumbprint == other.thumbprint
+    }
+
+    /// Whether it is `other` in all that counts: key, `kid` and algorithms.
+    #[must_use]
+    pub fn equals(&self, other: &Self) -> bool {
+        self.is_same_as(other) && self.id == other.id && self.algorithms == other.algorithms
     }
 }
 
 impl Material {
-    /// Modulus and exponent (RFC 7518 §6.3.1), for `only` this algorithm or for all that RSA keys are used with. `None`
-    /// if they make no key, or one of fewer than 2048 bits.
-    fn rsa(key: &RSAKeyParameters, only: Option<SignatureAlgorithm>) -> Option<Self> {
-        let (n, e) = (decode(&key.n).ok()?, decode(&key.e).ok()?);
+    /// Modulus and exponent (RFC 7518 §6.3.1), for `only` these algorithms or, if there are none, for all that RSA keys are
+    /// used with.
+    fn rsa(n: &[u8], e: &[u8], only: &[SignatureAlgorithm]) -> Result<Self, &'static str> {
         // Parsing takes shorter ones; each check of a signature would refuse them.
-        (n.iter().skip_while(|byte| **byte == 0).count() >= MIN_RSA_BYTES).then_some(())?;
-        let components = RsaPublicKeyComponents { n: &n, e: &e };
+        if significant(n).len() < MIN_RSA_BYTES {
+            return Err("it is an RSA key of fewer than 2048 bits");
+        }
+        let components = RsaPublicKeyComponents { n, e };
         let parsed: Vec<_> = SignatureAlgorithm::ALL
             .into_iter()
-            .filter(|algorithm| only.is_none_or(|only| only == *algorithm))
+            .filter(|algorithm| only.is_empty() || only.contains(algorithm))
             .filter_map(|algorithm| Some((algorithm, algorithm.rsa_parameters()?)))
             .filter_map(|(algorithm, rules)| Some((algorithm, components.to_parsed_public_key(rules).ok()?)))
             .collect();
-        (!parsed.is_empty()).then_some(Self::Rsa(parsed))
+        if parsed.is_empty() { Err("its numbers make no key") } else { Ok(Self::Rsa(parsed)) }
     }
 
     /// Whether `signature`, base64url as in the token, is one of `input`.
@@ -134,6 +170,23 @@ impl Material {
             }
         })
     }
+}
+
+fn significant(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}
+
+/// What tells a public key from all others.
+fn thumbprint(kind: KeyKind, parts: &[Vec<u8>]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(&[kind as u8]);
+    for part in parts {
+        let part = significant(part);
+        context.update(&part.len().to_le_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 /// The algorithm that the token names, if the configuration allows it. `typ` must be that of a JWT or an access token
@@ -174,6 +227,26 @@ pub fn named_issuer(jws: &UnverifiedJws<'_>) -> Result<Option<String>, Malformed
 /// [`Malformed`] if they are not a JSON object.
 pub fn vouched_by_shared_key(content: &[u8]) -> Result<VouchedPayload, Malformed> {
     VouchedPayload::read(content)
+}
+
+/// Checks the signature with each of `keys` until one made it, and only then reads what was signed.
+///
+/// # Errors
+/// [`Refusal::KeyUnknown`] if there is no key, else those of [`verify`].
+pub fn verify_by_any<'k>(
+    signing_input: &str,
+    signature: &str,
+    keys: impl IntoIterator<Item = &'k VerificationKey>,
+    algorithm: SignatureAlgorithm,
+) -> Result<VouchedPayload, Refusal> {
+    let mut found = Err(Refusal::KeyUnknown);
+    for key in keys {
+        found = verify(signing_input, signature, key, algorithm);
+        if !matches!(found, Err(Refusal::SignatureInvalid)) {
+            break;
+        }
+    }
+    found
 }
 
 /// Checks the signature, and only then reads what was signed.
