@@ -113,7 +113,10 @@ impl<'t> Reader<'t> {
             Some(b'[') => {
                 self.one()?;
                 let mut array = Vec::new();
-                self.items(level, |reader| Ok(array.push(reader.value(level + 1)?)))?;
+                self.items(level, |reader| {
+                    array.push(reader.value(level + 1)?);
+                    Ok(())
+                })?;
                 Ok(Value::Array(array))
             }
             _ => {
