@@ -248,12 +248,13 @@ async fn a_stop_does_not_wait_for_requests_longer_than_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_the_issuer_no_longer_has_is_good_for_nothing() {
+async fn a_key_that_the_issuer_no_longer_has_is_good_for_nothing_after_one_refresh() {
     let tenant = support::service::tenant().await;
     let config = support::service::issuer(&tenant, "");
-    let running = support::service::Running::start(&config, holdfast::clock::Clock::system()).await;
+    let clock = support::service::held_clock(&tenant);
+    let running = support::service::Running::start(&config, clock.clone()).await;
     let token = |sub: &str| tenant.mint().subject(sub).email_direct("bob@example.com").build().unwrap();
-    let (before, after) = (token("auth0|bob"), token("auth0|carol"));
+    let [before, held, after] = ["auth0|bob", "auth0|dave", "auth0|carol"].map(token);
     let refetch = async || {
         let instance = running.service.instance();
         instance.issuers.iter().next().unwrap().refresh(holdfast::guard::Priority::Foreground).await.unwrap();
@@ -263,6 +264,8 @@ async fn a_key_that_the_issuer_no_longer_has_is_good_for_nothing() {
     assert_eq!(running.ask(&before).await.status, 200);
     tenant.revoke_old_keys();
     refetch().await;
+    assert_eq!(running.ask(&held).await.status, 200, "it is held for one refresh");
+    clock.advance(std::time::Duration::from_secs(600));
     assert_eq!(running.ask(&after).await.status, 401);
     assert_eq!(running.answered("key_unknown").await, 1);
 }
