@@ -152,6 +152,45 @@ const FORMS: [&str; 75] = [
     "/public/..\t/A",
 ];
 
+/// Request targets that are no plain path (RFC 9112 §3.2), `A` standing for the page that is meant. Readers disagree on
+/// where an authority ends: RFC 3986 §3.2 says at `/`, `?` or `#`, some say only at `/`, others also at `\`.
+const TARGETS: [&str; 34] = [
+    "http://example.com/public/../A",
+    "http://example.com/A#http://example.com/public/x",
+    "http://x?@example.com/public/A",
+    "http://x?@example.com/public/y",
+    "http://x#@example.com/public/y",
+    "http://x\\@example.com/public/y",
+    "http://x\\A?@example.com/public/y",
+    "http://x\\A#@example.com/public/y",
+    "http://x?y#@example.com/public/y",
+    "http://example.com?/public/y",
+    "http://example.com#/public/y",
+    "http://example.com\\A/public/y",
+    "http://example.com\\..\\A",
+    "http://example.com/A",
+    "http://user@example.com/A",
+    "http://user:password@example.com/A",
+    "http://user@example.com?@example.com/public/y",
+    "http://a@b@example.com/A",
+    "http://example.com/A@example.com/public/y",
+    "http://example.com/public/@x/../A",
+    "http://example.com",
+    "http:///A",
+    "http:///public/../A",
+    "http://?/public/y",
+    "http://[::1]/A",
+    "http://[::1]?@[::1]/public/y",
+    "http://[::1?]/public/y",
+    "HTTP://x?@example.com/public/y",
+    "hTtP://example.com/A",
+    "https://x?@example.com/public/y",
+    "ftp://x?@example.com/public/y",
+    "http:/A",
+    "*",
+    "public/../A",
+];
+
 /// Ways to write what is open and what asks for more, in letters of another case.
 const CASES: [&str; 12] = [
     "/ADMIN/x",
@@ -177,8 +216,7 @@ pub async fn no_way_to_write_a_path_changes_what_it_requires(proxy: Proxy) {
 pub fn forms() -> impl Iterator<Item = String> {
     let more = ["/%61dmin/x", "/a%64min/x", "/%2561dmin/x", "/admin/..%2fpublic/x", "/admin/%2e%2e/public/x"];
     let more = more.map(str::to_owned).into_iter();
-    let absolute = ["http://example.com/public/../A", "http://example.com/A#http://example.com/public/x"];
-    let forms = FORMS.iter().chain(&absolute);
+    let forms = FORMS.iter().chain(&TARGETS);
     let forms = forms.flat_map(|form| ["page", "admin/x"].map(|a| form.replace('A', a)));
     forms.collect::<Vec<_>>().into_iter().chain(more)
 }
@@ -199,6 +237,7 @@ pub async fn assert_each_is_read_alike(stack: &Stack, forms: impl Iterator<Item 
             let page = stack.backend.last_request().unwrap();
             let target = page.lines().next().unwrap().split(' ').nth(1).unwrap().to_owned();
             assert!(target.is_ascii(), "{who}: {form} reached the backend as {target}");
+            assert!(target.starts_with('/'), "{who}: {form} reached the backend as {target}");
             for reading in readings(&target) {
                 assert!(
                     !reading.starts_with("/admin"),
@@ -217,8 +256,33 @@ pub async fn assert_each_is_read_alike(stack: &Stack, forms: impl Iterator<Item 
 /// without `;…`, with and without control characters and what follows them, with `\` for `/`, with slashes merged before dot
 /// segments are resolved, or after, or not at all.
 fn readings(target: &str) -> Vec<String> {
-    let path = target.split(['?', '#']).next().unwrap();
-    let path = path.strip_prefix("http://").map_or(path, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
+    paths(target).iter().flat_map(|path| path_readings(path)).collect()
+}
+
+/// The paths that readers may take out of a request target, as they stand. Of a target with a scheme: where the authority
+/// ends at `/`, at `?`, at `#`, at `\`, at some of them; and with userinfo that reaches up to the first or the last `@`.
+fn paths(target: &str) -> Vec<String> {
+    let path = |text: &str| text.split(['?', '#']).next().unwrap().to_owned();
+    let Some((scheme, rest)) = target.split_once("://").filter(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    }) else {
+        return vec![path(target)];
+    };
+    assert!(!scheme.is_empty());
+    let hosts = [rest, rest.split_once('@').map_or(rest, |(_, host)| host), rest.rsplit('@').next().unwrap()];
+    let ends: [&[char]; 5] = [&['/'], &['/', '\\'], &['/', '?'], &['/', '?', '#'], &['/', '?', '#', '\\']];
+    let paths = hosts.iter().flat_map(|host| {
+        ends.iter().map(move |ends| {
+            let rest = host.find(*ends).map_or("", |at| &host[at..]);
+            if rest.starts_with(['/', '\\']) { path(rest) } else { "/".to_owned() }
+        })
+    });
+    paths.collect()
+}
+
+/// All that some backend may take this path for.
+fn path_readings(path: &str) -> Vec<String> {
     let mut decoded = vec![path.to_owned()];
     for _ in 0..3 {
         let last = decoded.last().unwrap();
@@ -331,6 +395,14 @@ fn a_target_is_read_in_every_way() {
     assert!(reads("/public/%u002e%uFF0E/admin", "/admin") && reads("/public/..%/admin", "/admin"));
     assert!(readings("/public/%C3%A9").iter().all(|reading| reading.starts_with("/public/")));
     assert!(readings("/public/x?/../admin").iter().all(|reading| reading == "/public/x"));
+    for target in ["http://x?@example.com/public/y", "HTTP://x#@example.com/public/y"] {
+        assert!(reads(target, "/") && reads(target, "/public/y"), "{target}");
+    }
+    assert!(reads("http://x\\admin?@example.com/public/y", "/admin"));
+    assert!(
+        reads("http://example.com/public/y", "/public/y") && reads("http://a@b@example.com/admin", "/admin")
+    );
+    assert!(reads("http://example.com/admin@example.com/public/y", "/public/y"));
 }
 
 /// Some proxies hang the client's query on the auth URL. A client must neither meet a requirement that way, nor bring
