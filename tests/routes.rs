@@ -472,7 +472,7 @@ async fn what_a_proxy_gets_wrong_is_logged_once_and_not_each_time() {
             "",
             "X-Holdfast-Require: scop=read\r\n",
             500,
-            "unknown requirement; known are scope",
+            "unknown requirement, scop; known are scope",
         ),
         ("requirements_from = \"header\"", "", "", 500, "not exactly one header with requirements"),
         ("requirements_from = \"rules\"", RULES, "", 403, "sent no x-forwarded-method"),
