@@ -99,6 +99,16 @@ async fn check_warns_of_an_audience_in_quotes_and_still_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_says_which_final_slash_the_issuer_lacks() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let without = tenant.issuer().trim_end_matches('/').to_owned();
+    let (code, said, _) =
+        run(&["check", "--issuer", &without, "--audience", "https://api.example.com"], &[]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("with a final slash, and the configuration without"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_onto_a_directory_that_exists_makes_nothing_at_all() {
     let tenant = Tenant::start(Options::default()).await.unwrap();
     let directory = tempfile::tempdir().unwrap();

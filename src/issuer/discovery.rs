@@ -32,10 +32,16 @@ impl Discovery {
     /// What is wrong with it.
     pub fn read(document: &[u8], issuer: &str) -> Result<Self, &'static str> {
         let fields = json::object(document).map_err(|_| "the discovery document is not a JSON object")?;
-        if fields.get("issuer").and_then(Value::as_str) != Some(issuer) {
-            return Err(
-                "the discovery document names another issuer than the configuration; compare the final slash",
-            );
+        let named = fields.get("issuer").and_then(Value::as_str).unwrap_or_default();
+        if named != issuer {
+            return Err(if named.strip_suffix('/') == Some(issuer) {
+                "the discovery document names the issuer with a final slash, and the configuration without: add it there"
+            } else if issuer.strip_suffix('/') == Some(named) {
+                "the discovery document names the issuer without a final slash, and the configuration with one: take it away \
+                 there"
+            } else {
+                "the discovery document names another issuer than the configuration"
+            });
         }
         let secure = issuer.starts_with("https://");
         let url = |name: &str| -> Option<Url> {
@@ -60,8 +66,13 @@ mod tests {
         };
         let read = |text: &str| Discovery::read(text.as_bytes(), "https://t/");
         assert!(read(&document("https://t/", "https://t/jwks")).is_ok());
-        assert!(read(&document("https://t", "https://t/jwks")).is_err());
-        assert!(read(&document("https://evil/", "https://t/jwks")).is_err());
+        let slash = |named: &str, configured: &str| {
+            let document = document(named, "https://t/jwks");
+            Discovery::read(document.as_bytes(), configured).unwrap_err()
+        };
+        assert!(slash("https://t", "https://t/").contains("take it away"));
+        assert!(slash("https://t/", "https://t").contains("add it"));
+        assert!(slash("https://evil/", "https://t/").contains("another issuer"));
         assert!(read(&document("https://t/", "http://t/jwks")).is_err());
         assert!(read(&document("https://t/", "file:///etc/passwd")).is_err());
         assert!(read("[]").is_err() && read("<html>").is_err());
