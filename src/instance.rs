@@ -297,6 +297,14 @@ impl Instance {
             );
         }
         info!("budget of calls to each issuer: {}", self.settings.guard.budget);
+        let unbound = self.issuers.iter().filter(|issuer| issuer.settings().email_domains.is_empty()).count();
+        if self.issuers.iter().count() > 1 && unbound > 1 {
+            warn!(
+                issuers = unbound,
+                "several issuers may name any email, so any of them can make one of its users anybody by email; email_domains \
+                 says which addresses an issuer may name"
+            );
+        }
         for issuer in self.issuers.iter() {
             let settings = issuer.settings();
             let foreign = match settings.foreign_tokens {

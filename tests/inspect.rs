@@ -278,6 +278,13 @@ async fn every_place_of_the_email_is_told_and_why_it_was_passed_over() {
     let (report, code) = scene.report(&token, &[]).await;
     assert_eq!((code, &report["answer"]["status"]), (1, &403.into()), "{report}");
     assert!(report["email"]["tried"][0]["result"].as_str().unwrap().contains("not verified"), "{report}");
+
+    let scene = Scene::new(false, "email_domains = [\"example.org\"]\n").await;
+    let token = scene.tenant.mint().claim("email", "alice@example.com").build().unwrap();
+    let (report, code) = scene.report(&token, &[]).await;
+    assert_eq!((code, &report["answer"]["status"]), (1, &403.into()), "{report}");
+    assert!(report["email"]["tried"][0]["result"].as_str().unwrap().contains("`email_domains`"), "{report}");
+    assert!(report["answer"]["reason"].as_str().unwrap().contains("`email_domains`"), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

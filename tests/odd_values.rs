@@ -64,6 +64,51 @@ async fn a_claim_that_nobody_asks_for_locks_no_user_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_odd_member_in_the_issuers_documents_does_no_harm_where_nobody_asks_for_it() {
+    let tenant = tenant().await;
+    let holdfast = Running::start(&issuer(&tenant, ""), Clock::system()).await;
+    let keys = holdfast.service.instance().issuers.iter().next().unwrap().clone();
+    let (iss, jwks) = (tenant.issuer(), jwks(&tenant).await.to_string());
+    let discovery = |more: &str| {
+        answer(format!(r#"{{"issuer":"{iss}","jwks_uri":"{iss}.well-known/jwks.json",{more}}}"#))
+    };
+    for odd in ODD {
+        tenant.set_fault(Endpoint::Discovery, discovery(odd));
+        tenant.set_fault(Endpoint::Jwks, answer(jwks.replacen('{', &format!("{{{odd},"), 1)));
+        assert_eq!(keys.refresh(Priority::Foreground).await, Ok(()), "{odd}");
+    }
+    for decides in [format!(r#""issuer":"{iss}""#), format!(r#""jwks_uri":"{iss}other""#)] {
+        tenant.set_fault(Endpoint::Discovery, discovery(&decides));
+        assert!(keys.refresh(Priority::Foreground).await.is_err(), "{decides} twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_not_used_is_told_once_in_the_log_and_by_check() {
+    let tenant = tenant().await;
+    let mut set = jwks(&tenant).await;
+    set["keys"].as_array_mut().unwrap().push(json!({"kty": "oct", "k": "AAAA", "kid": "no-business-here"}));
+    tenant.set_fault(Endpoint::Jwks, answer(set.to_string()));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("holdfast.toml");
+    let listen = "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let config = listen.to_owned() + &issuer(&tenant, "");
+    let holdfast = support::Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    // An unknown key has the set fetched once more.
+    let unknown = tenant.mint().kid(Some("unheard-of")).build().unwrap();
+    assert_eq!(holdfast.ask(&unknown).await.status, 401);
+    assert!(tenant.calls().jwks >= 2);
+    assert_eq!(holdfast.ask(&token(&tenant, 1)).await.status, 200);
+    let told = holdfast.log().matches("no-business-here").count();
+    assert_eq!(told, 1, "{}", holdfast.log());
+    std::fs::write(&file, config).unwrap();
+    let check = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    let check = { check }.arg("check").arg("--config").arg(&file).output().await.unwrap();
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(said.contains("a key is not used: \"no-business-here\": its type or curve"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_decides_or_is_asked_for_has_to_be_told() {
     let tenant = tenant().await;
     let rows = "[headers]\n\"X-Name\" = \"name\"\n\"X-Plan\" = { claim = \"plan\", default = \"-\" }\n";

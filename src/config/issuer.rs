@@ -7,7 +7,8 @@ use std::time::Duration;
 use url::Url;
 
 use super::section::Section;
-use super::{DAY, value};
+use super::{DAY, RouteSettings, value};
+use crate::decision::Requirement;
 use crate::token::algorithm::{self, SignatureAlgorithm};
 use crate::token::email::{Email, EmailRules};
 use crate::token::pointer::ClaimPath;
@@ -80,6 +81,14 @@ impl IssuerSettings {
             Some(issuer)
         });
         issuers.collect::<Vec<_>>()
+    }
+
+    /// Complains of rules that require an issuer that is not configured: they would let nobody pass.
+    pub(super) fn check_rules(issuers: &[Self], routes: &RouteSettings, root: &Section<'_>) {
+        let urls: Vec<&str> = issuers.iter().map(|issuer| issuer.url.as_str()).collect();
+        for (row, url) in routes.required(Requirement::Issuer).filter(|(_, url)| !urls.contains(url)) {
+            root.complain(&format!("rule[{row}].require.issuer"), url, format!("one of {}", urls.join(", ")));
+        }
     }
 
     fn read(mut section: Section<'_>) -> Option<Self> {

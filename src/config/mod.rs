@@ -351,6 +351,9 @@ impl Settings {
         };
         settings.policy.check_tiers(&settings.tiers, &root);
         settings.routes.check_tiers(&settings.tiers, &root);
+        if needs_issuer && !root.is_flawed("issuer") {
+            IssuerSettings::check_rules(&settings.issuers, &settings.routes, &root);
+        }
         HeaderRule::check_room(&settings.headers, &settings.routes, &root);
         if settings.login.as_ref().is_some_and(|login| !login.return_hosts.is_empty())
             && settings.routes.trusted_peers.is_empty()

@@ -143,19 +143,26 @@ impl RouteSettings {
 
     /// Checks what rules say of tiers, once these are known.
     pub(super) fn check_tiers(&self, table: &TierTable, root: &Section<'_>) {
-        for (row, rule) in self.rules.0.iter().enumerate() {
-            let Verdict::Require(requirements) = &rule.verdict else { continue };
-            for (requirement, text) in &requirements.0 {
-                if *requirement == Requirement::MaxTier && table.find(text).is_none() {
-                    let names: Vec<&str> = table.iter().map(|(_, row)| row.name.as_str()).collect();
-                    let key = format!("rule[{row}].require.max_tier");
-                    root.complain(&key, text.as_str(), format!("one of {}", names.join(", ")));
-                }
-            }
+        for (row, tier) in self.required(Requirement::MaxTier).filter(|(_, tier)| table.find(tier).is_none())
+        {
+            let names: Vec<&str> = table.iter().map(|(_, row)| row.name.as_str()).collect();
+            root.complain(
+                &format!("rule[{row}].require.max_tier"),
+                tier,
+                format!("one of {}", names.join(", ")),
+            );
         }
         if self.pass_nobody() && table.find("none").is_some() {
             root.complain("tier", "none", "another name: an answer that is nobody's says X-Auth-Tier: none");
         }
+    }
+
+    /// The values that rules require of this name, each with the number of its rule.
+    pub(super) fn required(&self, name: Requirement) -> impl Iterator<Item = (usize, &str)> {
+        self.rules.0.iter().enumerate().flat_map(move |(row, rule)| {
+            let Verdict::Require(Requirements(all)) = &rule.verdict else { return Vec::new() };
+            all.iter().filter(|(own, _)| *own == name).map(|(_, value)| (row, value.as_str())).collect()
+        })
     }
 
     /// Whether there are answers that are nobody's.

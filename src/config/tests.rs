@@ -300,3 +300,29 @@ fn rows_that_leave_no_room_for_anybody_are_refused() {
     let error = read(&format!("{anonymous}{preflight}"), 20, 1).unwrap_err();
     assert!(error.contains("auth.anonymous = "), "{error}");
 }
+
+#[test]
+fn an_issuer_is_bound_to_domains_and_a_rule_to_an_issuer_that_there_is() {
+    let settings =
+        read(&format!("{MINIMAL}email_domains = [\"Example.COM\", \"b\u{fc}cher.example\"]\n")).unwrap();
+    assert_eq!(settings.issuers[0].email_domains, ["example.com", "b\u{fc}cher.example"]);
+    for (lines, expected) in [
+        ("email_domains = []", "issuer[0].email_domains = []: allowed is at least one domain"),
+        ("email_domains = [\"@example.com\"]", "what stands after the @"),
+        ("email_domains = [\".example.com\"]", "what stands after the @"),
+        ("email_domains = [\"*\"]", "what stands after the @"),
+        ("pss_with_rs_keys = true", "issuer[0].pss_with_rs_keys = true: allowed is false, unless"),
+    ] {
+        let found = problems(&format!("{MINIMAL}{lines}\n"));
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{lines}\n{found:#?}");
+    }
+    let rules = "[auth]\nrequirements_from = \"rules\"\ntrusted_peers = [\"unix\"]\nforwarded = \"x-original\"\n[[rule]]\n";
+    let rule = |issuer: &str| format!("{MINIMAL}{rules}require = {{ issuer = \"{issuer}\" }}\n");
+    assert!(read(&rule("https://t.eu.auth0.com/")).is_ok());
+    for (issuer, allowed) in
+        [("https://t.eu.auth0.com", "one of https://t.eu.auth0.com/"), ("t.eu.auth0.com", "an issuer's url")]
+    {
+        let found = problems(&rule(issuer));
+        assert!(found.iter().any(|problem| problem.contains(allowed)), "{issuer}\n{found:#?}");
+    }
+}

@@ -205,9 +205,12 @@ fn push_signature(header: &UnverifiedHeader, issuer: Option<&Arc<Issuer>>, check
     checks.push(check("typ", "JWT, at+jwt, or none", optional(header.typ.as_ref())));
     let allowed = issuer.map_or_else(unknown, |issuer| algorithm::names(&issuer.settings().algorithms));
     checks.push(check("alg", allowed, clip(&header.alg)));
-    let keys = issuer.map_or_else(unknown, |issuer| match issuer.key_ids() {
-        ids if ids.is_empty() => "none is known".to_owned(),
-        ids => ids.join(", "),
+    let keys = issuer.map_or_else(unknown, |issuer| {
+        let held = issuer.held_key_ids().into_iter().map(|id| format!("{id} (held)"));
+        match issuer.key_ids().into_iter().chain(held).collect::<Vec<_>>() {
+            ids if ids.is_empty() => "none is known".to_owned(),
+            ids => ids.join(", "),
+        }
     });
     checks.push(check("key", keys, optional(header.kid.as_ref())));
     checks.push(check("signature", "made with that key", "not shown"));
