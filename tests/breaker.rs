@@ -28,7 +28,7 @@ async fn breaker(admin: &str, arguments: &[&str]) -> (Option<i32>, String) {
 
 async fn post(running: &Running, kind: &str, body: &str) -> Reply {
     let request = format!(
-        "POST /breaker HTTP/1.1\r\nHost: h\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n\
+        "POST /breaker HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n\
          {body}",
         body.len()
     );

@@ -62,7 +62,7 @@ async fn child_on_a_disk_that_is_full() {
     assert_ne!(holdfast.counted(ERRORS, "kind=\"degraded\",store=\"disk\"").await, 0);
     let body = r#"{"all": true}"#;
     let purge = format!(
-        "POST /purge HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+        "POST /purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n{body}",
         body.len()
     );

@@ -41,7 +41,7 @@ fn user(tenant: &Tenant, name: &str) -> String {
 
 async fn order(running: &Running, body: &str) {
     let request = format!(
-        "POST /breaker HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+        "POST /breaker HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n{body}",
         body.len()
     );

@@ -169,7 +169,7 @@ async fn a_reload_ends_nothing_that_is_forced_and_asks_for_no_keys_before_it_is_
     let holdfast = Holdfast::start(directory.path(), &before, 1).await.ready().await;
     let body = r#"{"action": "force-open", "for": "2h"}"#;
     let request = format!(
-        "POST /breaker HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+        "POST /breaker HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
          Connection: close\r\n\r\n{body}",
         body.len()
     );

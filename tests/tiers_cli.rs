@@ -25,7 +25,7 @@ fn config(tenant: &Tenant, data: &Path, store: &str) -> String {
 
 async fn post(holdfast: &Holdfast, kind: &str, body: &str) -> Reply {
     let request = format!(
-        "POST /purge HTTP/1.1\r\nHost: h\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "POST /purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
     exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request.as_bytes()).await

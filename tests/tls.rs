@@ -108,7 +108,7 @@ fn answered() -> (Option<i32>, String) {
 }
 
 async fn requests(holdfast: &Holdfast) -> f64 {
-    let request = b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let metrics = exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request).await.body;
     let lines = metrics.lines().filter(|line| line.starts_with("holdfast_requests_total{"));
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()

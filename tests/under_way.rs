@@ -55,7 +55,7 @@ impl Scene {
 
     async fn start_to_purge(&self, body: &str) -> TcpStream {
         let mut admin = TcpStream::connect(self.holdfast.admin).await.unwrap();
-        let head = "POST /purge HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n";
+        let head = "POST /purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
         let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
         admin.write_all(request.as_bytes()).await.unwrap();
         admin

@@ -114,6 +114,8 @@ pub struct AuthSettings {
 pub struct AdminSettings {
     /// `listen`, `--admin`: a loopback address by default, `127.0.0.1:9180`.
     pub listen: SocketAddr,
+    /// `hosts`: names by which it is asked, besides addresses and `localhost`. Default: none.
+    pub hosts: Vec<String>,
 }
 
 /// `[credential]`.
@@ -426,7 +428,10 @@ impl AuthSettings {
 impl AdminSettings {
     fn read(mut section: Section<'_>) -> Self {
         let default = SocketAddr::from(([127, 0, 0, 1], 9180));
-        let settings = Self { listen: section.value("listen", default, value::address) };
+        let settings = Self {
+            listen: section.value("listen", default, value::address),
+            hosts: section.list("hosts", value::host_name).unwrap_or_default(),
+        };
         section.finish();
         settings
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use hyper::header::HeaderName;
 use url::{Host, Url};
 
+use crate::route::forwarded::is_host;
+
 /// Where a listener waits for connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
@@ -46,6 +48,16 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an address and port such as 127.0.0.1:4180 or [::1]:4180".to_owned())
+}
+
+/// A host's name, without a port.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if is_host(name) && !name.starts_with('[') {
+        Ok(name.to_owned())
+    } else {
+        Err("the name of a host without a port, such as holdfast.monitoring.svc".to_owned())
+    }
 }
 
 /// A duration such as `500ms`, `60s`, `4h`, `14d`, within bounds.

@@ -27,6 +27,12 @@ pub async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !super::named::is_ours(request.uri(), request.headers(), &instance.settings.admin.hosts) {
+        return Ok(text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the admin listener answers by its address, by localhost, and by the names in admin.hosts\n",
+        ));
+    }
     match request.uri().path() {
         "/purge" if request.method() == Method::POST => {
             return Ok(super::purge::answer(instance, request).await);

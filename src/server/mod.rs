@@ -7,6 +7,7 @@ pub mod breaker;
 mod checkpoint;
 mod complain;
 pub mod listener;
+mod named;
 mod order;
 pub mod purge;
 pub mod respond;

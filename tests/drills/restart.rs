@@ -81,7 +81,7 @@ async fn ask(tally: &mut Tally, holdfast: &Holdfast, token: &str) -> Reply {
 
 /// How many records are on disk, those of keys among them.
 async fn records(holdfast: &Holdfast) -> u64 {
-    let request = "GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let stream = TcpStream::connect(holdfast.admin).await.unwrap();
     let metrics = exchange(stream, request.as_bytes()).await.body;
     let line = metrics.lines().find(|line| line.starts_with("holdfast_records{store=\"disk\"}"));

@@ -231,7 +231,7 @@ impl Stage {
     /// The text of `/metrics`.
     pub async fn metrics(&self) -> String {
         let stream = TcpStream::connect(self.service.admin_address()).await.unwrap();
-        exchange(stream, b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.body
+        exchange(stream, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.body
     }
 
     /// The drill is over: prints its row of the table.

@@ -91,7 +91,7 @@ pub fn counted(metrics: &Reply, name: &str, label: &str) -> u64 {
 
 /// A GET with these header lines, each ended by CRLF.
 pub fn request(path: &str, lines: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: auth\r\nConnection: close\r\n{lines}\r\n").into_bytes()
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}\r\n").into_bytes()
 }
 
 /// A dev tenant with its defaults.

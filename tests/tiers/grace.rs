@@ -20,7 +20,7 @@ fn tokens(tenant: &Tenant) -> [String; 2] {
 
 /// What an operator orders the breakers to do.
 async fn breakers(holdfast: &Running, order: &str) {
-    let head = "POST /breaker HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    let head = "POST /breaker HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
     let request = format!("{head}Content-Length: {}\r\n\r\n{order}", order.len());
     let reply = exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request.as_bytes()).await;
     assert_eq!(reply.status, 200, "{reply:?}");
