@@ -10,7 +10,7 @@ use super::{ConfigError, Problems, value};
 use crate::decision::Requirement;
 use crate::route::forwarded::{Protocol, is_host, is_method};
 use crate::route::path::NormalPath;
-use crate::route::peer::{Peer, Trusted};
+use crate::route::peer::{self, Peer, Trusted};
 use crate::route::rules::{HostPattern, Requirements, Rule, Rules, Verdict};
 use crate::tiers::table::TierTable;
 
@@ -130,6 +130,10 @@ impl RouteSettings {
                 "no host conditions with auth.forwarded = \"x-original-url\": ingress-nginx writes the client's Host \
                  header there, which need not be the host that it serves",
             );
+        }
+        if let Some(version) = peer::everybody(&self.trusted_peers) {
+            let allowed = format!("not every public address of {version}; name the proxies' own addresses");
+            auth.complain("trusted_peers", "all addresses", allowed);
         }
         if (by_rules || self.preflight) && self.trusted_peers.is_empty() {
             auth.complain(

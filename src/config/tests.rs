@@ -326,3 +326,22 @@ fn an_issuer_is_bound_to_domains_and_a_rule_to_an_issuer_that_there_is() {
         assert!(found.iter().any(|problem| problem.contains(allowed)), "{issuer}\n{found:#?}");
     }
 }
+
+#[test]
+fn networks_that_together_are_everybody_are_not_trusted() {
+    for (list, version) in [
+        ("\"0.0.0.0/1\", \"128.0.0.0/1\"", "IPv4"),
+        ("\"unix\", \"0.0.0.0/2\", \"64.0.0.0/2\", \"128.0.0.0/1\"", "IPv4"),
+        ("\"::/1\", \"8000::/1\"", "IPv6"),
+    ] {
+        let text = format!(
+            "[auth]\ntrusted_peers = [{list}]\nforwarded = \"x-forwarded\"\n[[issuer]]\n\
+             url = \"https://t.eu.auth0.com/\"\naudience = \"a\"\n"
+        );
+        let problem = Settings::read(&Source::text("test.toml", &text)).unwrap_err().to_string();
+        assert!(
+            problem.contains("auth.trusted_peers") && problem.contains(&format!("address of {version}")),
+            "{problem}"
+        );
+    }
+}

@@ -43,6 +43,70 @@ impl Trusted {
     }
 }
 
+/// Addresses that no peer on the internet has. Who trusts all others trusts everybody.
+const NOT_PUBLIC: [Trusted; 8] = [
+    Trusted::Network(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
+    Trusted::Network(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+    Trusted::Network(IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)), 10),
+    Trusted::Network(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    Trusted::Network(IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    Trusted::Network(IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+    Trusted::Network(IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+    Trusted::Network(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 3),
+];
+
+/// The addresses of IPv6 that are routed on the internet: `2000::/3` (RFC 4291 §2.4, IANA).
+const PUBLIC_V6: (u128, u128) = (0x2000 << 112, (0x4000 << 112) - 1);
+
+/// The version of IP whose public addresses these trust all, together if not one by one.
+#[must_use]
+pub fn everybody(trusted: &[Trusted]) -> Option<&'static str> {
+    let all_v4 = (0, u128::from(u32::MAX));
+    let v4 = trusted.iter().chain(&NOT_PUBLIC).filter_map(|trusted| trusted.span(true));
+    let v6 = trusted.iter().filter_map(|trusted| trusted.span(false));
+    if is_covered(all_v4, v4) {
+        Some("IPv4")
+    } else if is_covered(PUBLIC_V6, v6) {
+        Some("IPv6")
+    } else {
+        None
+    }
+}
+
+/// Whether no number from the first to the last is in none of these spans.
+fn is_covered((first, last): (u128, u128), spans: impl Iterator<Item = (u128, u128)>) -> bool {
+    let mut spans: Vec<_> = spans.collect();
+    spans.sort_unstable();
+    let mut next = first;
+    for (from, to) in spans {
+        if from > next {
+            return false;
+        }
+        if to >= last {
+            return true;
+        }
+        next = next.max(to + 1);
+    }
+    false
+}
+
+impl Trusted {
+    /// The first and the last address, as numbers, if it is a network of this version.
+    fn span(self, v4: bool) -> Option<(u128, u128)> {
+        match self {
+            Self::Network(IpAddr::V4(network), length) if v4 => {
+                let rest = u32::MAX.checked_shr(length.into()).unwrap_or(0);
+                Some((network.to_bits().into(), (network.to_bits() | rest).into()))
+            }
+            Self::Network(IpAddr::V6(network), length) if !v4 => {
+                let rest = u128::MAX.checked_shr(length.into()).unwrap_or(0);
+                Some((network.to_bits(), network.to_bits() | rest))
+            }
+            _ => None,
+        }
+    }
+}
+
 impl FromStr for Trusted {
     type Err = String;
 
@@ -114,6 +178,39 @@ mod tests {
             ("unix", "127.0.0.1"),
         ] {
             assert!(!covers(trusted, peer), "{trusted} {peer}");
+        }
+    }
+
+    fn trusts_everybody(list: &[&str]) -> Option<&'static str> {
+        everybody(&list.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn networks_that_are_everybody_together_are_found() {
+        for (list, version) in [
+            (&["0.0.0.0/1", "128.0.0.0/1"][..], "IPv4"),
+            (&["128.0.0.0/1", "unix", "0.0.0.0/1"], "IPv4"),
+            (&["128.0.0.0/2", "192.0.0.0/2", "64.0.0.0/2", "10.0.0.0/8", "0.0.0.0/2"], "IPv4"),
+            // What is left out is nobody's on the internet.
+            (&["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"], "IPv4"),
+            (&["::/1", "8000::/1"], "IPv6"),
+            (&["2000::/3"], "IPv6"),
+            (&["::/1"], "IPv6"),
+            (&["3000::/4", "10.0.0.0/8", "2000::/4"], "IPv6"),
+        ] {
+            assert_eq!(trusts_everybody(list), Some(version), "{list:?}");
+        }
+        for list in [
+            &[][..],
+            &["unix"],
+            &["0.0.0.0/1"],
+            &["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/4"],
+            &["0.0.0.0/1", "128.0.0.1/32", "192.0.0.0/2", "128.0.0.2/31"],
+            &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "fd00::/8", "fe80::/10", "::1"],
+            &["8000::/1", "::/3"],
+            &["3000::/4", "2000::/5"],
+        ] {
+            assert_eq!(trusts_everybody(list), None, "{list:?}");
         }
     }
 
