@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::config::{ConfigErrors, Listen, Settings, Source};
 use crate::instance::{BuildError, Instance};
+use crate::server::descriptors;
 use crate::server::listener::{Bounds, ListenError, Listener, SocketAccess, announce};
 use crate::server::{admin, auth};
 
@@ -60,9 +61,10 @@ impl Service {
             bound.push(Listener::bind(listen, access).await?);
         }
         let admin_listener = Listener::bind(&Listen::Tcp(settings.admin.listen), access).await?;
+        let shares = descriptors::share_out(settings.auth.max_connections, bound.len());
         let bounds = Bounds {
             idle_timeout: settings.auth.idle_timeout,
-            max_connections: settings.auth.max_connections,
+            max_connections: shares.auth,
             max_head: settings.auth.max_head,
             drain_timeout: settings.auth.drain_timeout,
         };
@@ -82,6 +84,7 @@ impl Service {
         announce("admin", &admin_name);
         let for_admin = instance.clone();
         let service = move |request, _| admin::answer(for_admin.load_full(), request);
+        let bounds = Bounds { max_connections: shares.admin, ..bounds };
         listeners.push(tokio::spawn(admin_listener.serve(service, || None, bounds, stopped)));
         Ok(Self { instance, source, stop, listeners, auth_names, admin_name })
     }

@@ -22,8 +22,15 @@ async fn a_page_whose_name_leads_to_the_admin_listener_is_told_nothing() {
         exchange(stream, request.as_bytes()).await
     };
     let port = service.admin_address().rsplit(':').next().unwrap();
-    for line in ["GET /status", "HEAD /status", "GET /metrics", "GET /healthz", "GET /readyz", "GET /none", "POST /purge"]
-    {
+    for line in [
+        "GET /status",
+        "HEAD /status",
+        "GET /metrics",
+        "GET /healthz",
+        "GET /readyz",
+        "GET /none",
+        "POST /purge",
+    ] {
         for host in [format!("rebound.example:{port}"), "rebound.example".to_owned(), String::new()] {
             let reply = ask(line, &host).await;
             assert_eq!(reply.status, 421, "{line} by {host:?}: {reply:?}");
@@ -33,7 +40,9 @@ async fn a_page_whose_name_leads_to_the_admin_listener_is_told_nothing() {
     let reply = ask("GET http://rebound.example/status", "127.0.0.1").await;
     assert_eq!(reply.status, 421, "{reply:?}");
     // By address as kubelet and most of Prometheus do, by a loopback name, and by the configured one.
-    for host in [service.admin_address(), "10.1.2.3:9180", "[::1]:9180", "localhost", "holdfast.monitoring.svc:9180"] {
+    for host in
+        [service.admin_address(), "10.1.2.3:9180", "[::1]:9180", "localhost", "holdfast.monitoring.svc:9180"]
+    {
         assert_eq!(ask("GET /status", host).await.status, 200, "{host}");
     }
 }

@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
+use super::descriptors;
 use super::tls::ServerTls;
 use super::unread::ReadInTime;
 use crate::config::Listen;
@@ -32,6 +33,9 @@ use crate::route::peer::Peer;
 /// says on TCP, who tries again only a second later, and refuses a unix socket's at once; so it is as long as the kernel
 /// allows by default (`net.core.somaxconn`), which is a proxy's reload with a worker for every core.
 const BACKLOG: u32 = 4096;
+
+/// How long no connection is accepted once descriptors are out.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The most header lines that are read. Hyper's own default of 100 is fewer than what some proxies pass on.
 const MAX_HEADER_LINES: usize = 256;
@@ -130,6 +134,7 @@ impl Listener {
             .header_read_timeout(bounds.idle_timeout)
             .max_headers(MAX_HEADER_LINES)
             .max_buf_size(bounds.max_head);
+        let mut are_out = false;
         loop {
             let seat = tokio::select! {
                 seat = seats.clone().acquire_owned() => seat,
@@ -142,13 +147,21 @@ impl Listener {
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
+                Err(error) if descriptors::are_out(&error) => {
+                    if !are_out {
+                        warn!("cannot accept connections on {}: {error}", self.name);
+                    }
+                    are_out = true;
+                    // Accepting again at once would spin.
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
                 Err(error) => {
-                    // Out of file descriptors, most likely. Accepting again at once would spin.
-                    warn!("cannot accept a connection on {}: {error}", self.name);
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    debug!("a connection ended before it was accepted: {error}");
                     continue;
                 }
             };
+            are_out = false;
             let secured = match &self.socket {
                 Socket::Tls(_) => Some((tls(), stop.clone())),
                 _ => None,
@@ -188,8 +201,9 @@ impl Socket {
         match self {
             Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // An answer is one small write; waiting to fill a packet would only delay it.
-                stream.set_nodelay(true)?;
+                // An answer is one small write; waiting to fill a packet would only delay it. Where it cannot be set, the
+                // connection is slower, or has ended, which whoever reads from it finds.
+                let _ = stream.set_nodelay(true);
                 Ok((Box::new(stream), Peer::Address(address.ip())))
             }
             Self::Unix { listener, .. } => Ok((Box::new(listener.accept().await?.0), Peer::Unix)),

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod breaker;
 mod checkpoint;
 mod complain;
+pub mod descriptors;
 pub mod listener;
 mod named;
 mod order;

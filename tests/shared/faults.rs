@@ -86,8 +86,9 @@ async fn a_redis_that_dies_costs_no_answer_and_what_was_learned_meanwhile_is_sha
         assert_alice(&a.ask(token).await);
     }
     assert_eq!(scene.tenant.calls().userinfo, 2);
-    let status =
-        admin(&a, "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned()).await.body;
+    let status = admin(&a, "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned())
+        .await
+        .body;
     assert!(status.contains("\"shared_degraded\": true"), "{status}");
 
     scene.redis.restart().await;

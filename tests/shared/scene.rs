@@ -117,11 +117,14 @@ pub async fn admin(running: &Running, request: String) -> Reply {
 }
 
 pub async fn readyz(running: &Running) -> String {
-    admin(running, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned()).await.body
+    admin(running, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_owned())
+        .await
+        .body
 }
 
 pub async fn purge(running: &Running, body: &str) -> Reply {
-    let head = "POST /purge HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    let head =
+        "POST /purge HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
     admin(running, format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await
 }
 

@@ -61,8 +61,19 @@ impl Holdfast {
         auth_listeners: usize,
         variables: &[(&str, &str)],
     ) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command.args(arguments);
+        Self::launch(command, directory, auth_listeners, variables).await
+    }
+
+    /// Runs this command, which has to become holdfast, and waits as [`Holdfast::start`] does.
+    pub async fn launch(
+        mut command: Command,
+        directory: &Path,
+        auth_listeners: usize,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let mut child = command
             .current_dir(directory)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
@@ -77,7 +88,7 @@ impl Holdfast {
         while auth.len() < auth_listeners || admin.is_none() {
             let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
             let Ok(Ok(Some(line))) = line else {
-                panic!("holdfast did not start to listen: {arguments:?}\n{log}")
+                panic!("holdfast did not start to listen: {command:?}\n{log}")
             };
             auth.extend(address_after("auth listener on ", &line));
             admin = admin.or(address_after("admin listener on ", &line));
