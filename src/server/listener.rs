@@ -131,6 +131,9 @@ impl Listener {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
+            // Who has said all that it wants to say still waits for the answer. That it has gone away altogether then shows
+            // only when the answer is written; until then its request costs what every request does, and no more.
+            .half_close(true)
             .header_read_timeout(bounds.idle_timeout)
             .max_headers(MAX_HEADER_LINES)
             .max_buf_size(bounds.max_head);
