@@ -1,6 +1,7 @@
 //! The running service: start, reload, drain.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
@@ -33,6 +34,7 @@ pub enum ServiceError {
 pub struct Service {
     instance: Arc<ArcSwap<Instance>>,
     source: Source,
+    leaving: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
     auth_names: Vec<String>,
@@ -83,10 +85,14 @@ impl Service {
         }
         announce("admin", &admin_name);
         let for_admin = instance.clone();
-        let service = move |request, _| admin::answer(for_admin.load_full(), request);
+        let leaving = Arc::new(AtomicBool::new(false));
+        let is_leaving = leaving.clone();
+        let service = move |request, _| {
+            admin::answer(for_admin.load_full(), request, is_leaving.load(Ordering::Relaxed))
+        };
         let bounds = Bounds { max_connections: shares.admin, ..bounds };
         listeners.push(tokio::spawn(admin_listener.serve(service, || None, bounds, stopped)));
-        Ok(Self { instance, source, stop, listeners, auth_names, admin_name })
+        Ok(Self { instance, source, leaving, stop, listeners, auth_names, admin_name })
     }
 
     /// The addresses of the auth listeners, as they are really bound.
@@ -142,6 +148,24 @@ impl Service {
         self.instance.store(instance);
         info!("configuration reloaded");
         Ok(())
+    }
+
+    /// Says at `/readyz` that nobody should ask here any more, and answers everybody on for `auth.lame_duck`, until they
+    /// have heard of it, or until `cut_short` comes.
+    pub async fn leave(&self, cut_short: impl Future<Output = ()>) {
+        self.leaving.store(true, Ordering::Relaxed);
+        let lame_duck = self.instance.load().settings.auth.lame_duck;
+        if lame_duck.is_zero() {
+            return;
+        }
+        info!(
+            "not ready any more; serving goes on for {}, or until the next SIGTERM or SIGINT",
+            humantime::format_duration(lame_duck)
+        );
+        tokio::select! {
+            () = tokio::time::sleep(lame_duck) => {}
+            () = cut_short => {}
+        }
     }
 
     /// Stops accepting, lets requests under way finish within `drain_timeout`, and ends.

@@ -51,7 +51,9 @@ async fn a_client_that_half_closes_after_its_request_gets_its_answer_and_then_th
     assert_eq!(reply.map(|reply| reply.status), Some(200));
     // Half a request is none.
     let stream = TcpStream::connect(running.auth).await.unwrap();
-    assert!(half_close(stream, "GET /auth HTTP/1.1\r\nHost: h\r\n").await.is_none_or(|reply| reply.status == 400));
+    assert!(
+        half_close(stream, "GET /auth HTTP/1.1\r\nHost: h\r\n").await.is_none_or(|reply| reply.status == 400)
+    );
 }
 
 /// Its place is free again once its answer is there, as if it had stayed.

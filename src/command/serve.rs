@@ -34,8 +34,15 @@ pub fn run(settings: Settings, source: Source) -> Result<(), ExitCode> {
                 _ = interrupt.recv() => break,
             }
         }
-        info!("stopping: no new connections, requests under way are finished");
         tell(&[NotifyState::Stopping]);
+        let again = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        service.leave(again).await;
+        info!("stopping: no new connections, requests under way are finished");
         service.drain().await;
         Ok(())
     })

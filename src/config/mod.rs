@@ -98,7 +98,10 @@ pub struct AuthSettings {
     /// `idle_timeout`: how long a connection may wait for its next request, take to send one, or leave an answer
     /// unread. Longer than any proxy's pool keeps it. Default 120 s.
     pub idle_timeout: Duration,
-    /// `drain_timeout`: how long SIGTERM waits for requests under way. Default 10 s.
+    /// `lame_duck`: how long everybody is answered on after SIGTERM, while `/readyz` says 503. Default 0 s: a sidecar ends
+    /// with its proxy. Behind a load balancer, longer than it takes to notice; 5 s behind a Kubernetes Service.
+    pub lame_duck: Duration,
+    /// `drain_timeout`: how long SIGTERM, after `lame_duck`, waits for requests under way. Default 10 s.
     pub drain_timeout: Duration,
     /// `undecided_status`: the status for "cannot tell". Default 503.
     pub undecided_status: u16,
@@ -400,6 +403,11 @@ impl AuthSettings {
                 "idle_timeout",
                 Duration::from_secs(120),
                 value::duration(Duration::from_secs(1), Duration::from_secs(3600)),
+            ),
+            lame_duck: section.value(
+                "lame_duck",
+                Duration::ZERO,
+                value::duration(Duration::ZERO, Duration::from_secs(600)),
             ),
             drain_timeout: section.value(
                 "drain_timeout",

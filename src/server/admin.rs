@@ -19,13 +19,14 @@ use crate::issuer::endpoint::Endpoint;
 /// Of the year 9999: dates have no more digits.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// Answers one request of an operator or a monitoring system.
+/// Answers one request of an operator or a monitoring system. `leaving` is whether the service is about to stop.
 ///
 /// # Errors
 /// Never.
 pub async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
+    leaving: bool,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !super::named::is_ours(request.uri(), request.headers(), &instance.settings.admin.hosts) {
         return Ok(text(
@@ -59,6 +60,7 @@ pub async fn answer(
             respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
         }
         "/healthz" => text(StatusCode::OK, "alive\n"),
+        "/readyz" if leaving => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n"),
         "/readyz" => ready(&instance),
         "/status" => {
             let body = format!("{:#}\n", status(&instance));

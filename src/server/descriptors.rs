@@ -49,7 +49,8 @@ impl Shares {
 /// The limit as it is then.
 fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    let raised =
+        current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
     let limit = if raised { maximum } else { current };
     limit.and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX)
 }
@@ -87,7 +88,8 @@ mod tests {
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
             assert!(are_out(&errno.into()), "{errno}");
         }
-        let of_one = [Errno::CONNABORTED, Errno::PROTO, Errno::PERM, Errno::NETDOWN, Errno::HOSTUNREACH, Errno::INTR];
+        let of_one =
+            [Errno::CONNABORTED, Errno::PROTO, Errno::PERM, Errno::NETDOWN, Errno::HOSTUNREACH, Errno::INTR];
         for errno in of_one {
             assert!(!are_out(&errno.into()), "{errno}");
         }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,6 +37,9 @@ const BACKLOG: u32 = 4096;
 
 /// How long no connection is accepted once descriptors are out.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a first request that has begun to come may go on coming once the service stops.
+const HEAD_GRACE: Duration = Duration::from_secs(1);
 
 /// The most header lines that are read. Hyper's own default of 100 is fewer than what some proxies pass on.
 const MAX_HEADER_LINES: usize = 256;
@@ -166,24 +170,35 @@ impl Listener {
             };
             are_out = false;
             let secured = match &self.socket {
-                Socket::Tls(_) => Some((tls(), stop.clone())),
+                Socket::Tls(_) => Some(tls()),
                 _ => None,
             };
+            let stop = stop.clone();
             let (service, builder, watcher) = (service.clone(), builder.clone(), graceful.watcher());
             tokio::spawn(async move {
                 let _seat = seat;
                 let stream = match secured {
                     None => stream,
-                    Some((tls, stop)) => match secure(stream, tls, stop).await {
+                    Some(tls) => match secure(stream, tls, stop.clone()).await {
                         Ok(stream) => stream,
                         Err(error) => return debug!("no TLS with a client: {error}"),
                     },
                 };
-                let service = service_fn(move |request| service(request, peer));
+                let asked = Arc::new(AtomicBool::new(false));
+                let has_asked = asked.clone();
+                let service = service_fn(move |request| {
+                    asked.store(true, Ordering::Relaxed);
+                    service(request, peer)
+                });
                 let stream = ReadInTime::new(stream, bounds.idle_timeout);
                 let connection = builder.serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = watcher.watch(connection).await {
-                    debug!("a connection ended early: {error}");
+                tokio::select! {
+                    ended = watcher.watch(connection) => if let Err(error) = ended {
+                        debug!("a connection ended early: {error}");
+                    },
+                    () = never_asks(stop, &has_asked, bounds.drain_timeout) => {
+                        debug!("a connection was closed before its first request had come");
+                    }
                 }
             });
         }
@@ -211,6 +226,16 @@ impl Socket {
             }
             Self::Unix { listener, .. } => Ok((Box::new(listener.accept().await?.0), Peer::Unix)),
         }
+    }
+}
+
+/// Ends when the service has been stopping for a while and no request has come yet. hyper closes what waits for a next
+/// request by itself; for the rest of a first one it would wait for as long as it may take to come.
+async fn never_asks(mut stop: watch::Receiver<bool>, asked: &AtomicBool, drain_timeout: Duration) {
+    let _ = stop.wait_for(|stop| *stop).await;
+    tokio::time::sleep(HEAD_GRACE.min(drain_timeout)).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 
