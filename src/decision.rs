@@ -79,7 +79,7 @@ impl Decision {
     pub fn invites_login(&self) -> bool {
         match self {
             Self::NoCredential(error) => *error == CredentialError::Missing,
-            Self::Refused(refusal) => !matches!(**refusal, Refusal::IssuerForbids),
+            Self::Refused(refusal) => !matches!(**refusal, Refusal::IssuerForbids { .. }),
             _ => false,
         }
     }

@@ -19,6 +19,7 @@ mod sought;
 mod verdict;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::profile::Profile;
 use self::revalidation::Revalidations;
@@ -28,6 +29,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::PolicySettings;
 use crate::decision::Serving;
 use crate::guard::{Singleflight, SingleflightSettings};
+use crate::issuer::userinfo::Reach;
 use crate::issuer::{CannotTell, Issuer};
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::{TokenDigest, TokenDigester};
@@ -180,8 +182,9 @@ impl Identities {
             // What it signed is its word on the email; asked again, it would say the same.
             self.metrics.email_from("not_allowed");
             identity.email_not_allowed = true;
-        } else if issuer.settings().userinfo {
+        } else if let reach @ (Reach::Listed | Reach::Possible) = issuer.reach(&identity.claims) {
             let profile = Profile {
+                reach,
                 key: self.digester.subject(issuer.name(), &identity.subject),
                 issuer,
                 subject: identity.subject.clone(),
@@ -252,9 +255,12 @@ impl Identities {
         found
     }
 
-    /// A no, whoever waited for it, is a no from then on.
-    fn refuse_from_now_on(&self, digest: TokenDigest, refusal: Refusal) {
-        let refused = Refused::new(Arc::new(refusal), self.settings.negative_ttl, &self.clock);
+    /// A no, whoever waited for it, is a no from then on: for `negative_ttl`, and until the token ends if the issuer said
+    /// why. A profile that another token brought must not make it a yes.
+    fn refuse_from_now_on(&self, digest: TokenDigest, expires_at: Timestamp, refusal: Refusal) {
+        let left = if refusal.ends_records() { expires_at.since(self.clock.now()) } else { Duration::ZERO };
+        let ttl = self.settings.negative_ttl.max(left);
+        let refused = Refused::new(Arc::new(refusal), ttl, &self.clock);
         self.stores.refuse(digest, refused);
     }
 }

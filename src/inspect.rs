@@ -23,6 +23,7 @@ use crate::decision::{Decision, Pass, Unmet};
 use crate::identity::{Identity, Resolved, Subjected};
 use crate::instance::Instance;
 use crate::issuer::Issuer;
+use crate::issuer::userinfo::Reach;
 use crate::route::Required;
 use crate::token::compact::UnverifiedHeader;
 use crate::token::email::{self, EmailRules};
@@ -167,7 +168,7 @@ async fn run(
         Verified::Local { issuer, claims } => {
             let rules = issuer.settings().email_rules(instance.settings.policy.require_verified_email);
             let names_one = email::find(claims.all(), EmailRules { domains: &[], ..rules }).is_some();
-            asks |= !names_one && issuer.settings().userinfo;
+            asks |= !names_one && issuer.reach(claims.all()) != Reach::None;
             course.issuer = Some(issuer.clone());
             course.claims = Some(claims.all().clone());
         }
@@ -201,8 +202,8 @@ impl Course {
     /// `asked`: the issuer was, and this is what could be done without it.
     fn failed(mut self, failure: Failure, asked: Option<Option<String>>) -> Self {
         let says = match &failure {
-            Failure::No(Refusal::IssuerRejects { .. }) => {
-                Refusal::IssuerRejects { local: String::new() }.to_string()
+            Failure::No(Refusal::IssuerRejects { certain, .. }) => {
+                Refusal::IssuerRejects { local: String::new(), certain: *certain }.to_string()
             }
             other => other.to_string(),
         };

@@ -101,7 +101,7 @@ async fn an_answer_that_was_made_while_the_issuer_said_no_is_not_kept() {
     let since = instance.stores.epoch(&digest);
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
     let pass = instance.stores.answer(&digest).unwrap();
-    let refusal = Arc::new(Refusal::IssuerForbids);
+    let refusal = Arc::new(Refusal::IssuerForbids { certain: true });
     instance.stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &instance.clock));
     instance.stores.keep_answer(digest, pass, since);
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 403);

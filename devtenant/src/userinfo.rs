@@ -1,8 +1,9 @@
 //! `/userinfo`: whose token is this, and what is known of them.
 //!
 //! The tenant accepts what it has minted: a JWS that one of its listed keys signed, such a JWS sealed to the API, bare
-//! claims under a symmetric key, its own `dir` token, an opaque string it has handed out. Issuer, audience and scope
-//! are not looked at: what holdfast must refuse, it must refuse by itself.
+//! claims under a symmetric key, its own `dir` token, an opaque string it has handed out. A signed token must list the
+//! endpoint in `aud`, as Auth0 demands. Issuer and scope are not looked at: what holdfast must refuse, it must refuse by
+//! itself.
 
 use std::time::Duration;
 
@@ -65,13 +66,15 @@ fn judge(state: &State, token: &str) -> Option<Map<String, Value>> {
     if lock(&state.revoked).contains(token) {
         return None;
     }
+    let for_userinfo = |claims: &Map<String, Value>| lists_userinfo(state, claims);
     let claims = match token.split('.').count() {
-        3 => verified_claims(state, token)?,
+        3 => verified_claims(state, token).filter(for_userinfo)?,
         5 => {
             let opened = state.jwe.open(token)?;
             let inner = std::str::from_utf8(&opened.payload).ok()?;
             match verified_claims(state, inner) {
-                Some(claims) => claims,
+                Some(claims) if for_userinfo(&claims) => claims,
+                Some(_) => return None,
                 None if opened.symmetric => serde_json::from_str(inner).ok()?,
                 None => return None,
             }
@@ -81,6 +84,16 @@ fn judge(state: &State, token: &str) -> Option<Map<String, Value>> {
     let now = i64::try_from(state.now()).unwrap_or(i64::MAX);
     let after_now = |name| claims.get(name).and_then(Value::as_i64).map(|time| time > now);
     (after_now("exp") != Some(false) && after_now("nbf") != Some(true)).then_some(claims)
+}
+
+/// Whether a token is good for `/userinfo`: only if its client asked for `openid`.
+fn lists_userinfo(state: &State, claims: &Map<String, Value>) -> bool {
+    let endpoint = format!("{}userinfo", state.issuer());
+    match claims.get("aud") {
+        Some(Value::String(one)) => *one == endpoint,
+        Some(Value::Array(all)) => all.iter().any(|one| one.as_str() == Some(&endpoint)),
+        _ => false,
+    }
 }
 
 fn verified_claims(state: &State, token: &str) -> Option<Map<String, Value>> {

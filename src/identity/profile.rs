@@ -9,7 +9,8 @@ use super::sought::Sought;
 use crate::clock::Timestamp;
 use crate::config::PolicySettings;
 use crate::guard::{Priority, Role, SubjectKey as Subject};
-use crate::issuer::userinfo::Word;
+use crate::issuer::rejection::Rejection;
+use crate::issuer::userinfo::{Reach, Word};
 use crate::issuer::{CannotTell, Issuer, Question};
 use crate::tiers::digest::{SubjectKey, TokenDigest};
 use crate::tiers::policy::Known;
@@ -28,6 +29,8 @@ pub(super) struct Profile {
     pub digest: TokenDigest,
     /// `exp` of the token.
     pub expires_at: Timestamp,
+    /// Whether what `/userinfo` says of the token counts.
+    pub reach: Reach,
 }
 
 impl Sought for Profile {
@@ -43,7 +46,13 @@ impl Sought for Profile {
 
     async fn find(&self, identities: &Identities, now: Timestamp) -> Option<Found<ProfileRecord>> {
         let found = identities.stores.profile(&self.key).await;
-        found.filter(|(record, _)| self.is_of_use(record, identities, now))
+        let found = found.filter(|(record, _)| self.is_of_use(record, identities, now));
+        if found.is_some() || self.reach == Reach::Listed {
+            return found;
+        }
+        let lately = now.before(identities.settings.negative_ttl)..=now;
+        let refused = identities.stores.profile_of(&self.without_email_key(), &lately)?;
+        self.is_of_use(&refused, identities, now).then_some((refused, "memory"))
     }
 
     fn known(&self, record: &ProfileRecord) -> Known {
@@ -72,7 +81,7 @@ impl Sought for Profile {
         asked_at: Timestamp,
     ) -> Result<Arc<ProfileRecord>, Failure> {
         let (this, all, own) = (self.clone(), identities.clone(), question.clone());
-        let flight = identities.profile_flights.run(self.key.0, move || async move {
+        let flight = identities.profile_flights.run(self.flight(), move || async move {
             let now = all.clock.now();
             match all.stores.profile_of(&this.key, &(asked_at..=now)) {
                 Some(record) if this.is_of_use(&record, &all, now) => Ok(record),
@@ -95,8 +104,10 @@ impl Sought for Profile {
     }
 
     fn denied(&self, identities: &Identities, refusal: Refusal) {
-        identities.stores.forget_profile(&self.key);
-        identities.refuse_from_now_on(self.digest, refusal);
+        if refusal.ends_records() {
+            identities.stores.forget_profile(&self.key);
+        }
+        identities.refuse_from_now_on(self.digest, self.expires_at, refusal);
     }
 }
 
@@ -128,9 +139,49 @@ impl Profile {
         context.finish().as_ref().first_chunk().copied().unwrap_or_default()
     }
 
+    fn refuse(&self, identities: &Identities, refusal: Refusal) -> Failure {
+        identities.refuse_from_now_on(self.digest, self.expires_at, refusal.clone());
+        refusal.into()
+    }
+
+    /// The endpoint guards itself by an audience that the token does not have: there is no email to be had with it. That
+    /// is remembered for a while, unless an email is known from elsewhere.
+    async fn without_email(&self, identities: &Identities) -> Result<Arc<ProfileRecord>, Failure> {
+        let known = identities.stores.profile(&self.key).await;
+        if known.is_some_and(|(record, _)| record.email.is_some()) {
+            return Err(CannotTell::Garbage("/userinfo refuses a token that does not list it").into());
+        }
+        let record = Arc::new(ProfileRecord {
+            verified_at: identities.clock.now(),
+            email_verified: None,
+            email: None,
+            name: None,
+            email_rules: self.email_rules(),
+        });
+        let key = self.without_email_key();
+        identities.stores.keep_profile(key, record.clone(), identities.stores.epoch_of_profile(&key));
+        Ok(record)
+    }
+
+    /// That there is no email to be had is about the token, and not about its subject: another token may bring one.
+    fn without_email_key(&self) -> SubjectKey {
+        SubjectKey(self.digest.0)
+    }
+
+    /// What is asked together: all about one subject, unless the answer may be about the token alone.
+    fn flight(&self) -> [u8; 32] {
+        match self.reach {
+            Reach::Listed => self.key.0,
+            Reach::Possible | Reach::None => self.digest.0,
+        }
+    }
+
     async fn put(&self, identities: &Identities, question: Question) -> Result<Arc<ProfileRecord>, Failure> {
         let since = identities.stores.epoch_of_profile(&self.key);
         match self.issuer.ask(question).await? {
+            Word::Rejected(_) | Word::Forbidden(_) if self.reach != Reach::Listed => {
+                self.without_email(identities).await
+            }
             Word::Accepted { claims, .. } => {
                 let found = identities.find_email(&self.issuer, &claims);
                 let record = Arc::new(ProfileRecord {
@@ -143,11 +194,17 @@ impl Profile {
                 identities.stores.keep_profile(self.key, record.clone(), since);
                 Ok(record)
             }
-            Word::Rejected => {
-                identities.stores.forget_profile(&self.key);
-                Err(Refusal::IssuerRejects { local: String::new() }.into())
+            Word::Rejected(rejection) => {
+                let certain = rejection == Rejection::Certain;
+                if certain {
+                    identities.stores.forget_profile(&self.key);
+                }
+                Err(self.refuse(identities, Refusal::IssuerRejects { local: String::new(), certain }))
             }
-            Word::Forbidden => Err(Refusal::IssuerForbids.into()),
+            Word::Forbidden(rejection) => {
+                let certain = rejection == Rejection::Certain;
+                Err(self.refuse(identities, Refusal::IssuerForbids { certain }))
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use super::sought::Sought;
 use super::{Identities, Identity};
 use crate::clock::Timestamp;
 use crate::guard::{Priority, SubjectKey as Subject};
+use crate::issuer::rejection::Rejection;
 use crate::issuer::userinfo::Word;
 use crate::issuer::{CannotTell, Issuer, Question};
 use crate::tiers::digest::TokenDigest;
@@ -119,12 +120,13 @@ impl Verdict {
                 identities.stores.keep_verdict(self.digest, record.clone(), since);
                 return Ok(record);
             }
-            Word::Rejected => {
-                Refusal::IssuerRejects { local: format!("; not judged here, because {}", self.why) }
-            }
-            Word::Forbidden => Refusal::IssuerForbids,
+            Word::Rejected(rejection) => Refusal::IssuerRejects {
+                local: format!("; not judged here, because {}", self.why),
+                certain: rejection == Rejection::Certain,
+            },
+            Word::Forbidden(rejection) => Refusal::IssuerForbids { certain: rejection == Rejection::Certain },
         };
-        identities.refuse_from_now_on(self.digest, refusal.clone());
+        identities.refuse_from_now_on(self.digest, identities.clock.now(), refusal.clone());
         Err(refusal.into())
     }
 }

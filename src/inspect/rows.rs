@@ -312,7 +312,7 @@ fn row_of(refusal: &Refusal, outline: &Outline) -> &'static str {
         Refusal::Jwe(_) => "decryption",
         Refusal::BareClaims | Refusal::BareClaimsNotAllowed | Refusal::NestedTooDeep => "content",
         Refusal::ForeignRefused { .. } => "foreign tokens",
-        Refusal::IssuerRejects { .. } | Refusal::IssuerForbids => "issuer's word",
+        Refusal::IssuerRejects { .. } | Refusal::IssuerForbids { .. } => "issuer's word",
     }
 }
 

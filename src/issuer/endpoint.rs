@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use thiserror::Error;
 use tracing::{info, warn};
 use url::Url;
 
 use super::client::{CallError, Client, Reply};
+use super::rejection::Rejection;
 use crate::clock::{Clock, Timestamp};
 use crate::guard::breaker::{State, Transition};
 use crate::guard::{
@@ -88,6 +89,36 @@ impl CannotTell {
             }
         };
         retry_after::bounded(wait)
+    }
+}
+
+const NOT_THE_ISSUERS: &str = "a refusal (401 or 403) that is not the issuer's own: of a firewall, a content network or a \
+                               gateway before it, most likely";
+
+/// An answer that says something.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer<'b> {
+    /// 200, with this body.
+    Good(&'b [u8]),
+    /// The issuer's own 401 or 403.
+    Rejected {
+        /// Which.
+        status: u16,
+        /// What it says about the token.
+        rejection: Rejection,
+    },
+}
+
+impl<'b> Answer<'b> {
+    /// The body of a public document, which needs no token.
+    ///
+    /// # Errors
+    /// If it was not shown.
+    pub fn of_a_document(self) -> Result<&'b [u8], &'static str> {
+        match self {
+            Self::Good(body) => Ok(body),
+            Self::Rejected { .. } => Err("it refuses to show a public document (401 or 403)"),
+        }
     }
 }
 
@@ -173,8 +204,8 @@ impl Endpoint {
         self.tell(Some(self.guard.reset()));
     }
 
-    /// Makes one call, if the guard lets it, and reads its answer. `read` sees 200, 401 and 403 only; what it calls
-    /// garbage, and every other status, is no answer. See [`CallOutcome`] for what that says of the endpoint.
+    /// Makes one call, if the guard lets it, and reads its answer. `read` sees 200, and 401 and 403 that are the
+    /// issuer's own; what it calls garbage, and every other status, is no answer. See [`CallOutcome`] for what that says of the endpoint.
     ///
     /// # Errors
     /// [`CannotTell`], with nothing learnt about the token.
@@ -184,7 +215,7 @@ impl Endpoint {
         bearer: Option<&str>,
         priority: Priority,
         subject: Option<SubjectKey>,
-        read: impl FnOnce(u16, &[u8]) -> Result<T, &'static str>,
+        read: impl FnOnce(Answer<'_>) -> Result<T, &'static str>,
     ) -> Result<T, CannotTell> {
         let (admission, reply) = self.send(url, bearer, priority, subject).await?;
         let (outcome, result) = self.judge(reply, read);
@@ -196,7 +227,7 @@ impl Endpoint {
     /// long as that is an answer of its own.
     pub async fn probe(&self, url: &Url) {
         let Ok((admission, reply)) = self.send(url, None, Priority::Background, None).await else { return };
-        let outcome = match self.judge(reply, |_, _| Ok(())).0 {
+        let outcome = match self.judge(reply, |_| Ok(())).0 {
             CallOutcome::Declined => CallOutcome::Answered,
             outcome => outcome,
         };
@@ -236,16 +267,17 @@ impl Endpoint {
     fn judge<T>(
         &self,
         reply: Result<Reply, CallError>,
-        read: impl FnOnce(u16, &[u8]) -> Result<T, &'static str>,
+        read: impl FnOnce(Answer<'_>) -> Result<T, &'static str>,
     ) -> (CallOutcome, Result<T, CannotTell>) {
         match reply {
             Err(error) => (outcome_of(error), Err(CannotTell::Failed(error))),
             Ok(Reply { status: status @ (200 | 401 | 403), headers, body }) => {
-                let answer = if status == 200 || is_of_the_issuer(&headers) {
-                    read(status, &body)
-                } else {
-                    Err("a refusal as a web page, from something that stands before the issuer")
+                let answer = match status {
+                    200 => Some(Answer::Good(&body)),
+                    _ => Rejection::read(status, &headers, &body)
+                        .map(|rejection| Answer::Rejected { status, rejection }),
                 };
+                let answer = answer.ok_or(NOT_THE_ISSUERS).and_then(read);
                 match answer {
                     Ok(value) if status == 200 => (CallOutcome::Answered, Ok(value)),
                     Ok(value) => (CallOutcome::Rejected, Ok(value)),
@@ -319,18 +351,6 @@ impl Endpoint {
     }
 }
 
-/// Whether a 401 or 403 is the issuer's word: it has a challenge (RFC 6750 §3), or at least is no page for people. A
-/// firewall or a content network before the issuer refuses with such a page, and knows nothing of the token.
-fn is_of_the_issuer(headers: &HeaderMap) -> bool {
-    let starts = |value: &str, with: &str| {
-        value.trim_start().get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
-    };
-    let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    let page = text(headers, CONTENT_TYPE.as_str())
-        .is_some_and(|kind| starts(kind, "text/html") || starts(kind, "application/xhtml"));
-    !page || challenges.into_iter().any(|challenge| starts(challenge, "bearer"))
-}
-
 fn outcome_of(error: CallError) -> CallOutcome {
     match error {
         CallError::Connect | CallError::Timeout => CallOutcome::Unreachable,
@@ -355,35 +375,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::{HeaderName, HeaderValue};
-
     use super::*;
-
-    fn headers(rows: &[(&'static str, &'static str)]) -> HeaderMap {
-        let row = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        rows.iter().map(row).collect()
-    }
-
-    #[test]
-    fn a_refusal_as_a_web_page_is_not_the_issuers_unless_it_challenges() {
-        for (rows, expected) in [
-            (vec![], true),
-            (vec![("content-type", "text/plain")], true),
-            (vec![("content-type", "application/json; charset=utf-8")], true),
-            (vec![("content-type", "text/html; charset=utf-8")], false),
-            (vec![("content-type", "Text/HTML")], false),
-            (vec![("content-type", "application/xhtml+xml")], false),
-            (vec![("content-type", "text/html"), ("www-authenticate", "Basic realm=\"edge\"")], false),
-            (
-                vec![("content-type", "text/html"), ("www-authenticate", "Bearer error=\"invalid_token\"")],
-                true,
-            ),
-        ] {
-            assert_eq!(is_of_the_issuer(&headers(&rows)), expected, "{rows:?}");
-        }
-    }
 
     #[test]
     fn what_a_status_says_of_the_endpoint() {

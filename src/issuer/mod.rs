@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod endpoint;
 mod fresh;
 pub mod jwks;
+pub mod rejection;
 pub mod userinfo;
 
 use std::path::PathBuf;
@@ -27,13 +28,14 @@ use self::discovery::Discovery;
 pub use self::endpoint::CannotTell;
 use self::endpoint::Endpoint;
 use self::jwks::{KeySet, Lookup, Skipped};
-use self::userinfo::Word;
+use self::userinfo::{Reach, Word};
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::config::IssuerSettings;
 use crate::guard::{GuardSettings, Priority, Role, Singleflight, SingleflightSettings, SubjectKey};
 use crate::private_file;
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
+use crate::token::json::Object;
 use crate::token::jwe::{DecryptionKeys, KeyFileError};
 use crate::token::jws::VerificationKey;
 
@@ -345,9 +347,9 @@ impl Issuer {
         let url = Discovery::url(&self.settings.base);
         let endpoint = &self.discovery_endpoint;
         let (found, document) = endpoint
-            .call(&url, None, priority, None, |status, body| {
-                let found = Discovery::read(if status == 200 { body } else { b"" }, &self.settings.url)?;
-                Ok((Arc::new(found), body.to_vec()))
+            .call(&url, None, priority, None, |answer| {
+                let body = answer.of_a_document()?;
+                Ok((Arc::new(Discovery::read(body, &self.settings.url)?), body.to_vec()))
             })
             .await?;
         if self.settings.userinfo && found.userinfo.is_none() && self.discovery.load().is_none() {
@@ -365,9 +367,9 @@ impl Issuer {
         }
         let (keys, jwks) = self
             .jwks_endpoint
-            .call(&found.jwks, None, priority, None, |status, body| {
-                let document = if status == 200 { body } else { b"" };
-                Ok((KeySet::read(document, self.settings.pss_with_rs_keys)?, body.to_vec()))
+            .call(&found.jwks, None, priority, None, |answer| {
+                let body = answer.of_a_document()?;
+                Ok((KeySet::read(body, self.settings.pss_with_rs_keys)?, body.to_vec()))
             })
             .await?;
         debug!(issuer = &*self.name, keys = keys.count(), "keys fetched");
@@ -396,6 +398,20 @@ impl Issuer {
         !self.held_key_ids().is_empty()
     }
 
+    /// Whether `/userinfo` can tell the email of a verified token with these claims; [`Reach::None`] if it may not be
+    /// asked for that at all.
+    #[must_use]
+    pub fn reach(&self, claims: &Object) -> Reach {
+        if !self.settings.userinfo {
+            return Reach::None;
+        }
+        match self.discovery.load().as_ref().and_then(|found| found.userinfo.as_ref()) {
+            Some(endpoint) => Reach::of(claims, endpoint.as_str()),
+            // Not known yet: Auth0's.
+            None => Reach::of(claims, &format!("{}userinfo", self.settings.base)),
+        }
+    }
+
     /// Asks `/userinfo`. That those who ask the same thing share one call is the caller's business, who knows what is the
     /// same.
     ///
@@ -412,8 +428,8 @@ impl Issuer {
             .ok_or(CannotTell::Garbage("the issuer's discovery document names no userinfo_endpoint"))?;
         let subject = question.subject.as_deref();
         self.userinfo_endpoint
-            .call(url, Some(&question.token), question.priority, question.about, |status, body| {
-                Word::read(status, body, subject)
+            .call(url, Some(&question.token), question.priority, question.about, |answer| {
+                Word::read(answer, subject)
             })
             .await
     }

@@ -2,7 +2,42 @@
 
 use serde_json::Value;
 
+use super::endpoint::Answer;
+use super::rejection::Rejection;
 use crate::token::json::{self, Object};
+use crate::token::lenient;
+
+/// Whether `/userinfo` can tell the email of a token that was verified here.
+///
+/// Auth0 accepts a token there only if its `aud` lists the endpoint, which it does if the client asked for `openid`
+/// ("Access Token Profiles"). A token of a machine never does, nor one that is bound to another resource (RFC 8707). To ask
+/// with it costs a call and gets a 401 that says nothing about the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// `aud` lists the endpoint: what it says of the token counts.
+    Listed,
+    /// `scope` has `openid`, and `aud` does not list the endpoint: it may answer, and a no means "no email here".
+    Possible,
+    /// It would refuse.
+    None,
+}
+
+impl Reach {
+    /// By the claims of a verified token; `endpoint` is the address of `/userinfo`.
+    #[must_use]
+    pub fn of(claims: &Object, endpoint: &str) -> Self {
+        let listed = claims.get("aud").is_some_and(|aud| lenient::texts(aud).any(|aud| aud == endpoint));
+        let openid = || {
+            let scopes = ["scope", "scp"].into_iter().filter_map(|name| claims.get(name));
+            scopes.flat_map(lenient::words).any(|scope| scope == "openid")
+        };
+        match listed {
+            true => Self::Listed,
+            false if openid() => Self::Possible,
+            false => Self::None,
+        }
+    }
+}
 
 /// The issuer's word on a token.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,24 +50,23 @@ pub enum Word {
         claims: Object,
     },
     /// 401: it does not accept the token. A definitive no.
-    Rejected,
+    Rejected(Rejection),
     /// 403: it accepts the token, but not for this. A definitive no.
-    Forbidden,
+    Forbidden(Rejection),
 }
 
 impl Word {
-    /// Reads an answer of status 200, 401 or 403. If the token's own subject is known, the answer must be about the
+    /// Reads an answer. If the token's own subject is known, the answer must be about the
     /// same (§5.3.2 demands it).
     ///
     /// # Errors
     /// What is wrong with the answer; then nothing in it counts.
-    pub fn read(status: u16, body: &[u8], expected_subject: Option<&str>) -> Result<Self, &'static str> {
-        match status {
-            200 => {}
-            401 => return Ok(Self::Rejected),
-            403 => return Ok(Self::Forbidden),
-            _ => return Err("an unexpected status"),
-        }
+    pub fn read(answer: Answer<'_>, expected_subject: Option<&str>) -> Result<Self, &'static str> {
+        let body = match answer {
+            Answer::Good(body) => body,
+            Answer::Rejected { status: 403, rejection } => return Ok(Self::Forbidden(rejection)),
+            Answer::Rejected { rejection, .. } => return Ok(Self::Rejected(rejection)),
+        };
         let claims = json::object(body).map_err(|_| "the answer of /userinfo is not a JSON object")?;
         let subject = match claims.get("sub") {
             Some(Value::String(subject)) if (1..=255).contains(&subject.len()) => subject.clone(),
@@ -51,7 +85,7 @@ mod tests {
 
     #[test]
     fn only_a_whole_answer_about_the_right_subject_counts() {
-        let read = |body: &str| Word::read(200, body.as_bytes(), Some("auth0|a"));
+        let read = |body: &str| Word::read(Answer::Good(body.as_bytes()), Some("auth0|a"));
         assert!(matches!(read(r#"{"sub":"auth0|a"}"#), Ok(Word::Accepted { .. })));
         for body in [
             r#"{"sub":"auth0|b"}"#,
@@ -65,7 +99,24 @@ mod tests {
         ] {
             assert!(read(body).is_err(), "{body}");
         }
-        assert_eq!(Word::read(401, b"Unauthorized", None), Ok(Word::Rejected));
-        assert_eq!(Word::read(403, b"", None), Ok(Word::Forbidden));
+        let rejected = |status| Word::read(Answer::Rejected { status, rejection: Rejection::Certain }, None);
+        assert_eq!(rejected(401), Ok(Word::Rejected(Rejection::Certain)));
+        assert_eq!(rejected(403), Ok(Word::Forbidden(Rejection::Certain)));
+    }
+
+    #[test]
+    fn userinfo_is_in_reach_by_audience_or_scope() {
+        let reach = |text: &str| Reach::of(&json::object(text.as_bytes()).unwrap(), "https://t/userinfo");
+        for (text, expected) in [
+            (r#"{"aud":["https://api","https://t/userinfo"]}"#, Reach::Listed),
+            (r#"{"aud":"https://t/userinfo","scope":"read"}"#, Reach::Listed),
+            (r#"{"aud":"https://api","scope":"read openid"}"#, Reach::Possible),
+            (r#"{"aud":"https://api","scp":["read","openid"]}"#, Reach::Possible),
+            (r#"{"aud":"https://api","scope":"read"}"#, Reach::None),
+            (r#"{"aud":["https://api","https://t/userinfo/"],"scope":"openidx"}"#, Reach::None),
+            (r#"{"aud":"https://api"}"#, Reach::None),
+        ] {
+            assert_eq!(reach(text), expected, "{text}");
+        }
     }
 }

@@ -161,7 +161,7 @@ fn no_credential_challenge(error: CredentialError) -> HeaderValue {
 /// The client learns that the token is no good and whether a new one would be; why exactly is in the log.
 fn refusal_challenge(refusal: &Refusal) -> (StatusCode, HeaderValue) {
     match refusal {
-        Refusal::IssuerForbids => (StatusCode::FORBIDDEN, insufficient_scope()),
+        Refusal::IssuerForbids { .. } => (StatusCode::FORBIDDEN, insufficient_scope()),
         Refusal::Expired { .. } => (
             StatusCode::UNAUTHORIZED,
             HeaderValue::from_static(

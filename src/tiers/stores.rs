@@ -149,8 +149,12 @@ impl Stores {
 
     /// Remembers a definitive no, and forgets every yes for the same token. Only the issuer can take back what the
     /// issuer said, so a no of our own (of which a stranger can cause any number) is no work for the disk.
-    /// For the same reason it ends no epoch: else a flood of bad tokens would have nothing kept any more.
-    pub fn refuse(&self, digest: TokenDigest, refused: Refused) {
+    /// For the same reason it ends no epoch: else a flood of bad tokens would have nothing kept any more. A no that may be
+    /// of a gateway before the issuer ends ready answers, and leaves the record to the outage that may follow.
+    pub fn refuse(&self, digest: TokenDigest, mut refused: Refused) {
+        if let Some(earlier) = self.refusals.get(&digest) {
+            refused.until = refused.until.max(earlier.until);
+        }
         let is_the_issuers = refused.refusal.is_the_issuers();
         let note = || {
             if is_the_issuers {
@@ -158,11 +162,15 @@ impl Stores {
             }
         };
         note();
-        if let Some(archive) = self.archive.as_ref().filter(|_| is_the_issuers) {
-            archive.forget(Family::Verdicts, &digest.0, &self.policy);
+        if refused.refusal.ends_records() {
+            if let Some(archive) = &self.archive {
+                archive.forget(Family::Verdicts, &digest.0, &self.policy);
+            }
+            note();
         }
-        note();
-        self.verdicts.remove(&digest);
+        if refused.refusal.ends_records() || !is_the_issuers {
+            self.verdicts.remove(&digest);
+        }
         // Before the last note: who begins after it finds the no.
         self.refusals.insert(digest, refused);
         note();

@@ -86,12 +86,17 @@ pub enum Refusal {
     IssuerRejects {
         /// Why it was not judged here, to go into brackets; empty if it was.
         local: String,
+        /// Whether it says why, so that nothing before it can have said that.
+        certain: bool,
     },
     /// `/userinfo` answered 403.
     #[error(
         "the issuer accepts the token, but not for this (403 from /userinfo); does it have the scope `openid`?"
     )]
-    IssuerForbids,
+    IssuerForbids {
+        /// As for [`Refusal::IssuerRejects`].
+        certain: bool,
+    },
     /// An ID token, a logout token, or another kind of JWT.
     #[error("this is not an access token: {0}")]
     NotAnAccessToken(&'static str),
@@ -118,14 +123,20 @@ impl Refusal {
             Self::NestedTooDeep => "nested_too_deep",
             Self::ForeignRefused { .. } => "foreign_refused",
             Self::IssuerRejects { .. } => "issuer_rejects",
-            Self::IssuerForbids => "issuer_forbids",
+            Self::IssuerForbids { .. } => "issuer_forbids",
         }
     }
 
     /// Whether the issuer itself said it, at `/userinfo`.
     #[must_use]
     pub fn is_the_issuers(&self) -> bool {
-        matches!(self, Self::IssuerRejects { .. } | Self::IssuerForbids)
+        matches!(self, Self::IssuerRejects { .. } | Self::IssuerForbids { .. })
+    }
+
+    /// Whether what was remembered of the token is worth nothing any more: the issuer itself says no, and why.
+    #[must_use]
+    pub fn ends_records(&self) -> bool {
+        matches!(self, Self::IssuerRejects { certain: true, .. } | Self::IssuerForbids { certain: true })
     }
 
     /// Whether nothing but the time says it.
@@ -142,7 +153,7 @@ impl Refusal {
             | Self::IssuerUnknown { configured: text }
             | Self::AudienceMismatch { expected: text }
             | Self::ForeignRefused { why: text }
-            | Self::IssuerRejects { local: text } => text.capacity(),
+            | Self::IssuerRejects { local: text, .. } => text.capacity(),
             // At most 32 characters each, which are within what a refusal takes anyway.
             _ => 0,
         }

@@ -1,0 +1,138 @@
+//! Whether a 401 or 403 is the issuer's own.
+//!
+//! A firewall, a content network or a gateway in front of the issuer refuses as well, by address, by country or by load,
+//! and knows nothing of the token. If its refusal were taken for the issuer's, users would be locked out, and what is
+//! remembered of them would be gone when the outage comes. So a refusal counts only if it has the form in which an issuer
+//! refuses a token. All else is "cannot tell".
+//!
+//! Auth0 answers a token that it does not know, that has expired, or whose user is blocked, with 401, the text
+//! `Unauthorized`, and `WWW-Authenticate: Bearer realm="Users", error="invalid_token", error_description="…"`; in older
+//! tenants with `{"error":"unauthorized","error_description":"…"}`.
+
+use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
+use serde_json::Value;
+
+use crate::token::json;
+
+/// What the issuer says about the token that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// It says why in the words of RFC 6750 §3.1 (`invalid_token`, `insufficient_scope`) or in Auth0's own. What was
+    /// remembered of the token is worth nothing any more.
+    Certain,
+    /// It refuses, and does not say why. That is a no to this request. A gateway before the issuer may have sent it, so
+    /// it destroys nothing.
+    Uncertain,
+}
+
+/// The errors by which an issuer refuses a token: RFC 6750 §3.1, and Auth0's own.
+const CERTAIN: [&str; 3] = ["invalid_token", "insufficient_scope", "unauthorized"];
+
+/// RFC 6749 §4.1.2.1; gateways say it as well.
+const UNCERTAIN: &str = "access_denied";
+
+impl Rejection {
+    /// Reads an answer of status 401 or 403; `None` if it is not the issuer's. A challenge (RFC 6750 §3, RFC 9449 §7.1)
+    /// counts for a 401 and a 403, and so does an OAuth error in JSON.
+    #[must_use]
+    pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let challenges: Vec<&str> = challenges.filter(|challenge| is_for_a_token(challenge)).collect();
+        let error = oauth_error(status, body);
+        let says_why = challenges.iter().any(|challenge| {
+            let challenge = challenge.replace([' ', '"'], "");
+            CERTAIN.iter().any(|error| challenge.contains(&format!("error={error}")))
+        });
+        if says_why || error.as_deref().is_some_and(|error| CERTAIN.contains(&error)) {
+            Some(Self::Certain)
+        } else {
+            (!challenges.is_empty() || error.is_some()).then_some(Self::Uncertain)
+        }
+    }
+}
+
+/// Whether a challenge is one for a token. Others may stand before it in the same line.
+fn is_for_a_token(challenges: &str) -> bool {
+    challenges.split(',').any(|part| {
+        let scheme = part.trim_start().split(' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("dpop")
+    })
+}
+
+/// The error that a JSON body names (RFC 6749 §5.2), or Auth0's form with the status in it.
+fn oauth_error(status: u16, body: &[u8]) -> Option<String> {
+    let object = json::object(body).ok()?;
+    let error = object.get("error").and_then(Value::as_str)?;
+    let is_auth0s = object.get("statusCode").and_then(Value::as_u64) == Some(u64::from(status))
+        && object.get("message").is_some_and(Value::is_string);
+    (is_auth0s || error == UNCERTAIN || CERTAIN.contains(&error)).then(|| error.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn read(status: u16, challenge: &str, body: &str) -> Option<Rejection> {
+        let mut headers = HeaderMap::new();
+        if !challenge.is_empty() {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_str(challenge).unwrap());
+        }
+        Rejection::read(status, &headers, body.as_bytes())
+    }
+
+    #[test]
+    fn what_stands_before_the_issuer_says_nothing_about_a_token() {
+        for body in [
+            "",
+            "error code: 1020",
+            r#"{"message":"Forbidden"}"#,
+            r#"{"error":"Forbidden"}"#,
+            r#"{"error":{"code":403}}"#,
+            r#"{"error":"rate limited","message":"blocked by rule 17"}"#,
+            r#"{"statusCode":500,"error":"Unauthorized","message":"x"}"#,
+            r#"["access_denied"]"#,
+            "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>",
+            "<html><title>403 Forbidden</title></html>",
+            "Unauthorized",
+        ] {
+            for challenge in ["", "Basic realm=\"edge\"", "Negotiate", "Digest realm=\"Bearer\""] {
+                for status in [401, 403] {
+                    assert_eq!(read(status, challenge, body), None, "{status} {challenge} {body}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_issuer_says_about_a_token_is_a_no() {
+        let expired =
+            r#"Bearer realm="Users", error="invalid_token", error_description="The token has expired""#;
+        for (status, challenge, body, expected) in [
+            (401, expired, "Unauthorized", Rejection::Certain),
+            (401, "Bearer error=\"invalid_token\"", "", Rejection::Certain),
+            (401, "DPoP error=\"invalid_token\", algs=\"ES256\"", "", Rejection::Certain),
+            (401, "Basic realm=\"x\", bearer error=\"invalid_token\"", "<html>", Rejection::Certain),
+            (401, "", r#"{"error":"invalid_token"}"#, Rejection::Certain),
+            (
+                401,
+                "",
+                r#"{"error":"unauthorized","error_description":"user is blocked"}"#,
+                Rejection::Certain,
+            ),
+            (401, "Bearer realm=\"x\"", "", Rejection::Uncertain),
+            (
+                401,
+                "",
+                r#"{"statusCode":401,"error":"Unauthorized","message":"Invalid token"}"#,
+                Rejection::Uncertain,
+            ),
+            (403, "Bearer error=\"insufficient_scope\"", "", Rejection::Certain),
+            (403, expired, "", Rejection::Certain),
+            (403, "", r#"{"error":"access_denied"}"#, Rejection::Uncertain),
+        ] {
+            assert_eq!(read(status, challenge, body), Some(expected), "{status} {challenge} {body}");
+        }
+    }
+}
