@@ -20,6 +20,7 @@ use holdfast::clock::Clock;
 use holdfast::config::Source;
 use holdfast::guard::{Priority, Reason};
 use holdfast::issuer::CannotTell;
+use holdfast::issuer::cause::NoConnection;
 use holdfast::issuer::client::CallError;
 use holdfast::service::Service;
 use holdfast_devtenant::{EchoBackend, Options, Tenant};
@@ -293,7 +294,10 @@ async fn an_issuer_whose_certificate_nobody_vouches_for_is_told_nothing_and_coun
     let mut failures = 0;
     let suppressed = loop {
         match issuer.refresh(Priority::Foreground).await.unwrap_err() {
-            CannotTell::Failed(CallError::Connect) => failures += 1,
+            CannotTell::Failed(CallError::Connect(cause)) => {
+                assert_eq!(cause, NoConnection::UntrustedAuthority);
+                failures += 1;
+            }
             other => break other,
         }
         assert!(failures <= 10, "the breaker stays closed");

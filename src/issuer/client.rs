@@ -1,18 +1,35 @@
 //! One pooled HTTP client for all calls to issuers, with every bound that a call must have.
 
+use std::io::Read as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use flate2::bufread::GzDecoder;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::redirect;
 use thiserror::Error;
+use tokio::time::Instant;
 use url::Url;
+
+use super::cause::NoConnection;
 
 /// How long it may take to be connected.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a whole call may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection lies in the pool: shorter than common edges keep an idle one (nginx 75 s, cloud balancers 60 s),
+/// so that it is we who close it.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+/// How often the kernel asks a silent peer whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// For so long what was sent may stay unacknowledged before the peer counts as dead: a few retransmissions, and less than
+/// half of what a call may take, so that there is time for another connection.
+const UNACKNOWLEDGED: Duration = Duration::from_millis(1_200);
 
 /// The longest answer that is read, in bytes. Auth0's are under 10 KiB.
 const MAX_BODY: usize = 64 * 1024;
@@ -31,9 +48,9 @@ pub struct Reply {
 /// Why nothing usable came back. Never holds the request, and so no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
-    /// No connection: refused, unreachable, no such host, or TLS failed.
-    #[error("no connection to the issuer (refused, unreachable, name not found, or TLS failed)")]
-    Connect,
+    /// No connection.
+    #[error("no connection to the issuer: {0}")]
+    Connect(NoConnection),
     /// It took longer than a call may take.
     #[error("the issuer did not answer in time")]
     Timeout,
@@ -43,6 +60,11 @@ pub enum CallError {
     /// The connection broke, or what came is not HTTP.
     #[error("the connection to the issuer broke before its answer was complete")]
     Broken,
+    /// The answer is compressed, although that was not asked for, in a way that is not read or is broken.
+    #[error(
+        "the issuer's answer is compressed in a way that is not read; something before it compresses unasked"
+    )]
+    Encoded,
     /// The token cannot be sent in a header.
     #[error("the token cannot be sent in a header")]
     Unsendable,
@@ -53,10 +75,11 @@ impl CallError {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Connect => "connect",
+            Self::Connect(_) => "connect",
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
             Self::Broken => "broken",
+            Self::Encoded => "encoded",
             Self::Unsendable => "unsendable",
         }
     }
@@ -69,7 +92,13 @@ pub struct ClientError(#[source] reqwest::Error);
 
 /// Makes calls to issuers.
 #[derive(Clone, Debug)]
-pub struct Client(reqwest::Client);
+pub struct Client {
+    pooled: reqwest::Client,
+    /// Makes a connection for each call.
+    fresh: reqwest::Client,
+    /// When a call was last answered: only then can a connection lie in the pool.
+    answered: Arc<Mutex<Option<Instant>>>,
+}
 
 impl Client {
     /// A client with a pool of its own. It goes through no proxy, follows no redirect and keeps no cookie.
@@ -77,48 +106,112 @@ impl Client {
     /// # Errors
     /// [`ClientError`] if TLS cannot be set up.
     pub fn new() -> Result<Self, ClientError> {
-        reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .pool_max_idle_per_host(16)
-            .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map(Self)
-            .map_err(ClientError)
+        let build = |idle| {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(TIMEOUT)
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                .pool_max_idle_per_host(idle)
+                .pool_idle_timeout(POOL_IDLE)
+                .tcp_keepalive(KEEP_ALIVE)
+                .tcp_keepalive_interval(KEEP_ALIVE)
+                .tcp_user_timeout(UNACKNOWLEDGED)
+                .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(ClientError)
+        };
+        Ok(Self { pooled: build(16)?, fresh: build(0)?, answered: Arc::default() })
     }
 
-    /// `GET url`, with `bearer` as the credential if there is one.
+    /// `GET url`, with `bearer` as the credential if there is one. A connection that lay in the pool may be dead, because the
+    /// other side closed it just now: if nothing comes back on it, the call is made once more on a fresh one, within the
+    /// same time (RFC 9110 §9.2.2).
     ///
     /// # Errors
     /// [`CallError`]; an answer of any status is not an error here.
     pub async fn get(&self, url: &Url, bearer: Option<&str>) -> Result<Reply, CallError> {
-        let mut request = self.0.get(url.clone()).header(ACCEPT, "application/json");
-        if let Some(token) = bearer {
-            let mut value =
-                HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| CallError::Unsendable)?;
+        let authorization = bearer.map(|token| HeaderValue::from_str(&format!("Bearer {token}"))).transpose();
+        let mut authorization = authorization.map_err(|_| CallError::Unsendable)?;
+        if let Some(value) = &mut authorization {
             value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
         }
-        let mut response = request.send().await.map_err(|error| classify(&error))?;
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(CallError::TooLarge);
+        let began = Instant::now();
+        let may_be_reused = self.answered().is_some_and(|at| began.duration_since(at) < POOL_IDLE);
+        let reply = match send(&self.pooled, url, authorization.as_ref(), TIMEOUT).await {
+            Err(Failed { error: CallError::Broken, nothing_came: true }) if may_be_reused => {
+                let left = TIMEOUT.saturating_sub(began.elapsed());
+                send(&self.fresh, url, authorization.as_ref(), left).await
             }
-            body.extend_from_slice(&chunk);
+            reply => reply,
+        };
+        if reply.is_ok() {
+            *self.answered() = Some(Instant::now());
         }
-        let headers = std::mem::take(response.headers_mut());
-        Ok(Reply { status: response.status().as_u16(), headers, body: body.freeze() })
+        reply.map_err(|failed| failed.error)
+    }
+
+    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that failed, and whether not even the head of an answer came.
+struct Failed {
+    error: CallError,
+    nothing_came: bool,
+}
+
+async fn send(
+    client: &reqwest::Client,
+    url: &Url,
+    authorization: Option<&HeaderValue>,
+    timeout: Duration,
+) -> Result<Reply, Failed> {
+    let failed = |nothing_came| move |error: reqwest::Error| Failed { error: classify(&error), nothing_came };
+    let mut request = client.get(url.clone()).timeout(timeout).header(ACCEPT, "application/json");
+    // Not every edge heeds it, so gzip is read all the same.
+    request = request.header(ACCEPT_ENCODING, "identity");
+    if let Some(value) = authorization {
+        request = request.header(AUTHORIZATION, value);
+    }
+    let mut response = request.send().await.map_err(failed(true))?;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed(false))? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(Failed { error: CallError::TooLarge, nothing_came: false });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let headers = std::mem::take(response.headers_mut());
+    let body = decoded(body.freeze(), headers.get(CONTENT_ENCODING))
+        .map_err(|error| Failed { error, nothing_came: false })?;
+    Ok(Reply { status: response.status().as_u16(), headers, body })
+}
+
+/// The body as it was before an edge compressed it, within the bound of any body.
+fn decoded(body: Bytes, encoding: Option<&HeaderValue>) -> Result<Bytes, CallError> {
+    let encoding = encoding.map_or(&b"identity"[..], HeaderValue::as_bytes);
+    if encoding.eq_ignore_ascii_case(b"identity") {
+        return Ok(body);
+    }
+    if !encoding.eq_ignore_ascii_case(b"gzip") {
+        return Err(CallError::Encoded);
+    }
+    let mut plain = Vec::new();
+    let read = GzDecoder::new(&*body).take(MAX_BODY as u64 + 1).read_to_end(&mut plain);
+    match read {
+        Err(_) => Err(CallError::Encoded),
+        Ok(length) if length > MAX_BODY => Err(CallError::TooLarge),
+        Ok(_) => Ok(plain.into()),
     }
 }
 
 fn classify(error: &reqwest::Error) -> CallError {
-    if error.is_timeout() {
+    if error.is_connect() {
+        CallError::Connect(NoConnection::of(error))
+    } else if error.is_timeout() {
         CallError::Timeout
-    } else if error.is_connect() {
-        CallError::Connect
     } else {
         CallError::Broken
     }

@@ -353,8 +353,8 @@ impl Endpoint {
 
 fn outcome_of(error: CallError) -> CallOutcome {
     match error {
-        CallError::Connect | CallError::Timeout => CallOutcome::Unreachable,
-        CallError::TooLarge | CallError::Broken => CallOutcome::Odd,
+        CallError::Connect(_) | CallError::Timeout => CallOutcome::Unreachable,
+        CallError::TooLarge | CallError::Broken | CallError::Encoded => CallOutcome::Odd,
         CallError::Unsendable => CallOutcome::Declined,
     }
 }

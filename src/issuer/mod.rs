@@ -7,6 +7,7 @@
 //! | `fresh` | what is asked without a request |
 //! | `discovery`, `jwks`, `userinfo` | reading the three documents |
 
+pub mod cause;
 pub mod client;
 pub mod discovery;
 pub mod endpoint;

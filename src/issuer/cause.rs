@@ -1,0 +1,137 @@
+//! Why there is no connection to an issuer: each cause in its own words, with what to do.
+
+use std::error::Error;
+use std::io;
+
+use thiserror::Error;
+use tokio_rustls::rustls::{self, CertificateError};
+
+/// Why no connection was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NoConnection {
+    /// The name does not resolve.
+    #[error("its name cannot be resolved: is it spelt right, and does DNS work on this machine?")]
+    NameNotFound,
+    /// Nobody listens there.
+    #[error("the connection was refused: nobody listens at that address and port")]
+    Refused,
+    /// No route, or a firewall that says so.
+    #[error("its address cannot be reached: is there a route, and does a firewall let this machine out?")]
+    Unreachable,
+    /// No connection within the time that it may take.
+    #[error(
+        "no connection within a second: is the address right, and does a firewall let this machine out? It goes through \
+         no HTTP proxy"
+    )]
+    TimedOut,
+    /// The certificate is of an authority that this machine does not trust.
+    #[error(
+        "its certificate is of an authority that this machine does not trust: install that authority's certificate \
+         (package ca-certificates, or SSL_CERT_FILE), unless something on the way presents a certificate of its own"
+    )]
+    UntrustedAuthority,
+    /// The certificate is for another name.
+    #[error("its certificate is for another name: is the issuer's URL right?")]
+    WrongName,
+    /// The certificate has expired, by this machine's clock.
+    #[error("its certificate has expired: the issuer must renew it, unless this machine's clock is wrong")]
+    CertificateExpired,
+    /// The certificate is not valid yet, by this machine's clock.
+    #[error("its certificate is not valid yet: is this machine's clock right?")]
+    CertificateNotYetValid,
+    /// What answers does not speak TLS.
+    #[error("what answers there speaks no TLS: is it http:// or another port?")]
+    NoTls,
+    /// Another failure of TLS.
+    #[error("TLS failed: no common version or cipher, or a certificate that does not hold")]
+    Tls,
+    /// None of these.
+    #[error("the connection failed")]
+    Other,
+}
+
+impl NoConnection {
+    /// Finds the cause in what an HTTP client says.
+    #[must_use]
+    pub fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut said = Some(error);
+        let mut cause = Self::Other;
+        while let Some(error) = said {
+            if let Some(error) = error.downcast_ref::<rustls::Error>() {
+                return Self::of_tls(error);
+            }
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                // What an I/O error wraps is not its source: that is the source of what it wraps.
+                if let Some(inner) = error.get_ref()
+                    && let found = Self::of(inner)
+                    && found != Self::Other
+                {
+                    return found;
+                }
+                cause = match error.kind() {
+                    io::ErrorKind::ConnectionRefused => Self::Refused,
+                    io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
+                    io::ErrorKind::TimedOut => Self::TimedOut,
+                    _ => cause,
+                };
+            }
+            // The resolver's error has no type or kind of its own.
+            if error.to_string() == "dns error" {
+                return Self::NameNotFound;
+            }
+            said = error.source();
+        }
+        cause
+    }
+
+    fn of_tls(error: &rustls::Error) -> Self {
+        match error {
+            rustls::Error::InvalidCertificate(certificate) => match certificate {
+                CertificateError::UnknownIssuer => Self::UntrustedAuthority,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    Self::WrongName
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    Self::CertificateExpired
+                }
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    Self::CertificateNotYetValid
+                }
+                _ => Self::Tls,
+            },
+            rustls::Error::InvalidMessage(_) => Self::NoTls,
+            _ => Self::Tls,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_found_in_the_error_that_has_it() {
+        let certificate = |error| rustls::Error::InvalidCertificate(error);
+        for (error, expected) in [
+            (certificate(CertificateError::UnknownIssuer), NoConnection::UntrustedAuthority),
+            (certificate(CertificateError::NotValidForName), NoConnection::WrongName),
+            (certificate(CertificateError::Expired), NoConnection::CertificateExpired),
+            (certificate(CertificateError::NotValidYet), NoConnection::CertificateNotYetValid),
+            (certificate(CertificateError::BadSignature), NoConnection::Tls),
+            (rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType), NoConnection::NoTls),
+            (rustls::Error::HandshakeNotComplete, NoConnection::Tls),
+        ] {
+            assert_eq!(NoConnection::of(&error.clone()), expected, "{error}");
+            assert_eq!(NoConnection::of(&io::Error::other(error)), expected);
+        }
+        for (kind, expected) in [
+            (io::ErrorKind::ConnectionRefused, NoConnection::Refused),
+            (io::ErrorKind::NetworkUnreachable, NoConnection::Unreachable),
+            (io::ErrorKind::HostUnreachable, NoConnection::Unreachable),
+            (io::ErrorKind::TimedOut, NoConnection::TimedOut),
+            (io::ErrorKind::ConnectionReset, NoConnection::Other),
+        ] {
+            assert_eq!(NoConnection::of(&io::Error::from(kind)), expected, "{kind}");
+        }
+    }
+}
