@@ -245,6 +245,10 @@ fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
         }
     }
     let is_true = |text: &str| if text == "true" { Ok(()) } else { Err("true, or no such key".to_owned()) };
+    let ignore_case = row.optional("ignore_case", is_true).is_some();
+    if ignore_case && paths.is_none() && prefixes.is_none() {
+        row.complain("ignore_case", "true", "path or path_prefix beside it, for which it counts");
+    }
     let public = row.optional("public", is_true).map(|()| Verdict::Public);
     let deny = row.optional("deny", is_true).map(|()| Verdict::Deny);
     let require = row.table("require").map(|section| Verdict::Require(read_requirements(section)));
@@ -258,6 +262,7 @@ fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
         hosts: hosts.unwrap_or_default(),
         paths: paths.unwrap_or_default(),
         prefixes: prefixes.unwrap_or_default(),
+        ignore_case,
         methods: methods.unwrap_or_default(),
         verdict,
     };
@@ -363,6 +368,16 @@ mod tests {
             ("requirements_from = \"both\"", "", "query, header or rules"),
             ("forwarded = \"forwarded\"", "", "x-forwarded, x-original, x-original-url or request"),
             ("anonymous = \"\"", "", "without @"),
+            (
+                by_rules,
+                "[[rule]]\nhost = \"a\"\nignore_case = true\ndeny = true\n[[rule]]\nrequire = {}\n",
+                "path or path_prefix beside it",
+            ),
+            (
+                by_rules,
+                "[[rule]]\npath = \"/a\"\nignore_case = false\ndeny = true\n[[rule]]\nrequire = {}\n",
+                "true, or no such key",
+            ),
             ("anonymous = \"nobody@example.com\"", "", "without @"),
             ("requirements_header = \"X_Require\"", "", "letters, digits and hyphens"),
             ("requirements_header = \"X-Require\"", "", "a header only with requirements_from = \"header\""),

@@ -71,11 +71,20 @@ impl<'r> NormalPath<'r> {
         &self.0
     }
 
-    /// Whether it is `prefix` or lies below it: `/api` covers `/api`, `/api/` and `/api/x`, not `/apis`.
+    /// Whether it is `other`, with ASCII letters in any case if `ignore_case` says so.
     #[must_use]
-    pub fn is_below(&self, prefix: &Self) -> bool {
-        let prefix = prefix.0.trim_end_matches('/');
-        self.0.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    pub fn is(&self, other: &Self, ignore_case: bool) -> bool {
+        same(self.0.as_bytes(), other.0.as_bytes(), ignore_case)
+    }
+
+    /// Whether it is `prefix` or lies below it: `/api` covers `/api`, `/api/` and `/api/x`, not `/apis`. ASCII letters
+    /// count in any case if `ignore_case` says so.
+    #[must_use]
+    pub fn is_below(&self, prefix: &Self, ignore_case: bool) -> bool {
+        let prefix = prefix.0.trim_end_matches('/').as_bytes();
+        self.0.as_bytes().split_at_checked(prefix.len()).is_some_and(|(start, rest)| {
+            same(start, prefix, ignore_case) && matches!(rest.first(), None | Some(b'/'))
+        })
     }
 
     /// The same, kept.
@@ -83,6 +92,10 @@ impl<'r> NormalPath<'r> {
     pub fn into_owned(self) -> NormalPath<'static> {
         NormalPath(Cow::Owned(self.0.into_owned()))
     }
+}
+
+fn same(one: &[u8], other: &[u8], ignore_case: bool) -> bool {
+    if ignore_case { one.eq_ignore_ascii_case(other) } else { one == other }
 }
 
 /// Percent-decoding (RFC 3986 §2.1), once.
@@ -202,10 +215,10 @@ mod tests {
         for (below, prefix) in
             [("/api", "/api"), ("/api/", "/api"), ("/api/x", "/api/"), ("/api", "/api/"), ("/x", "/")]
         {
-            assert!(path(below).is_below(&path(prefix)), "{below} {prefix}");
+            assert!(path(below).is_below(&path(prefix), false), "{below} {prefix}");
         }
         for (beside, prefix) in [("/apis", "/api"), ("/API", "/api"), ("/x/api", "/api"), ("/ap", "/api")] {
-            assert!(!path(beside).is_below(&path(prefix)), "{beside} {prefix}");
+            assert!(!path(beside).is_below(&path(prefix), false), "{beside} {prefix}");
         }
     }
 
@@ -288,7 +301,7 @@ mod tests {
             if let Ok(path) = NormalPath::parse(&target) {
                 for (how, reading) in readings(&target) {
                     let below = reading == b"/a" || reading.starts_with(b"/a/");
-                    prop_assert_eq!(path.is_below(&prefix), below, "{}", how);
+                    prop_assert_eq!(path.is_below(&prefix, false), below, "{}", how);
                 }
             }
         }

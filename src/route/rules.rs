@@ -16,6 +16,8 @@ pub struct Rule {
     pub paths: Vec<NormalPath<'static>>,
     /// At or below any of these, or any of `paths`.
     pub prefixes: Vec<NormalPath<'static>>,
+    /// Whether ASCII letters of paths are compared in any case, for a backend that does so.
+    pub ignore_case: bool,
     /// Any of these methods.
     pub methods: Vec<String>,
     /// What it says of the requests that it fits.
@@ -75,8 +77,8 @@ impl Rule {
         (self.hosts.is_empty() || self.hosts.iter().any(|host| host.fits(original.host)))
             && (self.methods.is_empty() || self.methods.iter().any(|method| method == original.method))
             && (any_path
-                || self.paths.contains(&original.path)
-                || self.prefixes.iter().any(|prefix| original.path.is_below(prefix)))
+                || self.paths.iter().any(|path| original.path.is(path, self.ignore_case))
+                || self.prefixes.iter().any(|prefix| original.path.is_below(prefix, self.ignore_case)))
     }
 }
 
@@ -108,7 +110,7 @@ mod tests {
     }
 
     fn rule(verdict: Verdict) -> Rule {
-        Rule { hosts: vec![], paths: vec![], prefixes: vec![], methods: vec![], verdict }
+        Rule { hosts: vec![], paths: vec![], prefixes: vec![], ignore_case: false, methods: vec![], verdict }
     }
 
     fn says<'r>(rules: &'r Rules, method: &str, host: &str, target: &str) -> &'r Verdict {
@@ -149,6 +151,25 @@ mod tests {
             ("DELETE", "x", "/other", require("any")),
         ] {
             assert_eq!(says(&rules, method, host, target), &verdict, "{method} {host}{target}");
+        }
+    }
+
+    #[test]
+    fn a_rule_may_ignore_the_case_of_ascii_letters_in_paths() {
+        let protects = |ignore_case| {
+            let (paths, prefixes) = (vec![path("/Internal")], vec![path("/admin")]);
+            Rules(vec![
+                Rule { paths, prefixes, ignore_case, ..rule(Verdict::Deny) },
+                rule(Verdict::Public),
+            ])
+        };
+        for target in ["/ADMIN/x", "/aDmIn", "/%41dmin/", "/Admin/X", "/internal", "/INTERNAL"] {
+            assert_eq!(says(&protects(true), "GET", "x", target), &Verdict::Deny, "{target}");
+            assert_eq!(says(&protects(false), "GET", "x", target), &Verdict::Public, "{target}");
+        }
+        // Letters that only Unicode takes for those: U+0131, U+212A.
+        for target in ["/admins", "/adm\u{131}n", "/ADM\u{130}N", "/internal/", "/x/admin"] {
+            assert_eq!(says(&protects(true), "GET", "x", target), &Verdict::Public, "{target}");
         }
     }
 

@@ -192,7 +192,7 @@ const TARGETS: [&str; 34] = [
 ];
 
 /// Ways to write what is open and what asks for more, in letters of another case.
-const CASES: [&str; 12] = [
+pub const CASES: [&str; 12] = [
     "/ADMIN/x",
     "/Admin",
     "/aDmIn/x",
