@@ -401,6 +401,11 @@ async fn a_preflight_passes_only_where_configured_and_only_as_one() {
             ("OPTIONS", "Origin:\r\nAccess-Control-Request-Method: PUT\r\n"),
             ("OPTIONS", "Origin: a\r\nOrigin: b\r\nAccess-Control-Request-Method: PUT\r\n"),
             ("OPTIONS", "Origin: a\r\nAccess_Control_Request_Method: PUT\r\n"),
+            // As proxies write several lines.
+            ("OPTIONS", "Origin: a, b\r\nAccess-Control-Request-Method: PUT\r\n"),
+            ("OPTIONS", "Origin: a,b\r\nAccess-Control-Request-Method: PUT\r\n"),
+            ("OPTIONS", "Origin: a b\r\nAccess-Control-Request-Method: PUT\r\n"),
+            ("OPTIONS", "Origin: a\r\nAccess-Control-Request-Method: PUT, GET\r\n"),
         ] {
             assert_eq!(ask(method, more).await.status, 401, "{how}: {method} {more}");
         }

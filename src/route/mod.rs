@@ -205,7 +205,10 @@ fn in_header(asked: Asked<'_>, settings: &RouteSettings) -> Demand<'static> {
 /// What the Fetch Standard (§3.2.2) calls a CORS-preflight request: OPTIONS with an origin and the method to come. Each
 /// exactly once, from a trusted peer; anything else is an ordinary request and needs a token.
 fn is_preflight(asked: Asked<'_>, peer: Peer, settings: &RouteSettings) -> bool {
-    let once = |name: &'static str| asked.only(name).is_ok();
+    // A proxy may write several lines as one, with commas; neither value ever has one, nor a blank.
+    let once = |name: &'static str| {
+        asked.only(name).is_ok_and(|value| value.iter().all(|byte| byte.is_ascii_graphic() && *byte != b','))
+    };
     settings.trusts(peer)
         && settings.forwarded.method(asked) == Ok("OPTIONS")
         && once("origin")

@@ -62,6 +62,7 @@ contract!(nginx traefik caddy envoy haproxy: {
     options::no_way_to_write_a_path_changes_which_rule_counts,
     options::preflights_pass_as_nobody_if_holdfast_lets_them,
     options::with_rules_preflights_pass_where_somebody_may,
+    options::two_origins_are_no_preflight,
     login::a_browser_is_sent_to_the_login_page_and_a_program_is_not,
     login::a_cookie_is_a_credential_and_no_way_around_requirements,
 });

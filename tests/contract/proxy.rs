@@ -66,6 +66,8 @@ pub struct Differences {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Get,
+    /// Whether holdfast learns of each `Origin` of a request that has two.
+    pub tells_each_origin: bool,
     Original,
 }
 

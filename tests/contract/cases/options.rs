@@ -118,6 +118,18 @@ pub async fn preflights_pass_as_nobody_if_holdfast_lets_them(proxy: Proxy) {
     stack.assert_refused(&[403], &request("GET", "/admin/x", &format!("{preflight}{plain}"))).await;
 }
 
+/// As two lines or as one.
+pub async fn two_origins_are_no_preflight(proxy: Proxy) {
+    let stack = Stack::start_for(proxy, &["preflight"]).await;
+    let wanted = "Access-Control-Request-Method: PUT\r\n";
+    let one_line = format!("{wanted}Origin: https://a.example, https://b.example\r\n");
+    let two_lines = format!("{wanted}Origin: https://a.example\r\nOrigin: https://b.example\r\n");
+    let told = [Some(one_line), proxy.differs.tells_each_origin.then_some(two_lines)];
+    for origins in told.into_iter().flatten() {
+        stack.assert_refused(&[400, 401], &request("OPTIONS", "/page", &origins)).await;
+    }
+}
+
 pub async fn with_rules_preflights_pass_where_somebody_may(proxy: Proxy) {
     let stack = Stack::start_for(proxy, &["rules", "preflight"]).await;
     let plain = bearer(&stack.alice());

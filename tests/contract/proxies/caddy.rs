@@ -26,3 +26,4 @@ pub const PROXY: Proxy = Proxy {
         tells_query: true,
     },
 };
+        tells_each_origin: true,

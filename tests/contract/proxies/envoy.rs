@@ -30,3 +30,4 @@ pub const PROXY: Proxy = Proxy {
         tells_query: false,
     },
 };
+        tells_each_origin: true,

@@ -51,3 +51,5 @@ pub const PROXY: Proxy = Proxy {
         tells_query: true,
     },
 };
+        // Before 1.23 it tells the first of them alone.
+        tells_each_origin: false,

@@ -22,3 +22,4 @@ pub const PROXY: Proxy = Proxy {
         tells_query: true,
     },
 };
+        tells_each_origin: true,
