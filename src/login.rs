@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderValue, UPGRADE};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
 use url::Url;
 
@@ -36,6 +36,10 @@ const MAX_SECRET_BYTES: u64 = 4096;
 
 /// The longest URL that is answered, in bytes. nginx takes 4 KiB of headers in an answer, all in all.
 const MAX_URL_BYTES: usize = 3000;
+
+/// What browsers leave as it is in a path or query (WHATWG URL §1.3) and RFC 3986 wants encoded. A `\` is among it in a
+/// query alone: in a path it is a slash to some.
+const LEFT_RAW: &AsciiSet = &CONTROLS.add(b'|').add(b'{').add(b'}').add(b'^').add(b'`').add(b'\\');
 
 /// A host to which a browser may be sent back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,19 +163,20 @@ impl Login {
         {
             return None;
         }
-        let signed = place.and_then(|(host, target)| self.signed(&host, target, now));
+        let signed = place.and_then(|(host, target)| self.signed(&host, &target, now));
         let url = signed.filter(|url| url.len() <= MAX_URL_BYTES);
         HeaderValue::try_from(url.unwrap_or_else(|| self.url.to_string())).ok()
     }
 
-    /// Host and target of the original request, if everybody reads them alike.
-    fn place<'r>(&self, authority: &[u8], target: &'r [u8]) -> Option<(String, &'r str)> {
+    /// Host and target of the original request, if everybody reads them alike. The target is encoded as RFC 3986 wants it.
+    fn place(&self, authority: &[u8], target: &[u8]) -> Option<(String, String)> {
         let authority = std::str::from_utf8(authority).ok()?.to_ascii_lowercase();
         // A port that is not the scheme's own would be another server.
         let port = if self.url.scheme() == "https" { ":443" } else { ":80" };
         let host = authority.strip_suffix(port).unwrap_or(&authority);
         let target = std::str::from_utf8(target).ok()?;
-        (is_host(host) && is_target(target)).then(|| (host.to_owned(), target))
+        (is_host(host) && is_target(target))
+            .then(|| (host.to_owned(), utf8_percent_encode(target, LEFT_RAW).to_string()))
     }
 
     fn signed(&self, host: &str, target: &str, now: Timestamp) -> Option<String> {
@@ -193,10 +198,13 @@ fn sign(key: &hmac::Key, return_to: &str, expires: u64) -> String {
     URL_SAFE_NO_PAD.encode(hmac::sign(key, message.as_bytes()))
 }
 
-/// A path that begins with exactly one slash, and what may follow it: the characters of RFC 3986, and no others.
+/// A path that begins with exactly one slash, and what may follow it: the characters of RFC 3986, those that browsers send
+/// besides, and no others.
 fn is_target(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%[]".contains(&byte);
-    text.starts_with('/') && !text.starts_with("//") && text.bytes().all(allowed)
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%[]|{}^`".contains(&byte);
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let starts_well = path.starts_with('/') && !path.starts_with("//");
+    starts_well && path.bytes().all(allowed) && query.bytes().all(|byte| byte == b'\\' || allowed(byte))
 }
 
 /// Whether a browser wants to show a page. A script, an image, a frame or a program gets its 401: what would it do with

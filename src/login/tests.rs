@@ -98,6 +98,24 @@ fn only_a_configured_host_is_returned_to() {
 }
 
 #[test]
+fn what_browsers_leave_raw_is_encoded_before_it_is_signed() {
+    for (target, encoded) in [
+        ("/a?q=x|y", "/a?q=x%7Cy"),
+        ("/a?{%22k%22}", "/a?%7B%22k%22%7D"),
+        ("/a?^`\\", "/a?%5E%60%5C"),
+        ("/a|b{c}", "/a%7Cb%7Bc%7D"),
+        ("/a?[x]=%7C&y=%", "/a?[x]=%7C&y=%"),
+    ] {
+        let url = Url::parse(&told("app.example.com", target).unwrap()).unwrap();
+        let query: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
+        assert_eq!(query["return_to"], format!("https://app.example.com{encoded}"), "{target}");
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+        let expires = query["expires"].parse().unwrap();
+        assert_eq!(query["signature"], sign(&key, &query["return_to"], expires), "{target}");
+    }
+}
+
+#[test]
 fn a_target_that_could_lead_elsewhere_is_not_returned_to() {
     for target in [
         "//evil.org",
@@ -113,6 +131,8 @@ fn a_target_that_could_lead_elsewhere_is_not_returned_to() {
         "/a\tb",
         "/\"",
         "/<a>",
+        "/a\\b?c",
+        "/a?b\"c",
     ] {
         assert_eq!(told("app.example.com", target).as_deref(), Some(BARE), "{target}");
     }

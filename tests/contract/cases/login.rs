@@ -89,3 +89,14 @@ pub async fn a_cookie_is_a_credential_and_no_way_around_requirements(proxy: Prox
     assert_alice(&stack.client.raw(&asked("GET", "/admin/x", &admin)).await, "a cookie with the scope");
     assert_alice(&stack.client.raw(&asked("GET", "/a", &bearer(&token))).await, "a program with its token");
 }
+
+/// What browsers leave raw in a query, in the address bar and in links.
+const RAW: &str = "/a?q=x|y&f={z}^`";
+
+pub async fn a_query_as_browsers_write_it_comes_back_signed(proxy: Proxy) {
+    let stack = Stack::start_for(proxy, &["login"]).await;
+    let reply = stack.assert_refused(&[302], &asked("GET", RAW, BROWSER)).await;
+    let query = if proxy.differs.tells_query { "%3Fq%3Dx%257Cy%26f%3D%257Bz%257D%255E%2560" } else { "" };
+    let back = format!("return_to=https%3A%2F%2Fapp%2Eexample%2Ecom%2Fa{query}&expires=");
+    assert_redirected(&reply, &format!("https://app.example.com/login?{back}"), RAW);
+}
