@@ -5,7 +5,11 @@
 --
 -- Lines marked `[with …]` are for those who use preflights (docs/routes.md) or login (docs/login.md): take their `-- ` away.
 
+-- [not with fleet]
 local ADDRESS = "http://127.0.0.1:4180"
+
+-- [with fleet] Several instances, by `listen holdfast` in haproxy.cfg.
+-- local ADDRESS = "http://127.0.0.1:4179"
 
 -- What the backend is told. haproxy.cfg has removed what the client sent under these names.
 local IDENTITY = {

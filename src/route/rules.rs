@@ -158,10 +158,7 @@ mod tests {
     fn a_rule_may_ignore_the_case_of_ascii_letters_in_paths() {
         let protects = |ignore_case| {
             let (paths, prefixes) = (vec![path("/Internal")], vec![path("/admin")]);
-            Rules(vec![
-                Rule { paths, prefixes, ignore_case, ..rule(Verdict::Deny) },
-                rule(Verdict::Public),
-            ])
+            Rules(vec![Rule { paths, prefixes, ignore_case, ..rule(Verdict::Deny) }, rule(Verdict::Public)])
         };
         for target in ["/ADMIN/x", "/aDmIn", "/%41dmin/", "/Admin/X", "/internal", "/INTERNAL"] {
             assert_eq!(says(&protects(true), "GET", "x", target), &Verdict::Deny, "{target}");

@@ -18,6 +18,7 @@ pub enum Door {
     Tcp(SocketAddr),
 }
 
+#[derive(Clone)]
 pub struct Client {
     pub door: Door,
 }

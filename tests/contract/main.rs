@@ -49,6 +49,7 @@ contract!(nginx traefik caddy envoy haproxy: {
     traffic::a_hundred_requests_on_one_connection_are_each_their_own,
     traffic::long_headers_pass,
     traffic::a_client_that_breaks_off_harms_nobody,
+    restart::a_rolling_restart_costs_no_request,
     paths::a_route_may_ask_for_more,
     paths::all_of_the_requirements_count_and_any_of_their_values,
     paths::a_requirement_that_does_not_exist_lets_nobody_pass,
@@ -61,12 +62,12 @@ contract!(nginx traefik caddy envoy haproxy: {
     options::rules_decide_what_the_proxy_leaves_to_them,
     options::no_way_to_write_a_path_changes_which_rule_counts,
     options::preflights_pass_as_nobody_if_holdfast_lets_them,
-    options::with_rules_preflights_pass_where_somebody_may,
     options::two_origins_are_no_preflight,
+    options::with_rules_preflights_pass_where_somebody_may,
     login::a_browser_is_sent_to_the_login_page_and_a_program_is_not,
     login::a_cookie_is_a_credential_and_no_way_around_requirements,
-});
     login::a_query_as_browsers_write_it_comes_back_signed,
+});
 
 /// Those that docs/routes.md lists for `requirements_from = "header"`.
 mod by_header {

@@ -12,6 +12,8 @@ pub struct Proxy {
     pub files: &'static [&'static str],
     /// What is replaced in them, and by what: addresses, nothing else.
     pub addresses: fn(&Addresses) -> Vec<(&'static str, String)>,
+    /// The same for the option `fleet`.
+    pub fleet: fn(&Addresses) -> Vec<(&'static str, String)>,
     /// How it is started in the directory of its files.
     pub command: &'static [&'static str],
     /// Where its clients reach it.
@@ -27,6 +29,10 @@ pub struct Addresses {
     pub front_http2: PathBuf,
     /// Where holdfast is asked.
     pub auth: SocketAddr,
+    /// Where the second and the third of a fleet are.
+    pub others: [SocketAddr; 2],
+    /// A loopback address that nobody else has, for what the proxy asks itself.
+    pub own: std::net::Ipv4Addr,
     pub backend: SocketAddr,
 }
 
@@ -60,14 +66,14 @@ pub struct Differences {
     pub method: Method,
     /// Whether holdfast learns the query of the original request, for the way back from a login page.
     pub tells_query: bool,
+    /// Whether holdfast learns of each `Origin` of a request that has two.
+    pub tells_each_origin: bool,
 }
 
 /// By which method holdfast is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Get,
-    /// Whether holdfast learns of each `Origin` of a request that has two.
-    pub tells_each_origin: bool,
     Original,
 }
 

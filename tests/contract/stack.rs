@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use holdfast_devtenant::{EchoBackend, Options, Tenant};
@@ -19,7 +20,7 @@ use crate::support::relay::Relay;
 use crate::support::{Holdfast, Reply};
 
 /// How long a proxy may take to start, and to answer. Some are large, some are patient, and the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct Stack {
     pub tenant: Tenant,
@@ -27,10 +28,34 @@ pub struct Stack {
     pub holdfast: Holdfast,
     /// Between the proxy and holdfast.
     pub relay: Relay,
+    /// The instances that a proxy of the option `fleet` asks.
+    pub fleet: Vec<Instance>,
     pub client: Client,
     pub http2: Client,
     proxy: Child,
     directory: TempDir,
+}
+
+/// One of several, which comes back to its address after a restart.
+pub struct Instance {
+    directory: TempDir,
+    config: String,
+    pub running: Option<Holdfast>,
+}
+
+impl Instance {
+    /// On a loopback address of its own, so that its port stays free while it is away.
+    async fn start(config: &str, loopback: Ipv4Addr) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |port| config.replacen("127.0.0.1:0", &format!("{loopback}:{port}"), 1);
+        let running = Holdfast::start(directory.path(), &at(0), 1).await.ready().await;
+        let config = at(running.auth_tcp().port());
+        Self { directory, config, running: Some(running) }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.running.as_ref().unwrap().auth_tcp()
+    }
 }
 
 /// What differs from the plain example.
@@ -46,7 +71,7 @@ impl Stack {
         Self::start_with(proxy, Changes::default()).await
     }
 
-    /// As the example says by its marks for these options: `rules`, `header`, `preflight`, `login`.
+    /// As the example says by its marks for these options: `rules`, `header`, `preflight`, `login`, `fleet`.
     pub async fn start_for(proxy: Proxy, options: &[&str]) -> Self {
         Self::start_with(proxy, Changes { options, ..Changes::default() }).await
     }
@@ -89,14 +114,24 @@ impl Stack {
         let config = config[0].1.replace(", \"unix:/run/holdfast/auth.sock\"", "");
         let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
         let (relay, relay_address) = Relay::tcp(holdfast.auth_tcp()).await;
+        let mut fleet = Vec::new();
+        let is_fleet = changes.options.contains(&"fleet");
+        for _ in 0..if is_fleet { 3 } else { 0 } {
+            fleet.push(Instance::start(&config, loopback()).await);
+        }
+        // Without a relay, which would hide that nobody listens behind it.
+        let at = |place: usize| fleet.get(place).map_or(relay_address, Instance::address);
 
         let addresses = Addresses {
             front: directory.path().join("front.sock"),
             front_http2: directory.path().join("front-http2.sock"),
-            auth: changes.auth.unwrap_or(relay_address),
+            auth: changes.auth.unwrap_or(at(0)),
+            others: [at(1), at(2)],
+            own: loopback(),
             backend: backend.address(),
         };
         let mut replaced = (proxy.addresses)(&addresses);
+        replaced.extend((proxy.fleet)(&addresses).into_iter().filter(|_| is_fleet));
         replaced.extend(changes.requirements.map(|requirements| ("scope=admin", requirements.to_owned())));
         for (name, text) in replace(files, &replaced) {
             let file = directory.path().join(name);
@@ -109,7 +144,8 @@ impl Stack {
             Listens::Unix | Listens::Given => door.clone(),
         };
         let (client, http2) = (Client { door }, Client { door: http2 });
-        let mut stack = Self { tenant, backend, holdfast, relay, client, http2, proxy: child, directory };
+        let mut stack =
+            Self { tenant, backend, holdfast, relay, fleet, client, http2, proxy: child, directory };
         stack.until_it_serves(&proxy).await;
         stack
     }
@@ -151,6 +187,20 @@ impl Stack {
         reply
     }
 
+    /// Ends an instance of the fleet as an operator does, and waits until it is gone.
+    pub async fn stop(&mut self, place: usize) {
+        let mut running = self.fleet[place].running.take().unwrap();
+        running.signal("TERM").await;
+        assert_eq!(running.ended().await, Some(0), "{}", running.log());
+    }
+
+    /// Starts it again where it was, and waits until it is ready.
+    pub async fn restart(&mut self, place: usize) {
+        let instance = &mut self.fleet[place];
+        let started = Holdfast::start(instance.directory.path(), &instance.config, 1).await;
+        instance.running = Some(started.ready().await);
+    }
+
     fn proxy_log(&self) -> String {
         let read = |name: &str| std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
         read("proxy.log") + &read("error.log")
@@ -165,6 +215,13 @@ impl Drop for Stack {
             eprintln!("proxy: {}\nholdfast: {}", self.proxy_log(), self.holdfast.log());
         }
     }
+}
+
+/// A loopback address that no other test of this machine has.
+fn loopback() -> Ipv4Addr {
+    static GIVEN: AtomicU8 = AtomicU8::new(1);
+    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    Ipv4Addr::new(127, high | 0x80, low, GIVEN.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Replaces in all files; what does not occur in any fails the test.

@@ -6,5 +6,6 @@ pub mod login;
 pub mod options;
 pub mod paths;
 pub mod refusals;
+pub mod restart;
 pub mod traffic;
 pub mod upgrades;

@@ -12,6 +12,10 @@ pub const PROXY: Proxy = Proxy {
             ("127.0.0.1:4191", at.backend.to_string()),
         ]
     },
+    fleet: |at| {
+        let [second, third] = at.others.map(|other| other.to_string());
+        vec![("127.0.0.1:4182", second), ("127.0.0.1:4183", third)]
+    },
     command: &["caddy", "run"],
     listens: Listens::Given,
     differs: Differences {
@@ -24,6 +28,6 @@ pub const PROXY: Proxy = Proxy {
         takes_chunks: true,
         method: Method::Get,
         tells_query: true,
+        tells_each_origin: true,
     },
 };
-        tells_each_origin: true,

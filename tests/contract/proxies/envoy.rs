@@ -1,5 +1,10 @@
 use crate::proxy::{Differences, Listens, Method, Proxy};
 
+/// An address as its files have it.
+fn line(at: std::net::SocketAddr) -> String {
+    format!("{{ address: {}, port_value: {} }}", at.ip(), at.port())
+}
+
 /// Envoy 1.40, with the HTTP service of `ext_authz`.
 pub const PROXY: Proxy = Proxy {
     name: "envoy",
@@ -10,8 +15,15 @@ pub const PROXY: Proxy = Proxy {
                 "socket_address: { address: 127.0.0.1, port_value: 8080 }",
                 format!("pipe: {{ path: \"{}\" }}", at.front.display()),
             ),
-            ("port_value: 4180", format!("port_value: {}", at.auth.port())),
+            ("{ address: 127.0.0.1, port_value: 4180 }", line(at.auth)),
             ("port_value: 4191", format!("port_value: {}", at.backend.port())),
+        ]
+    },
+    fleet: |at| {
+        let [second, third] = at.others.map(line);
+        vec![
+            ("{ address: 127.0.0.1, port_value: 4182 }", second),
+            ("{ address: 127.0.0.1, port_value: 4183 }", third),
         ]
     },
     // Hot restart needs memory that it would share with the Envoys of other tests.
@@ -28,6 +40,6 @@ pub const PROXY: Proxy = Proxy {
         method: Method::Original,
         // holdfast takes no query from the question itself (`forwarded = "request"`).
         tells_query: false,
+        tells_each_origin: true,
     },
 };
-        tells_each_origin: true,

@@ -11,6 +11,11 @@ pub const PROXY: Proxy = Proxy {
             ("127.0.0.1:4191", at.backend.to_string()),
         ]
     },
+    fleet: |at| {
+        let [second, third] = at.others.map(|other| other.to_string());
+        let own = format!("{}:4179", at.own);
+        vec![("127.0.0.1:4182", second), ("127.0.0.1:4183", third), ("127.0.0.1:4179", own)]
+    },
     command: &["haproxy", "-db", "-f", "haproxy.cfg"],
     listens: Listens::Unix,
     differs: Differences {
@@ -24,6 +29,6 @@ pub const PROXY: Proxy = Proxy {
         takes_chunks: false,
         method: Method::Get,
         tells_query: true,
+        tells_each_origin: true,
     },
 };
-        tells_each_origin: true,

@@ -25,6 +25,10 @@ pub const PROXY: Proxy = Proxy {
             ("127.0.0.1:4191", at.backend.to_string()),
         ]
     },
+    fleet: |at| {
+        let [second, third] = at.others.map(|other| other.to_string());
+        vec![("127.0.0.1:4182", second), ("127.0.0.1:4183", third)]
+    },
     // One process instead of a master and its workers: it dies with the test, and drops no privileges, so that its
     // directory may stay private when the test runs as root.
     command: &[
@@ -49,7 +53,7 @@ pub const PROXY: Proxy = Proxy {
         takes_chunks: true,
         method: Method::Get,
         tells_query: true,
-    },
-};
         // Before 1.23 it tells the first of them alone.
         tells_each_origin: false,
+    },
+};

@@ -6,6 +6,11 @@ pub const PROXY: Proxy = Proxy {
     files: &["traefik.yml", "dynamic.yml"],
     // Its own address stays: it takes the socket that it is given.
     addresses: |at| vec![("127.0.0.1:4180", at.auth.to_string()), ("127.0.0.1:4191", at.backend.to_string())],
+    fleet: |at| {
+        let [second, third] = at.others.map(|other| other.to_string());
+        let own = format!("{}:4179", at.own);
+        vec![("127.0.0.1:4182", second), ("127.0.0.1:4183", third), ("127.0.0.1:4179", own)]
+    },
     command: &["traefik", "--configFile=traefik.yml"],
     listens: Listens::Given,
     differs: Differences {
@@ -20,6 +25,6 @@ pub const PROXY: Proxy = Proxy {
         takes_chunks: true,
         method: Method::Get,
         tells_query: true,
+        tells_each_origin: true,
     },
 };
-        tells_each_origin: true,
