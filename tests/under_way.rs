@@ -156,3 +156,70 @@ async fn a_purge_is_done_even_if_its_caller_hangs_up() {
         until(&format!("purge {round}"), async || (!scene.is_known(&scene.opaque)).then_some(())).await;
     }
 }
+
+/// Numbers that look random and are the same in each run (Knuth's generator).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// Requests end with the configuration that they began with, so several answer at the same time. Whatever one of them learns to
+/// be over is over for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_and_a_purge_reach_the_answers_of_every_configuration_in_use() {
+    let scene = Scene::new("").await;
+    let instance = scene.holdfast.service.instance();
+    let digest = scene.digest(&scene.opaque);
+    assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
+    let pass = instance.stores.answer(&digest).unwrap();
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let mut living = vec![instance.stores.clone()];
+        let mut before = instance.stores.epoch(&digest);
+        for step in 0..80 {
+            let stores = living[dice.below(living.len())].clone();
+            let what = dice.below(7);
+            match what {
+                0 => {
+                    let policy = instance.identities.policy().clone();
+                    living.push(Arc::new(living.last().unwrap().without_answers(1 << 16, policy)));
+                }
+                1 if living.len() > 1 => drop(living.remove(0)),
+                2 => before = stores.epoch(&digest),
+                3 => stores.keep_answer(digest, pass.clone(), stores.epoch(&digest)),
+                // As a request that began some time ago.
+                4 => stores.keep_answer(digest, pass.clone(), before),
+                5 => {
+                    let refusal = Arc::new(Refusal::IssuerForbids { certain: true });
+                    stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &instance.clock));
+                    assert!(living.iter().all(|any| any.refusal(&digest, &instance.clock).is_some()));
+                }
+                6 if dice.below(2) == 0 => stores.purge(Purge::Token(digest)).await.unwrap(),
+                6 => stores.purge(Purge::Everybody).await.unwrap(),
+                _ => {}
+            }
+            if what >= 5 {
+                living.iter().for_each(|any| any.keep_answer(digest, pass.clone(), before));
+                let left = living.iter().filter(|any| any.answer(&digest).is_some()).count();
+                assert_eq!(left, 0, "seed {seed}, step {step}: of {} configurations", living.len());
+            }
+        }
+    }
+}
+
+/// A request began before a reload and brings the issuer's no; meanwhile the new configuration has made a yes of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_to_a_request_from_before_a_reload_ends_the_yes_of_after_it() {
+    let scene = Scene::new("").await;
+    let before = scene.holdfast.service.instance();
+    scene.holdfast.service.reload().unwrap();
+    assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
+    let digest = scene.digest(&scene.opaque);
+    let refusal = Arc::new(Refusal::IssuerRejects { local: String::new(), certain: true });
+    before.stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &before.clock));
+    assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 401);
+}

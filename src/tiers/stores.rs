@@ -16,7 +16,7 @@
 use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use quick_cache::Weighter;
@@ -73,8 +73,9 @@ impl Refused {
 
 /// All stores of one instance.
 pub struct Stores {
-    answers: Cache<TokenDigest, Pass, Weight, BuildDigestHasher>,
-    refusals: Cache<TokenDigest, Refused, Weight, BuildDigestHasher>,
+    ready: Arc<Ready>,
+    /// Those of all configurations that still answer somebody.
+    living: Living,
     verdicts: Arc<Records<TokenDigest>>,
     profiles: Arc<Records<SubjectKey>>,
     archive: Option<Arc<Archive>>,
@@ -89,16 +90,30 @@ type Records<K> = Cache<K, Box<[u8]>, Weight, BuildDigestHasher>;
 /// A record, and the store that had it.
 pub type Found<R> = (Arc<R>, &'static str);
 
+/// What depends on the configuration: answers that lie ready, and refusals.
+struct Ready {
+    answers: Cache<TokenDigest, Pass, Weight, BuildDigestHasher>,
+    refusals: Cache<TokenDigest, Refused, Weight, BuildDigestHasher>,
+}
+
+/// A request that began before a reload ends with the configuration that it began with. What it learns to be over must be
+/// over for all of them.
+type Living = Arc<Mutex<Vec<Weak<Ready>>>>;
+
 impl Stores {
     /// Empty stores of together at most `bytes`: half for answers, a quarter for profiles, an eighth each for verdicts
     /// and refusals. Records are also kept in `archive`, if there is one, for as long as `policy` can use them.
     #[must_use]
     pub fn new(bytes: u64, archive: Option<Arc<Archive>>, policy: Policy, metrics: Arc<Metrics>) -> Self {
-        Self {
+        let ready = Arc::new(Ready {
             answers: cache(bytes / 2, TYPICAL_ANSWER),
+            refusals: cache(bytes / 8, TYPICAL_REFUSAL),
+        });
+        Self {
+            living: Arc::new(Mutex::new(vec![Arc::downgrade(&ready)])),
+            ready,
             profiles: Arc::new(cache(bytes / 4, TYPICAL_PROFILE)),
             verdicts: Arc::new(cache(bytes / 8, TYPICAL_VERDICT)),
-            refusals: cache(bytes / 8, TYPICAL_REFUSAL),
             archive,
             forgotten: Arc::default(),
             policy,
@@ -110,18 +125,21 @@ impl Stores {
     /// (Which email that is, a configuration says as well: a profile tells by which `email_claims` it was made.)
     #[must_use]
     pub fn without_answers(&self, bytes: u64, policy: Policy) -> Self {
+        let new = Self::new(bytes, self.archive.clone(), policy, self.metrics.clone());
+        self.living().push(Arc::downgrade(&new.ready));
         Self {
+            living: self.living.clone(),
             verdicts: self.verdicts.clone(),
             profiles: self.profiles.clone(),
             forgotten: self.forgotten.clone(),
-            ..Self::new(bytes, self.archive.clone(), policy, self.metrics.clone())
+            ..new
         }
     }
 
     /// The ready-made answer for a token, if there is one, however old.
     #[must_use]
     pub fn answer(&self, digest: &TokenDigest) -> Option<Pass> {
-        self.answers.get(digest)
+        self.ready.answers.get(digest)
     }
 
     /// How often what is known of a token was forgotten. Whoever keeps what they found says which epoch they began in.
@@ -138,13 +156,13 @@ impl Stores {
 
     /// Keeps an answer, unless its token was forgotten since.
     pub fn keep_answer(&self, digest: TokenDigest, pass: Pass, since: Epoch) {
-        self.forgotten.unless_since(since, &digest.0, || self.answers.insert(digest, pass));
+        self.forgotten.unless_since(since, &digest.0, || self.ready.answers.insert(digest, pass));
     }
 
     /// The definitive no for a token, if one is remembered and its time is not over.
     #[must_use]
     pub fn refusal(&self, digest: &TokenDigest, clock: &Clock) -> Option<Arc<Refusal>> {
-        self.refusals.get(digest).filter(|refused| refused.holds(clock)).map(|refused| refused.refusal)
+        self.ready.refusals.get(digest).filter(|refused| refused.holds(clock)).map(|refused| refused.refusal)
     }
 
     /// Remembers a definitive no, and forgets every yes for the same token. Only the issuer can take back what the
@@ -152,7 +170,7 @@ impl Stores {
     /// For the same reason it ends no epoch: else a flood of bad tokens would have nothing kept any more. A no that may be
     /// of a gateway before the issuer ends ready answers, and leaves the record to the outage that may follow.
     pub fn refuse(&self, digest: TokenDigest, mut refused: Refused) {
-        if let Some(earlier) = self.refusals.get(&digest) {
+        if let Some(earlier) = self.ready.refusals.get(&digest) {
             refused.until = refused.until.max(earlier.until);
         }
         let is_the_issuers = refused.refusal.is_the_issuers();
@@ -171,10 +189,14 @@ impl Stores {
         if refused.refusal.ends_records() || !is_the_issuers {
             self.verdicts.remove(&digest);
         }
+        // A no of our own rests on the configuration, and another one may say yes. The issuer's holds under each.
+        let all = if is_the_issuers { self.all_ready() } else { vec![self.ready.clone()] };
         // Before the last note: who begins after it finds the no.
-        self.refusals.insert(digest, refused);
+        all.iter().for_each(|ready| ready.refusals.insert(digest, refused.clone()));
         note();
-        self.answers.remove(&digest);
+        for ready in all {
+            ready.answers.remove(&digest);
+        }
     }
 
     /// The verdict on a foreign token. It is promoted unless the token was forgotten since.
@@ -331,6 +353,17 @@ impl Stores {
     }
 
     /// Whose tokens and whose subject a purge is about is not told by their digests, so that is everybody's.
+    fn living(&self) -> MutexGuard<'_, Vec<Weak<Ready>>> {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of all configurations that still answer somebody; those that are gone are let go.
+    fn all_ready(&self) -> Vec<Arc<Ready>> {
+        let mut living = self.living();
+        living.retain(|ready| ready.strong_count() > 0);
+        living.iter().filter_map(Weak::upgrade).collect()
+    }
+
     fn note(&self, purge: &Purge) {
         match purge {
             Purge::Token(digest) => self.forgotten.note(&digest.0),
@@ -345,7 +378,9 @@ impl Stores {
             Purge::Token(digest) => {
                 self.verdicts.remove(&digest);
                 self.forgotten.note(&digest.0);
-                self.answers.remove(&digest);
+                for ready in self.all_ready() {
+                    ready.answers.remove(&digest);
+                }
             }
             Purge::Subject(who, keys) => {
                 self.verdicts.retain(|_, bytes| {
@@ -356,7 +391,7 @@ impl Stores {
                 }
                 self.forgotten.note_all();
                 // An answer does not say whose it is. It is made again from a token, at the cost of one signature check.
-                self.answers.clear();
+                self.all_ready().iter().for_each(|ready| ready.answers.clear());
             }
             Purge::Everybody => self.purge_memory_of_everybody(),
         }
@@ -368,7 +403,7 @@ impl Stores {
         self.verdicts.clear();
         self.profiles.clear();
         self.forgotten.note_all();
-        self.answers.clear();
+        self.all_ready().iter().for_each(|ready| ready.answers.clear());
     }
 
     /// Makes a checkpoint of the disk store now and returns where.
@@ -403,12 +438,12 @@ impl Stores {
     /// The bytes that the tables of answers and of profiles have come to use, for measurements: keys, slots, evicted keys.
     #[must_use]
     pub fn table_bytes(&self) -> [usize; 2] {
-        [self.answers.memory_used().total(), self.profiles.memory_used().total()]
+        [self.ready.answers.memory_used().total(), self.profiles.memory_used().total()]
     }
 
     /// Brings the gauge `records` up to date.
     pub fn count(&self) {
-        let records = self.answers.len() + self.verdicts.len() + self.profiles.len();
+        let records = self.ready.answers.len() + self.verdicts.len() + self.profiles.len();
         self.metrics.records("memory", records as u64);
         if let Some(archive) = &self.archive {
             archive.tell();
