@@ -184,3 +184,18 @@ async fn a_recovery_while_running_is_counted_like_one_at_the_start() {
     archive.tell();
     assert_eq!(scene.errors("recovered"), 1, "the counts of the store are taken over, each once");
 }
+
+#[test]
+fn the_data_directory_is_for_its_owner_alone() {
+    let scene = Scene::new();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let made = scene.directory.path().join("made/by/holdfast");
+    let looser = scene.directory.path().join("looser");
+    std::fs::create_dir(&looser).unwrap();
+    std::fs::set_permissions(&looser, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [&made, &looser] {
+        let clock = Clock::held_at(NOW);
+        drop(Archive::open(DiskSettings::at(path), None, clock, scene.metrics.clone()).unwrap());
+        assert_eq!(mode(path), 0o700, "{}", path.display());
+    }
+}

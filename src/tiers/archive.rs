@@ -4,12 +4,13 @@
 //! meet. Whatever does not open (another secret, another version, a flipped bit) is a miss, and counted. The walk over
 //! both stands in [`Archive::load`].
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use tokio::sync::broadcast;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::digest::{DIGEST_LENGTH, SubjectKey, TokenDigester};
 use super::disk::layout::Layout;
@@ -514,6 +515,7 @@ fn open_disk(
         path: path.display().to_string(),
         problem: error.to_string(),
     })?;
+    keep_to_ourselves(&path);
     // Of a recovery tell the store's own counts, whenever it was.
     let Opened { store, recovery: _, degraded } = DiskStore::open(settings, clock.clone())?;
     if let Some(error) = degraded {
@@ -522,4 +524,19 @@ fn open_disk(
     }
     info!(path = %path.display(), "records are kept on disk");
     Ok((store, keeps_checkpoints))
+}
+
+/// Nobody else has any business in the data directory: records are sealed, but who may write there can destroy them.
+fn keep_to_ourselves(path: &Path) {
+    let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
+    if mode.is_ok_and(|mode| mode & 0o077 == 0) {
+        return;
+    }
+    match std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)) {
+        Ok(()) => debug!("the data directory {} is for its owner alone now (mode 700)", path.display()),
+        Err(error) => warn!(
+            "others may enter the data directory {}, and that cannot be changed: {error}; run chmod 700 on it as its owner",
+            path.display()
+        ),
+    }
 }
