@@ -24,8 +24,9 @@ fn binaries() -> &'static Path {
 async fn what_make_run_tells_people_to_try_is_true_also_where_its_ports_are_taken() {
     // Whoever has these already serves as well.
     let _taken: Vec<_> = [4190, 4180, 8080].map(|port| TcpListener::bind(("127.0.0.1", port))).into();
-    let mut run = Command::new("bash")
-        .arg("scripts/run.sh")
+    // A shell cannot trap a signal that is ignored when it starts, as SIGINT is in what a script runs in the background.
+    let mut run = Command::new("env")
+        .args(["--default-signal=INT", "bash", "scripts/run.sh"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("HOLDFAST_BINARIES", binaries())
         .stdin(Stdio::null())
