@@ -372,3 +372,27 @@ async fn rotated_keys_are_found_at_once_and_unknown_ones_are_asked_for_once() {
     }
     assert_eq!(tenant.calls().jwks, 1, "however many unknown kids there are, one fetch a minute");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_signal_ends_it_without_a_drain() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut holdfast = Holdfast::start(directory.path(), &config(&tenant, None, ""), 1).await;
+    // Before it is ready, too.
+    for name in ["USR1", "USR2", "HUP", "PIPE"] {
+        holdfast.signal(name).await;
+    }
+    let mut holdfast = {
+        until("the reload", async || holdfast.log().contains("configuration reloaded").then_some(())).await;
+        let token = tenant.mint().email_direct("alice@example.com").build().unwrap();
+        until("a status", async || holdfast.log().contains(r#""issuers":[{"#).then_some(())).await;
+        holdfast = holdfast.ready().await;
+        holdfast.signal("USR1").await;
+        let told = async || (holdfast.log().matches(r#""issuers":[{"#).count() == 2).then_some(());
+        until("another status", told).await;
+        assert_eq!(holdfast.ask(&token).await.status, 200);
+        holdfast
+    };
+    holdfast.signal("TERM").await;
+    assert_eq!(holdfast.ended().await, Some(0));
+}

@@ -4,21 +4,27 @@ use std::process::ExitCode;
 
 use holdfast::clock::Clock;
 use holdfast::config::{Settings, Source};
+use holdfast::server::admin;
 use holdfast::service::Service;
-use holdfast::telemetry::logs;
+use holdfast::telemetry::{lines, logs};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
 use super::{block_on, fail};
 
-/// Serves until SIGTERM or SIGINT; reloads on SIGHUP. Tells systemd, if it started us.
+/// Serves until SIGTERM or SIGINT; reloads on SIGHUP; logs its status on SIGUSR1. A signal that comes before it serves is
+/// heeded when it does. Tells systemd, if it started us.
 pub fn run(settings: Settings, source: Source) -> Result<(), ExitCode> {
     logs::install(&settings.log);
-    block_on(async {
+    // As all lines: the default hook would wait for whoever reads stderr.
+    std::panic::set_hook(Box::new(|panic| error!("{panic}")));
+    let result = block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
         let mut hangup = signal(SignalKind::hangup()).map_err(fail)?;
+        let mut user1 = signal(SignalKind::user_defined1()).map_err(fail)?;
+        let mut user2 = signal(SignalKind::user_defined2()).map_err(fail)?;
         let service = Service::start_with(settings, source, Clock::system()).await.map_err(fail)?;
         tell(&[NotifyState::Ready]);
         loop {
@@ -30,6 +36,9 @@ pub fn run(settings: Settings, source: Source) -> Result<(), ExitCode> {
                     }
                     tell(&[NotifyState::Ready]);
                 }
+                _ = user1.recv() => info!("status: {}", admin::status(&service.instance())),
+                // Taken, since untaken it would end the process at once.
+                _ = user2.recv() => info!("SIGUSR2 does nothing"),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
             }
@@ -45,7 +54,9 @@ pub fn run(settings: Settings, source: Source) -> Result<(), ExitCode> {
         info!("stopping: no new connections, requests under way are finished");
         service.drain().await;
         Ok(())
-    })
+    });
+    lines::flush();
+    result
 }
 
 /// Without systemd there is nobody to tell, and no harm in it.

@@ -95,7 +95,9 @@ fn ready(instance: &Instance) -> Response<Full<Bytes>> {
     }
 }
 
-fn status(instance: &Instance) -> Value {
+/// What `/status` shows.
+#[must_use]
+pub fn status(instance: &Instance) -> Value {
     let issuers: Vec<Value> = instance
         .issuers
         .iter()

@@ -34,6 +34,7 @@ pub struct Metrics {
     upstream_suppressed: IntCounterVec,
     /// `holdfast_budget_wait_seconds`.
     pub budget_wait: Histogram,
+    log_lines_dropped: IntCounter,
     budget_waiting: IntGaugeVec,
     budget_rate: GaugeVec,
     singleflight_joined: IntCounter,
@@ -138,6 +139,9 @@ impl Metrics {
                 "How long calls to an issuer waited for their turn in the budget.",
                 &[0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 10.0],
             )?,
+            log_lines_dropped: new
+                .counters("log_lines_dropped_total", "Log lines that were dropped, because nobody read the log.", &[])?
+                .with_label_values::<&str>(&[]),
             budget_waiting: new.gauges(
                 "budget_waiting",
                 "Calls to an issuer that wait for their turn now.",
@@ -305,6 +309,8 @@ impl Metrics {
     /// All metrics in the Prometheus text format, version 0.0.4.
     #[must_use]
     pub fn render(&self) -> Vec<u8> {
+        let behind = super::lines::dropped().saturating_sub(self.log_lines_dropped.get());
+        self.log_lines_dropped.inc_by(behind);
         let mut text = Vec::new();
         // Writing to a vector cannot fail, and metrics that cannot be encoded were refused when they were declared.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);

@@ -1,4 +1,5 @@
 //! What an operator sees: metrics and log lines. Declared here, bumped through named methods elsewhere.
 
+pub mod lines;
 pub mod logs;
 pub mod metrics;

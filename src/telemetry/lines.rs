@@ -1,0 +1,129 @@
+//! Log lines on their way to stderr. Nobody waits for them.
+//!
+//! stderr may be a pipe that its reader does not drain: a log shipper that hangs. A thread of its own writes the lines; a
+//! line for which there is no room is dropped and counted. What was dropped is told in the log once it drains, and always
+//! in the metric `log_lines_dropped_total`.
+
+use std::io::{self, Write as _};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How many lines may wait to be written.
+const ROOM: usize = 1_024;
+
+/// How long the end of the process waits for what is not written yet.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often it is told at most that lines were dropped.
+const BETWEEN_TELLINGS: Duration = Duration::from_secs(1);
+
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+static WRITER: OnceLock<SyncSender<Order>> = OnceLock::new();
+
+/// How many lines were dropped since the start of the process.
+#[must_use]
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+enum Order {
+    Line(Vec<u8>),
+    /// Tells when all that came before is written.
+    Flush(SyncSender<()>),
+}
+
+/// Waits until the lines so far are written, for half a second at most: for the end of the process.
+pub fn flush() {
+    let Some(writer) = WRITER.get() else { return };
+    let (done, written) = sync_channel(1);
+    let until = Instant::now() + PATIENCE;
+    let mut order = Order::Flush(done);
+    while let Err(TrySendError::Full(back)) = writer.try_send(order) {
+        if Instant::now() >= until {
+            return;
+        }
+        order = back;
+        thread::sleep(Duration::from_millis(5));
+    }
+    let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
+}
+
+/// Where the logger writes.
+pub(super) struct Lines(Option<SyncSender<Order>>);
+
+impl Lines {
+    /// Lines for stderr. Without a thread they are written at once.
+    pub fn to_stderr() -> Self {
+        let (sender, lines) = sync_channel(ROOM);
+        let started =
+            thread::Builder::new().name("log".to_owned()).spawn(move || write(&lines, io::stderr()));
+        if started.is_err() {
+            return Self(None);
+        }
+        // Of several loggers only the first is ever used.
+        Self(Some(WRITER.get_or_init(|| sender).clone()))
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { to: self.0.as_ref(), bytes: Vec::with_capacity(256) }
+    }
+}
+
+/// One line; it is sent when it is whole.
+pub(super) struct Line<'a> {
+    to: Option<&'a SyncSender<Order>>,
+    bytes: Vec<u8>,
+}
+
+impl io::Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        let line = std::mem::take(&mut self.bytes);
+        match self.to {
+            Some(writer) => {
+                if writer.try_send(Order::Line(line)).is_err() {
+                    DROPPED.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            None => drop(io::stderr().write_all(&line)),
+        }
+    }
+}
+
+/// Writes lines until there are no more. A closed pipe is no reason to stop: somebody may ask for a flush.
+fn write(lines: &Receiver<Order>, mut to: impl io::Write) {
+    let (mut told, mut next) = (0, Instant::now());
+    loop {
+        match lines.recv_timeout(BETWEEN_TELLINGS) {
+            Ok(Order::Line(line)) => drop(to.write_all(&line)),
+            Ok(Order::Flush(done)) => drop(done.try_send(())),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let dropped = dropped();
+        if dropped > told && Instant::now() >= next {
+            warn!(lines = dropped - told, "log lines were dropped: nobody read the log");
+            (told, next) = (dropped, Instant::now() + BETWEEN_TELLINGS);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A log that nobody reads: a hung log shipper at the other end of stderr.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+mod support;
+
+use std::io::{PipeReader, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use holdfast_devtenant::{Options, Tenant};
+use support::service::{counted, request};
+use support::{PATIENCE, Reply, exchange, until};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+async fn get(address: SocketAddr, path: &str, lines: &str) -> Reply {
+    let stream = TcpStream::connect(address).await.unwrap();
+    tokio::time::timeout(PATIENCE, exchange(stream, &request(path, lines))).await.unwrap()
+}
+
+/// holdfast with a pipe as its log, and every line that there is. Its ports are told in the log alone, so they are given.
+async fn start(tenant: &Tenant, directory: &Path) -> (Child, PipeReader, SocketAddr, SocketAddr) {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (auth, admin) = (free(), free());
+    let config = format!(
+        "[auth]\nlisten = \"{auth}\"\n[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"trace\"\n[[issuer]]\nurl = \"{}\"\n\
+         audience = [\"{}\"]\n",
+        tenant.issuer(),
+        tenant.audience()
+    );
+    std::fs::write(directory.join("holdfast.toml"), config).unwrap();
+    let (log, stderr) = std::io::pipe().unwrap();
+    let holdfast = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["serve", "--config", "holdfast.toml"])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    until("it listens", async || TcpStream::connect(admin).await.ok().map(drop)).await;
+    until("keys", async || (get(admin, "/readyz", "").await.status == 200).then_some(())).await;
+    (holdfast, log, auth, admin)
+}
+
+/// A pipe holds 64 KiB, and a thousand lines wait behind it; asks until there are more.
+async fn fill(auth: SocketAddr, admin: SocketAddr) {
+    for asked in 0..20_000 {
+        let bearer = format!("Authorization: Bearer bad-{asked}.a.b\r\n");
+        assert_eq!(get(auth, "/auth", &bearer).await.status, 401);
+        let name = "holdfast_log_lines_dropped_total";
+        if asked % 100 == 0 && counted(&get(admin, "/metrics", "").await, name, "") >= 10 {
+            return;
+        }
+    }
+    panic!("no line was dropped");
+}
+
+async fn ends(mut holdfast: Child) {
+    let pid = holdfast.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
+    assert_eq!(tokio::time::timeout(PATIENCE, holdfast.wait()).await.unwrap().unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_stops_nothing_and_what_was_dropped_is_told() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (holdfast, mut log, auth, admin) = start(&tenant, directory.path()).await;
+    fill(auth, admin).await;
+    let token = tenant.mint().email_direct("alice@example.com").build().unwrap();
+    let known = get(auth, "/auth", &format!("Authorization: Bearer {token}\r\n")).await;
+    assert_eq!((known.status, get(admin, "/healthz", "").await.status), (200, 200));
+
+    // Somebody reads again.
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let all = read.clone();
+    let reading = std::thread::spawn(move || {
+        let mut some = [0; 4096];
+        while let Ok(length @ 1..) = log.read(&mut some) {
+            all.lock().unwrap().extend_from_slice(&some[..length]);
+        }
+    });
+    let has = |words: &str| String::from_utf8_lossy(&read.lock().unwrap()).contains(words);
+    until("the count is told", async || has("log lines were dropped: nobody read the log").then_some(()))
+        .await;
+    ends(holdfast).await;
+    reading.join().unwrap();
+    assert!(has("stopping: no new connections"), "the last lines come out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_does_not_wait_for_a_reader_either() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (holdfast, _log, auth, admin) = start(&tenant, directory.path()).await;
+    fill(auth, admin).await;
+    ends(holdfast).await;
+}
