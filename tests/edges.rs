@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use holdfast::issuer::cause::NoConnection;
 use holdfast::issuer::client::{CallError, Client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use url::Url;
 
 /// What an edge does with the request of this number, on the connection of this number; both count from 1.
@@ -27,6 +27,8 @@ enum Act {
     Close,
     /// Resets it.
     Reset,
+    /// Says something that is not HTTP: the alert of a TLS server that got no handshake.
+    Alert,
 }
 
 struct Edge {
@@ -84,6 +86,7 @@ async fn serve(
             Act::Answer => stream.write_all(&answer).await.unwrap(),
             Act::AnswerAndClose => return stream.write_all(&answer).await.unwrap(),
             Act::Close => return,
+            Act::Alert => return stream.write_all(b"\x15\x03\x01\x00\x02\x02\x0a").await.unwrap(),
             Act::Reset => return stream.set_zero_linger().unwrap(),
         }
     }
@@ -104,6 +107,32 @@ async fn a_connection_that_died_in_the_pool_costs_no_call() {
         }
         assert!(edge.connections() >= 2);
     }
+}
+
+/// A peer that takes nothing more is to the kernel as one that is gone: what was sent stays unacknowledged.
+#[tokio::test]
+async fn a_peer_that_went_away_in_silence_costs_no_call() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(16).unwrap();
+    let url: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+            silent.push(stream);
+        }
+    });
+    let client = Client::new().unwrap();
+    assert_eq!(client.get(&url, None).await.unwrap().status, 200);
+    let longer_than_the_window = "x".repeat(128 * 1024);
+    assert_eq!(client.get(&url, Some(&longer_than_the_window)).await.unwrap().status, 200);
 }
 
 #[tokio::test]
@@ -185,4 +214,28 @@ async fn a_call_without_a_connection_says_why() {
         let _ = stream.read(&mut hello).await;
     });
     assert_eq!(cause(&format!("https://{plain}/")).await, NoConnection::NoTls);
+}
+
+#[tokio::test]
+async fn a_port_that_takes_no_connection_and_one_that_speaks_no_http_are_told_apart() {
+    let client = Client::new().unwrap();
+    let edge = Edge::start(|_, _| Act::Alert).await;
+    assert_eq!(client.get(&edge.url(), None).await.unwrap_err(), CallError::NotHttp);
+    // With its queue full, the kernel answers no more attempts to connect.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let full = socket.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    let _queued: Vec<_> = (0..4).map(|_| tokio::spawn(TcpStream::connect(address))).collect();
+    let mut error = client.get(&format!("http://{address}/").parse().unwrap(), None).await.unwrap_err();
+    if error == CallError::Timeout {
+        // The one that still found a place in the queue.
+        error = client.get(&format!("http://{address}/").parse().unwrap(), None).await.unwrap_err();
+    }
+    assert_eq!(error, CallError::Connect(NoConnection::TimedOut));
+    // Takes the connection, and then never answers the handshake of TLS.
+    let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("https://{}/", silent.local_addr().unwrap());
+    let error = client.get(&url.parse().unwrap(), None).await.unwrap_err();
+    assert_eq!(error, CallError::Connect(NoConnection::TimedOut));
 }

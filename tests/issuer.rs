@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::guard::breaker::State;
-use holdfast::guard::{GuardStatus, SingleflightError};
+use holdfast::guard::{GuardStatus, Priority, SingleflightError};
 use holdfast::issuer::{CannotTell, Issuer, KeyLookup};
 use holdfast::token::algorithm::SignatureAlgorithm;
 use holdfast_devtenant::{Endpoint, Fault, RateLimit, Tenant, User};
@@ -150,6 +150,23 @@ async fn a_web_page_that_refuses_is_not_the_issuers_no() {
         for token in &tokens {
             let reply = running.ask(token).await;
             assert_eq!((reply.status, value(&reply, "x-auth-tier")), (200, Some("primary")), "{reply:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_place_of_a_document_is_named_as_one() {
+    let tenant = tenant().await;
+    let running = Running::start(&issuer(&tenant, ""), held_clock(&tenant)).await;
+    let forbidden = Fault::Custom { status: 403, headers: Vec::new(), body: "<h1>Forbidden</h1>".to_owned() };
+    for (fault, expected) in
+        [(Fault::Garbage, "a web page"), (forbidden, "a refusal (401 or 403) that is not")]
+    {
+        for endpoint in [Endpoint::Jwks, Endpoint::Discovery] {
+            tenant.set_fault(endpoint, fault.clone());
+            let error = the_issuer(&running).refresh(Priority::Foreground).await.unwrap_err();
+            assert!(error.to_string().contains(expected), "{endpoint:?}: {error}");
+            tenant.clear_faults();
         }
     }
 }

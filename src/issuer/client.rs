@@ -1,5 +1,6 @@
 //! One pooled HTTP client for all calls to issuers, with every bound that a call must have.
 
+use std::error::Error as _;
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,7 +58,10 @@ pub enum CallError {
     /// The answer is longer than 64 KiB.
     #[error("the issuer's answer is longer than 64 KiB")]
     TooLarge,
-    /// The connection broke, or what came is not HTTP.
+    /// What came is not HTTP.
+    #[error("what answers there speaks no HTTP; if it expects TLS, the URL must begin with https://")]
+    NotHttp,
+    /// The connection broke.
     #[error("the connection to the issuer broke before its answer was complete")]
     Broken,
     /// The answer is compressed, although that was not asked for, in a way that is not read or is broken.
@@ -78,6 +82,7 @@ impl CallError {
             Self::Connect(_) => "connect",
             Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
+            Self::NotHttp => "not_http",
             Self::Broken => "broken",
             Self::Encoded => "encoded",
             Self::Unsendable => "unsendable",
@@ -125,8 +130,8 @@ impl Client {
     }
 
     /// `GET url`, with `bearer` as the credential if there is one. A connection that lay in the pool may be dead, because the
-    /// other side closed it just now: if nothing comes back on it, the call is made once more on a fresh one, within the
-    /// same time (RFC 9110 §9.2.2).
+    /// other side closed it just now or went away in silence: if nothing comes back on it, the call is made once more on a
+    /// fresh one, within the same time (RFC 9110 §9.2.2).
     ///
     /// # Errors
     /// [`CallError`]; an answer of any status is not an error here.
@@ -139,7 +144,10 @@ impl Client {
         let began = Instant::now();
         let may_be_reused = self.answered().is_some_and(|at| began.duration_since(at) < POOL_IDLE);
         let reply = match send(&self.pooled, url, authorization.as_ref(), TIMEOUT).await {
-            Err(Failed { error: CallError::Broken, nothing_came: true }) if may_be_reused => {
+            // A peer that died in silence shows by the user timeout, which comes before the call's.
+            Err(Failed { error: CallError::Broken | CallError::Timeout, nothing_came: true })
+                if may_be_reused && began.elapsed() < TIMEOUT =>
+            {
                 let left = TIMEOUT.saturating_sub(began.elapsed());
                 send(&self.fresh, url, authorization.as_ref(), left).await
             }
@@ -209,12 +217,30 @@ fn decoded(body: Bytes, encoding: Option<&HeaderValue>) -> Result<Bytes, CallErr
 
 fn classify(error: &reqwest::Error) -> CallError {
     if error.is_connect() {
-        CallError::Connect(NoConnection::of(error))
+        CallError::Connect(match NoConnection::of(error) {
+            // The client's own timer has a type that nobody else can name.
+            NoConnection::Other if error.is_timeout() => NoConnection::TimedOut,
+            cause => cause,
+        })
     } else if error.is_timeout() {
         CallError::Timeout
+    } else if is_no_http(error) {
+        CallError::NotHttp
     } else {
         CallError::Broken
     }
+}
+
+/// Whether an answer came that cannot be read as HTTP: the alert of a TLS server, for one.
+fn is_no_http(error: &reqwest::Error) -> bool {
+    let mut said = error.source();
+    while let Some(error) = said {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return true;
+        }
+        said = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

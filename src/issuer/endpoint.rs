@@ -95,6 +95,9 @@ impl CannotTell {
 const NOT_THE_ISSUERS: &str = "a refusal (401 or 403) that is not the issuer's own: of a firewall, a content network or a \
                                gateway before it, most likely";
 
+const A_PAGE: &str = "a web page (HTML or XML) where JSON should be: is the issuer's URL right, and does a firewall, a login \
+                      page or a proxy stand before it?";
+
 /// An answer that says something.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer<'b> {
@@ -278,6 +281,8 @@ impl Endpoint {
                         .map(|rejection| Answer::Rejected { status, rejection }),
                 };
                 let answer = answer.ok_or(NOT_THE_ISSUERS).and_then(read);
+                let answer =
+                    answer.map_err(|what| if status == 200 && is_a_page(&body) { A_PAGE } else { what });
                 match answer {
                     Ok(value) if status == 200 => (CallOutcome::Answered, Ok(value)),
                     Ok(value) => (CallOutcome::Rejected, Ok(value)),
@@ -351,10 +356,16 @@ impl Endpoint {
     }
 }
 
+/// Whether a body begins as HTML and XML do.
+fn is_a_page(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    body.trim_ascii_start().starts_with(b"<")
+}
+
 fn outcome_of(error: CallError) -> CallOutcome {
     match error {
         CallError::Connect(_) | CallError::Timeout => CallOutcome::Unreachable,
-        CallError::TooLarge | CallError::Broken | CallError::Encoded => CallOutcome::Odd,
+        CallError::TooLarge | CallError::NotHttp | CallError::Broken | CallError::Encoded => CallOutcome::Odd,
         CallError::Unsendable => CallOutcome::Declined,
     }
 }

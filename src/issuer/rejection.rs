@@ -26,7 +26,10 @@ pub enum Rejection {
 }
 
 /// The errors by which an issuer refuses a token: RFC 6750 §3.1, and Auth0's own.
-const CERTAIN: [&str; 3] = ["invalid_token", "insufficient_scope", "unauthorized"];
+const CERTAIN: [&str; 3] = ["invalid_token", "insufficient_scope", UNAUTHORIZED];
+
+/// Auth0's own, with an `error_description`.
+const UNAUTHORIZED: &str = "unauthorized";
 
 /// RFC 6749 §4.1.2.1; gateways say it as well.
 const UNCERTAIN: &str = "access_denied";
@@ -65,7 +68,9 @@ fn oauth_error(status: u16, body: &[u8]) -> Option<String> {
     let error = object.get("error").and_then(Value::as_str)?;
     let is_auth0s = object.get("statusCode").and_then(Value::as_u64) == Some(u64::from(status))
         && object.get("message").is_some_and(Value::is_string);
-    (is_auth0s || error == UNCERTAIN || CERTAIN.contains(&error)).then(|| error.to_owned())
+    // Gateways say this as well; Auth0 says why.
+    let says_why = error != UNAUTHORIZED || object.get("error_description").is_some_and(Value::is_string);
+    (is_auth0s || error == UNCERTAIN || CERTAIN.contains(&error) && says_why).then(|| error.to_owned())
 }
 
 #[cfg(test)]
@@ -92,6 +97,7 @@ mod tests {
             r#"{"error":{"code":403}}"#,
             r#"{"error":"rate limited","message":"blocked by rule 17"}"#,
             r#"{"statusCode":500,"error":"Unauthorized","message":"x"}"#,
+            r#"{"error":"unauthorized"}"#,
             r#"["access_denied"]"#,
             "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>",
             "<html><title>403 Forbidden</title></html>",
