@@ -44,10 +44,10 @@ async fn each_command_lists_its_own_flags_and_no_others() {
         ("serve", "--admin --audience --config --data --issuer --listen"),
         ("check", "--admin --audience --config --data --issuer --listen --offline"),
         ("inspect", "--ask --audience --config --file --issuer --json --require"),
-        ("tiers", "--admin --config"),
-        ("purge", "--admin --all --config --issuer --subject --token-file"),
-        ("breaker", "--admin --config --endpoint --for --issuer"),
-        ("backup", "--admin --config --data --to"),
+        ("tiers", "--admin --any-instance --config"),
+        ("purge", "--admin --all --any-instance --config --issuer --subject --token-file"),
+        ("breaker", "--admin --any-instance --config --endpoint --for --issuer"),
+        ("backup", "--admin --any-instance --config --data --to"),
         ("restore", "--config --data --from"),
         ("health", "--admin --config --ready"),
     ] {
@@ -184,4 +184,47 @@ async fn the_dockerfile_pins_its_images_and_its_health_check_is_a_command_that_t
     assert!(text.contains("HEALTHCHECK ") && words[0] == "holdfast", "{words:?}");
     let (code, ..) = run(&[&words[1..], &["--help"]].concat(), &[]).await;
     assert_eq!(code, Some(0), "{words:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_says_whom_it_reached_and_leaves_another_holdfast_than_its_own_alone() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let data = directory.path().join("data");
+    let holdfast = serve(directory.path(), &tenant, &data).await;
+    let token = tenant.mint().opaque().build().unwrap();
+    assert_eq!(holdfast.ask(&token).await.status, 200);
+    let admin = holdfast.admin.to_string();
+    let own = directory.path().join("holdfast.toml").to_str().unwrap().to_owned();
+    let (other, same) = (elsewhere.path().join("other.toml"), elsewhere.path().join("same.toml"));
+    let text = std::fs::read_to_string(&own).unwrap();
+    std::fs::write(&other, text.replace(&tenant.audience(), "https://other.example.com")).unwrap();
+    // What is not about who it is may differ.
+    std::fs::write(&same, format!("{text}[policy]\nleeway = \"7s\"\n")).unwrap();
+    let (other, same) = (other.to_str().unwrap(), same.to_str().unwrap());
+
+    tenant.reset_calls();
+    for command in [&["purge", "--all"][..], &["breaker", "force-open"], &["breaker", "status"], &["tiers"]] {
+        let (code, said, why) = run(&[command, &["--config", other, "--admin", &admin]].concat(), &[]).await;
+        assert_eq!((code, said.as_str()), (Some(1), ""), "{command:?}: {why}");
+        assert!(why.contains(&format!("holdfast at {admin}:")) && why.contains("other issuers"), "{why}");
+        assert!(why.contains("--any-instance"), "{why}");
+        assert!(!why.contains(&tenant.issuer()), "{why}");
+    }
+    assert_eq!(holdfast.ask(&token).await.status, 200);
+    assert_eq!(tenant.calls().userinfo, 0, "it was forgotten for another");
+
+    // A data directory is a configuration, too.
+    let store = ("HOLDFAST_STORE__PATH", elsewhere.path().to_str().unwrap());
+    let (code, _, why) = run(&["purge", "--all", "--admin", &admin], &[store]).await;
+    assert!(code == Some(1) && why.contains("another data directory"), "{why}");
+
+    for given in
+        [&["--config", own.as_str()][..], &["--config", same], &[], &["--config", other, "--any-instance"]]
+    {
+        let arguments = [&["purge", "--all", "--admin", &admin][..], given].concat();
+        let (code, _, why) = run(&arguments, &[]).await;
+        assert_eq!(code, Some(0), "{given:?}: {why}");
+        assert!(why.contains(&format!("holdfast at {admin}:")), "{why}");
+    }
 }

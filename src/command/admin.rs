@@ -3,26 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::Args;
 use reqwest::{Client, Response, StatusCode};
 use thiserror::Error;
-
-use super::{AdminFlag, ConfigFlag, SourceArguments};
-
-/// How a command that asks the running holdfast is told which one.
-#[derive(Args)]
-pub struct AdminArguments {
-    #[command(flatten)]
-    config: ConfigFlag,
-    #[command(flatten)]
-    admin: AdminFlag,
-}
-
-impl From<AdminArguments> for SourceArguments {
-    fn from(AdminArguments { config, admin }: AdminArguments) -> Self {
-        Self { config, admin, ..Self::default() }
-    }
-}
 
 /// The admin listener of a holdfast that may be running.
 pub struct Admin {
@@ -45,6 +27,18 @@ pub enum AdminError {
         address: SocketAddr,
         /// What went wrong.
         problem: String,
+    },
+    /// It is another than the one that is meant.
+    #[error(
+        "the holdfast at {address} has {what} than this configuration, so nothing was asked of it: name the right address \
+         with --admin, or its own configuration with --config; if the file was changed since, SIGHUP makes it read that; \
+         --any-instance asks it all the same"
+    )]
+    Another {
+        /// The address.
+        address: SocketAddr,
+        /// What differs.
+        what: &'static str,
     },
     /// It answers that it will not.
     #[error("{status}: {body}")]

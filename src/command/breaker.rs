@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use holdfast::server::breaker::{Action, BreakerRequest};
 use serde_json::Value;
 
-use super::admin::{Admin, AdminArguments, AdminError};
+use super::admin::{Admin, AdminError};
+use super::reach::{AdminArguments, reach};
 use super::{SourceArguments, block_on, fail};
 
 /// What is to be done. `--issuer` and `--endpoint` narrow it to these breakers.
@@ -42,6 +43,7 @@ enum Wish {
 /// Asks for it, and shows how the breakers stand.
 pub fn run(arguments: BreakerArguments) -> Result<(), ExitCode> {
     let BreakerArguments { action, admin, issuer, endpoint, lasting } = arguments;
+    let any = admin.any;
     let settings = SourceArguments::from(admin).read_for_upkeep()?;
     let action = match action {
         Wish::ForceOpen => Some(Action::ForceOpen),
@@ -50,7 +52,7 @@ pub fn run(arguments: BreakerArguments) -> Result<(), ExitCode> {
         Wish::Status => None,
     };
     block_on(async {
-        let admin = Admin::at(settings.admin.listen).map_err(fail)?;
+        let admin = reach(&settings, any).await.map_err(fail)?;
         if let Some(action) = action {
             let request =
                 BreakerRequest { action, issuer: issuer.clone(), endpoint: endpoint.clone(), lasting };

@@ -12,7 +12,7 @@ use holdfast::tiers::archive::SECRET_FILE;
 use holdfast::tiers::checkpoint;
 use holdfast::tiers::disk::DiskSettings;
 
-use super::admin::Admin;
+use super::reach::{AnyInstance, reach};
 use super::{AdminFlag, ConfigFlag, DataFlag, SourceArguments, block_on, fail};
 
 /// What `backup` is told.
@@ -24,6 +24,8 @@ pub struct BackupArguments {
     data: DataFlag,
     #[command(flatten)]
     admin: AdminFlag,
+    #[command(flatten)]
+    any: AnyInstance,
     /// The directory to make; it must not exist yet.
     #[arg(long, value_name = "DIRECTORY")]
     to: PathBuf,
@@ -43,15 +45,17 @@ pub struct RestoreArguments {
 
 /// Makes a backup and says of what. A running holdfast is asked for a checkpoint first, so that the backup is not an old
 /// one.
-pub fn backup(BackupArguments { config, data, admin, to }: BackupArguments) -> Result<(), ExitCode> {
+pub fn backup(BackupArguments { config, data, admin, any, to }: BackupArguments) -> Result<(), ExitCode> {
     let settings = SourceArguments { config, data, admin, ..SourceArguments::default() }.read_for_upkeep()?;
     let disk = disk(&settings)?;
     // Before anything is made: a checkpoint costs the running holdfast time and room on its disk.
     checkpoint::can_be_made(&to).map_err(fail)?;
     let clock = Clock::system();
     let asked = block_on(async {
-        let admin = Admin::at(settings.admin.listen).map_err(fail)?;
-        Ok(admin.post("/checkpoint", "{}".to_owned()).await)
+        Ok(match reach(&settings, any).await {
+            Ok(admin) => admin.post("/checkpoint", "{}".to_owned()).await,
+            Err(error) => Err(error),
+        })
     })?;
     let made = checkpoint::backup(&disk, &clock, &to).map_err(fail)?;
     if made.from_checkpoint {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::admin::{Admin, AdminArguments};
-use super::{SourceArguments, block_on, fail};
+use super::admin::Admin;
+use super::{AdminFlag, ConfigFlag, SourceArguments, block_on, fail};
 
 /// How long the answer may take. A health check that waits longer says nothing of use.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -15,15 +15,17 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Args)]
 pub struct HealthArguments {
     #[command(flatten)]
-    admin: AdminArguments,
+    config: ConfigFlag,
+    #[command(flatten)]
+    admin: AdminFlag,
     /// Ask instead whether it is ready: whether it knows the keys of every issuer.
     #[arg(long)]
     ready: bool,
 }
 
 /// Succeeds if the running holdfast says that it is alive.
-pub fn run(HealthArguments { admin, ready }: HealthArguments) -> Result<(), ExitCode> {
-    let settings = SourceArguments::from(admin).read_for_upkeep()?;
+pub fn run(HealthArguments { config, admin, ready }: HealthArguments) -> Result<(), ExitCode> {
+    let settings = SourceArguments { config, admin, ..SourceArguments::default() }.read_for_upkeep()?;
     block_on(async {
         let admin = Admin::patient(settings.admin.listen, PATIENCE).map_err(fail)?;
         let said = admin.get(if ready { "/readyz" } else { "/healthz" }).await.map_err(fail)?;

@@ -15,6 +15,7 @@ mod copies;
 mod health;
 mod inspect;
 mod purge;
+mod reach;
 mod serve;
 mod tiers;
 
@@ -46,7 +47,7 @@ enum Command {
     /// Put a backup in the place of the data directory's records.
     Restore(copies::RestoreArguments),
     /// Show the tiers in force, and what they answered so far.
-    Tiers(admin::AdminArguments),
+    Tiers(reach::AdminArguments),
     /// Have the running holdfast forget a subject, a token, or everybody.
     Purge(purge::PurgeArguments),
     /// Show the circuit breakers of the running holdfast, force them open or closed for a time, or reset them.

@@ -8,7 +8,7 @@ use holdfast::config::Settings;
 use holdfast::server::purge::PurgeRequest;
 use reqwest::StatusCode;
 
-use super::admin::{Admin, AdminArguments};
+use super::reach::{AdminArguments, reach};
 use super::{SourceArguments, block_on, fail};
 
 /// The exit code when a store that is not well has still to forget.
@@ -37,6 +37,7 @@ pub struct PurgeArguments {
 /// Asks for the purge and says what came of it.
 pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
     let PurgeArguments { admin, issuer, subject, token_file, all } = arguments;
+    let any = admin.any;
     let settings: Settings = SourceArguments::from(admin).read_for_upkeep()?;
     let token = token_file
         .map(|file| {
@@ -47,7 +48,7 @@ pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
         .transpose()?;
     let request = serde_json::to_string(&PurgeRequest { subject, issuer, token, all }).map_err(fail)?;
     block_on(async {
-        let admin = Admin::at(settings.admin.listen).map_err(fail)?;
+        let admin = reach(&settings, any).await.map_err(fail)?;
         let (status, said) = admin.order("/purge", request).await.map_err(fail)?;
         print!("{said}");
         // Forgotten in memory, and in the other stores only if holdfast lives until they are well.

@@ -6,16 +6,17 @@ use std::process::ExitCode;
 use holdfast::config::Settings;
 use serde_json::Value;
 
-use super::admin::{Admin, AdminArguments, AdminError};
+use super::admin::AdminError;
+use super::reach::{AdminArguments, AnyInstance, reach};
 use super::{SourceArguments, block_on, fail};
 
 /// Prints the table in force with what its tiers answered, if an instance runs; else that of the configuration.
 pub fn run(arguments: AdminArguments) -> Result<(), ExitCode> {
+    let any = arguments.any;
     let settings = SourceArguments::from(arguments).read_for_upkeep()?;
     let configured = Table::of(&settings);
     let running = block_on(async {
-        let admin = Admin::at(settings.admin.listen).map_err(fail)?;
-        match running(&admin).await {
+        match running(&settings, any).await {
             Ok(running) => Ok(Some(running)),
             Err(error @ AdminError::NotThere(_)) => {
                 eprintln!("{error}\nSo this is the table of the configuration, without counts.\n");
@@ -105,7 +106,8 @@ impl Table {
     }
 }
 
-async fn running(admin: &Admin) -> Result<(Table, Counts), AdminError> {
+async fn running(settings: &Settings, any: AnyInstance) -> Result<(Table, Counts), AdminError> {
+    let admin = reach(settings, any).await?;
     let status: Value = serde_json::from_str(&admin.get("/status").await?).unwrap_or_default();
     Ok((Table::of_status(&status), Counts::of(&admin.get("/metrics").await?)))
 }

@@ -15,6 +15,7 @@
 //! assert_eq!(settings.policy.leeway.as_secs(), 30);
 //! ```
 
+mod fingerprint;
 mod group;
 mod guard;
 mod headers;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+pub use fingerprint::Fingerprint;
 pub use headers::{HeaderRule, WhenAbsent};
 pub use issuer::{ForeignTokens, IssuerSettings};
 pub use login::{LoginAnswer, LoginSettings};

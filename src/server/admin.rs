@@ -122,7 +122,9 @@ pub fn status(instance: &Instance) -> Value {
         .iter()
         .map(|(_, row)| json!({ "name": row.name, "age_seconds": row.age.as_secs(), "role": row.role.to_string() }))
         .collect();
-    json!({ "version": env!("CARGO_PKG_VERSION"), "issuers": issuers, "tiers": tiers,
+    let own = instance.settings.fingerprint();
+    json!({ "version": env!("CARGO_PKG_VERSION"),
+        "configuration": { "issuers": own.issuers, "store": own.store }, "issuers": issuers, "tiers": tiers,
         "verdict_ceiling": instance.settings.policy.verdict_ceiling,
         "disk_degraded": instance.stores.disk_is_degraded(),
         "shared_degraded": instance.stores.shared_is_degraded() })

@@ -1,0 +1,61 @@
+//! Reaching the running holdfast, and the right one.
+//!
+//! Several may run on a machine, and the admin listener of another is a flag or a default away: a purge there forgets the
+//! wrong users. So a command says whom it asks, and compares what its own configuration says with what `/status` tells.
+//! A command that has no configuration, only `--admin`, has nothing to compare: that address is its configuration.
+
+use clap::Args;
+use holdfast::config::Settings;
+use serde_json::Value;
+
+use super::admin::{Admin, AdminError};
+use super::{AdminFlag, ConfigFlag, SourceArguments};
+
+/// How a command that asks the running holdfast is told which one.
+#[derive(Args)]
+pub struct AdminArguments {
+    #[command(flatten)]
+    config: ConfigFlag,
+    #[command(flatten)]
+    admin: AdminFlag,
+    #[command(flatten)]
+    pub any: AnyInstance,
+}
+
+/// Whether it may be another than this configuration's.
+#[derive(Args, Clone, Copy)]
+pub struct AnyInstance {
+    /// Go on even if the running holdfast has other issuers or another data directory than this configuration.
+    #[arg(long)]
+    any_instance: bool,
+}
+
+impl From<AdminArguments> for SourceArguments {
+    fn from(AdminArguments { config, admin, .. }: AdminArguments) -> Self {
+        Self { config, admin, ..Self::default() }
+    }
+}
+
+/// The admin listener of these settings, once the holdfast behind it is known to be the one that is meant.
+///
+/// # Errors
+/// [`AdminError::Another`], if it is not; else as [`Admin::get`].
+pub async fn reach(settings: &Settings, any: AnyInstance) -> Result<Admin, AdminError> {
+    let address = settings.admin.listen;
+    let admin = Admin::at(address)
+        .map_err(|error| AdminError::Failed { address, problem: error.without_url().to_string() })?;
+    let status: Value = serde_json::from_str(&admin.get("/status").await?).unwrap_or_default();
+    eprintln!("holdfast at {address}:");
+    let (own, its) = (settings.fingerprint(), &status["configuration"]);
+    let differs =
+        |own: &Option<String>, name: &str| own.as_deref().is_some_and(|own| its[name].as_str() != Some(own));
+    let others = [(&own.issuers, "issuers"), (&own.store, "store")];
+    let what = others.into_iter().find(|(own, name)| differs(own, name)).map(|(_, name)| name);
+    match what {
+        Some(what) if !any.any_instance => Err(AdminError::Another {
+            address,
+            what: if what == "issuers" { "other issuers or audiences" } else { "another data directory" },
+        }),
+        _ => Ok(admin),
+    }
+}
