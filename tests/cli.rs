@@ -45,7 +45,7 @@ async fn each_command_lists_its_own_flags_and_no_others() {
         ("check", "--admin --audience --config --data --issuer --listen --offline"),
         ("inspect", "--ask --audience --config --file --issuer --json --require"),
         ("tiers", "--admin --any-instance --config"),
-        ("purge", "--admin --all --any-instance --config --issuer --subject --token-file"),
+        ("purge", "--admin --all --any-instance --config --issuer --subject --token-file --yes"),
         ("breaker", "--admin --any-instance --config --endpoint --for --issuer"),
         ("backup", "--admin --any-instance --config --data --to"),
         ("restore", "--config --data --from"),

@@ -204,12 +204,19 @@ async fn a_purge_makes_the_next_request_ask_the_issuer_again_and_leaves_bystande
     assert_eq!((asked(&holdfast, &alice).await, asked(&holdfast, &alice_too).await), (1, 0));
 
     let subject = "auth0|alice".to_owned();
-    let (code, said) =
-        run(&["purge", "--subject", &subject, "--issuer", "https://other/", "--admin", &at]).await;
+    let name = tenant.issuer();
+    for wrong in ["https://other/", name.trim_end_matches('/')] {
+        let (code, said) = run(&["purge", "--subject", &subject, "--issuer", wrong, "--admin", &at]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&format!("no issuer {wrong:?} is configured; is {name:?} meant?")), "{said}");
+    }
+    let (code, said) = run(&["purge", "--subject", "auth0|alise", "--admin", &at]).await;
     assert_eq!(code, Some(0), "{said}");
-    assert_eq!(asked(&holdfast, &alice).await, 0, "another issuer's subject of that name is somebody else");
-    let (code, said) = run(&["purge", "--subject", &subject, "--admin", &at]).await;
+    assert!(said.contains("0 records were known here: is it spelt right?"), "{said}");
+    assert_eq!(asked(&holdfast, &alice).await, 0, "nobody was forgotten");
+    let (code, said) = run(&["purge", "--subject", &subject, "--issuer", &name, "--admin", &at]).await;
     assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("forgotten: a subject; 2 records") && said.contains(&at), "{said}");
     assert_eq!((asked(&holdfast, &alice).await, asked(&holdfast, &alice_too).await), (1, 1));
     assert_eq!(asked(&holdfast, &bob).await, 0);
 

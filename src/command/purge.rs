@@ -1,5 +1,7 @@
 //! `holdfast purge`: the running holdfast forgets.
 
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,14 +31,17 @@ pub struct PurgeArguments {
     /// A file with the token to forget; on a command line, others could read it.
     #[arg(long, value_name = "FILE", conflicts_with = "issuer")]
     token_file: Option<PathBuf>,
-    /// Forget everybody.
+    /// Forget everybody. Asks first, on a terminal.
     #[arg(long, conflicts_with = "issuer")]
     all: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Asks for the purge and says what came of it.
 pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
-    let PurgeArguments { admin, issuer, subject, token_file, all } = arguments;
+    let PurgeArguments { admin, issuer, subject, token_file, all, yes } = arguments;
     let any = admin.any;
     let settings: Settings = SourceArguments::from(admin).read_for_upkeep()?;
     let token = token_file
@@ -49,9 +54,18 @@ pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
     let request = serde_json::to_string(&PurgeRequest { subject, issuer, token, all }).map_err(fail)?;
     block_on(async {
         let admin = reach(&settings, any).await.map_err(fail)?;
+        if all && !yes && io::stdin().is_terminal() && !is_confirmed(settings.admin.listen) {
+            return Err(fail("nobody was forgotten"));
+        }
         let (status, said) = admin.order("/purge", request).await.map_err(fail)?;
         print!("{said}");
         // Forgotten in memory, and in the other stores only if holdfast lives until they are well.
         if status == StatusCode::ACCEPTED { Err(ExitCode::from(UNFINISHED)) } else { Ok(()) }
     })
+}
+
+fn is_confirmed(instance: SocketAddr) -> bool {
+    let mut answer = String::new();
+    let asked = write!(io::stderr(), "Forget everybody whom holdfast at {instance} knows? [y/N] ");
+    asked.and_then(|()| io::stdin().read_line(&mut answer)).is_ok() && answer.trim().eq_ignore_ascii_case("y")
 }

@@ -21,7 +21,7 @@ const MAX_BODY_BYTES: usize = 2 * MAX_TOKEN_BYTES;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why an order is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(super) enum OrderRefused {
     /// It does not say that it is JSON.
     #[error("send JSON, with Content-Type: application/json")]
@@ -35,14 +35,22 @@ pub(super) enum OrderRefused {
     /// It is not one of these. What it is instead is not repeated: it may hold a token.
     #[error("the body is none of {0}")]
     Unknown(&'static str),
+    /// It names an issuer that is not configured: an order about it would do nothing.
+    #[error("no issuer {named:?} is configured{hint}", hint = .nearest.as_ref().map_or_else(String::new, |nearest| format!("; is {nearest:?} meant?")))]
+    NoSuchIssuer {
+        /// What it names.
+        named: String,
+        /// The configured one that is most like it.
+        nearest: Option<String>,
+    },
 }
 
 impl OrderRefused {
-    pub(super) const fn status(self) -> StatusCode {
+    pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::WebPage => StatusCode::FORBIDDEN,
-            Self::Body | Self::Unknown(_) => StatusCode::BAD_REQUEST,
+            Self::Body | Self::Unknown(_) | Self::NoSuchIssuer { .. } => StatusCode::BAD_REQUEST,
         }
     }
 }

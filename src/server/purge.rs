@@ -48,8 +48,11 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
         Purge::Everybody => "everybody",
     };
     // As a task: a purge that its caller does not wait for must not end half-way, with memory still to come.
-    let purging = tokio::spawn(async move { instance.stores.purge(wanted).await });
-    let done = match purging.await {
+    let purging = tokio::spawn(async move {
+        let records = instance.stores.known_of(&wanted).await;
+        (records, instance.stores.purge(wanted).await)
+    });
+    let (records, done) = match purging.await {
         Ok(done) => done,
         Err(error) => {
             warn!("a purge ended half-way: {error}");
@@ -58,13 +61,23 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
     };
     match done {
         Ok(()) => {
-            info!("purged: {what}");
-            text(StatusCode::OK, format!("forgotten: {what}\n"))
+            info!(records, "purged: {what}");
+            text(StatusCode::OK, format!("forgotten: {what}; {}\n", counted(records)))
         }
         Err(error) => {
             warn!("purged from memory, but not everywhere yet: {what}: {error}");
-            text(StatusCode::ACCEPTED, format!("forgotten in memory: {what}; {error}\n"))
+            let counted = counted(records);
+            text(StatusCode::ACCEPTED, format!("forgotten in memory: {what}; {counted}; {error}\n"))
         }
+    }
+}
+
+/// How many records there were, in words.
+fn counted(records: u64) -> String {
+    match records {
+        0 => "0 records were known here: is it spelt right?".to_owned(),
+        1 => "1 record".to_owned(),
+        records => format!("{records} records"),
     }
 }
 
@@ -73,6 +86,9 @@ impl PurgeRequest {
         match self {
             Self { subject: Some(subject), issuer, token: None, all: false } => {
                 let issuers = match issuer {
+                    Some(issuer) if instance.issuers.named(Some(&issuer)).is_err() => {
+                        return Err(no_such(issuer, instance));
+                    }
                     Some(issuer) => vec![issuer],
                     None => instance.issuers.iter().map(|issuer| issuer.name().to_string()).collect(),
                 };
@@ -86,4 +102,11 @@ impl PurgeRequest {
             _ => Err(UNKNOWN),
         }
     }
+}
+
+fn no_such(named: String, instance: &Instance) -> OrderRefused {
+    let distance = |issuer: &str| strsim::damerau_levenshtein(issuer, &named);
+    let names = instance.issuers.iter().map(|issuer| issuer.name().to_string());
+    let nearest = names.min_by_key(|issuer| distance(issuer));
+    OrderRefused::NoSuchIssuer { named, nearest }
 }

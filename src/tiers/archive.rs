@@ -406,6 +406,23 @@ impl Archive {
         work.await.unwrap_or(Err(DiskError::Closed))
     }
 
+    /// How many verdicts on disk name this subject; none if the disk is not well.
+    pub async fn count_verdicts_of(self: &Arc<Self>, who: Subject) -> u64 {
+        let Some(disk) = self.disk.clone() else { return 0 };
+        let archive = self.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let mut records = 0;
+            let read = disk.sync().and_then(|()| {
+                disk.scan(Family::Verdicts, |key, sealed| {
+                    let record = VerdictRecord::open(&archive.sealer, key, sealed);
+                    records += u64::from(record.is_ok_and(|record| who.is_meant_by(&record)));
+                })
+            });
+            read.map_or(0, |()| records)
+        });
+        work.await.unwrap_or_default()
+    }
+
     /// Forgets these records on disk and in every checkpoint, and waits until that is so. Blocks.
     fn forget_for_good(
         &self,

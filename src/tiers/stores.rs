@@ -353,6 +353,38 @@ impl Stores {
     }
 
     /// Whose tokens and whose subject a purge is about is not told by their digests, so that is everybody's.
+    /// How many records of this instance, in memory and on its disk, a purge is about. Counted apart from it: what comes in
+    /// between is forgotten and not counted.
+    pub async fn known_of(&self, purge: &Purge) -> u64 {
+        match purge {
+            Purge::Token(digest) => {
+                let since = self.epoch(digest);
+                let is_known = self.answer(digest).is_some() || self.verdict(digest, since).await.is_some();
+                u64::from(is_known)
+            }
+            Purge::Subject(who, keys) => {
+                let mut profiles = 0;
+                for key in keys {
+                    profiles += u64::from(self.profile(key).await.is_some());
+                }
+                let on_disk = match &self.archive {
+                    Some(archive) => archive.count_verdicts_of(who.clone()).await,
+                    None => 0,
+                };
+                let is_meant =
+                    |bytes: &[u8]| VerdictRecord::decode(bytes).is_ok_and(|record| who.is_meant_by(&record));
+                let in_memory = self.verdicts.iter().filter(|(_, bytes)| is_meant(bytes)).count();
+                // What is in memory is on disk as well, if there is one.
+                profiles + on_disk.max(in_memory as u64)
+            }
+            Purge::Everybody => {
+                let in_memory = (self.verdicts.len() + self.profiles.len()) as u64;
+                let on_disk = self.archive.as_ref().and_then(|archive| archive.count()).unwrap_or_default();
+                in_memory.max(on_disk)
+            }
+        }
+    }
+
     fn living(&self) -> MutexGuard<'_, Vec<Weak<Ready>>> {
         self.living.lock().unwrap_or_else(PoisonError::into_inner)
     }
