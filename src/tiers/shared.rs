@@ -20,7 +20,7 @@ mod pending;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -307,10 +307,10 @@ impl SharedStore {
         let _ = self.shared.health.subscribe().wait_for(|health| *health == Health::Away).await;
     }
 
-    /// Whether Redis was tried and is away.
+    /// Whether Redis was tried and is away, or takes no records: it is full, or a replica.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        *self.shared.health.borrow() == Health::Away
+        *self.shared.health.borrow() == Health::Away || self.shared.refuses.load(Ordering::Relaxed)
     }
 
     /// Writes what waits, if Redis is there; for the end of the process.

@@ -258,14 +258,41 @@ async fn a_redis_that_is_full_forgets_and_is_read_on() {
     store.archive.forget(Family::Profiles, &KEY, &store.policy);
     store.archive.shared().unwrap().flush().await;
     assert!(store.counted("holdfast_store_errors_total{kind=\"refused\",store=\"shared\"}") > 0);
-    assert!(!store.archive.shared().unwrap().is_degraded());
+    assert!(store.archive.shared().unwrap().is_degraded(), "an operator has to know");
     assert_eq!(store.kept().await, None);
     store.archive.purge(&Purge::Everybody, &store.policy).await.unwrap();
     // And a record that it refuses is no reason to leave it either.
     store.clock.advance(HOUR);
     store.keep(store.clock.now()).await;
-    assert!(!store.archive.shared().unwrap().is_degraded());
+    assert!(store.archive.shared().unwrap().is_degraded());
     limit(&mut client, "0").await;
     store.keep(store.clock.now()).await;
+    assert!(!store.archive.shared().unwrap().is_degraded());
     assert_eq!(store.kept().await, Some(store.clock.now()));
+}
+
+/// A failover makes the old primary a replica. What it is asked to write it refuses, for as long as it is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_became_a_replica_is_left_until_a_primary_answers() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let store = Store::start(&redis, 1 << 20);
+    store.well().await;
+    store.keep(store.clock.now()).await;
+    let mut client = redis.client().await;
+    let role = async |client: &mut redis::aio::MultiplexedConnection, of: [&str; 2]| {
+        redis::cmd("REPLICAOF").arg(&of).exec_async(client).await.unwrap();
+    };
+    role(&mut client, ["127.0.0.1", "1"]).await;
+    store.clock.advance(HOUR);
+    store.keep(store.clock.now()).await;
+    let shared = store.archive.shared().unwrap();
+    until("it is degraded", async || shared.is_degraded().then_some(())).await;
+
+    role(&mut client, ["NO", "ONE"]).await;
+    until("it is well", async || {
+        shared.flush().await;
+        (!shared.is_degraded()).then_some(())
+    })
+    .await;
+    assert_eq!(store.kept().await, Some(store.clock.now()), "what it refused is written");
 }

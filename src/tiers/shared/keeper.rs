@@ -169,7 +169,9 @@ async fn write_changes(
         match written {
             Ok(()) => {}
             // It still reads, and forgets: no reason to leave it.
-            Err(SharedError::Refused(_)) => shared.metrics.store_failed("shared", "refused"),
+            Err(SharedError::Refused(code)) if !is_elsewhere(&code) => {
+                shared.metrics.store_failed("shared", "refused");
+            }
             Err(error) => {
                 shared.metrics.store_failed("shared", "write");
                 give_back(shared, [puts, batch].concat());
@@ -178,6 +180,12 @@ async fn write_changes(
         }
     }
     Ok(())
+}
+
+/// Whether the server says that another one takes writes now, or that it takes none yet: after a failover, or while it
+/// loads. Then connecting anew leads to the right one.
+fn is_elsewhere(code: &str) -> bool {
+    matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "MOVED" | "CLUSTERDOWN")
 }
 
 /// One line when Redis begins to refuse writes, one when it takes them again.
