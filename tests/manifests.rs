@@ -18,8 +18,10 @@ mod ingress_nginx;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use holdfast::clock::Clock;
+use holdfast::config::{Settings, Source};
 use ingress_nginx::Asked;
 use support::Reply;
 use support::service::{Running, issuer, tenant, value};
@@ -39,7 +41,10 @@ fn check_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<(), Strin
     if names == all { Ok(()) } else { Err(format!("{names:?}")) }
 }
 
-const MANIFESTS: [&str; 5] = [
+const DEPLOYMENT: &str = "../deploy/kubernetes/holdfast.yaml";
+
+const MANIFESTS: [&str; 6] = [
+    DEPLOYMENT,
     "traefik/kubernetes.yaml",
     "ingress-nginx/configmap.yaml",
     "ingress-nginx/ingress.yaml",
@@ -65,6 +70,7 @@ fn every_manifest_is_valid_by_the_published_schema_of_its_kind() {
 fn a_misspelt_or_mistyped_field_is_not_valid() {
     let directory = tempfile::tempdir().unwrap();
     for (name, from, to) in [
+        (DEPLOYMENT, "readinessProbe:", "readynessProbe:"),
         ("traefik/kubernetes.yaml", "authResponseHeaders:", "authResponseHeader:"),
         ("traefik/kubernetes.yaml", "maxResponseBodySize: 4096", "maxResponseBodySize: big"),
         ("ingress-nginx/ingress.yaml", "pathType: Prefix", "pathtype: Prefix"),
@@ -77,6 +83,20 @@ fn a_misspelt_or_mistyped_field_is_not_valid() {
         let output = validate([file]);
         assert!(!output.status.success(), "{to}: {output:?}");
     }
+}
+
+/// Its configuration is good, and the pod is given the time that holdfast takes to leave.
+#[test]
+fn the_deployment_leaves_holdfast_its_time_and_its_configuration_is_good() {
+    let text = example(DEPLOYMENT);
+    let config = text.split("holdfast.toml: |\n").nth(1).unwrap().split("---").next().unwrap();
+    let config: String = config.lines().map(|line| line.trim_start().to_owned() + "\n").collect();
+    let settings =
+        Settings::read(&Source::text("holdfast.toml", &config)).unwrap_or_else(|error| panic!("{error}"));
+    let grace = text.split("terminationGracePeriodSeconds: ").nth(1).unwrap().lines().next().unwrap();
+    let takes = settings.auth.lame_duck + settings.auth.drain_timeout;
+    assert!(Duration::from_secs(grace.parse().unwrap()) > takes, "{takes:?}");
+    assert!(!settings.auth.lame_duck.is_zero());
 }
 
 /// What the contract proves of these, in one place; the others are read in their own ways.

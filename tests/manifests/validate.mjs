@@ -13,12 +13,14 @@ const [modules, ...files] = process.argv.slice(2);
 const { parseAllDocuments } = createRequire(join(modules, "x.js"))("yaml");
 
 const SCHEMAS = {
+  "apps/v1 Deployment": ["kubernetes-models", "IoK8sApiAppsV1Deployment"],
   "gateway.networking.k8s.io/v1 HTTPRoute": ["@kubernetes-models/gateway-api", "IoK8sSigsGatewayApiApisV1HTTPRoute"],
   "gateway.networking.k8s.io/v1beta1 ReferenceGrant": ["@kubernetes-models/gateway-api", "IoK8sSigsGatewayApiApisV1beta1ReferenceGrant"],
   "networking.k8s.io/v1 Ingress": ["kubernetes-models", "IoK8sApiNetworkingV1Ingress"],
   "traefik.io/v1alpha1 IngressRoute": ["@kubernetes-models/traefik", "ComGithubTraefikTraefikV3PkgProviderKubernetesCrdTraefikioV1alpha1IngressRoute"],
   "traefik.io/v1alpha1 Middleware": ["@kubernetes-models/traefik", "ComGithubTraefikTraefikV3PkgProviderKubernetesCrdTraefikioV1alpha1Middleware"],
   "v1 ConfigMap": ["kubernetes-models", "IoK8sApiCoreV1ConfigMap"],
+  "v1 Service": ["kubernetes-models", "IoK8sApiCoreV1Service"],
 };
 
 const problems = [];
