@@ -64,6 +64,7 @@ need_to_test() {
     need redis-server has redis-server
     need haproxy has haproxy
     need prometheus has promtool
+    need systemd has systemd-analyze
     need nodejs has_node
     need npm has npm
     need python3-venv find_python
