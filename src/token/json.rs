@@ -5,9 +5,9 @@
 //! of an emoji must lock nobody out.
 //!
 //! **What is odd is null**: a name with nothing to it. That is half of a surrogate pair, bytes that are no UTF-8, a number out
-//! of range, whatever is nested deeper than [`MAX_DEPTH`], and a name that occurs twice in one object (RFC 8259 §4 calls its
+//! of range, whatever is nested deeper than 16 levels, and a name that occurs twice in one object (RFC 8259 §4 calls its
 //! meaning unpredictable). A reader that needs a value has none then, and what is decided by it is refused; whoever does not
-//! look never notices. Only the claims that every decision rests on ([`NEVER_TWICE`], and emails) condemn a text by occurring twice.
+//! look never notices. Only the claims that every decision rests on (`iss`, `sub`, `exp` and their kind, and emails) condemn a text by occurring twice.
 //!
 //! A tree takes many times the memory of its text, and many times as long as reading over it. So the number of values is
 //! bounded, and of a text that nobody vouches for only [`text_member`] is taken, which builds nothing.
