@@ -65,6 +65,7 @@ need_to_test() {
     need haproxy has haproxy
     need prometheus has promtool
     need systemd has systemd-analyze
+    need strace has strace
     need nodejs has_node
     need npm has npm
     need python3-venv find_python
