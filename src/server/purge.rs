@@ -1,6 +1,7 @@
 //! `POST /purge` on the admin listener: forget a token, a subject, or everybody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -16,6 +17,9 @@ use crate::tiers::purge::{Purge, Subject};
 
 const UNKNOWN: OrderRefused =
     OrderRefused::Unknown(r#"{"subject": "…", "issuer": "…"}, {"token": "…"}, {"all": true}"#);
+
+/// How long records are counted before a purge.
+const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is asked for: exactly one of `subject`, `token`, `all`.
 #[derive(Default, Deserialize, Serialize)]
@@ -49,7 +53,8 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
     };
     // As a task: a purge that its caller does not wait for must not end half-way, with memory still to come.
     let purging = tokio::spawn(async move {
-        let records = instance.stores.known_of(&wanted).await;
+        // A disk that hangs must not keep anybody from being forgotten in memory.
+        let records = tokio::time::timeout(COUNT_PATIENCE, instance.stores.known_of(&wanted)).await.ok();
         (records, instance.stores.purge(wanted).await)
     });
     let (records, done) = match purging.await {
@@ -61,23 +66,24 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
     };
     match done {
         Ok(()) => {
-            info!(records, "purged: {what}");
-            text(StatusCode::OK, format!("forgotten: {what}; {}\n", counted(records)))
+            let counted = counted(records);
+            info!("purged: {what}; {counted}");
+            text(StatusCode::OK, format!("forgotten: {what}; {counted}\n"))
         }
         Err(error) => {
             warn!("purged from memory, but not everywhere yet: {what}: {error}");
-            let counted = counted(records);
-            text(StatusCode::ACCEPTED, format!("forgotten in memory: {what}; {counted}; {error}\n"))
+            text(StatusCode::ACCEPTED, format!("forgotten in memory: {what}; {error}\n"))
         }
     }
 }
 
 /// How many records there were, in words.
-fn counted(records: u64) -> String {
+fn counted(records: Option<u64>) -> String {
     match records {
-        0 => "0 records were known here: is it spelt right?".to_owned(),
-        1 => "1 record".to_owned(),
-        records => format!("{records} records"),
+        None => "how many records that were is not known: the disk is slow".to_owned(),
+        Some(0) => "0 records were known here: is it spelt right?".to_owned(),
+        Some(1) => "1 record".to_owned(),
+        Some(records) => format!("{records} records"),
     }
 }
 
