@@ -3,7 +3,7 @@
 //! A walk through the modules, along one request of a proxy:
 //!
 //! ```text
-//! server::listener ─▶ server::auth ─▶ credential ─▶ tiers::digest ─▶ tiers::stores ── hit ──▶ server::respond
+//! server::listener ─▶ server::auth ─▶ credential ─▶ tiers::digest ─▶ store::stores ── hit ──▶ server::respond
 //!                                                                        │ miss
 //!                                                                     verifier ─▶ identity ─▶ decision ─▶ server::respond
 //!                                                                        │           │
@@ -20,7 +20,7 @@
 //! | [`identity`] | claims → who it is, and the order in which the email is looked for |
 //! | [`route`] | what the request needs before it may pass |
 //! | [`decision`] | identity + tier + route → decision; pure |
-//! | [`tiers`] | what is remembered, and what may still be answered from it |
+//! | [`tiers`] | what may still be answered from what was learned; [`store`]: where that lies |
 //! | [`issuer`] | what we ask Auth0; [`guard`]: how sparingly |
 //! | [`instance`] | one configuration ([`config`]), put together |
 //! | [`mod@inspect`] | one token, explained to a person |
@@ -43,6 +43,7 @@ pub mod private_file;
 pub mod route;
 pub mod server;
 pub mod service;
+pub mod store;
 pub mod telemetry;
 pub mod tiers;
 pub mod token;

@@ -19,8 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use holdfast::clock::{Clock, Timestamp};
-use holdfast::tiers::checkpoint::{backup, restore};
-use holdfast::tiers::disk::{DiskError, DiskSettings, DiskStore, Opened};
+use holdfast::store::disk::checkpoint::{backup, restore};
+use holdfast::store::disk::{DiskError, DiskSettings, DiskStore, Opened};
 use holdfast::tiers::record::{Family, ProfileRecord, Record as _};
 use holdfast::tiers::seal::Sealer;
 use holdfast::tiers::secret::InstanceSecret;

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use holdfast::clock::{Clock, Timestamp};
+use holdfast::store::archive::{Archive, SECRET_FILE};
+use holdfast::store::disk::{DiskSettings, DiskStore};
+use holdfast::store::purge::{Purge, Subject};
 use holdfast::telemetry::metrics::Metrics;
-use holdfast::tiers::archive::{Archive, SECRET_FILE};
-use holdfast::tiers::disk::{DiskSettings, DiskStore};
 use holdfast::tiers::policy::Policy;
-use holdfast::tiers::purge::{Purge, Subject};
 use holdfast::tiers::record::{Family, IdentitySource, Record as _, VerdictRecord};
 use holdfast::tiers::seal::Sealer;
 use holdfast::tiers::secret::InstanceSecret;

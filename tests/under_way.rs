@@ -7,9 +7,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast::store::purge::{Purge, Subject};
+use holdfast::store::stores::Refused;
 use holdfast::tiers::digest::{SubjectKey, TokenDigest};
-use holdfast::tiers::purge::{Purge, Subject};
-use holdfast::tiers::stores::Refused;
 use holdfast::token::refusal::Refusal;
 use holdfast_devtenant::{Endpoint, Fault, Tenant};
 use support::service::{Running, held_clock, issuer, tenant, value};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::section::Section;
 use super::{DAY, value};
-use crate::tiers::disk::DiskSettings;
-use crate::tiers::shared::{RedisAddress, SharedSettings};
+use crate::store::disk::DiskSettings;
+use crate::store::shared::{RedisAddress, SharedSettings};
 
 /// `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::tiers::disk::DiskSettings;
+use crate::store::disk::DiskSettings;
 
 const MINIMAL: &str = "[[issuer]]\nurl = \"https://t.eu.auth0.com/\"\naudience = [\"https://api\"]\n";
 

@@ -12,10 +12,10 @@ use crate::guard::{Priority, Role, SubjectKey as Subject};
 use crate::issuer::rejection::Rejection;
 use crate::issuer::userinfo::{Reach, Word};
 use crate::issuer::{CannotTell, Issuer, Question};
+use crate::store::stores::Found;
 use crate::tiers::digest::{SubjectKey, TokenDigest};
 use crate::tiers::policy::Known;
 use crate::tiers::record::ProfileRecord;
-use crate::tiers::stores::Found;
 use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
 

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::admin::text;
 use super::order::{self, OrderRefused};
 use crate::instance::Instance;
-use crate::tiers::disk::DiskError;
+use crate::store::disk::DiskError;
 
 /// There is nothing to say.
 #[derive(Deserialize)]

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::admin::text;
 use super::order::{self, OrderRefused};
 use crate::instance::Instance;
-use crate::tiers::purge::{Purge, Subject};
+use crate::store::purge::{Purge, Subject};
 
 const UNKNOWN: OrderRefused =
     OrderRefused::Unknown(r#"{"subject": "…", "issuer": "…"}, {"token": "…"}, {"all": true}"#);

@@ -63,7 +63,7 @@ impl InstanceSecret {
     }
 
     /// The key for HMAC-SHA-256 of this label.
-    pub(super) fn hmac_key(&self, label: &str) -> Result<hmac::Key, DerivationFailed> {
+    pub(crate) fn hmac_key(&self, label: &str) -> Result<hmac::Key, DerivationFailed> {
         let info = [label.as_bytes()];
         let key = self.0.expand(&info, hmac::HMAC_SHA256).map_err(|_| DerivationFailed)?;
         Ok(hmac::Key::from(key))

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::clock::{Clock, Timestamp};
+use holdfast::store::archive::Archive;
+use holdfast::store::purge::{Purge, Subject};
+use holdfast::store::shared::{Forget, RedisAddress, SharedSettings};
 use holdfast::telemetry::metrics::Metrics;
-use holdfast::tiers::archive::Archive;
 use holdfast::tiers::digest::{SubjectKey, TokenDigest};
 use holdfast::tiers::policy::Policy;
-use holdfast::tiers::purge::{Purge, Subject};
 use holdfast::tiers::record::{Family, IdentitySource, ProfileRecord, VerdictRecord};
-use holdfast::tiers::shared::{Forget, RedisAddress, SharedSettings};
 
 use crate::scene::{HOUR, write_secret};
 use crate::support::redis::RedisServer;

@@ -11,10 +11,10 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::super::disk::DiskError;
-use super::super::disk::engine::Change;
-use super::super::record::Family;
-use super::super::tombstones::DENIABLE;
+use super::DiskError;
+use super::delete_markers::DENIABLE;
+use super::engine::Change;
+use crate::tiers::record::Family;
 
 /// A queued change costs this much beside its bytes.
 pub(super) const CHANGE_OVERHEAD: usize = 96;

@@ -5,7 +5,7 @@
 //! written last. Which is the newest, its number says: a clock that was wrong for a while must not put an old one first.
 //!
 //! A copy becomes the store only after every block of it was read and its checksum was right, and after what was deleted
-//! since was deleted from it (`tombstones.rs`). Links share bytes with the original, so one flipped bit in a table file
+//! since was deleted from it (`delete_markers.rs`). Links share bytes with the original, so one flipped bit in a table file
 //! damages the checkpoints as well. If no checkpoint is whole, the records that can still be read of the newest are taken
 //! one by one: that costs the block that is damaged, not the store.
 //!
@@ -19,12 +19,12 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 
-use super::disk::engine::{Batch, Change, Engine, Fault};
-use super::disk::layout::{self, Aside, Layout, Sharing};
-use super::disk::{DiskError, DiskSettings};
-use super::record::Family;
-use super::tombstones::{DENIABLE, Deleted, Tombstones};
+use super::delete_markers::{DENIABLE, Deleted, Tombstones};
+use super::engine::{Batch, Change, Engine, Fault};
+use super::layout::{self, Aside, Layout, Sharing};
+use super::{DiskError, DiskSettings};
 use crate::clock::{Clock, Timestamp};
+use crate::tiers::record::Family;
 
 /// How many checkpoints are kept.
 pub const KEPT: usize = 2;

@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use super::digest::{SubjectKey, TokenDigest};
 use super::disk::DiskError;
-use super::record::VerdictRecord;
 use super::shared::SharedError;
+use crate::tiers::digest::{SubjectKey, TokenDigest};
+use crate::tiers::record::VerdictRecord;
 
 /// What is to be forgotten.
 #[derive(Clone, Debug)]

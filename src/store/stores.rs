@@ -11,7 +11,7 @@
 //! A record is looked for in memory, then in what is shared, then on disk, and what was found is promoted. It is written to all,
 //! behind the request beyond memory. The memory stores are bounded by weight, and keep what they hold packed; their tables
 //! have their full size from the start, so that no request waits while one is copied. Nothing here decides whether a record may be
-//! served: that is [`super::policy`]'s.
+//! served: that is [`crate::tiers::policy`]'s.
 
 use std::hash::Hash;
 use std::ops::RangeInclusive;
@@ -23,16 +23,16 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::archive::Archive;
-use super::digest::{BuildDigestHasher, DIGEST_LENGTH, SubjectKey, TokenDigest};
 use super::disk::DiskError;
-use super::forgotten::{Epoch, Forgotten};
-use super::policy::Policy;
+use super::invalidation::{Epoch, Forgotten};
 use super::purge::{Purge, Unfinished};
-use super::record::{Family, ProfileRecord, Record, VerdictRecord};
 use super::shared::{Forget, SharedStore};
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::decision::Pass;
 use crate::telemetry::metrics::Metrics;
+use crate::tiers::digest::{BuildDigestHasher, DIGEST_LENGTH, SubjectKey, TokenDigest};
+use crate::tiers::policy::Policy;
+use crate::tiers::record::{Family, ProfileRecord, Record, VerdictRecord};
 use crate::token::refusal::Refusal;
 
 /// What an entry costs besides its content: key, slot, a share of the slots of evicted keys, hash table.

@@ -1,9 +1,10 @@
 //! The queue on its own, and the writer run to its end on the thread of the test, so that nothing is left to chance.
 
+use super::super::queue::Queue;
 use super::*;
 use crate::clock::{Clock, Timestamp};
-use crate::tiers::disk::DiskSettings;
-use crate::tiers::disk::engine::InMemory;
+use crate::store::disk::DiskSettings;
+use crate::store::disk::engine::InMemory;
 
 const FAMILY: Family = Family::Verdicts;
 

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::super::record::Family;
 use super::{DiskError, DiskSettings, Shared};
+use crate::tiers::record::Family;
 
 /// How many lookups may wait for the disk.
 const WAITING: usize = 1024;

@@ -14,7 +14,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::digest::DIGEST_LENGTH;
+use crate::tiers::digest::DIGEST_LENGTH;
 
 const STRIPES: usize = 256;
 

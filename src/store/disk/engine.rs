@@ -16,10 +16,10 @@ use rocksdb::{
     LruCacheOptions, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
 };
 
-use super::super::record::Family;
-use super::super::seal;
 use super::DiskSettings;
 use crate::clock::{Clock, Ticks, Timestamp};
+use crate::tiers::record::Family;
+use crate::tiers::seal;
 
 /// An open RocksDB.
 pub(in super::super) struct Engine {

@@ -4,7 +4,7 @@
 //! it keeps bytes and knows no key. Three rules shape it:
 //!
 //! 1. **A Redis that is slow or away never hurts.** A read waits for `read_timeout` at most; after three in a row that
-//!    waited in vain, or one error, no request waits until a background task (`keeper.rs`) has connected anew. That is why the
+//!    waited in vain, or one error, no request waits until a background task (`reconnect.rs`) has connected anew. That is why the
 //!    connection is kept here and not by the client library's own manager, and why it is not a
 //!    `guard::breaker`, whose probes are requests: here nobody's request is ever the probe.
 //! 2. **Writes go behind the request**, from a bounded map of what each record shall become (`pending.rs`).
@@ -14,9 +14,9 @@
 
 mod connection;
 mod forget;
-mod keeper;
 mod names;
 mod pending;
+mod reconnect;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -32,18 +32,18 @@ use tokio::task::JoinHandle;
 pub use self::forget::Forget;
 
 use self::connection::Connection;
-use self::keeper::Keeper;
 use self::names::Names;
 use self::pending::{Change, Pending};
-use super::digest::DIGEST_LENGTH;
-use super::policy::FUTURE_TOLERANCE;
+use self::reconnect::Keeper;
 use super::purge::Purge;
-use super::record::Family;
-use super::seal::Sealer;
-use super::secret::InstanceSecret;
 use crate::clock::{Clock, Timestamp};
 use crate::private_file;
 use crate::telemetry::metrics::Metrics;
+use crate::tiers::digest::DIGEST_LENGTH;
+use crate::tiers::policy::FUTURE_TOLERANCE;
+use crate::tiers::record::Family;
+use crate::tiers::seal::Sealer;
+use crate::tiers::secret::InstanceSecret;
 
 /// How many orders to forget may wait to be carried out in this instance.
 const MAX_FORGETS: usize = 1024;
@@ -282,7 +282,7 @@ impl SharedStore {
         purge: &Purge,
         mark: impl Fn(Family) -> Timestamp + Send + Sync,
     ) -> Result<(), SharedError> {
-        keeper::purge(&self.shared, purge, &mark).await
+        reconnect::purge(&self.shared, purge, &mark).await
     }
 
     /// What other instances say is to be forgotten, from now on.
@@ -318,7 +318,7 @@ impl SharedStore {
         if let Some(connection) = self.shared.connection.load_full() {
             // What could not be written by then is lost with the process, as it is if that is killed.
             let _ =
-                tokio::time::timeout(connection::PATIENCE, keeper::write(&self.shared, &connection)).await;
+                tokio::time::timeout(connection::PATIENCE, reconnect::write(&self.shared, &connection)).await;
         }
     }
 }

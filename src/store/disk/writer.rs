@@ -10,11 +10,10 @@
 //!   queue is full, it counts from that moment on (`queue.rs`), it is remembered while the store is degraded and applied
 //!   before the store answers again. If too many gather, all verdicts and profiles are dropped instead, which covers
 //!   them. Each is noted beside the newest checkpoint, too, so that a checkpoint that takes over has it applied
-//!   (`tombstones.rs`).
+//!   (`delete_markers.rs`).
 //! - **A failed write degrades the store**: it answers misses and drops puts. The thread closes the database, tries to
 //!   open it again at an interval, and the store is back without a restart when the disk is.
 
-mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -24,15 +23,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-pub(super) use self::queue::{Order, Queue, Reply};
-
-use self::queue::CHANGE_OVERHEAD;
 use super::checkpoint;
-use super::disk::engine::{Batch, Change, Engine, Fault, patiently};
-use super::disk::layout::Layout;
-use super::disk::{DiskError, Opener, Shared};
-use super::record::Family;
-use super::tombstones::{DENIABLE, Tombstones};
+use super::delete_markers::{DENIABLE, Tombstones};
+use super::engine::{Batch, Change, Engine, Fault, patiently};
+use super::layout::Layout;
+use super::queue::{CHANGE_OVERHEAD, Order};
+use super::{DiskError, Opener, Shared};
+use crate::tiers::record::Family;
 
 /// How much is written as one batch: enough that a batch costs little more than its bytes, little enough that its copy
 /// in memory does not count.

@@ -14,8 +14,8 @@ use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::disk::layout::TOMBSTONES_FILE;
-use super::record::Family;
+use super::layout::TOMBSTONES_FILE;
+use crate::tiers::record::Family;
 
 const CHECK_LENGTH: usize = 4;
 

@@ -21,13 +21,17 @@
 //! | held by another instance | [`DiskError::InUse`] |
 //! | from a newer version | [`DiskError::NewerFormat`] |
 
-pub(super) mod engine;
+pub mod checkpoint;
+mod delete_markers;
+mod engine;
 mod error;
 pub(super) mod layout;
+mod queue;
 mod reader;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,14 +45,15 @@ use arc_swap::ArcSwapOption;
 pub use self::error::DiskError;
 pub use self::stats::DiskStats;
 
+use self::checkpoint::Recovered;
 use self::engine::{Engine, Fault, InMemory};
 use self::layout::Layout;
+use self::queue::{Order, Queue, Reply};
 use self::reader::Readers;
 use self::stats::Counters;
-use super::checkpoint::{self, Recovered};
-use super::record::Family;
-use super::writer::{Order, Queue, Reply, Writer};
+use self::writer::Writer;
 use crate::clock::Clock;
+use crate::tiers::record::Family;
 
 /// Where the disk store lies and what it may use.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::forget::Forget;
 use super::pending::{Change, Which};
 use super::{Health, Marked, Shared, SharedError, read_password};
 use crate::clock::Timestamp;
-use crate::tiers::purge::Purge;
+use crate::store::purge::Purge;
 use crate::tiers::record::{Family, Record as _, VerdictRecord};
 
 /// How long to wait before the first attempt to connect anew; twice as long before each next one.

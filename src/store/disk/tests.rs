@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-use super::super::checkpoint::{Backup, backup, restore};
-use super::super::digest::TokenDigester;
-use super::super::record::{IdentitySource, Record as _, VerdictRecord};
-use super::super::seal::Sealer;
-use super::super::secret::InstanceSecret;
+use super::checkpoint::{Backup, backup, restore};
 use super::*;
 use crate::clock::Timestamp;
+use crate::tiers::digest::TokenDigester;
+use crate::tiers::record::{IdentitySource, Record as _, VerdictRecord};
+use crate::tiers::seal::Sealer;
+use crate::tiers::secret::InstanceSecret;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const LATER: Timestamp = Timestamp::from_secs(1_900_000_000);

@@ -12,17 +12,17 @@ use thiserror::Error;
 use tokio::sync::broadcast;
 use tracing::{debug, info, warn};
 
-use super::digest::{DIGEST_LENGTH, SubjectKey, TokenDigester};
 use super::disk::layout::Layout;
 use super::disk::{DiskError, DiskSettings, DiskStats, DiskStore, Opened};
-use super::policy::{Known, Policy, RecordKind};
 use super::purge::{Purge, Subject, Unfinished};
-use super::record::{Family, Record, VerdictRecord};
-use super::seal::Sealer;
-use super::secret::{DerivationFailed, InstanceSecret, SecretError};
 use super::shared::{Forget, SharedError, SharedSettings, SharedStore};
 use crate::clock::{Clock, Timestamp};
 use crate::telemetry::metrics::Metrics;
+use crate::tiers::digest::{DIGEST_LENGTH, SubjectKey, TokenDigester};
+use crate::tiers::policy::{Known, Policy, RecordKind};
+use crate::tiers::record::{Family, Record, VerdictRecord};
+use crate::tiers::seal::Sealer;
+use crate::tiers::secret::{DerivationFailed, InstanceSecret, SecretError};
 
 /// The file of the instance secret in the data directory.
 pub const SECRET_FILE: &str = "secret";

@@ -9,8 +9,8 @@ use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::store::purge::{Purge, Subject};
 use crate::tiers::digest::{DIGEST_LENGTH, SubjectKey, TokenDigest};
-use crate::tiers::purge::{Purge, Subject};
 use crate::tiers::record::Family;
 use crate::tiers::seal::{Place, Sealer};
 
