@@ -1,0 +1,175 @@
+//! The manual holds together: every link leads somewhere, every page has its place and says whom it is for.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The text files of the repository with one of these endings, by their path in it.
+fn files(endings: &[&str]) -> BTreeMap<PathBuf, String> {
+    let mut directories = vec![PathBuf::from(ROOT)];
+    let mut files = BTreeMap::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && !name.starts_with('.') && !["target", "node_modules"].contains(&name) {
+                directories.push(path);
+            } else if endings.iter().any(|ending| name.ends_with(ending)) {
+                let text = std::fs::read_to_string(&path).unwrap();
+                files.insert(path.strip_prefix(ROOT).unwrap().to_owned(), text);
+            }
+        }
+    }
+    files
+}
+
+fn pages() -> BTreeMap<PathBuf, String> {
+    files(&[".md"])
+}
+
+/// The page without what is shown as it stands: blocks between fences, and code in a line.
+fn prose(page: &str) -> String {
+    let mut fenced = false;
+    let mut prose = String::new();
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            // Every second piece between backticks is code.
+            prose.extend(line.split('`').step_by(2));
+            prose.push('\n');
+        }
+    }
+    prose
+}
+
+/// What the links and pictures of a page lead to.
+fn links(page: &str) -> Vec<String> {
+    let prose = prose(page);
+    let starts = [("](", ')'), ("href=\"", '"'), ("src=\"", '"'), ("srcset=\"", '"')];
+    let links = starts.iter().flat_map(|(start, end)| {
+        prose.split(start).skip(1).map(|rest| rest.split(*end).next().unwrap().to_owned())
+    });
+    links.collect()
+}
+
+/// The anchors of a page's headings, as GitHub and mdBook make them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut fenced = false;
+    let mut anchors = BTreeSet::new();
+    for line in page.lines() {
+        fenced ^= line.trim_start().starts_with("```");
+        let Some(heading) = line.strip_prefix('#').filter(|_| !fenced) else { continue };
+        let heading = heading.trim_start_matches('#').trim();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+        let anchor: String =
+            kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect();
+        let again = (1..).map(|count| format!("{anchor}-{count}"));
+        let anchor = std::iter::once(anchor.clone()).chain(again).find(|anchor| !anchors.contains(anchor));
+        anchors.extend(anchor);
+    }
+    anchors
+}
+
+/// `link` as a path in the repository, if it stays in it.
+fn resolved(page: &Path, link: &str) -> Option<PathBuf> {
+    let mut path = page.parent().unwrap().to_owned();
+    for part in Path::new(link).components() {
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir if !path.pop() => return None,
+            Component::ParentDir | Component::CurDir => {}
+            _ => return None,
+        }
+    }
+    Some(path)
+}
+
+/// The pages that SUMMARY.md lists, in its order.
+fn summary(pages: &BTreeMap<PathBuf, String>) -> Vec<PathBuf> {
+    let summary = Path::new("docs/SUMMARY.md");
+    links(&pages[summary]).iter().map(|link| resolved(summary, link).unwrap()).collect()
+}
+
+#[test]
+fn every_relative_link_leads_to_a_file_and_every_anchor_to_a_heading() {
+    let pages = pages();
+    let mut broken = Vec::new();
+    let mut checked = 0;
+    for (page, text) in &pages {
+        for link in links(text) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            checked += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = if path.is_empty() { Some(page.clone()) } else { resolved(page, path) };
+            let good = target.is_some_and(|target| {
+                Path::new(ROOT).join(&target).is_file()
+                    && (anchor.is_empty()
+                        || pages.get(&target).is_some_and(|text| anchors(text).contains(anchor)))
+            });
+            if !good {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(checked > 100, "{checked} links");
+    assert!(
+        broken.is_empty(),
+        "broken links (a link leads to a file, not to a directory):\n{}",
+        broken.join("\n")
+    );
+}
+
+#[test]
+fn every_page_that_code_or_an_example_names_exists() {
+    let mut names = 0;
+    for (file, text) in files(&[".rs", ".toml", ".conf", ".yml", ".yaml", ".lua", ".sh", ".cfg", "Caddyfile"])
+    {
+        for rest in text.split("docs/").skip(1) {
+            let is_path = |c: char| c.is_ascii_alphanumeric() || ['/', '-', '.', '_'].contains(&c);
+            let name = rest.split(|c| !is_path(c)).next().unwrap();
+            if let Some((name, _)) = name.split_once(".md") {
+                names += 1;
+                let page = Path::new(ROOT).join(format!("docs/{name}.md"));
+                assert!(page.exists(), "{} names docs/{name}.md, which does not exist", file.display());
+            }
+        }
+    }
+    assert!(names > 10, "{names}");
+}
+
+#[test]
+fn every_page_of_the_manual_is_once_in_its_table_of_contents() {
+    let pages = pages();
+    let listed = summary(&pages);
+    let once: BTreeSet<&PathBuf> = listed.iter().collect();
+    assert_eq!(once.len(), listed.len(), "a page is listed twice");
+    for page in pages.keys() {
+        let is_of_the_manual = ["docs", "examples", "deploy"].iter().any(|root| page.starts_with(root));
+        if is_of_the_manual && page != Path::new("docs/SUMMARY.md") {
+            // Decision records are read from ARCHITECTURE.md.
+            assert!(
+                once.contains(page) || page.starts_with("docs/decisions"),
+                "{} is not in docs/SUMMARY.md",
+                page.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_page_of_the_manual_opens_with_whom_it_is_for() {
+    let pages = pages();
+    for page in summary(&pages).iter().filter(|page| page.components().count() > 1) {
+        let mut lines = pages[page].lines();
+        let title = lines.next().unwrap();
+        assert!(title.starts_with("# "), "{} does not begin with its title", page.display());
+        let first = lines.find(|line| !line.is_empty()).unwrap();
+        assert!(first.starts_with("For "), "{} does not say whom it is for: {first}", page.display());
+    }
+}
