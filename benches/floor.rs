@@ -58,7 +58,7 @@ fn memory(scene: &Scene) {
     cache.insert(bytes_of(&hmac::sign(&key, token.as_bytes())), Arc::new(()));
 
     let [ours, bare] = best([
-        &mut || assert!(instance.stores.answer(&instance.digester.token(token.as_bytes())).is_some()),
+        &mut || assert!(instance.answers.get(&instance.digester.token(token.as_bytes())).is_some()),
         &mut || assert!(cache.get(&bytes_of(&hmac::sign(&key, token.as_bytes()))).is_some()),
     ]);
     row("memory: digest and look-up / HMAC and quick_cache", ours, bare, "");

@@ -21,12 +21,14 @@ use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use aws_lc_rs::hmac;
+use holdfast::answers::Answers;
 use holdfast::clock::{Clock, Timestamp};
 use holdfast::config::{HeaderRule, Settings, Source};
 use holdfast::decision::{Pass, Serving};
 use holdfast::identity::Identity;
-use holdfast::store::archive::{Archive, SECRET_FILE};
+use holdfast::store::archive::Archive;
 use holdfast::store::disk::{DiskSettings, DiskStore};
+use holdfast::store::open::SECRET_FILE;
 use holdfast::store::stores::Stores;
 use holdfast::telemetry::metrics::Metrics;
 use holdfast::tiers::digest::{SubjectKey, TokenDigest, TokenDigester};
@@ -94,12 +96,12 @@ fn memory_hit(table: &mut Table) {
 fn footprint(table: &mut Table) {
     let (digester, rules, now) = (digester(), rules(), Clock::system().now());
     let resident = resident(
-        |[answers, _]| answers,
-        |stores, number| {
+        |_, answers| answers.table_bytes(),
+        |stores, answers, number| {
             let digest = digester.token(&token(number));
-            stores.keep_answer(digest, pass(number, &rules), stores.epoch(&digest));
+            answers.keep(digest, pass(number, &rules), stores.epoch(&digest));
         },
-        |stores, number| stores.answer(&digester.token(&token(number))).is_some(),
+        |_, answers, number| answers.get(&digester.token(&token(number))).is_some(),
     );
     let Identity { subject, email, verified_at, .. } = identity(7);
     let texts = [subject.as_str(), email.as_ref().map_or("", Email::as_str), "primary", "openid", "email"];
@@ -110,12 +112,12 @@ fn footprint(table: &mut Table) {
     table.bytes("bytes of an answer in memory / its payload", resident, floor, 2.0);
 
     let resident = self::resident(
-        |[_, profiles]| profiles,
-        |stores, number| {
+        |stores, _| stores.table_bytes(),
+        |stores, _, number| {
             let key = key(&digester, number);
             stores.keep_profile(key, Arc::new(profile(number, now)), stores.epoch_of_profile(&key));
         },
-        |stores, number| {
+        |stores, _, number| {
             let ever = Timestamp::from_secs(0)..=Timestamp::from_millis(u64::MAX);
             stores.profile_of(&key(&digester, number), &ever).is_some()
         },
@@ -128,16 +130,18 @@ fn footprint(table: &mut Table) {
 
 /// The bytes that each of many entries takes in full stores: what keeping them allocates, and their table.
 fn resident(
-    table: fn([usize; 2]) -> usize,
-    keep: impl Fn(&Stores, usize),
-    has: impl Fn(&Stores, usize) -> bool,
+    table: fn(&Stores, &Answers) -> usize,
+    keep: impl Fn(&Stores, &Answers, usize),
+    has: impl Fn(&Stores, &Answers, usize) -> bool,
 ) -> f64 {
     const ENTRIES: usize = 200_000;
-    let stores = stores(64 * MEBIBYTE as u64);
-    let counted = measure(|| (0..ENTRIES).for_each(|number| keep(&stores, number)));
-    let kept = (0..ENTRIES).filter(|number| has(&stores, *number)).count();
+    let bytes = 64 * MEBIBYTE as u64;
+    let stores = Arc::new(stores(bytes));
+    let answers = Answers::new(bytes, stores.clone());
+    let counted = measure(|| (0..ENTRIES).for_each(|number| keep(&stores, &answers, number)));
+    let kept = (0..ENTRIES).filter(|number| has(&stores, &answers, *number)).count();
     assert!(kept < ENTRIES, "the stores have to be full, or their tables count for too much");
-    (counted.bytes_current as f64 + table(stores.table_bytes()) as f64) / kept as f64
+    (counted.bytes_current as f64 + table(&stores, &answers) as f64) / kept as f64
 }
 
 /// A hit whose blocks lie in the block cache: get, unseal, decode; against a bare get of the same bytes.
@@ -293,20 +297,21 @@ fn growth(curve: &[Point], table: &mut Table) {
 
 /// Answers in memory.
 struct Memory {
-    stores: Stores,
+    answers: Arc<Answers>,
     digester: TokenDigester,
     clock: Clock,
 }
 
 impl Memory {
     fn with(entries: usize) -> Self {
-        let stores = stores(4 << 30);
+        let stores = Arc::new(stores(4 << 30));
+        let answers = Answers::new(4 << 30, stores.clone());
         let (digester, rules) = (digester(), rules());
         for number in 0..entries {
             let digest = digester.token(&token(number));
-            stores.keep_answer(digest, pass(number, &rules), stores.epoch(&digest));
+            answers.keep(digest, pass(number, &rules), stores.epoch(&digest));
         }
-        Self { stores, digester, clock: Clock::system() }
+        Self { answers, digester, clock: Clock::system() }
     }
 
     /// What `server::auth` does to find an answer that lies ready.
@@ -314,7 +319,7 @@ impl Memory {
         for number in numbers {
             let now = self.clock.now();
             let digest: TokenDigest = self.digester.token(&token(*number));
-            let pass = self.stores.answer(&digest).filter(|pass| pass.holds_at(now));
+            let pass = self.answers.get(&digest).filter(|pass| pass.holds_at(now));
             assert!(black_box(pass).is_some());
         }
     }

@@ -13,6 +13,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::answers::Answers;
 use crate::clock::Clock;
 use crate::config::{ForeignTokens, Settings, StoreSettings};
 use crate::decision::Anonymous;
@@ -22,7 +23,8 @@ use crate::issuer::{FetchedKeys, Issuer, IssuerError, OnFetch, Surroundings};
 use crate::login::{Login, LoginError};
 use crate::server::respond::Responder;
 use crate::server::tls::{ServerTls, TlsError};
-use crate::store::archive::{Archive, ArchiveError};
+use crate::store::archive::Archive;
+use crate::store::open::ArchiveError;
 use crate::store::stores::Stores;
 use crate::store::subscriber::Follower;
 use crate::telemetry::logs::Sparing;
@@ -48,6 +50,8 @@ pub struct Instance {
     pub digester: Arc<TokenDigester>,
     /// The stores.
     pub stores: Arc<Stores>,
+    /// Answers that lie ready.
+    pub answers: Arc<Answers>,
     /// The issuers.
     pub issuers: Issuers,
     /// Token → claims.
@@ -178,6 +182,7 @@ impl Instance {
             }
         };
         let stores = Arc::new(stores);
+        let answers = Answers::new(memory, stores.clone());
         let surroundings = Surroundings {
             client: client.clone(),
             clock: clock.clone(),
@@ -245,6 +250,7 @@ impl Instance {
             metrics,
             digester,
             stores,
+            answers,
             issuers,
             former_issuers: former,
             identities,

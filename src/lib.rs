@@ -20,6 +20,7 @@
 //! | [`identity`] | claims → who it is, and the order in which the email is looked for |
 //! | [`route`] | what the request needs before it may pass |
 //! | [`decision`] | identity + tier + route → decision; pure |
+//! | [`answers`] | answers that lie ready, by token digest |
 //! | [`tiers`] | what may still be answered from what was learned; [`store`]: where that lies |
 //! | [`issuer`] | what we ask Auth0; [`guard`]: how sparingly |
 //! | [`instance`] | one configuration ([`config`]), put together |
@@ -29,6 +30,7 @@
 //! | [`private_file`] | files of keys and secrets, refused if others can read them |
 //! | [`clock`] | the clock that tests can hold still |
 
+pub mod answers;
 pub mod clock;
 pub mod config;
 pub mod credential;

@@ -64,7 +64,7 @@ fn from_the_credential_to_the_answer_nothing_is_allocated() {
         let now = instance.clock.now();
         let credential = Credential::extract(&headers, &instance.settings.credential).unwrap();
         let digest = instance.digester.token(credential.token().as_bytes());
-        let pass = instance.stores.answer(&digest).filter(|pass| pass.holds_at(now)).unwrap();
+        let pass = instance.answers.get(&digest).filter(|pass| pass.holds_at(now)).unwrap();
         instance.metrics.found_in_memory();
         instance.metrics.allowed_from_memory();
         instance.tier_hits.memory(pass.tier()).inc();

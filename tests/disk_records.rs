@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use holdfast::clock::{Clock, Timestamp};
-use holdfast::store::archive::{Archive, SECRET_FILE};
+use holdfast::store::archive::Archive;
 use holdfast::store::disk::{DiskSettings, DiskStore};
+use holdfast::store::open::SECRET_FILE;
 use holdfast::store::purge::{Purge, Subject};
 use holdfast::telemetry::metrics::Metrics;
 use holdfast::tiers::policy::Policy;

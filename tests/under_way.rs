@@ -7,8 +7,10 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast::answers::Answers;
 use holdfast::store::purge::{Purge, Subject};
-use holdfast::store::stores::Refused;
+use holdfast::store::refused::Refused;
+use holdfast::store::stores::Stores;
 use holdfast::tiers::digest::{SubjectKey, TokenDigest};
 use holdfast::token::refusal::Refusal;
 use holdfast_devtenant::{Endpoint, Fault, Tenant};
@@ -50,7 +52,7 @@ impl Scene {
 
     /// Whether an answer for this token lies ready.
     fn is_known(&self, token: &str) -> bool {
-        self.holdfast.service.instance().stores.answer(&self.digest(token)).is_some()
+        self.holdfast.service.instance().answers.get(&self.digest(token)).is_some()
     }
 
     async fn start_to_purge(&self, body: &str) -> TcpStream {
@@ -65,30 +67,31 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_looked_for_before_a_purge_is_not_kept_after_it() {
     let scene = Scene::new("").await;
-    let stores = scene.holdfast.service.instance().stores.clone();
+    let instance = scene.holdfast.service.instance();
+    let (stores, answers) = (&instance.stores, &instance.answers);
     let digest = scene.digest(&scene.opaque);
     let (key, who) = scene.alice().await;
     for purge in [Purge::Token(digest), Purge::Subject(who, vec![key]), Purge::Everybody] {
         assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
         assert_eq!(scene.holdfast.ask(&scene.no_email).await.status, 200);
         let (since, profile_since) = (stores.epoch(&digest), stores.epoch_of_profile(&key));
-        let pass = stores.answer(&digest).unwrap();
+        let pass = answers.get(&digest).unwrap();
         let (verdict, _) = stores.verdict(&digest, since).await.unwrap();
         let (profile, _) = stores.profile(&key).await.unwrap();
 
         let of_token = matches!(purge, Purge::Token(_));
         stores.purge(purge).await.unwrap();
-        stores.keep_answer(digest, pass.clone(), since);
+        answers.keep(digest, pass.clone(), since);
         stores.keep_verdict(digest, verdict.clone(), since);
         stores.keep_profile(key, profile, profile_since);
-        assert!(stores.answer(&digest).is_none());
+        assert!(answers.get(&digest).is_none());
         assert!(stores.verdict(&digest, since).await.is_none());
         assert_eq!(stores.profile(&key).await.is_some(), of_token, "the profile of its subject stays");
 
         let since = stores.epoch(&digest);
-        stores.keep_answer(digest, pass, since);
+        answers.keep(digest, pass, since);
         stores.keep_verdict(digest, verdict, since);
-        assert!(stores.answer(&digest).is_some() && stores.verdict(&digest, since).await.is_some());
+        assert!(answers.get(&digest).is_some() && stores.verdict(&digest, since).await.is_some());
         stores.purge(Purge::Everybody).await.unwrap();
     }
 }
@@ -100,10 +103,10 @@ async fn an_answer_that_was_made_while_the_issuer_said_no_is_not_kept() {
     let digest = scene.digest(&scene.opaque);
     let since = instance.stores.epoch(&digest);
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
-    let pass = instance.stores.answer(&digest).unwrap();
+    let pass = instance.answers.get(&digest).unwrap();
     let refusal = Arc::new(Refusal::IssuerForbids { certain: true });
     instance.stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &instance.clock));
-    instance.stores.keep_answer(digest, pass, since);
+    instance.answers.keep(digest, pass, since);
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 403);
 }
 
@@ -167,6 +170,12 @@ impl Dice {
     }
 }
 
+/// What one configuration remembers.
+struct Memory {
+    stores: Arc<Stores>,
+    answers: Arc<Answers>,
+}
+
 /// Requests end with the configuration that they began with, so several answer at the same time. Whatever one of them learns to
 /// be over is over for all.
 #[tokio::test(flavor = "multi_thread")]
@@ -175,36 +184,39 @@ async fn a_no_and_a_purge_reach_the_answers_of_every_configuration_in_use() {
     let instance = scene.holdfast.service.instance();
     let digest = scene.digest(&scene.opaque);
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
-    let pass = instance.stores.answer(&digest).unwrap();
+    let pass = instance.answers.get(&digest).unwrap();
     for seed in 0..60 {
         let mut dice = Dice(seed);
-        let mut living = vec![instance.stores.clone()];
+        let first = Memory { stores: instance.stores.clone(), answers: instance.answers.clone() };
+        let mut living = vec![Arc::new(first)];
         let mut before = instance.stores.epoch(&digest);
         for step in 0..80 {
-            let stores = living[dice.below(living.len())].clone();
+            let one = living[dice.below(living.len())].clone();
+            let (stores, answers) = (&one.stores, &one.answers);
             let what = dice.below(7);
             match what {
                 0 => {
                     let policy = instance.identities.policy().clone();
-                    living.push(Arc::new(living.last().unwrap().without_answers(1 << 16, policy)));
+                    let stores = Arc::new(living.last().unwrap().stores.without_answers(1 << 16, policy));
+                    living.push(Arc::new(Memory { answers: Answers::new(1 << 16, stores.clone()), stores }));
                 }
                 1 if living.len() > 1 => drop(living.remove(0)),
                 2 => before = stores.epoch(&digest),
-                3 => stores.keep_answer(digest, pass.clone(), stores.epoch(&digest)),
+                3 => answers.keep(digest, pass.clone(), stores.epoch(&digest)),
                 // As a request that began some time ago.
-                4 => stores.keep_answer(digest, pass.clone(), before),
+                4 => answers.keep(digest, pass.clone(), before),
                 5 => {
                     let refusal = Arc::new(Refusal::IssuerForbids { certain: true });
                     stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &instance.clock));
-                    assert!(living.iter().all(|any| any.refusal(&digest, &instance.clock).is_some()));
+                    assert!(living.iter().all(|any| any.stores.refusal(&digest, &instance.clock).is_some()));
                 }
                 6 if dice.below(2) == 0 => stores.purge(Purge::Token(digest)).await.unwrap(),
                 6 => stores.purge(Purge::Everybody).await.unwrap(),
                 _ => {}
             }
             if what >= 5 {
-                living.iter().for_each(|any| any.keep_answer(digest, pass.clone(), before));
-                let left = living.iter().filter(|any| any.answer(&digest).is_some()).count();
+                living.iter().for_each(|any| any.answers.keep(digest, pass.clone(), before));
+                let left = living.iter().filter(|any| any.answers.get(&digest).is_some()).count();
                 assert_eq!(left, 0, "seed {seed}, step {step}: of {} configurations", living.len());
             }
         }

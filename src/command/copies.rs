@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use clap::Args;
 use holdfast::clock::Clock;
 use holdfast::config::{Settings, StoreSettings};
-use holdfast::store::archive::SECRET_FILE;
 use holdfast::store::disk::DiskSettings;
 use holdfast::store::disk::checkpoint;
+use holdfast::store::open::SECRET_FILE;
 
 use super::reach::{AnyInstance, reach};
 use super::{AdminFlag, ConfigFlag, DataFlag, SourceArguments, block_on, fail};

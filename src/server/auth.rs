@@ -20,7 +20,7 @@ use crate::route::forwarded::Asked;
 use crate::route::peer::Peer;
 use crate::route::{AUTH_PATH, Demand, Required};
 use crate::store::invalidation::Epoch;
-use crate::store::stores::Refused;
+use crate::store::refused::Refused;
 use crate::tiers::digest::TokenDigest;
 use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
@@ -104,7 +104,7 @@ async fn identify(instance: &Instance, headers: &HeaderMap, required: &Required<
     let now = instance.clock.now();
     let digest = instance.digester.token(credential.token().as_bytes());
     let table = instance.identities.policy().table();
-    let ready = instance.stores.answer(&digest).filter(|pass| pass.holds_at(now));
+    let ready = instance.answers.get(&digest).filter(|pass| pass.holds_at(now));
     match ready.filter(|pass| pass.cannot_be_younger() || !required.is_younger_than(pass.tier(), table)) {
         Some(pass) => (Decision::Allow(pass), Seen::Before(now)),
         None => {
@@ -188,7 +188,7 @@ fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Reso
                 instance.metrics.served_stale(tier);
             }
             debug!(?digest, tier, source = identity.source.name(), stale = serving.stale, "accepted");
-            instance.stores.keep_answer(digest, pass.clone(), since);
+            instance.answers.keep(digest, pass.clone(), since);
             Decision::Allow(pass)
         }
         Err(unmet) => match (email_unknown, &unmet) {

@@ -25,78 +25,39 @@ pub mod checkpoint;
 mod delete_markers;
 mod engine;
 mod error;
-pub(super) mod layout;
+mod fault;
+mod layout;
+mod opener;
 mod queue;
 mod reader;
+mod settings;
+mod state;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
-
-use arc_swap::ArcSwapOption;
 
 pub use self::error::DiskError;
+pub use self::settings::DiskSettings;
 pub use self::stats::DiskStats;
 
 use self::checkpoint::Recovered;
-use self::engine::{Engine, Fault, InMemory};
+use self::engine::InMemory;
 use self::layout::Layout;
-use self::queue::{Order, Queue, Reply};
+use self::opener::Opener;
+
+use self::queue::{Order, Reply};
 use self::reader::Readers;
-use self::stats::Counters;
+use self::state::Shared;
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::tiers::record::Family;
-
-/// Where the disk store lies and what it may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskSettings {
-    /// The data directory.
-    pub path: PathBuf,
-    /// The bound of the block cache, in bytes; it holds filters and indexes as well.
-    pub block_cache: usize,
-    /// The bound of all memtables, in bytes. The write-ahead log is kept under twice this.
-    pub memtables: usize,
-    /// How many bytes of writes may wait for the writer.
-    pub queue: usize,
-    /// The longest time after which a write is on the disk: what a power cut can cost.
-    pub sync_interval: Duration,
-    /// How often a checkpoint is made, if anything was written since; zero: never.
-    pub checkpoint_interval: Duration,
-    /// How often a degraded store tries whether the disk is well.
-    pub retry_interval: Duration,
-    /// How many threads read from the disk.
-    pub readers: usize,
-    /// How long a lookup waits for the disk.
-    pub read_timeout: Duration,
-}
-
-impl DiskSettings {
-    /// The defaults, for this data directory.
-    #[must_use]
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        const MEBIBYTE: usize = 1024 * 1024;
-        Self {
-            path: path.into(),
-            block_cache: 32 * MEBIBYTE,
-            memtables: 16 * MEBIBYTE,
-            queue: 8 * MEBIBYTE,
-            sync_interval: Duration::from_secs(1),
-            checkpoint_interval: Duration::from_secs(6 * 60 * 60),
-            retry_interval: Duration::from_secs(5),
-            readers: 2,
-            // Many times what a disk takes that is well and busy, and little beside a question to the issuer.
-            read_timeout: Duration::from_secs(1),
-        }
-    }
-}
 
 /// A store that was opened, and what happened on the way.
 #[derive(Debug)]
@@ -119,12 +80,9 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the store's threads share.
-pub(super) struct Shared {
-    /// The open database; none while the store is degraded.
-    pub(super) engine: ArcSwapOption<Engine>,
-    pub(super) queue: Queue,
-    pub(super) counters: Counters,
+/// Whether a data directory has a database.
+pub(super) fn has_records(path: &Path) -> bool {
+    Layout::new(path).has_database() == Ok(true)
 }
 
 impl DiskStore {
@@ -139,7 +97,7 @@ impl DiskStore {
             Err(error) if error.may_pass() => (None, None, Some(error)),
             Err(error) => return Err(error),
         };
-        let shared = Arc::new(Shared::new(engine.clone(), opener.settings.queue));
+        let shared = Arc::new(Shared::new(engine.clone(), opener.settings().queue));
         if engine.is_some()
             && let Err(error) = opener.layout().remove_drafts()
         {
@@ -149,7 +107,7 @@ impl DiskStore {
             shared.counters.recoveries.fetch_add(1, Relaxed);
             tracing::error!(%recovery, "the disk store was replaced");
         }
-        let readers = Readers::start(&opener.settings, &shared).map_err(DiskError::Thread)?;
+        let readers = Readers::start(opener.settings(), &shared).map_err(DiskError::Thread)?;
         let writer = Writer::new(Arc::clone(&shared), opener, engine);
         let thread = thread::Builder::new().name("disk-writer".to_owned());
         let writer = thread.spawn(move || writer.run()).map_err(DiskError::Thread)?;
@@ -310,96 +268,5 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Shared {
-    pub(super) fn new(engine: Option<Arc<Engine>>, queue: usize) -> Self {
-        Self { engine: ArcSwapOption::new(engine), queue: Queue::new(queue), counters: Counters::default() }
-    }
-
-    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        if self.queue.is_deleting(family, key) {
-            return Ok(None);
-        }
-        let engine = self.engine.load();
-        let Some(engine) = engine.as_ref() else { return Ok(None) };
-        engine.get(family, key).map_err(|fault| self.read_error(&fault))
-    }
-
-    pub(super) fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<InMemory, DiskError> {
-        if self.queue.is_deleting(family, key) {
-            return Ok(InMemory::Known(None));
-        }
-        let engine = self.engine.load();
-        let Some(engine) = engine.as_ref() else { return Ok(InMemory::Known(None)) };
-        engine.get_in_memory(family, key).map_err(|fault| self.read_error(&fault))
-    }
-
-    fn read_error(&self, fault: &Fault) -> DiskError {
-        self.counters.read_errors.fetch_add(1, Relaxed);
-        DiskError::Engine { doing: "reading", path: PathBuf::new(), message: fault.message().to_owned() }
-    }
-}
-
-/// Opens the database, at the start and again after the disk failed.
-pub(super) struct Opener {
-    layout: Layout,
-    settings: DiskSettings,
-    clock: Clock,
-}
-
-impl Opener {
-    pub(super) fn new(settings: DiskSettings, clock: Clock) -> Self {
-        Self { layout: Layout::new(&settings.path), settings, clock }
-    }
-
-    pub(super) const fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    pub(super) const fn settings(&self) -> &DiskSettings {
-        &self.settings
-    }
-
-    pub(super) const fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// Opens the database; if it is corrupt, replaces it first.
-    pub(super) fn open(&self) -> Result<(Engine, Option<Recovered>), DiskError> {
-        self.layout.prepare()?;
-        self.layout.finish_restoring()?;
-        let opened = match self.layout.has_database() {
-            Ok(there) => self.open_database(!there),
-            Err(cause) => Err(Fault::Corrupt(cause)),
-        };
-        match opened {
-            Ok(engine) => Ok((engine, None)),
-            Err(Fault::Corrupt(cause)) => self.replace(cause),
-            Err(fault) => Err(self.error(&fault)),
-        }
-    }
-
-    /// Replaces a database that is corrupt by the newest good checkpoint, or by an empty one, and opens that.
-    pub(super) fn replace(&self, cause: String) -> Result<(Engine, Option<Recovered>), DiskError> {
-        if let Err(fault @ Fault::Locked) = self.open_database(false) {
-            return Err(self.error(&fault));
-        }
-        let recovered = checkpoint::recover(&self.layout, &self.settings, &self.clock, cause)?;
-        let engine =
-            self.open_database(recovered.restored_from.is_none()).map_err(|fault| self.error(&fault))?;
-        Ok((engine, Some(recovered)))
-    }
-
-    fn open_database(&self, create: bool) -> Result<Engine, Fault> {
-        Engine::open(&self.layout.database(), create, &self.settings, &self.clock)
-    }
-
-    fn error(&self, fault: &Fault) -> DiskError {
-        match fault {
-            Fault::Locked => DiskError::InUse { path: self.layout.database() },
-            fault => DiskError::engine("opening the disk store", self.layout.root(), fault),
-        }
     }
 }

@@ -9,7 +9,11 @@
 pub mod archive;
 pub mod disk;
 pub mod invalidation;
+pub mod memory;
+pub mod open;
 pub mod purge;
+pub mod purging;
+pub mod refused;
 pub mod shared;
 pub mod stores;
 pub mod subscriber;

@@ -13,33 +13,33 @@
 //!    has the old record, brings back what was forgotten. The others are told to forget it, too (`forget.rs`).
 
 mod connection;
+mod error;
 mod forget;
 mod names;
 mod pending;
 mod reconnect;
+mod settings;
+mod state;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
-use redis::{ConnectionInfo, IntoConnectionInfo as _};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
+pub use self::error::SharedError;
 pub use self::forget::Forget;
+pub use self::settings::{RedisAddress, SharedSettings};
 
-use self::connection::Connection;
 use self::names::Names;
 use self::pending::{Change, Pending};
 use self::reconnect::Keeper;
+use self::settings::read_password;
+use self::state::{Health, Shared};
 use super::purge::Purge;
 use crate::clock::{Clock, Timestamp};
-use crate::private_file;
 use crate::telemetry::metrics::Metrics;
-use crate::tiers::digest::DIGEST_LENGTH;
 use crate::tiers::policy::FUTURE_TOLERANCE;
 use crate::tiers::record::Family;
 use crate::tiers::seal::Sealer;
@@ -48,142 +48,10 @@ use crate::tiers::secret::InstanceSecret;
 /// How many orders to forget may wait to be carried out in this instance.
 const MAX_FORGETS: usize = 1024;
 
-/// The longest password file that is read, in bytes.
-const MAX_PASSWORD_BYTES: u64 = 4096;
-
-/// Where Redis is, and the name and password to log in with. Shows neither.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisAddress(String);
-
-impl RedisAddress {
-    /// Reads a URL: `redis://`, `rediss://` (TLS) or `unix://`.
-    ///
-    /// # Errors
-    /// What is allowed, as a text that does not hold the URL.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let allowed = "a URL such as redis://user:password@host:6379/0, rediss://host (TLS), \
-                       or unix:///run/redis.sock?db=0&user=name&pass=password";
-        // A fragment could switch off the check of the server's certificate.
-        let known = ["redis://", "rediss://", "unix://"].iter().any(|scheme| url.starts_with(scheme));
-        if !known || url.contains('#') {
-            return Err(allowed.to_owned());
-        }
-        let address = Self(url.to_owned());
-        address.info().map(|_| address).map_err(|_| allowed.to_owned())
-    }
-
-    fn info(&self) -> Result<ConnectionInfo, SharedError> {
-        self.0.as_str().into_connection_info().map_err(SharedError::from)
-    }
-}
-
-impl fmt::Debug for RedisAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RedisAddress")
-    }
-}
-
-/// Where the shared store is and what it may cost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedSettings {
-    /// Where Redis is.
-    pub address: RedisAddress,
-    /// A file with the password, in place of the URL's; read at each connect, so that it may change.
-    pub password_file: Option<PathBuf>,
-    /// How long a request waits for a record.
-    pub read_timeout: Duration,
-    /// How many bytes of writes may wait.
-    pub queue: usize,
-}
-
-impl SharedSettings {
-    /// The defaults, for this address.
-    #[must_use]
-    pub const fn at(address: RedisAddress) -> Self {
-        let queue = 8 * 1024 * 1024;
-        Self { address, password_file: None, read_timeout: Duration::from_millis(50), queue }
-    }
-}
-
-/// Why the shared store has nothing to tell. Holds no password, and of what the server says only its code.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SharedError {
-    /// There is no connection at present.
-    #[error("there is no connection to Redis")]
-    Away,
-    /// Redis did not answer in time.
-    #[error("Redis did not answer in time")]
-    Timeout,
-    /// Redis, or the way there, failed.
-    #[error("Redis failed: {0}")]
-    Redis(String),
-    /// Redis answered, and said no: its word for why, such as `NOAUTH` or `OOM`.
-    #[error("Redis says {0}")]
-    Refused(String),
-    /// What is there is of another type than a record, or too long for one.
-    #[error("what Redis has is no record")]
-    NoRecord,
-    /// The file with the password is no good.
-    #[error("cannot use the password file of Redis: {} {problem}", path.display())]
-    Password {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-impl SharedError {
-    /// The metric label.
-    #[must_use]
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::Away => "away",
-            Self::Timeout => "timeout",
-            Self::Redis(_) => "read",
-            Self::Refused(_) => "refused",
-            Self::NoRecord => "no_record",
-            Self::Password { .. } => "password",
-        }
-    }
-}
-
-/// How the store is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// Connecting for the first time.
-    Starting,
-    /// Connected.
-    Well,
-    /// Trying to connect.
-    Away,
-}
-
 /// The shared store. Dropping it ends its task and leaves unwritten what waits: see [`SharedStore::flush`].
 pub struct SharedStore {
     shared: Arc<Shared>,
     keeper: JoinHandle<()>,
-}
-
-/// What requests and the task share.
-struct Shared {
-    settings: SharedSettings,
-    names: Names,
-    sealer: Arc<Sealer>,
-    /// Who says so, in messages: this process.
-    sender: u64,
-    /// The open connection; none while the store is away.
-    connection: ArcSwapOption<Connection>,
-    pending: Mutex<Pending>,
-    arrived: Notify,
-    /// Redis reads, but refuses to write: it is full, say.
-    refuses: AtomicBool,
-    /// Held by whoever writes, so that what a purge forgets is not written at the same moment.
-    writing: tokio::sync::Mutex<()>,
-    health: watch::Sender<Health>,
-    forgets: broadcast::Sender<Forget>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
 }
 
 impl SharedStore {
@@ -326,68 +194,5 @@ impl SharedStore {
 impl Drop for SharedStore {
     fn drop(&mut self) {
         self.keeper.abort();
-    }
-}
-
-impl Shared {
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        // Nothing panics while it holds this lock; if something did, the map would still be whole.
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The password in a private file, without line ends at its end.
-fn read_password(path: &Path) -> Result<String, SharedError> {
-    let unusable = |problem: String| SharedError::Password { path: path.to_owned(), problem };
-    let password =
-        private_file::read_line(path, MAX_PASSWORD_BYTES).map_err(|error| unusable(error.to_string()))?;
-    String::from_utf8(password).map_err(|_| unusable("is not UTF-8".to_owned()))
-}
-
-/// The records of one person that a purge removes: their family and key.
-type Marked = (Family, [u8; DIGEST_LENGTH]);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_never_shows_what_it_holds() {
-        let address = RedisAddress::parse("redis://name:hunter2@127.0.0.1:6379/3").unwrap();
-        assert_eq!(format!("{address:?}"), "RedisAddress");
-        let settings = format!("{:?}", SharedSettings::at(address));
-        assert!(!settings.contains("hunter2") && !settings.contains("name"), "{settings}");
-    }
-
-    #[test]
-    fn bad_addresses_are_refused_without_being_shown() {
-        for bad in [
-            "",
-            "127.0.0.1:6379",
-            "http://hunter2@host/",
-            "redis://",
-            "redis://:hunter2@host/zero",
-            "rediss://:hunter2@host/#insecure",
-            "unix://host/hunter2",
-        ] {
-            let error = RedisAddress::parse(bad).unwrap_err();
-            assert!(error.contains("rediss://") && !error.contains("hunter2"), "{bad}: {error}");
-        }
-        for good in ["redis://host", "rediss://name:pass@host:1234/2", "unix:///run/redis.sock?db=1"] {
-            assert!(RedisAddress::parse(good).is_ok(), "{good}");
-        }
-    }
-
-    #[test]
-    fn a_password_file_that_others_may_read_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("password");
-        std::fs::write(&path, "hunter2\r\n").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let error = read_password(&path).unwrap_err().to_string();
-        assert!(error.contains("chmod 600") && !error.contains("hunter2"), "{error}");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(read_password(&path).unwrap(), "hunter2");
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! | store | holds |
 //! |---|---|
-//! | answers, in memory | ready-made answers by token digest: the hot path, one lookup and no parsing |
-//! | refusals, in memory | definitive noes, for `negative_ttl`; apart from the answers, so that a flood of bad tokens evicts only other bad tokens |
+//! | refusals, in memory | definitive noes, for `negative_ttl`; apart from all else, so that a flood of bad tokens evicts only other bad tokens |
 //! | records, in memory | verdicts on foreign tokens, and profiles |
 //! | records, shared | the same, and issuers' keys, for several instances; only with a Redis |
 //! | records, on disk | the same, across restarts; only with a data directory |
@@ -16,59 +15,40 @@
 use std::hash::Hash;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
-
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::archive::Archive;
 use super::disk::DiskError;
 use super::invalidation::{Epoch, Forgotten};
-use super::purge::{Purge, Unfinished};
+use super::memory::{self, RecordWeight, Records, memory};
+use super::purge::Purge;
+use super::purging::Unfinished;
+use super::refused::{RefusalWeight, Refusals, Refused, TYPICAL_REFUSAL};
 use super::shared::{Forget, SharedStore};
-use crate::clock::{Clock, Ticks, Timestamp};
-use crate::decision::Pass;
+use crate::clock::{Clock, Timestamp};
 use crate::telemetry::metrics::Metrics;
-use crate::tiers::digest::{BuildDigestHasher, DIGEST_LENGTH, SubjectKey, TokenDigest};
+use crate::tiers::digest::{DIGEST_LENGTH, SubjectKey, TokenDigest};
 use crate::tiers::policy::Policy;
 use crate::tiers::record::{Family, ProfileRecord, Record, VerdictRecord};
 use crate::token::refusal::Refusal;
 
-/// What an entry costs besides its content: key, slot, a share of the slots of evicted keys, hash table.
-const ENTRY_OVERHEAD: u64 = 112;
-
-/// What a refusal takes apart from its texts: itself, its reference counts, its times.
-const REFUSAL_OVERHEAD: u64 = 200;
-
-/// What entries weigh as a rule. Where they are heavier, a part of the tables is never touched, and so is never memory.
-const TYPICAL_ANSWER: u64 = 250;
+/// What records weigh as a rule.
 const TYPICAL_PROFILE: u64 = 160;
 const TYPICAL_VERDICT: u64 = 240;
-const TYPICAL_REFUSAL: u64 = 312;
 
-/// The most entries that tables are made for from the start.
-const MAX_PREPARED: usize = 1 << 20;
+/// What is made from records, and must go with them.
+pub trait Derived: Send + Sync {
+    /// Whether there is anything for this token.
+    fn has(&self, token: &TokenDigest) -> bool;
 
-/// A definitive no, remembered.
-#[derive(Clone)]
-pub struct Refused {
-    refusal: Arc<Refusal>,
-    since: Timestamp,
-    until: Ticks,
-}
+    /// Forgets what was made for this token.
+    fn forget(&self, token: &TokenDigest);
 
-impl Refused {
-    /// To be remembered for this long from now, in time that passes: the wall clock may be ahead, and be set right.
-    #[must_use]
-    pub fn new(refusal: Arc<Refusal>, ttl: Duration, clock: &Clock) -> Self {
-        Self { refusal, since: clock.now(), until: clock.ticks().after(ttl) }
-    }
+    /// Forgets everything.
+    fn forget_all(&self);
 
-    /// Whether it still counts. What only the wall clock said does not, once that shows an earlier time.
-    fn holds(&self, clock: &Clock) -> bool {
-        clock.ticks() < self.until && (!self.refusal.is_the_clocks() || self.since <= clock.now())
-    }
+    /// How many entries there are.
+    fn count(&self) -> usize;
 }
 
 /// All stores of one instance.
@@ -84,16 +64,31 @@ pub struct Stores {
     metrics: Arc<Metrics>,
 }
 
-/// Records in memory, encoded: to decode one takes a tenth of a microsecond, and less than half the memory.
-type Records<K> = Cache<K, Box<[u8]>, Weight, BuildDigestHasher>;
-
 /// A record, and the store that had it.
 pub type Found<R> = (Arc<R>, &'static str);
 
-/// What depends on the configuration: answers that lie ready, and refusals.
+/// What depends on the configuration: refusals, and what was derived from records.
 struct Ready {
-    answers: Cache<TokenDigest, Pass, Weight, BuildDigestHasher>,
-    refusals: Cache<TokenDigest, Refused, Weight, BuildDigestHasher>,
+    refusals: Refusals,
+    derived: OnceLock<Weak<dyn Derived>>,
+}
+
+impl Ready {
+    fn derived(&self) -> Option<Arc<dyn Derived>> {
+        self.derived.get()?.upgrade()
+    }
+
+    fn forget(&self, token: &TokenDigest) {
+        if let Some(derived) = self.derived() {
+            derived.forget(token);
+        }
+    }
+
+    fn forget_all(&self) {
+        if let Some(derived) = self.derived() {
+            derived.forget_all();
+        }
+    }
 }
 
 /// A request that began before a reload ends with the configuration that it began with. What it learns to be over must be
@@ -101,19 +96,17 @@ struct Ready {
 type Living = Arc<Mutex<Vec<Weak<Ready>>>>;
 
 impl Stores {
-    /// Empty stores of together at most `bytes`: half for answers, a quarter for profiles, an eighth each for verdicts
-    /// and refusals. Records are also kept in `archive`, if there is one, for as long as `policy` can use them.
+    /// Empty stores of together at most half of `bytes`: a quarter for profiles, an eighth each for verdicts and refusals.
+    /// The other half is for what is derived from them. Records are also kept in `archive`, if there is one, for as long as `policy` can use them.
     #[must_use]
     pub fn new(bytes: u64, archive: Option<Arc<Archive>>, policy: Policy, metrics: Arc<Metrics>) -> Self {
-        let ready = Arc::new(Ready {
-            answers: cache(bytes / 2, TYPICAL_ANSWER),
-            refusals: cache(bytes / 8, TYPICAL_REFUSAL),
-        });
+        let refusals = memory(bytes / 8, TYPICAL_REFUSAL, RefusalWeight);
+        let ready = Arc::new(Ready { refusals, derived: OnceLock::new() });
         Self {
             living: Arc::new(Mutex::new(vec![Arc::downgrade(&ready)])),
             ready,
-            profiles: Arc::new(cache(bytes / 4, TYPICAL_PROFILE)),
-            verdicts: Arc::new(cache(bytes / 8, TYPICAL_VERDICT)),
+            profiles: Arc::new(memory(bytes / 4, TYPICAL_PROFILE, RecordWeight)),
+            verdicts: Arc::new(memory(bytes / 8, TYPICAL_VERDICT, RecordWeight)),
             archive,
             forgotten: Arc::default(),
             policy,
@@ -136,10 +129,9 @@ impl Stores {
         }
     }
 
-    /// The ready-made answer for a token, if there is one, however old.
-    #[must_use]
-    pub fn answer(&self, digest: &TokenDigest) -> Option<Pass> {
-        self.ready.answers.get(digest)
+    /// From now on, what is forgotten here is forgotten in `derived` as well. Has an effect once.
+    pub fn feed(&self, derived: Weak<dyn Derived>) {
+        let _ = self.ready.derived.set(derived);
     }
 
     /// How often what is known of a token was forgotten. Whoever keeps what they found says which epoch they began in.
@@ -154,9 +146,9 @@ impl Stores {
         self.forgotten.epoch(&key.0)
     }
 
-    /// Keeps an answer, unless its token was forgotten since.
-    pub fn keep_answer(&self, digest: TokenDigest, pass: Pass, since: Epoch) {
-        self.forgotten.unless_since(since, &digest.0, || self.ready.answers.insert(digest, pass));
+    /// Has `keep` run, which keeps what was derived for a token, unless the token was forgotten since.
+    pub fn unless_forgotten(&self, digest: &TokenDigest, since: Epoch, keep: impl FnOnce()) {
+        self.forgotten.unless_since(since, &digest.0, keep);
     }
 
     /// The definitive no for a token, if one is remembered and its time is not over.
@@ -195,7 +187,7 @@ impl Stores {
         all.iter().for_each(|ready| ready.refusals.insert(digest, refused.clone()));
         note();
         for ready in all {
-            ready.answers.remove(&digest);
+            ready.forget(&digest);
         }
     }
 
@@ -217,7 +209,7 @@ impl Stores {
         K: Hash + Eq + Copy,
         R: Record,
     {
-        let known = in_memory(memory, key);
+        let known = memory::recall(memory, key);
         let archive = self.archive.as_ref();
         if let Some(record) = &known
             && !archive.is_some_and(|archive| archive.may_know_better(record, &self.policy))
@@ -234,7 +226,7 @@ impl Stores {
             (Some(known), None) => return Some((Arc::new(known), "memory")),
             (_, loaded) => loaded?,
         };
-        self.forgotten.unless_since(since, bytes, || keep_in_memory(memory, *key, &record));
+        self.forgotten.unless_since(since, bytes, || memory::keep(memory, *key, &record));
         Some((Arc::new(record), store))
     }
 
@@ -245,7 +237,7 @@ impl Stores {
         digest: &TokenDigest,
         time: &RangeInclusive<Timestamp>,
     ) -> Option<Arc<VerdictRecord>> {
-        in_memory(&self.verdicts, digest)
+        memory::recall(&self.verdicts, digest)
             .filter(|record: &VerdictRecord| time.contains(&record.verified_at))
             .map(Arc::new)
     }
@@ -256,7 +248,7 @@ impl Stores {
             if let Some(archive) = &self.archive {
                 archive.keep(&digest.0, &*record, &record.known(), &self.policy);
             }
-            keep_in_memory(&self.verdicts, digest, &*record);
+            memory::keep(&self.verdicts, digest, &*record);
         });
     }
 
@@ -272,7 +264,7 @@ impl Stores {
         key: &SubjectKey,
         time: &RangeInclusive<Timestamp>,
     ) -> Option<Arc<ProfileRecord>> {
-        in_memory(&self.profiles, key)
+        memory::recall(&self.profiles, key)
             .filter(|record: &ProfileRecord| time.contains(&record.verified_at))
             .map(Arc::new)
     }
@@ -292,7 +284,7 @@ impl Stores {
             if let Some(archive) = self.archive.as_ref().filter(|_| record.email.is_some()) {
                 archive.keep(&key.0, &*record, &record.known(None), &self.policy);
             }
-            keep_in_memory(&self.profiles, key, &*record);
+            memory::keep(&self.profiles, key, &*record);
         });
     }
 
@@ -300,7 +292,7 @@ impl Stores {
     /// pushed out. Then the disk may have it; but not to have all other instances forget it for nothing, again and again,
     /// what is shared is left alone.
     fn may_have_email(&self, key: &SubjectKey) -> bool {
-        match in_memory::<_, ProfileRecord>(&self.profiles, key) {
+        match memory::recall::<_, ProfileRecord>(&self.profiles, key) {
             Some(record) => record.email.is_some(),
             None => self.archive.is_some() && self.shared().is_none(),
         }
@@ -359,7 +351,8 @@ impl Stores {
         match purge {
             Purge::Token(digest) => {
                 let since = self.epoch(digest);
-                let is_known = self.answer(digest).is_some() || self.verdict(digest, since).await.is_some();
+                let is_known = self.ready.derived().is_some_and(|derived| derived.has(digest))
+                    || self.verdict(digest, since).await.is_some();
                 u64::from(is_known)
             }
             Purge::Subject(who, keys) => {
@@ -411,7 +404,7 @@ impl Stores {
                 self.verdicts.remove(&digest);
                 self.forgotten.note(&digest.0);
                 for ready in self.all_ready() {
-                    ready.answers.remove(&digest);
+                    ready.forget(&digest);
                 }
             }
             Purge::Subject(who, keys) => {
@@ -423,7 +416,7 @@ impl Stores {
                 }
                 self.forgotten.note_all();
                 // An answer does not say whose it is. It is made again from a token, at the cost of one signature check.
-                self.all_ready().iter().for_each(|ready| ready.answers.clear());
+                self.all_ready().iter().for_each(|ready| ready.forget_all());
             }
             Purge::Everybody => self.purge_memory_of_everybody(),
         }
@@ -435,7 +428,7 @@ impl Stores {
         self.verdicts.clear();
         self.profiles.clear();
         self.forgotten.note_all();
-        self.all_ready().iter().for_each(|ready| ready.answers.clear());
+        self.all_ready().iter().for_each(|ready| ready.forget_all());
     }
 
     /// Makes a checkpoint of the disk store now and returns where.
@@ -467,15 +460,17 @@ impl Stores {
         self.shared().is_some_and(SharedStore::is_degraded)
     }
 
-    /// The bytes that the tables of answers and of profiles have come to use, for measurements: keys, slots, evicted keys.
+    /// The bytes that the table of profiles has come to use, for measurements: keys, slots, evicted keys.
     #[must_use]
-    pub fn table_bytes(&self) -> [usize; 2] {
-        [self.ready.answers.memory_used().total(), self.profiles.memory_used().total()]
+    pub fn table_bytes(&self) -> usize {
+        self.profiles.memory_used().total()
     }
 
     /// Brings the gauge `records` up to date.
     pub fn count(&self) {
-        let records = self.ready.answers.len() + self.verdicts.len() + self.profiles.len();
+        let records = self.ready.derived().map_or(0, |derived| derived.count())
+            + self.verdicts.len()
+            + self.profiles.len();
         self.metrics.records("memory", records as u64);
         if let Some(archive) = &self.archive {
             archive.tell();
@@ -483,73 +478,5 @@ impl Stores {
         if let Some(records) = self.archive.as_ref().and_then(|archive| archive.count()) {
             self.metrics.records("disk", records);
         }
-    }
-}
-
-fn in_memory<K: Hash + Eq, R: Record>(memory: &Records<K>, key: &K) -> Option<R> {
-    R::decode(&memory.get(key)?).ok()
-}
-
-fn keep_in_memory<K: Hash + Eq, R: Record>(memory: &Records<K>, key: K, record: &R) {
-    match record.encode() {
-        Ok(bytes) => memory.insert(key, bytes.into_boxed_slice()),
-        // What was there is older, and must not stay.
-        Err(_) => drop(memory.remove(&key)),
-    }
-}
-
-fn cache<K, V>(bytes: u64, typical: u64) -> Cache<K, V, Weight, BuildDigestHasher>
-where
-    K: Hash + Eq,
-    V: Clone,
-    Weight: Weighter<K, V>,
-{
-    let items = usize::try_from(bytes / typical).unwrap_or(usize::MAX).clamp(16, MAX_PREPARED);
-    let lifecycle = quick_cache::sync::DefaultLifecycle::default();
-    // Half of this number of evicted keys are remembered, so that who comes again soon is known to be no stranger. Each takes
-    // the slot of an entry: with an eighth as many as entries, as much memory has more hits than with the usual half
-    // (ARCHITECTURE.md, "Figures").
-    let cache = Cache::with(items / 4, bytes, Weight, BuildDigestHasher::default(), lifecycle);
-    cache.reserve(items);
-    cache
-}
-
-/// Weighs entries in bytes, near enough to bound memory.
-#[derive(Clone)]
-struct Weight;
-
-impl Weighter<TokenDigest, Pass> for Weight {
-    fn weight(&self, _: &TokenDigest, pass: &Pass) -> u64 {
-        ENTRY_OVERHEAD + pass.weight()
-    }
-}
-
-impl Weighter<TokenDigest, Refused> for Weight {
-    fn weight(&self, _: &TokenDigest, refused: &Refused) -> u64 {
-        ENTRY_OVERHEAD + REFUSAL_OVERHEAD + refused.refusal.text_length() as u64
-    }
-}
-
-/// A record.
-impl<K> Weighter<K, Box<[u8]>> for Weight {
-    fn weight(&self, _: &K, record: &Box<[u8]>) -> u64 {
-        ENTRY_OVERHEAD + record.len() as u64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_weighs_what_its_text_does_so_that_strangers_cannot_exceed_the_bound() {
-        let clock = Clock::held_at(Timestamp::from_secs(1_800_000_000));
-        let weight = |refusal| {
-            let refused = Refused::new(Arc::new(refusal), Duration::from_secs(60), &clock);
-            Weight.weight(&TokenDigest([0; DIGEST_LENGTH]), &refused)
-        };
-        assert_eq!(weight(Refusal::KeyUnfit), TYPICAL_REFUSAL);
-        let configured = "https://tenant.example/, ".repeat(100);
-        assert_eq!(weight(Refusal::IssuerUnknown { configured }), TYPICAL_REFUSAL + 2_500);
     }
 }

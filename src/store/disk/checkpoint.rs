@@ -20,9 +20,11 @@ use std::path::{Path, PathBuf};
 use rocksdb::checkpoint::Checkpoint;
 
 use super::delete_markers::{DENIABLE, Deleted, Tombstones};
-use super::engine::{Batch, Change, Engine, Fault};
+use super::engine::{Batch, Change, Engine};
+use super::error::DiskError;
+use super::fault::Fault;
 use super::layout::{self, Aside, Layout, Sharing};
-use super::{DiskError, DiskSettings};
+use super::settings::DiskSettings;
 use crate::clock::{Clock, Timestamp};
 use crate::tiers::record::Family;
 

@@ -16,20 +16,21 @@ use rocksdb::{
     LruCacheOptions, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
 };
 
-use super::DiskSettings;
+use super::fault::Fault;
+use super::settings::DiskSettings;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::tiers::record::Family;
 use crate::tiers::seal;
 
 /// An open RocksDB.
-pub(in super::super) struct Engine {
+pub(super) struct Engine {
     db: DB,
     in_memory: ReadOptions,
     writing: WriteOptions,
 }
 
 /// What a read found without touching the disk.
-pub(in super::super) enum InMemory {
+pub(super) enum InMemory {
     /// The record, or that there is none.
     Known(Option<Vec<u8>>),
     /// Neither: the disk has to be read.
@@ -38,35 +39,22 @@ pub(in super::super) enum InMemory {
 
 /// Writes that are applied together.
 #[derive(Default)]
-pub(in super::super) struct Batch {
+pub(super) struct Batch {
     changes: Vec<Change>,
     bytes: usize,
 }
 
 /// One write.
-pub(in super::super) enum Change {
+pub(super) enum Change {
     /// Keep this value.
     Put(Family, Vec<u8>, Vec<u8>),
     /// Forget the key.
     Delete(Family, Vec<u8>),
 }
 
-/// What went wrong, by what is to be done about it. Holds RocksDB's own sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum Fault {
-    /// Another instance holds the lock.
-    Locked,
-    /// What is on the disk is not what was written: no retry helps.
-    Corrupt(String),
-    /// It would have to wait until flushes or compactions have caught up.
-    Stalled,
-    /// The disk is full or broken: a later retry may help.
-    Disk(String),
-}
-
 impl Engine {
     /// Opens the database in `path`; makes it if `create`.
-    pub(in super::super) fn open(
+    pub(super) fn open(
         path: &Path,
         create: bool,
         settings: &DiskSettings,
@@ -88,12 +76,12 @@ impl Engine {
     }
 
     /// The value under `key`, from disk if need be: may block.
-    pub(in super::super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         Ok(self.db.get_cf(self.family(family)?, key)?)
     }
 
     /// The value under `key` if memtables, filters and block cache can tell: never touches the disk.
-    pub(in super::super) fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<InMemory, Fault> {
+    pub(super) fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<InMemory, Fault> {
         match self.db.get_cf_opt(self.family(family)?, key, &self.in_memory) {
             Ok(value) => Ok(InMemory::Known(value)),
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(InMemory::NeedsDisk),
@@ -103,7 +91,7 @@ impl Engine {
 
     /// Applies all changes of the batch or none. They are in the operating system's hands afterwards, and on the disk
     /// after the next [`Engine::sync`].
-    pub(in super::super) fn write(&self, batch: &Batch) -> Result<(), Fault> {
+    pub(super) fn write(&self, batch: &Batch) -> Result<(), Fault> {
         let mut changes = WriteBatch::default();
         for change in &batch.changes {
             match change {
@@ -115,17 +103,17 @@ impl Engine {
     }
 
     /// The same, [`patiently`].
-    pub(in super::super) fn write_patiently(&self, batch: &Batch) -> Result<(), Fault> {
+    pub(super) fn write_patiently(&self, batch: &Batch) -> Result<(), Fault> {
         patiently(|| self.write(batch))
     }
 
     /// Brings all that was written to the disk.
-    pub(in super::super) fn sync(&self) -> Result<(), Fault> {
+    pub(super) fn sync(&self) -> Result<(), Fault> {
         Ok(self.db.flush_wal(true)?)
     }
 
     /// Drops every record of the families, and rewrites their files so that the bytes are gone as well.
-    pub(in super::super) fn purge(&self, families: &[Family]) -> Result<(), Fault> {
+    pub(super) fn purge(&self, families: &[Family]) -> Result<(), Fault> {
         let mut whole = CompactOptions::default();
         whole.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         for family in families {
@@ -139,7 +127,7 @@ impl Engine {
     }
 
     /// Compacts every family now, which drops what has expired.
-    pub(in super::super) fn compact(&self) -> Result<(), Fault> {
+    pub(super) fn compact(&self) -> Result<(), Fault> {
         let mut whole = CompactOptions::default();
         whole.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         for family in Family::ALL {
@@ -151,11 +139,7 @@ impl Engine {
     }
 
     /// Shows every record of a family to `visit`, checking the checksum of every block on the way.
-    pub(in super::super) fn scan(
-        &self,
-        family: Family,
-        mut visit: impl FnMut(&[u8], &[u8]),
-    ) -> Result<(), Fault> {
+    pub(super) fn scan(&self, family: Family, mut visit: impl FnMut(&[u8], &[u8])) -> Result<(), Fault> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
         let mut records = self.db.raw_iterator_cf_opt(self.family(family)?, options);
@@ -169,7 +153,7 @@ impl Engine {
 
     /// Shows to `visit` every record of a family that can still be read, and passes over what cannot: blocks whose
     /// checksum is wrong, and what lies between their keys. `visit` ends it by returning a fault.
-    pub(in super::super) fn scan_what_opens(
+    pub(super) fn scan_what_opens(
         &self,
         family: Family,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Fault>,
@@ -198,18 +182,18 @@ impl Engine {
     }
 
     /// Whether anything was ever written to it.
-    pub(in super::super) fn was_written_to(&self) -> bool {
+    pub(super) fn was_written_to(&self) -> bool {
         self.db.latest_sequence_number() > 0
     }
 
     /// About how many records a family has.
-    pub(in super::super) fn records(&self, family: Family) -> Option<u64> {
+    pub(super) fn records(&self, family: Family) -> Option<u64> {
         let handle = self.db.cf_handle(family.name())?;
         self.db.property_int_value_cf(handle, properties::ESTIMATE_NUM_KEYS).ok()?
     }
 
     /// The database itself, for checkpoints.
-    pub(in super::super) const fn database(&self) -> &DB {
+    pub(super) const fn database(&self) -> &DB {
         &self.db
     }
 
@@ -221,23 +205,23 @@ impl Engine {
 
 impl Batch {
     /// Adds a change.
-    pub(in super::super) fn push(&mut self, change: Change) {
+    pub(super) fn push(&mut self, change: Change) {
         self.bytes += change.bytes();
         self.changes.push(change);
     }
 
     /// How many changes it has.
-    pub(in super::super) const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.changes.len()
     }
 
     /// How many bytes of keys and values it has.
-    pub(in super::super) const fn bytes(&self) -> usize {
+    pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The keys that it deletes.
-    pub(in super::super) fn deletes(&self) -> impl Iterator<Item = (Family, &[u8])> {
+    pub(super) fn deletes(&self) -> impl Iterator<Item = (Family, &[u8])> {
         self.changes.iter().filter_map(|change| match change {
             Change::Delete(family, key) => Some((*family, key.as_slice())),
             Change::Put(..) => None,
@@ -245,7 +229,7 @@ impl Batch {
     }
 
     /// The changes, to put them elsewhere when they could not be applied.
-    pub(in super::super) fn into_changes(self) -> Vec<Change> {
+    pub(super) fn into_changes(self) -> Vec<Change> {
         self.changes
     }
 }
@@ -260,7 +244,7 @@ impl FromIterator<Change> for Batch {
 
 impl Change {
     /// The bytes of its key and value.
-    pub(in super::super) const fn bytes(&self) -> usize {
+    pub(super) const fn bytes(&self) -> usize {
         match self {
             Self::Put(_, key, value) => key.len() + value.len(),
             Self::Delete(_, key) => key.len(),
@@ -268,46 +252,11 @@ impl Change {
     }
 }
 
-impl Fault {
-    /// RocksDB's sentence.
-    pub(in super::super) fn message(&self) -> &str {
-        match self {
-            Self::Locked => "another process holds the lock",
-            Self::Stalled => "the disk does not keep up with the writes",
-            Self::Corrupt(message) | Self::Disk(message) => message,
-        }
-    }
-}
-
-impl From<&rocksdb::Error> for Fault {
-    /// RocksDB's C interface gives errors as text alone. A test meets each of these with the RocksDB that is linked.
-    fn from(error: &rocksdb::Error) -> Self {
-        let message: &str = error.as_ref();
-        let names_a_missing_file = message.contains("No such file or directory");
-        let held = message.contains("While lock file") && message.contains("temporarily unavailable");
-        if held || message.contains("lock hold by current process") {
-            Self::Locked
-        } else if error.kind() == ErrorKind::Corruption || names_a_missing_file {
-            Self::Corrupt(message.to_owned())
-        } else if error.kind() == ErrorKind::Incomplete {
-            Self::Stalled
-        } else {
-            Self::Disk(message.to_owned())
-        }
-    }
-}
-
-impl From<rocksdb::Error> for Fault {
-    fn from(error: rocksdb::Error) -> Self {
-        Self::from(&error)
-    }
-}
-
 /// How long RocksDB may stall writes before it counts as a fault of the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tries again for a while what RocksDB refuses because it would have to wait.
-pub(in super::super) fn patiently(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
+pub(super) fn patiently(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
     let started = Instant::now();
     loop {
         match action() {

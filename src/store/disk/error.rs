@@ -3,8 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::engine::Fault;
-use super::layout::FORMAT;
+use super::fault::Fault;
+
+/// The version of the layout that this program writes, and the newest that it reads.
+pub(super) const FORMAT: u32 = 1;
 
 /// Why something about the disk store failed.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +134,7 @@ impl DiskError {
     }
 
     /// A fault of the engine, with what was being done and where.
-    pub(in super::super) fn engine(doing: &'static str, path: &Path, fault: &Fault) -> Self {
+    pub(super) fn engine(doing: &'static str, path: &Path, fault: &Fault) -> Self {
         Self::Engine { doing, path: path.to_owned(), message: fault.message().to_owned() }
     }
 }

@@ -15,11 +15,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::DiskError;
+use super::error::{DiskError, FORMAT};
 use crate::clock::Timestamp;
-
-/// The version of the layout that this program writes, and the newest that it reads.
-pub(in super::super) const FORMAT: u32 = 1;
 
 const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_WORD: &str = "holdfast-disk";
@@ -27,17 +24,17 @@ const CORRUPT: &str = "db.corrupt-";
 const REPLACED: &str = "db.replaced-";
 
 /// Beside a checkpoint's own files: what was deleted since.
-pub(in super::super) const TOMBSTONES_FILE: &str = "deleted-since";
+pub(super) const TOMBSTONES_FILE: &str = "deleted-since";
 
 /// A data directory.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Layout {
+pub(super) struct Layout {
     root: PathBuf,
 }
 
 /// Why `db/` was replaced: part of the name it is kept under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Aside {
+pub(super) enum Aside {
     /// It was corrupt.
     Corrupt,
     /// An administrator restored another.
@@ -46,42 +43,42 @@ pub(in super::super) enum Aside {
 
 impl Layout {
     /// The directory at `root`, which need not exist yet.
-    pub(in super::super) fn new(root: &Path) -> Self {
+    pub(super) fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
 
     /// The data directory itself.
-    pub(in super::super) fn root(&self) -> &Path {
+    pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
     /// The database in use.
-    pub(in super::super) fn database(&self) -> PathBuf {
+    pub(super) fn database(&self) -> PathBuf {
         self.root.join("db")
     }
 
     /// Where a copy is made and checked.
-    pub(in super::super) fn draft(&self) -> PathBuf {
+    pub(super) fn draft(&self) -> PathBuf {
         self.root.join("db.draft")
     }
 
     /// Where the records that can still be read of a damaged copy are put.
-    pub(in super::super) fn salvaged(&self) -> PathBuf {
+    pub(super) fn salvaged(&self) -> PathBuf {
         self.root.join("db.salvaged")
     }
 
     /// Where a copy that was found good waits to become the database.
-    pub(in super::super) fn restoring(&self) -> PathBuf {
+    pub(super) fn restoring(&self) -> PathBuf {
         self.root.join("db.restoring")
     }
 
     /// Where checkpoints are.
-    pub(in super::super) fn checkpoints(&self) -> PathBuf {
+    pub(super) fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
     }
 
     /// Makes the directory if need be, proves that it can be written to, and checks its version.
-    pub(in super::super) fn prepare(&self) -> Result<(), DiskError> {
+    pub(super) fn prepare(&self) -> Result<(), DiskError> {
         let unwritable = |source| DiskError::Unwritable { path: self.root.clone(), source };
         fs::create_dir_all(self.checkpoints()).map_err(unwritable)?;
         let probe = self.root.join(".writable");
@@ -103,7 +100,7 @@ impl Layout {
     /// # Errors
     /// When there are files of a database, but not the one that names all others: RocksDB would start anew there, and
     /// delete them.
-    pub(in super::super) fn has_database(&self) -> Result<bool, String> {
+    pub(super) fn has_database(&self) -> Result<bool, String> {
         let database = self.database();
         if database.join("CURRENT").exists() {
             return Ok(true);
@@ -116,7 +113,7 @@ impl Layout {
 
     /// Has a copy that was found good wait at [`Layout::restoring`]. A copy gets that name complete or not at all, since
     /// the next start takes what lies there for good.
-    pub(in super::super) fn approve(&self, copy: &Path) -> Result<(), DiskError> {
+    pub(super) fn approve(&self, copy: &Path) -> Result<(), DiskError> {
         self.file_system("approving a copy", || {
             remove_if_there(&self.restoring())?;
             fs::rename(copy, self.restoring())?;
@@ -125,7 +122,7 @@ impl Layout {
     }
 
     /// Removes what `db/` was before: it has the same records.
-    pub(in super::super) fn remove_former(&self) -> Result<(), DiskError> {
+    pub(super) fn remove_former(&self) -> Result<(), DiskError> {
         self.file_system("removing a former database", || {
             let former = |name: &String| [CORRUPT, REPLACED].iter().any(|prefix| name.starts_with(prefix));
             names_in(&self.root)
@@ -136,7 +133,7 @@ impl Layout {
     }
 
     /// Removes copies that nobody will finish. Only for whoever holds the database.
-    pub(in super::super) fn remove_drafts(&self) -> Result<(), DiskError> {
+    pub(super) fn remove_drafts(&self) -> Result<(), DiskError> {
         self.file_system("removing a copy that was cut off", || {
             remove_if_there(&self.draft()).and_then(|()| remove_if_there(&self.salvaged()))
         })
@@ -144,18 +141,14 @@ impl Layout {
 
     /// Puts the copy at [`Layout::restoring`] in the place of the database, which is kept aside if there is one; only
     /// the newest one is, or a fault that comes back would fill the disk.
-    pub(in super::super) fn install_restored(
-        &self,
-        why: Aside,
-        now: Timestamp,
-    ) -> Result<Option<PathBuf>, DiskError> {
+    pub(super) fn install_restored(&self, why: Aside, now: Timestamp) -> Result<Option<PathBuf>, DiskError> {
         let moved = self.move_aside(why, now)?;
         self.finish_restoring()?;
         Ok(moved)
     }
 
     /// Completes an [`Layout::install_restored`] that was cut off between its two steps. Returns whether there was one.
-    pub(in super::super) fn finish_restoring(&self) -> Result<bool, DiskError> {
+    pub(super) fn finish_restoring(&self) -> Result<bool, DiskError> {
         if self.database().exists() || !self.restoring().exists() {
             return Ok(false);
         }
@@ -167,11 +160,7 @@ impl Layout {
     }
 
     /// Moves the database out of the way and returns where to; `None` if there is none.
-    pub(in super::super) fn move_aside(
-        &self,
-        why: Aside,
-        now: Timestamp,
-    ) -> Result<Option<PathBuf>, DiskError> {
+    pub(super) fn move_aside(&self, why: Aside, now: Timestamp) -> Result<Option<PathBuf>, DiskError> {
         let prefix = match why {
             Aside::Corrupt => CORRUPT,
             Aside::Replaced => REPLACED,
@@ -191,7 +180,7 @@ impl Layout {
     }
 
     /// Does something with the file system, and says what if it fails.
-    pub(in super::super) fn file_system<T>(
+    pub(super) fn file_system<T>(
         &self,
         doing: &'static str,
         action: impl FnOnce() -> io::Result<T>,
@@ -201,13 +190,13 @@ impl Layout {
 }
 
 /// The names in a directory; none if it cannot be read.
-pub(in super::super) fn names_in(directory: &Path) -> Vec<String> {
+pub(super) fn names_in(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// Writes the version file of a directory, in one piece.
-pub(in super::super) fn write_format(directory: &Path) -> io::Result<()> {
+pub(super) fn write_format(directory: &Path) -> io::Result<()> {
     let draft = directory.join(".FORMAT.draft");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
     writeln!(file, "{FORMAT_WORD} {FORMAT}")?;
@@ -217,7 +206,7 @@ pub(in super::super) fn write_format(directory: &Path) -> io::Result<()> {
 }
 
 /// Checks the version file of a directory; `Ok(false)` if there is none.
-pub(in super::super) fn check_format(directory: &Path) -> Result<bool, DiskError> {
+pub(super) fn check_format(directory: &Path) -> Result<bool, DiskError> {
     let path = directory.to_owned();
     let text = match fs::read_to_string(directory.join(FORMAT_FILE)) {
         Ok(text) => text,
@@ -245,13 +234,13 @@ fn remove_if_there(directory: &Path) -> io::Result<()> {
 }
 
 /// Makes renames in a directory last.
-pub(in super::super) fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
 /// Whether a copy may share the files that never change with its original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Sharing {
+pub(super) enum Sharing {
     /// By hard links, where the file system has them: quick, and takes no space.
     Links,
     /// Not at all: damage to the one is no damage to the other.
@@ -259,7 +248,7 @@ pub(in super::super) enum Sharing {
 }
 
 /// Makes a copy of a database or checkpoint in a new directory.
-pub(in super::super) fn copy_database(from: &Path, to: &Path, sharing: Sharing) -> io::Result<()> {
+pub(super) fn copy_database(from: &Path, to: &Path, sharing: Sharing) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

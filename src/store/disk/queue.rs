@@ -11,19 +11,19 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::DiskError;
 use super::delete_markers::DENIABLE;
 use super::engine::Change;
+use super::error::DiskError;
 use crate::tiers::record::Family;
 
 /// A queued change costs this much beside its bytes.
 pub(super) const CHANGE_OVERHEAD: usize = 96;
 
 /// Where a caller waits for what it asked for.
-pub(in super::super) type Reply<T> = SyncSender<Result<T, DiskError>>;
+pub(super) type Reply<T> = SyncSender<Result<T, DiskError>>;
 
 /// What the writer is asked to do.
-pub(in super::super) enum Order {
+pub(super) enum Order {
     /// Apply a change.
     Change(Change),
     /// Bring everything before this to the disk.
@@ -37,7 +37,7 @@ pub(in super::super) enum Order {
 }
 
 /// The queue between the requests and the thread.
-pub(in super::super) struct Queue {
+pub(super) struct Queue {
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     limit: usize,
@@ -69,12 +69,12 @@ struct Deletes {
 
 impl Queue {
     /// A queue of at most `limit` bytes of puts.
-    pub(in super::super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { inbox: Mutex::default(), arrived: Condvar::new(), limit, deleting: AtomicUsize::new(0) }
     }
 
     /// Queues a put. Returns whether there was room.
-    pub(in super::super) fn put(&self, family: Family, key: &[u8], value: Vec<u8>) -> bool {
+    pub(super) fn put(&self, family: Family, key: &[u8], value: Vec<u8>) -> bool {
         let mut inbox = self.lock();
         let bytes = key.len() + value.len() + CHANGE_OVERHEAD;
         if inbox.closing || inbox.bytes + bytes > self.limit {
@@ -85,7 +85,7 @@ impl Queue {
     }
 
     /// Queues a delete.
-    pub(in super::super) fn delete(&self, family: Family, key: &[u8]) {
+    pub(super) fn delete(&self, family: Family, key: &[u8]) {
         let mut inbox = self.lock();
         // It is kept twice: in order, and to be looked up.
         let bytes = 2 * (key.len() + CHANGE_OVERHEAD);
@@ -103,7 +103,7 @@ impl Queue {
 
     /// Whether the record under this key is to be deleted. Ask before reading: what is not to be deleted by then is not
     /// in the database either.
-    pub(in super::super) fn is_deleting(&self, family: Family, key: &[u8]) -> bool {
+    pub(super) fn is_deleting(&self, family: Family, key: &[u8]) -> bool {
         if self.deleting.load(Ordering::SeqCst) == 0 {
             return false;
         }
@@ -135,7 +135,7 @@ impl Queue {
     }
 
     /// Queues what somebody waits for. Returns false if nobody will ever do it.
-    pub(in super::super) fn order(&self, order: Order) -> bool {
+    pub(super) fn order(&self, order: Order) -> bool {
         let mut inbox = self.lock();
         if !inbox.closing {
             self.add(&mut inbox, order, 0);
@@ -144,7 +144,7 @@ impl Queue {
     }
 
     /// Lets the thread end once the queue is empty. Nothing is queued any more.
-    pub(in super::super) fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().closing = true;
         self.arrived.notify_one();
     }
@@ -155,7 +155,7 @@ impl Queue {
     }
 
     /// How many bytes wait.
-    pub(in super::super) fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.lock().bytes
     }
 

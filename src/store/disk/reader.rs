@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{DiskError, DiskSettings, Shared};
+use super::error::DiskError;
+use super::settings::DiskSettings;
+use super::state::Shared;
 use crate::tiers::record::Family;
 
 /// How many lookups may wait for the disk.

@@ -5,18 +5,18 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Counts since the start.
 #[derive(Debug, Default)]
-pub(in super::super) struct Counters {
-    pub(in super::super) dropped_puts: AtomicU64,
-    pub(in super::super) changes_written: AtomicU64,
-    pub(in super::super) bytes_written: AtomicU64,
-    pub(in super::super) write_errors: AtomicU64,
-    pub(in super::super) read_errors: AtomicU64,
-    pub(in super::super) busy: AtomicU64,
-    pub(in super::super) slow: AtomicU64,
-    pub(in super::super) syncs: AtomicU64,
-    pub(in super::super) checkpoints: AtomicU64,
-    pub(in super::super) reopened: AtomicU64,
-    pub(in super::super) recoveries: AtomicU64,
+pub(super) struct Counters {
+    pub(super) dropped_puts: AtomicU64,
+    pub(super) changes_written: AtomicU64,
+    pub(super) bytes_written: AtomicU64,
+    pub(super) write_errors: AtomicU64,
+    pub(super) read_errors: AtomicU64,
+    pub(super) busy: AtomicU64,
+    pub(super) slow: AtomicU64,
+    pub(super) syncs: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+    pub(super) reopened: AtomicU64,
+    pub(super) recoveries: AtomicU64,
 }
 
 /// A reading of the store's counters.

@@ -25,10 +25,13 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint;
 use super::delete_markers::{DENIABLE, Tombstones};
-use super::engine::{Batch, Change, Engine, Fault, patiently};
+use super::engine::{Batch, Change, Engine, patiently};
+use super::error::DiskError;
+use super::fault::Fault;
 use super::layout::Layout;
+use super::opener::Opener;
 use super::queue::{CHANGE_OVERHEAD, Order};
-use super::{DiskError, Opener, Shared};
+use super::state::Shared;
 use crate::tiers::record::Family;
 
 /// How much is written as one batch: enough that a batch costs little more than its bytes, little enough that its copy

@@ -12,8 +12,10 @@ use redis::{
 };
 use tokio::sync::{Notify, mpsc};
 
+use super::error::SharedError;
+use super::names::Names;
 use super::pending::{Change, Which};
-use super::{Names, RedisAddress, SharedError};
+use super::settings::RedisAddress;
 use crate::clock::Timestamp;
 use crate::tiers::policy::FUTURE_TOLERANCE;
 use crate::tiers::record::Family;

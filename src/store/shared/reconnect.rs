@@ -12,11 +12,14 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 
 use super::connection::Connection;
+use super::error::SharedError;
 use super::forget::Forget;
 use super::pending::{Change, Which};
-use super::{Health, Marked, Shared, SharedError, read_password};
+use super::settings::read_password;
+use super::state::{Health, Shared};
 use crate::clock::Timestamp;
 use crate::store::purge::Purge;
+use crate::tiers::digest::DIGEST_LENGTH;
 use crate::tiers::record::{Family, Record as _, VerdictRecord};
 
 /// How long to wait before the first attempt to connect anew; twice as long before each next one.
@@ -33,6 +36,9 @@ const BATCH: usize = 256;
 
 /// The families that are about people.
 const PEOPLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
+
+/// The records of one person that a purge removes: their family and key.
+type Marked = (Family, [u8; DIGEST_LENGTH]);
 
 /// The task.
 pub(super) struct Keeper {

@@ -1,0 +1,81 @@
+//! Answers that lie ready, by token digest: the hot path, one lookup and no parsing.
+//!
+//! They are made by one configuration from what the stores know. The stores tell when that is over: what is forgotten there
+//! is forgotten here, and what was begun before is not kept.
+
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+
+use crate::decision::Pass;
+use crate::store::invalidation::Epoch;
+use crate::store::memory::{ENTRY_OVERHEAD, Memory, memory};
+use crate::store::stores::{Derived, Stores};
+use crate::tiers::digest::TokenDigest;
+
+/// What an answer weighs as a rule, in bytes.
+const TYPICAL_ANSWER: u64 = 250;
+
+/// The answers of one configuration.
+pub struct Answers {
+    passes: Arc<Passes>,
+    stores: Arc<Stores>,
+}
+
+struct Passes(Memory<TokenDigest, Pass, Weight>);
+
+impl Answers {
+    /// No answers yet; of together at most half of `bytes`, whose other half is for `stores`.
+    #[must_use]
+    pub fn new(bytes: u64, stores: Arc<Stores>) -> Arc<Self> {
+        let passes = Arc::new(Passes(memory(bytes / 2, TYPICAL_ANSWER, Weight)));
+        let derived: Arc<dyn Derived> = passes.clone();
+        stores.feed(Arc::downgrade(&derived));
+        Arc::new(Self { passes, stores })
+    }
+
+    /// The answer for a token, if there is one, however old.
+    #[must_use]
+    pub fn get(&self, token: &TokenDigest) -> Option<Pass> {
+        self.passes.0.get(token)
+    }
+
+    /// Keeps an answer, unless its token was forgotten since.
+    pub fn keep(&self, token: TokenDigest, pass: Pass, since: Epoch) {
+        self.stores.unless_forgotten(&token, since, || self.passes.0.insert(token, pass));
+    }
+
+    /// The bytes that the table has come to use, for measurements: keys, slots, evicted keys.
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        self.passes.0.memory_used().total()
+    }
+}
+
+impl Derived for Passes {
+    fn has(&self, token: &TokenDigest) -> bool {
+        self.0.get(token).is_some()
+    }
+
+    fn forget(&self, token: &TokenDigest) {
+        self.0.remove(token);
+    }
+
+    fn forget_all(&self) {
+        self.0.clear();
+    }
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Weighs answers in bytes, near enough to bound memory.
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<TokenDigest, Pass> for Weight {
+    fn weight(&self, _: &TokenDigest, pass: &Pass) -> u64 {
+        ENTRY_OVERHEAD + pass.weight()
+    }
+}

@@ -1,0 +1,51 @@
+//! What the threads of the disk store share: the open database, the queue of changes, the counters.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arc_swap::ArcSwapOption;
+
+use super::engine::{Engine, InMemory};
+use super::error::DiskError;
+use super::fault::Fault;
+use super::queue::Queue;
+use super::stats::Counters;
+use crate::tiers::record::Family;
+
+/// What the store's threads share.
+pub(super) struct Shared {
+    /// The open database; none while the store is degraded.
+    pub(super) engine: ArcSwapOption<Engine>,
+    pub(super) queue: Queue,
+    pub(super) counters: Counters,
+}
+
+impl Shared {
+    pub(super) fn new(engine: Option<Arc<Engine>>, queue: usize) -> Self {
+        Self { engine: ArcSwapOption::new(engine), queue: Queue::new(queue), counters: Counters::default() }
+    }
+
+    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        if self.queue.is_deleting(family, key) {
+            return Ok(None);
+        }
+        let engine = self.engine.load();
+        let Some(engine) = engine.as_ref() else { return Ok(None) };
+        engine.get(family, key).map_err(|fault| self.read_error(&fault))
+    }
+
+    pub(super) fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<InMemory, DiskError> {
+        if self.queue.is_deleting(family, key) {
+            return Ok(InMemory::Known(None));
+        }
+        let engine = self.engine.load();
+        let Some(engine) = engine.as_ref() else { return Ok(InMemory::Known(None)) };
+        engine.get_in_memory(family, key).map_err(|fault| self.read_error(&fault))
+    }
+
+    pub(super) fn read_error(&self, fault: &Fault) -> DiskError {
+        self.counters.read_errors.fetch_add(1, Relaxed);
+        DiskError::Engine { doing: "reading", path: PathBuf::new(), message: fault.message().to_owned() }
+    }
+}

@@ -1,0 +1,142 @@
+//! Opens what lies beyond memory: the data directory with its secret, the shared store, or both.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tracing::{debug, info, warn};
+
+use super::archive::{Archive, KeepsCheckpoints};
+use super::disk::{self, DiskError, DiskSettings, DiskStore, Opened};
+use super::shared::{SharedError, SharedSettings, SharedStore};
+use crate::clock::Clock;
+use crate::telemetry::metrics::Metrics;
+use crate::tiers::digest::TokenDigester;
+use crate::tiers::seal::Sealer;
+use crate::tiers::secret::{DerivationFailed, InstanceSecret, SecretError};
+
+/// The file of the instance secret in the data directory.
+pub const SECRET_FILE: &str = "secret";
+
+/// Why the records cannot be had.
+#[derive(Debug, Error)]
+pub enum ArchiveError {
+    /// The disk.
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+    /// The shared store.
+    #[error("{0}")]
+    Shared(#[from] SharedError),
+    /// The instance secret.
+    #[error("{0}")]
+    Secret(#[from] SecretError),
+    /// The keys derived from it.
+    #[error("{0}")]
+    Keys(#[from] DerivationFailed),
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {path}: {problem}; give it to the user that holdfast runs as")]
+    Directory {
+        /// The directory.
+        path: String,
+        /// What the system says.
+        problem: String,
+    },
+}
+
+impl Archive {
+    /// Opens the data directory, making it and its secret if they are not there. A `secret_file` that is given has to
+    /// be there.
+    ///
+    /// # Errors
+    /// [`ArchiveError`], such as when another instance has it open. A full disk is no error, once the secret is there: the
+    /// store starts degraded and recovers by itself.
+    pub fn open(
+        settings: DiskSettings,
+        secret_file: Option<&Path>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, TokenDigester), ArchiveError> {
+        let path = settings.path.clone();
+        let had_records = disk::has_records(&path);
+        let disk = open_disk(settings, &clock, &metrics)?;
+        let secret = match secret_file {
+            Some(file) => InstanceSecret::load(file)?,
+            None => {
+                let file = path.join(SECRET_FILE);
+                if had_records && !file.exists() {
+                    warn!(
+                        "there are records in {}, but their instance secret {} is gone: a new one is made, with \
+                         which none of them opens; if you have a copy of it, stop holdfast and put it there",
+                        path.display(),
+                        file.display()
+                    );
+                }
+                InstanceSecret::load_or_create(&file)?
+            }
+        };
+        let digester = TokenDigester::new(&secret)?;
+        let sealer = Arc::new(Sealer::new(&secret)?);
+        let archive = Self::new(None, Some(disk), sealer, clock, metrics);
+        Ok((archive, digester))
+    }
+
+    /// Starts the shared store, with the disk beside it if there is one. The secret has to be there: it is what makes
+    /// several instances understand one another. Has to be called within a runtime.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]. A Redis that is away is no error.
+    pub fn open_shared(
+        settings: SharedSettings,
+        disk: Option<DiskSettings>,
+        secret_file: &Path,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, TokenDigester), ArchiveError> {
+        let secret = InstanceSecret::load(secret_file)?;
+        let disk = disk.map(|disk| open_disk(disk, &clock, &metrics)).transpose()?;
+        let sealer = Arc::new(Sealer::new(&secret)?);
+        let shared = SharedStore::start(settings, &secret, sealer.clone(), clock.clone(), metrics.clone())?;
+        let digester = TokenDigester::new(&secret)?;
+        let archive = Self::new(Some(shared), disk, sealer, clock, metrics);
+        Ok((archive, digester))
+    }
+}
+
+/// Opens the data directory, and tells whether it keeps checkpoints.
+fn open_disk(
+    settings: DiskSettings,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<(DiskStore, KeepsCheckpoints), ArchiveError> {
+    let path = settings.path.clone();
+    let keeps_checkpoints = !settings.checkpoint_interval.is_zero();
+    std::fs::create_dir_all(&path).map_err(|error| ArchiveError::Directory {
+        path: path.display().to_string(),
+        problem: error.to_string(),
+    })?;
+    keep_to_ourselves(&path);
+    // Of a recovery tell the store's own counts, whenever it was.
+    let Opened { store, recovery: _, degraded } = DiskStore::open(settings, clock.clone())?;
+    if let Some(error) = degraded {
+        metrics.store_failed("disk", "degraded");
+        warn!("the disk store starts degraded; holdfast goes on from memory: {error}");
+    }
+    info!(path = %path.display(), "records are kept on disk");
+    Ok((store, keeps_checkpoints))
+}
+
+/// Nobody else has any business in the data directory: records are sealed, but who may write there can destroy them.
+fn keep_to_ourselves(path: &Path) {
+    let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
+    if mode.is_ok_and(|mode| mode & 0o077 == 0) {
+        return;
+    }
+    match std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)) {
+        Ok(()) => debug!("the data directory {} is for its owner alone now (mode 700)", path.display()),
+        Err(error) => warn!(
+            "others may enter the data directory {}, and that cannot be changed: {error}; run chmod 700 on it as its owner",
+            path.display()
+        ),
+    }
+}
