@@ -1,5 +1,6 @@
-//! What README.md tells a new user to paste, pasted. Only addresses, directories and the tenant are replaced, and what needs
-//! root or the network (`sudo`, `systemctl`, `useradd`, …) is noted instead of done.
+//! What the pages tell a new user to paste, pasted. Only addresses, directories and the tenant are replaced, and what
+//! needs root or the network (`sudo`, `systemctl`, `useradd`, …) is noted instead of done. README.md shows the same as
+//! the examples, and no more than fits.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -17,13 +18,41 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-/// The blocks for a shell below a heading of the README, as they stand.
-fn blocks(heading: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(in_repository("README.md")).unwrap();
-    let (_, section) = readme.split_once(&format!("\n## {heading}\n")).unwrap();
+const README: &str = include_str!("../README.md");
+
+/// The blocks of a language below a heading of a page, as they stand.
+fn blocks_of(page: &str, heading: &str, language: &str) -> Vec<String> {
+    let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
     let section = section.split("\n## ").next().unwrap();
-    let blocks = section.split("```sh\n").skip(1);
+    let fence = format!("```{language}\n");
+    let blocks = section.split(&fence).skip(1);
     blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// The blocks for a shell below a heading of a page of the repository.
+fn blocks(page: &str, heading: &str) -> Vec<String> {
+    blocks_of(&std::fs::read_to_string(in_repository(page)).unwrap(), heading, "sh")
+}
+
+#[test]
+fn the_readme_shows_what_the_examples_say() {
+    let nginx = blocks_of(README, "A minute with nginx", "sh");
+    assert_eq!(nginx, blocks("examples/nginx/README.md", "On a server"));
+    let traefik = blocks_of(README, "A minute with Traefik", "sh");
+    assert_eq!(traefik, blocks("examples/traefik/README.md", "With your tenant"));
+    // Of the file Traefik reads, the README leaves lines out and changes none.
+    let [shown] = &blocks_of(README, "A minute with Traefik", "yaml")[..] else { panic!("one block") };
+    let file = std::fs::read_to_string(in_repository("examples/traefik/dynamic.yml")).unwrap();
+    let mut lines = file.lines();
+    for line in shown.lines() {
+        assert!(lines.any(|other| other == line), "dynamic.yml does not say, in this order: {line}");
+    }
+}
+
+#[test]
+fn the_readme_is_read_in_five_minutes() {
+    let lines = README.lines().count();
+    assert!(lines <= 160, "{lines} lines: move what is not needed at first into docs/");
 }
 
 /// A machine to paste into: directories that stand for the system's, and commands that do nothing but tell that they ran.
@@ -96,7 +125,7 @@ impl Machine {
 async fn the_first_commands_check_and_serve_and_curl_gets_a_200() {
     let tenant = Tenant::start(Options::default()).await.unwrap();
     let machine = Machine::new();
-    let without_make = blocks("Without make");
+    let without_make = blocks("docs/how-to/install.md", "Without make");
     let [start, ask] = &without_make[..] else { panic!("{without_make:?}") };
     let start = machine.adapted(start, &tenant);
     let lines: Vec<&str> = start.lines().collect();
@@ -119,7 +148,7 @@ async fn the_commands_for_nginx_make_a_site_that_lets_in_good_tokens_alone() {
     let tenant = Tenant::start(Options::default()).await.unwrap();
     let backend = EchoBackend::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let machine = Machine::new();
-    let with_nginx = blocks("In front of a real service, with nginx");
+    let with_nginx = blocks("examples/nginx/README.md", "On a server");
     let [install, site] = &with_nginx[..] else { panic!("{with_nginx:?}") };
 
     machine.paste(&machine.adapted(install, &tenant)).await;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const README: &str = include_str!("../../README.md");
 const LOGIN: &str = include_str!("../../docs/login.md");
 
 /// No section has this key.
@@ -124,8 +125,10 @@ fn every_documented_default_is_the_true_one() {
 
 #[test]
 fn the_documented_tiers_are_the_default_ones() {
-    let rows = page("tier").unwrap().split("| default tier |").nth(1).unwrap().lines().skip(2);
-    let documented: Vec<String> = rows.take_while(|line| line.starts_with('|')).map(str::to_owned).collect();
+    let rows = |page: &'static str, head: &str| -> Vec<&'static str> {
+        let rows = page.split(head).nth(1).unwrap().lines().skip(2);
+        rows.take_while(|line| line.starts_with('|')).collect()
+    };
     let hours = |age: Duration| match age.as_secs() / 3600 {
         hours @ 0..=48 => format!("{hours} h"),
         hours => format!("{} d", hours / 24),
@@ -134,5 +137,12 @@ fn the_documented_tiers_are_the_default_ones() {
     let true_rows = table.iter().map(|(_, tier)| {
         format!("| `{}` | {} | {} |", tier.name, hours(tier.age), format!("{:?}", tier.role).to_lowercase())
     });
-    assert_eq!(documented, true_rows.collect::<Vec<_>>());
+    let true_rows: Vec<String> = true_rows.collect();
+    assert_eq!(rows(page("tier").unwrap(), "| default tier |"), true_rows);
+    let in_readme = rows(README, "| tier |");
+    assert_eq!(in_readme.len(), true_rows.len());
+    assert!(
+        in_readme.iter().zip(&true_rows).all(|(row, true_row)| row.starts_with(true_row)),
+        "{in_readme:?}"
+    );
 }
