@@ -16,6 +16,7 @@ if [ "$(mdbook --version 2>/dev/null)" != "mdbook v$VERSION" ]; then
         echo "docs: it could not be compiled. Install mdbook $VERSION by hand: https://github.com/rust-lang/mdBook" >&2
         exit 1
     }
+    rm -rf "$CACHE/mdbook/target"
 fi
 
 # The pages lie as in the repository, so that their links hold. SUMMARY.md alone moves to the root, where mdBook wants it.
