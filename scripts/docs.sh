@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the manual as a book into target/manual/book, with mdBook of exactly this version. One that is on the PATH is
-# used; else it is compiled once, in about three minutes, into ${XDG_CACHE_HOME:-~/.cache}/holdfast, as `make docs` says.
+# used; else it is compiled once, into ${XDG_CACHE_HOME:-~/.cache}/holdfast, as `make docs` says.
 set -eu
 cd "$(dirname "$0")/.."
 
