@@ -14,9 +14,14 @@ use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderValue};
 use thiserror::Error;
 
-use crate::config::CredentialSettings;
-
 pub use crate::token::compact::MAX_TOKEN_BYTES;
+
+/// `[credential]`.
+#[derive(Clone, Debug, Default)]
+pub struct CredentialSettings {
+    /// `cookie`: name of a cookie that carries the token when there is no `Authorization` header. None by default.
+    pub cookie: Option<String>,
+}
 
 /// The most pieces of a cookie that are read: [`MAX_TOKEN_BYTES`] in pieces of 1 KiB, a quarter of what a cookie holds.
 const MAX_PIECES: usize = 16;

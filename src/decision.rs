@@ -5,10 +5,12 @@
 
 mod anonymous;
 mod facts;
+pub mod header_rule;
+mod names;
 mod packed;
-mod requirement;
 mod room;
 mod shown;
+mod unmet;
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -16,28 +18,25 @@ use std::time::Duration;
 use std::{fmt, iter};
 
 use hyper::header::{HeaderName, HeaderValue};
-use thiserror::Error;
 
+use self::header_rule::HeaderRule;
+use self::names::{EMAIL_ENCODING, SOURCE, TIER};
 use self::packed::{Flag, Head, Mark, Packed, Packing};
 use self::room::Room;
 use self::shown::Shown;
 use crate::clock::Timestamp;
-use crate::config::HeaderRule;
 use crate::credential::CredentialError;
 use crate::identity::Identity;
 use crate::issuer::CannotTell;
-use crate::route::Closed;
+use crate::route::requirement::{BadRequirement, Requirement, in_query};
+use crate::route::{Closed, Required};
+use crate::tiers::policy::Serving;
 use crate::tiers::record::IdentitySource;
 use crate::tiers::table::{TierIndex, TierTable};
 use crate::token::refusal::Refusal;
 
 pub use anonymous::Anonymous;
-pub use requirement::{BadRequirement, Requirement, in_query};
-
-const TIER: HeaderName = HeaderName::from_static("x-auth-tier");
-const SOURCE: HeaderName = HeaderName::from_static("x-auth-source");
-const EMAIL: HeaderName = HeaderName::from_static("x-user-email");
-const EMAIL_ENCODING: HeaderName = HeaderName::from_static("x-user-email-encoding");
+pub use unmet::{Rejection, Unmet};
 
 /// What a request is answered, with all that the answer needs.
 #[derive(Clone, Debug)]
@@ -85,53 +84,12 @@ impl Decision {
     }
 }
 
-/// Why a known identity may not pass.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Unmet {
-    /// A required header has no value.
-    #[error("the identity has no value for the required header {0}")]
-    Header(HeaderName),
-    /// The issuer names an address that it may not name, and no other.
-    #[error("the issuer names an email of a domain that is not in its `email_domains`")]
-    EmailNotAllowed,
-    /// All headers together are longer than a proxy takes.
-    #[error(
-        "the identity's headers would take {bytes} bytes of the {} that there are; the longest is {longest}",
-        HeaderRule::MAX_BYTES
-    )]
-    TooLarge {
-        /// What they would take.
-        bytes: usize,
-        /// The longest of them.
-        longest: HeaderName,
-    },
-    /// A route requirement is not met.
-    #[error("the route requires another {0}")]
-    Requirement(&'static str),
-    /// The answer is older than `max_tier` allows.
-    #[error("the identity was confirmed too long ago for this route")]
-    TooOld,
-}
-
 /// An allow, ready to be sent: the header values lie prepared, and what route requirements ask about beside them. Clones
 /// share them.
 ///
 /// It does not hold the headers' names, which are the configuration's: it is good for the instance that made it.
 #[derive(Clone)]
 pub struct Pass(Packed);
-
-/// How an identity is to be served.
-#[derive(Clone, Copy, Debug)]
-pub struct Serving {
-    /// As a record of this tier.
-    pub tier: TierIndex,
-    /// Whether the issuer could not be asked.
-    pub stale: bool,
-    /// When that was found. A clock that shows an earlier time was wrong then or is wrong now.
-    pub from: Timestamp,
-    /// Until when the pass may be given out unseen.
-    pub until: Timestamp,
-}
 
 impl Pass {
     /// Prepares an allow for `identity`.
@@ -226,6 +184,22 @@ impl Pass {
         self.0.weight() as u64
     }
 
+    /// Whether what a route requires is met.
+    ///
+    /// # Errors
+    /// As [`Pass::meets`].
+    pub fn meets_required(&self, required: &Required<'_>, table: &TierTable) -> Result<(), Rejection> {
+        match required {
+            Required::Nothing => Ok(()),
+            Required::Query(query) => self.meets(in_query(query), table),
+            Required::Header(value) => {
+                let text = value.to_str().map_err(|_| Rejection::Bad(BadRequirement::Header))?;
+                self.meets(in_query(text), table)
+            }
+            Required::Rule(requirements) => self.meets(requirements.iter(), table),
+        }
+    }
+
     /// Whether these requirements are met.
     ///
     /// # Errors
@@ -244,17 +218,6 @@ impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pass").field(&self.0.head()).finish()
     }
-}
-
-/// Why a pass is not given out on a route.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Rejection {
-    /// A requirement is not met.
-    #[error("{0}")]
-    Unmet(Unmet),
-    /// A requirement is not understood.
-    #[error("{0}")]
-    Bad(BadRequirement),
 }
 
 impl From<&CannotTell> for Decision {

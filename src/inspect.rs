@@ -235,7 +235,7 @@ impl Course {
         let Resolved { identity, serving, email_unknown, .. } = resolved;
         let table = instance.identities.policy().table();
         let decision = match Pass::new(&identity, &instance.settings.headers, table, serving) {
-            Ok(pass) => match required.is_met_by(&pass, table) {
+            Ok(pass) => match pass.meets_required(required, table) {
                 Ok(()) => {
                     self.reason = "the token is good".to_owned();
                     Decision::Allow(pass)

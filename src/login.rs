@@ -5,8 +5,9 @@
 //! put together here from what a trusted proxy tells of the original request, only for hosts that are configured, by
 //! character sets instead of repair, and signed, so that the login page need not think about it.
 
+mod settings;
+
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -19,11 +20,14 @@ use thiserror::Error;
 use url::Url;
 
 use crate::clock::Timestamp;
-use crate::config::{LoginAnswer, LoginSettings, RouteSettings};
 use crate::private_file::{self, PrivateFileError};
 use crate::route::Closed;
 use crate::route::forwarded::Asked;
 use crate::route::peer::Peer;
+use crate::route::settings::RouteSettings;
+
+use self::settings::is_host;
+pub use self::settings::{LoginAnswer, LoginSettings, ReturnHost};
 
 /// What a signature is about, so that the secret may serve other purposes, too.
 const PURPOSE: &str = "holdfast-login-v1";
@@ -40,50 +44,6 @@ const MAX_URL_BYTES: usize = 3000;
 /// What browsers leave as it is in a path or query (WHATWG URL §1.3) and RFC 3986 wants encoded. A `\` is among it in a
 /// query alone: in a path it is a slash to some.
 const LEFT_RAW: &AsciiSet = &CONTROLS.add(b'|').add(b'{').add(b'}').add(b'^').add(b'`').add(b'\\');
-
-/// A host to which a browser may be sent back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReturnHost {
-    /// This one.
-    Exact(String),
-    /// Every one below it; with its leading dot.
-    Below(String),
-}
-
-impl ReturnHost {
-    fn covers(&self, host: &str) -> bool {
-        match self {
-            Self::Exact(name) => host == name,
-            Self::Below(suffix) => host.strip_suffix(suffix.as_str()).is_some_and(|rest| !rest.is_empty()),
-        }
-    }
-}
-
-impl FromStr for ReturnHost {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, below) = text.strip_prefix('.').map_or((text, false), |name| (name, true));
-        // A suffix of one label would be everybody under a top-level domain.
-        match is_host(name) && (!below || name.contains('.')) {
-            true if below => Ok(Self::Below(text.to_owned())),
-            true => Ok(Self::Exact(text.to_owned())),
-            false => {
-                Err("a host name in lower case, such as app.example.com, or .example.com for all below it"
-                    .to_owned())
-            }
-        }
-    }
-}
-
-/// Labels of lower-case letters, digits and hyphens. No port, no user, no address in brackets, no final dot.
-fn is_host(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
-}
 
 /// Why there is no secret for `[login]`.
 #[derive(Debug, Error)]

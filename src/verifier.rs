@@ -11,24 +11,30 @@
 //! Whoever answers requests never builds what a stranger wrote: before a signature was checked, headers are read and
 //! `iss` is looked for, both within bounds; all else is the pool's, and the claims are parsed only then.
 
+mod issuers;
+mod resolved;
 mod sealed;
+pub mod settings;
 
 use std::fmt;
 use std::sync::Arc;
 
 use thiserror::Error;
 
+use self::resolved::ResolvedJws;
 use self::sealed::Content;
+use self::settings::PolicySettings;
 use crate::clock::Clock;
-use crate::config::{ForeignTokens, PolicySettings};
+use crate::issuer::settings::ForeignTokens;
 use crate::issuer::{CannotTell, Issuer, KeyLookup};
-use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::claims::{Expected, VerifiedClaims, VouchedPayload};
-use crate::token::compact::{Compact, Malformed, UnopenedJwe, UnverifiedJws};
+use crate::token::compact::{Compact, Malformed, UnopenedJwe};
 use crate::token::jwe::{DecryptionKeys, JweError, KeyFileError};
 use crate::token::jws;
 use crate::token::pool::{Pool, PoolError};
 use crate::token::refusal::Refusal;
+
+pub use self::issuers::Issuers;
 
 /// What verification found.
 pub enum Verified {
@@ -122,57 +128,6 @@ impl From<PoolError> for Failure {
     }
 }
 
-/// The configured issuers; at least one.
-#[derive(Clone)]
-pub struct Issuers(Arc<[Arc<Issuer>]>);
-
-impl Issuers {
-    /// Takes the issuers in the order of the configuration; the first is asked about tokens that name none.
-    #[must_use]
-    pub fn new(issuers: Vec<Arc<Issuer>>) -> Self {
-        Self(issuers.into())
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Issuer>> {
-        self.0.iter()
-    }
-
-    /// The issuer of exactly this URL.
-    ///
-    /// # Errors
-    /// [`Refusal::IssuerUnknown`].
-    pub fn named(&self, name: Option<&str>) -> Result<&Arc<Issuer>, Refusal> {
-        let found = self.0.iter().find(|issuer| Some(&**issuer.name()) == name);
-        found.ok_or_else(|| self.unknown())
-    }
-
-    /// The refusal of a token that is of none of them.
-    fn unknown(&self) -> Refusal {
-        let names: Vec<&str> = self.iter().map(|issuer| &**issuer.name()).collect();
-        Refusal::IssuerUnknown { configured: names.join(", ") }
-    }
-}
-
-/// A JWS with the issuer that it names and an algorithm that this one allows: all that may be asked of a stranger's token
-/// before its key is known.
-struct Addressed {
-    issuer: Arc<Issuer>,
-    algorithm: SignatureAlgorithm,
-    kid: Option<String>,
-    token: String,
-}
-
-impl Addressed {
-    /// `jws` of one of `issuers`; `token` is the whole of it.
-    fn new(jws: &UnverifiedJws<'_>, token: &str, issuers: &Issuers) -> Result<Self, Refusal> {
-        let issuer = issuers.named(jws::named_issuer(jws)?.as_deref())?;
-        let algorithm = jws::allowed_algorithm(jws, &issuer.settings().algorithms)?;
-        let (kid, token) = (jws.header.kid.clone(), token.to_owned());
-        Ok(Self { issuer: issuer.clone(), algorithm, kid, token })
-    }
-}
-
 /// Verifies tokens of the configured issuers.
 pub struct Verifier {
     issuers: Issuers,
@@ -204,7 +159,7 @@ impl Verifier {
     /// [`Failure`]: a definitive no, or keys that could not be had.
     pub async fn verify(&self, token: &str) -> Result<Verified, Failure> {
         match Compact::parse(token)? {
-            Compact::Jws(jws) => self.verify_jws(Addressed::new(&jws, token, &self.issuers)?).await,
+            Compact::Jws(jws) => self.verify_jws(ResolvedJws::new(&jws, token, &self.issuers)?).await,
             Compact::Jwe(jwe) => self.verify_jwe(&jwe).await,
             Compact::Opaque => self.foreign(None, NotHere::Opaque),
         }
@@ -219,8 +174,8 @@ impl Verifier {
         Ok((named, named.map_or(&self.keys, |issuer| issuer.decryption_keys())))
     }
 
-    async fn verify_jws(&self, jws: Addressed) -> Result<Verified, Failure> {
-        let Addressed { issuer, algorithm, kid, token } = jws;
+    async fn verify_jws(&self, jws: ResolvedJws) -> Result<Verified, Failure> {
+        let ResolvedJws { issuer, algorithm, kid, token } = jws;
         let keys = match issuer.keys_for(kid.as_deref(), algorithm).await? {
             KeyLookup::Found(keys) => keys,
             KeyLookup::Unknown => return Err(Refusal::KeyUnknown.into()),

@@ -69,7 +69,7 @@ fn from_the_credential_to_the_answer_nothing_is_allocated() {
         instance.metrics.allowed_from_memory();
         instance.tier_hits.memory(pass.tier()).inc();
         let required = Required::Query("email_domain=example.com&max_tier=primary");
-        required.is_met_by(&pass, instance.identities.policy().table()).unwrap();
+        pass.meets_required(&required, instance.identities.policy().table()).unwrap();
         let answer = instance.responder.allow(headers, &pass, now, false);
         instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
         answer

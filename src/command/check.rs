@@ -13,9 +13,9 @@ use holdfast::guard::Priority;
 use holdfast::issuer::client::Client;
 use holdfast::issuer::{Issuer, Surroundings};
 use holdfast::login::Login;
-use holdfast::server::tls::ServerTls;
 use holdfast::telemetry::metrics::Metrics;
 use holdfast::tiers::secret::InstanceSecret;
+use holdfast::tls::ServerTls;
 use holdfast::token::jwe::DecryptionKeys;
 
 use super::{SourceArguments, block_on, fail, misconfigured};

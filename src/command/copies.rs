@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use holdfast::clock::Clock;
-use holdfast::config::{Settings, StoreSettings};
+use holdfast::config::Settings;
 use holdfast::store::disk::DiskSettings;
 use holdfast::store::disk::checkpoint;
 use holdfast::store::open::SECRET_FILE;
+use holdfast::store::settings::StoreSettings;
 
 use super::reach::{AnyInstance, reach};
 use super::{AdminFlag, ConfigFlag, DataFlag, SourceArguments, block_on, fail};

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use holdfast::clock::Clock;
-use holdfast::decision::in_query;
 use holdfast::inspect::{Asking, Report, inspect};
 use holdfast::instance::Instance;
 use holdfast::route::Required;
+use holdfast::route::requirement::in_query;
 use holdfast::token::compact::UnverifiedHeader;
 
 use super::{ConfigFlag, IssuerFlags, SourceArguments, block_on};

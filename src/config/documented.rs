@@ -4,7 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use super::*;
+use crate::tiers::table::TierTable;
 
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 const README: &str = include_str!("../../README.md");

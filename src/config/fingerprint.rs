@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::Settings;
+use super::settings::Settings;
 
 /// How many bytes of a hash are kept: it tells one's own instances apart, and keeps nothing secret.
 const BYTES: usize = 8;

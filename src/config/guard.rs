@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::section::Section;
-use super::{DAY, value};
+use super::value::{self, DAY};
 use crate::guard::{GuardSettings, Plan};
 
 /// Both sections; what is not set stays as [`GuardSettings`] has it.

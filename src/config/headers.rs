@@ -2,41 +2,15 @@
 
 use hyper::header::HeaderName;
 
+use super::node::Node;
+use super::origin::Origin;
 use super::section::Section;
-use super::{Node, Origin, RouteSettings, value};
+use super::value;
+use crate::decision::header_rule::{HeaderRule, WhenAbsent};
+use crate::route::settings::RouteSettings;
 use crate::token::pointer::ClaimPath;
 
-/// One row of `[headers]`: a response header and the claim it shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeaderRule {
-    /// The header.
-    pub name: HeaderName,
-    /// The claim; `email` and `sub` mean the resolved email and subject.
-    pub claim: ClaimPath,
-    /// What to do when there is no such claim.
-    pub absent: WhenAbsent,
-}
-
-/// A 200 carries every configured header, non-empty: some proxies let the client's own through when ours is absent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WhenAbsent {
-    /// `required = true`: no 200 without it.
-    Refuse,
-    /// `default = "…"`: this is sent instead.
-    Default(String),
-}
-
 impl HeaderRule {
-    /// What the lines of all rows and of `X-Auth-Tier` may take in an answer. nginx has 4 KiB for its whole head; the rest
-    /// is for the status line and the lines that do not depend on the identity.
-    pub const MAX_BYTES: usize = 3584;
-
-    /// What a header's line takes: name, colon, blank, value, and the line's end.
-    #[must_use]
-    pub fn line_bytes(name: &HeaderName, value: &str) -> usize {
-        name.as_str().len() + value.len() + 4
-    }
-
     /// Complains of rows that are too much for everybody who lacks their claims, or where nobody is looked at.
     pub(super) fn check_room(rules: &[Self], routes: &RouteSettings, root: &Section<'_>) {
         let bytes = |value: fn(&'_ Self) -> &'_ str| -> usize {

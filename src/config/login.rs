@@ -1,41 +1,15 @@
 //! `[login]`: where a browser without a good credential is sent.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
 use super::section::Section;
 use super::value;
-use crate::login::ReturnHost;
+use crate::login::{LoginAnswer, LoginSettings, ReturnHost};
 
 /// The longest URL of a login page, in bytes: it stands in an answer's head, for which nginx has 4 KiB.
 const MAX_URL_BYTES: usize = 1024;
-
-/// `[login]`.
-#[derive(Clone, Debug)]
-pub struct LoginSettings {
-    /// `url`: the login page.
-    pub url: Url,
-    /// `answer`: how the browser is told. Default: by a redirect.
-    pub answer: LoginAnswer,
-    /// `return_hosts`: the hosts to which the login page may send the browser back. None by default.
-    pub return_hosts: Vec<ReturnHost>,
-    /// `secret_file`: the secret that signs return addresses, which the login page has, too. Set if and only if there
-    /// are `return_hosts`.
-    pub secret_file: Option<PathBuf>,
-    /// `lifetime`: how long a signed return address is good. Default 10 min.
-    pub lifetime: Duration,
-}
-
-/// How a browser is sent to the login page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginAnswer {
-    /// `redirect`: by a 302 that the proxy passes on, as Traefik, Caddy and Envoy do.
-    Redirect,
-    /// `header`: by a 401 whose `X-Auth-Login-Url` the proxy makes a redirect of. nginx makes a 500 of any 3xx.
-    Header,
-}
 
 impl LoginSettings {
     pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
@@ -76,7 +50,8 @@ fn login_url(text: &str) -> Result<Url, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{LoginAnswer, Settings, Source};
+    use crate::config::{Settings, Source};
+    use crate::login::LoginAnswer;
 
     fn read(lines: &str) -> Result<Settings, String> {
         let issuer = "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n";

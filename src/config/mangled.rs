@@ -3,8 +3,11 @@
 //! An audience in the quotes of an env file is a good text, and refuses everybody. Such a value may still be what is meant,
 //! so this warns and refuses nothing. Values of keys other than an issuer's are never shown: one may hold a password.
 
-use super::node::{Node, Origin};
-use super::{IssuerSettings, Settings, Source};
+use super::node::Node;
+use super::origin::Origin;
+use super::settings::Settings;
+use super::source::Source;
+use crate::issuer::settings::IssuerSettings;
 
 /// What looks wrong, a sentence each, with where it was set or with its key.
 #[must_use]

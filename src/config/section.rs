@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::node::{Node, Origin};
-use super::{ConfigError, Problems};
+use super::error::ConfigError;
+use super::node::Node;
+use super::origin::Origin;
+use super::problems::Problems;
 
 /// One table, with its name for messages. Problems are collected, not thrown: a person wants to see all of them.
 pub struct Section<'c> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::section::Section;
-use super::{DAY, value};
+use super::value::{self, DAY};
 use crate::tiers::table::{Role, Tier, TierTable};
 
 /// `name`, `age` and `role` of each, youngest first; the defaults if no row is set.

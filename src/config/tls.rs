@@ -3,25 +3,11 @@
 //! An address says itself that it speaks TLS (`tls:0.0.0.0:4443`), so that one that lost its settings is an error, and
 //! never an open port.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::Section;
-use super::{Listen, value};
-
-/// `[auth.tls]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsSettings {
-    /// `certificate`: the certificate and what leads to its CA, in PEM, its own first.
-    pub certificate: PathBuf,
-    /// `key`: its private key, in PEM, in a private file.
-    pub key: PathBuf,
-    /// `client_ca`: the CAs, in PEM, of which one must have signed the client's certificate. Without it, anybody who
-    /// can reach the port may ask.
-    pub client_ca: Option<PathBuf>,
-    /// `handshake_timeout`: how long a client may take until the connection is secured. Default 5 s.
-    pub handshake_timeout: Duration,
-}
+use super::value::{self, Listen};
+use crate::tls::TlsSettings;
 
 impl TlsSettings {
     pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
@@ -67,7 +53,8 @@ pub(super) fn check(section: &Section<'_>, listen: &[Listen], is_set: bool) {
 mod tests {
     use std::path::Path;
 
-    use crate::config::{Settings, Source, TlsSettings};
+    use crate::config::{Settings, Source};
+    use crate::tls::TlsSettings;
 
     fn read(lines: &str) -> Result<Option<TlsSettings>, String> {
         let text = format!("[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n{lines}\n");

@@ -9,6 +9,9 @@ use url::{Host, Url};
 
 use crate::route::forwarded::is_host;
 
+/// A day.
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// Where a listener waits for connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {

@@ -5,8 +5,8 @@
 
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::{EMAIL_ENCODING, SOURCE, TIER};
-use crate::config::HeaderRule;
+use super::header_rule::HeaderRule;
+use super::names::{EMAIL_ENCODING, SOURCE, TIER};
 
 const AGE: HeaderName = HeaderName::from_static("x-auth-age");
 const NONE: HeaderValue = HeaderValue::from_static("none");

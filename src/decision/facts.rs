@@ -5,9 +5,9 @@ use std::borrow::Borrow;
 use serde_json::Value;
 
 use super::packed::{Flag, Mark, Packed, Packing};
-use super::requirement::{BadRequirement, Requirement};
-use super::{Rejection, Unmet};
+use super::unmet::{Rejection, Unmet};
 use crate::identity::Identity;
+use crate::route::requirement::{BadRequirement, Requirement};
 use crate::tiers::table::TierTable;
 use crate::token::email::is_of_domain;
 use crate::token::lenient;

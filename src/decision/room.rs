@@ -6,8 +6,8 @@
 
 use hyper::header::HeaderName;
 
-use super::Unmet;
-use crate::config::HeaderRule;
+use super::header_rule::HeaderRule;
+use super::unmet::Unmet;
 
 /// Counts the lines of an answer.
 pub(super) struct Room<'n> {

@@ -8,8 +8,9 @@
 
 use serde_json::Value;
 
-use super::{EMAIL, Unmet};
-use crate::config::{HeaderRule, WhenAbsent};
+use super::header_rule::{HeaderRule, WhenAbsent};
+use super::names::EMAIL;
+use super::unmet::Unmet;
 use crate::identity::Identity;
 use crate::token::email::{for_header, percent_encoded};
 

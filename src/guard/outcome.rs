@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use super::breaker::{Outcome, State};
+use super::holdback::SubjectKey;
 use super::holdback::{AFTER_ODD, Limited};
-use super::{Parts, SubjectKey};
+use super::state::Parts;
 use crate::clock::Ticks;
 
 /// What a call to the issuer came to, and by that whom it says something about.

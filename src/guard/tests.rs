@@ -1,6 +1,9 @@
 //! What the parts promise together, behind one lock.
 
+use std::time::Duration;
+
 use super::*;
+use crate::clock::Clock;
 use crate::clock::Timestamp;
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -6,21 +6,18 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use super::admission::{Admission, Caller};
 use super::breaker::{self, Permit};
+use super::budget::Priority;
 use super::budget::{Exhausted, Refused, Reservation};
-use super::{Admission, Guard, Parts, Priority, SubjectKey, SuppressReason, Suppressed};
+use super::holdback::SubjectKey;
+use super::state::{Guard, Parts};
+use super::suppressed::{SuppressReason, Suppressed};
 use crate::clock::Ticks;
 
 /// The most by which jitter lengthens a wait, as a part: one tenth. Callers who were sent away at the same moment do
 /// not all come back at the same moment.
 const JITTER_PART: f64 = 0.1;
-
-/// Who wants to make a call.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Caller {
-    pub priority: Priority,
-    pub subject: Option<SubjectKey>,
-}
 
 /// What a caller is told.
 pub(super) enum Turn {
@@ -46,6 +43,42 @@ enum Step {
 }
 
 impl Guard {
+    /// Asks for leave to make one call now, about `subject` if there is one.
+    ///
+    /// # Errors
+    /// [`Suppressed`] if the call may not be made now; then it has cost nothing.
+    pub fn admit(&self, priority: Priority, subject: Option<SubjectKey>) -> Result<Admission, Suppressed> {
+        match self.line_up(Caller { priority, subject })? {
+            Turn::Now(admission) => Ok(admission),
+            Turn::Later(waiting) => Err(waiting.give_up()),
+        }
+    }
+
+    /// Asks for leave to make one call, and waits for its turn if that is soon enough ([`BudgetSettings::wait`]). Also
+    /// tells how long it waited. When the breaker opens meanwhile, nobody waits on.
+    ///
+    /// # Errors
+    /// [`Suppressed`] if the call may not be made; then it has cost nothing.
+    pub async fn admit_in_turn(
+        &self,
+        priority: Priority,
+        subject: Option<SubjectKey>,
+    ) -> Result<(Admission, Duration), Suppressed> {
+        let mut turn = self.line_up(Caller { priority, subject })?;
+        loop {
+            match turn {
+                Turn::Now(admission) => {
+                    let waited = admission.started.since(admission.lined_up);
+                    return Ok((admission, waited));
+                }
+                Turn::Later(waiting) => {
+                    waiting.until_due().await;
+                    turn = waiting.try_again()?;
+                }
+            }
+        }
+    }
+
     /// Gives a call its turn.
     pub(super) fn line_up(&self, caller: Caller) -> Result<Turn, Suppressed> {
         let (mut parts, now) = self.lock();

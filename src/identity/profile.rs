@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::Identities;
+use super::identities::Identities;
 use super::sought::Sought;
 use crate::clock::Timestamp;
-use crate::config::PolicySettings;
 use crate::guard::{Priority, Role, SubjectKey as Subject};
 use crate::issuer::rejection::Rejection;
 use crate::issuer::userinfo::{Reach, Word};
@@ -18,6 +17,7 @@ use crate::tiers::policy::Known;
 use crate::tiers::record::ProfileRecord;
 use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
+use crate::verifier::settings::PolicySettings;
 
 /// A subject, and the token that the issuer is asked with.
 pub(super) struct Profile {

@@ -11,13 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Identities;
+use super::identities::Identities;
 use crate::clock::Timestamp;
-use crate::decision::Serving;
 use crate::guard::{Priority, Role};
 use crate::issuer::{CannotTell, Issuer, Question};
 use crate::store::stores::Found;
-use crate::tiers::policy::{IssuerAnswer, Known, Plan, Served};
+use crate::tiers::policy::{IssuerAnswer, Known, Plan, Served, Serving};
 use crate::tiers::record::Record;
 use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;

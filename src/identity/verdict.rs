@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::identities::Identities;
+use super::resolved::Identity;
 use super::sought::Sought;
-use super::{Identities, Identity};
 use crate::clock::Timestamp;
 use crate::guard::{Priority, SubjectKey as Subject};
 use crate::issuer::rejection::Rejection;

@@ -11,33 +11,34 @@ pub mod cause;
 pub mod client;
 pub mod discovery;
 pub mod endpoint;
+mod error;
 mod fresh;
 pub mod jwks;
 pub mod rejection;
+pub mod settings;
 pub mod userinfo;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use thiserror::Error;
 use tracing::{debug, info, warn};
 
 use self::client::Client;
 use self::discovery::Discovery;
 pub use self::endpoint::CannotTell;
 use self::endpoint::Endpoint;
+pub use self::error::IssuerError;
 use self::jwks::{KeySet, Lookup, Skipped};
+use self::settings::IssuerSettings;
 use self::userinfo::{Reach, Word};
 use crate::clock::{Clock, Ticks, Timestamp};
-use crate::config::IssuerSettings;
 use crate::guard::{GuardSettings, Priority, Role, Singleflight, SingleflightSettings, SubjectKey};
 use crate::private_file;
 use crate::telemetry::metrics::Metrics;
 use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::json::Object;
-use crate::token::jwe::{DecryptionKeys, KeyFileError};
+use crate::token::jwe::DecryptionKeys;
 use crate::token::jws::VerificationKey;
 
 /// How often an unknown `kid` may cause a fetch of the keys, however many tokens ask.
@@ -56,29 +57,6 @@ pub struct FetchedKeys {
     pub jwks: Vec<u8>,
     /// The discovery document.
     pub discovery: Vec<u8>,
-}
-
-/// Why an issuer of the configuration cannot be served.
-#[derive(Debug, Error)]
-pub enum IssuerError {
-    /// The shared secret cannot be read.
-    #[error("issuer {issuer}: secret_file {file}: {problem}")]
-    Secret {
-        /// The issuer.
-        issuer: String,
-        /// The file.
-        file: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A decryption key cannot be used.
-    #[error("issuer {issuer}: {problem}")]
-    DecryptionKey {
-        /// The issuer.
-        issuer: String,
-        /// What is wrong.
-        problem: KeyFileError,
-    },
 }
 
 /// What an issuer is built with, besides its settings.

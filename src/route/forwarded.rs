@@ -7,8 +7,11 @@
 use hyper::header::HOST;
 use hyper::{HeaderMap, Method, Uri};
 
+use super::closed::Closed;
 use super::path::NormalPath;
-use super::{AUTH_PATH, Closed};
+
+/// The path that proxies ask. Below it too: Envoy appends the original path.
+pub const AUTH_PATH: &str = "/auth";
 
 /// How the proxy tells the original request: `forwarded`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,25 +4,26 @@
 //! rules about the original request. There are two ways past an identity, both off by default: a rule that says
 //! `public`, and a CORS preflight. Everything that is not clear is [`Demand::Closed`].
 
+mod closed;
 pub mod forwarded;
 pub mod path;
 pub mod peer;
+pub mod requirement;
 pub mod rules;
+pub mod settings;
 
 use std::borrow::Borrow;
 
-use hyper::header::HeaderValue;
-use thiserror::Error;
-
-use crate::config::{RequirementsFrom, RouteSettings};
-use crate::decision::{BadRequirement, Pass, Rejection, Requirement, in_query};
 use crate::tiers::table::{TierIndex, TierTable};
+pub use closed::Closed;
+pub use forwarded::AUTH_PATH;
+use hyper::header::HeaderValue;
+
 use forwarded::Asked;
 use peer::Peer;
+use requirement::{BadRequirement, Requirement, in_query};
 use rules::{Requirements, Verdict};
-
-/// The path that proxies ask. Below it too: Envoy appends the original path.
-pub const AUTH_PATH: &str = "/auth";
+use settings::{RequirementsFrom, RouteSettings};
 
 /// The header value that says: a verified identity is enough.
 const ANY: &[u8] = b"any";
@@ -53,48 +54,6 @@ pub enum Required<'r> {
     Rule(&'r Requirements),
     /// Nothing.
     Nothing,
-}
-
-/// Why nobody may pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Closed {
-    /// A rule says so.
-    #[error("a rule denies it")]
-    Denied,
-    /// The peer is not in `trusted_peers`.
-    #[error("the peer's word about the original request does not count; auth.trusted_peers does not list it")]
-    Untrusted,
-    /// A header is missing or empty.
-    #[error("the proxy sent no {0}")]
-    Missing(&'static str),
-    /// A header is there more than once.
-    #[error("{0} came more than once")]
-    Repeated(&'static str),
-    /// The original method is none.
-    #[error("the original method is not a method")]
-    Method,
-    /// The original host is none.
-    #[error("the original host is not a host name")]
-    Host,
-    /// The original path can be read in more than one way.
-    #[error("the original path has more than one reading: {0}")]
-    Path(path::Ambiguous),
-}
-
-impl Closed {
-    /// The metric label.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Denied => "denied",
-            Self::Untrusted => "untrusted_peer",
-            Self::Missing(_) => "forwarded_missing",
-            Self::Repeated(_) => "forwarded_repeated",
-            Self::Method => "bad_method",
-            Self::Host => "bad_host",
-            Self::Path(_) => "ambiguous_path",
-        }
-    }
 }
 
 impl<'r> Demand<'r> {
@@ -152,22 +111,6 @@ impl Required<'_> {
                 value.to_str().map(|text| values_of(in_query(text), name)).unwrap_or_default()
             }
             Self::Rule(requirements) => values_of(requirements.iter(), name),
-        }
-    }
-
-    /// Whether `pass` meets it.
-    ///
-    /// # Errors
-    /// As [`Pass::meets`].
-    pub fn is_met_by(&self, pass: &Pass, table: &TierTable) -> Result<(), Rejection> {
-        match self {
-            Self::Nothing => Ok(()),
-            Self::Query(query) => pass.meets(in_query(query), table),
-            Self::Header(value) => {
-                let text = value.to_str().map_err(|_| Rejection::Bad(BadRequirement::Header))?;
-                pass.meets(in_query(text), table)
-            }
-            Self::Rule(requirements) => pass.meets(requirements.iter(), table),
         }
     }
 }

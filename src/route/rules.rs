@@ -5,7 +5,7 @@
 
 use super::forwarded::Original;
 use super::path::NormalPath;
-use crate::decision::{BadRequirement, Requirement};
+use super::requirement::{BadRequirement, Requirement};
 
 /// One rule. Empty conditions are none.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,10 +7,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::plain::{respond, text};
 use crate::clock::Timestamp;
 use crate::guard::{GuardStatus, Reason, State};
 use crate::instance::Instance;
@@ -163,16 +164,4 @@ fn guard_status(status: &GuardStatus, now: Timestamp) -> Value {
 fn date(at: Timestamp) -> String {
     let at = UNIX_EPOCH + Duration::from_secs(at.as_secs().min(LAST_SECOND));
     humantime::format_rfc3339_seconds(at).to_string()
-}
-
-pub(super) fn text(status: StatusCode, body: impl Into<Vec<u8>>) -> Response<Full<Bytes>> {
-    respond(status, "text/plain; charset=utf-8", body.into())
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
 }

@@ -9,13 +9,13 @@ use hyper::{HeaderMap, Request};
 use tracing::{debug, warn};
 
 use super::complain::complain;
-use super::respond::Answer;
 use crate::clock::Timestamp;
-use crate::config::LoginAnswer;
 use crate::credential::Credential;
 use crate::decision::{Decision, Pass, Unmet};
 use crate::identity::{Resolved, Subjected};
 use crate::instance::Instance;
+use crate::login::LoginAnswer;
+use crate::respond::Answer;
 use crate::route::forwarded::Asked;
 use crate::route::peer::Peer;
 use crate::route::{AUTH_PATH, Demand, Required};
@@ -227,7 +227,7 @@ fn allow(
         instance.metrics.found_in_memory();
         instance.tier_hits.memory(pass.tier()).inc();
     }
-    match required.is_met_by(pass, instance.identities.policy().table()) {
+    match pass.meets_required(required, instance.identities.policy().table()) {
         Ok(()) => {
             let now = match seen {
                 Seen::Before(then) => {

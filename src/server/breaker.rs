@@ -11,8 +11,8 @@ use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::admin::text;
 use super::order::{self, OrderRefused};
+use super::plain::text;
 use crate::guard::ForcedState;
 use crate::guard::breaker::LONGEST_FORCED;
 use crate::instance::Instance;

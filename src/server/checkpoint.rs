@@ -9,8 +9,8 @@ use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::admin::text;
 use super::order::{self, OrderRefused};
+use super::plain::text;
 use crate::instance::Instance;
 use crate::store::disk::DiskError;
 

@@ -8,8 +8,9 @@ use hyper::HeaderMap;
 use tracing::{debug, error, info, warn};
 
 use crate::credential::{Credential, CredentialError};
-use crate::decision::{BadRequirement, Decision, Requirement, Unmet};
+use crate::decision::{Decision, Unmet};
 use crate::instance::Instance;
+use crate::route::requirement::{BadRequirement, Requirement};
 use crate::route::{Closed, Required};
 use crate::tiers::digest::TokenDigest;
 

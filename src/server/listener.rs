@@ -25,10 +25,10 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 
 use super::descriptors;
-use super::tls::ServerTls;
 use super::unread::ReadInTime;
 use crate::config::Listen;
 use crate::route::peer::Peer;
+use crate::tls::ServerTls;
 
 /// How many connections the kernel keeps waiting until they are accepted. When this is full, it drops what a client
 /// says on TCP, who tries again only a second later, and refuses a unix socket's at once; so it is as long as the kernel

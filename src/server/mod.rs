@@ -1,7 +1,6 @@
 //! The only place that knows HTTP: listeners, the auth service, the admin service.
 
 pub mod admin;
-pub mod age;
 pub mod auth;
 pub mod breaker;
 mod checkpoint;
@@ -10,7 +9,6 @@ pub mod descriptors;
 pub mod listener;
 mod named;
 mod order;
+mod plain;
 pub mod purge;
-pub mod respond;
-pub mod tls;
 mod unread;

@@ -10,8 +10,8 @@ use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::admin::text;
 use super::order::{self, OrderRefused};
+use super::plain::text;
 use crate::instance::Instance;
 use crate::store::purge::{Purge, Subject};
 

@@ -28,6 +28,7 @@ mod error;
 mod fault;
 mod layout;
 mod opener;
+mod owed;
 mod queue;
 mod reader;
 mod settings;

@@ -8,12 +8,14 @@
 
 pub mod archive;
 pub mod disk;
+mod forgetting;
 pub mod invalidation;
 pub mod memory;
 pub mod open;
 pub mod purge;
 pub mod purging;
 pub mod refused;
+pub mod settings;
 pub mod shared;
 pub mod stores;
 pub mod subscriber;

@@ -9,7 +9,15 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::clock::Timestamp;
-use crate::config::LogSettings;
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `format`: `text` or `json`. Default `text`.
+    pub json: bool,
+    /// `level`: a level or a list of `target=level`, as for `RUST_LOG`. Default `info`.
+    pub level: String,
+}
 
 /// Installs the process's logger. A second call is without effect, so that tests may start several instances.
 pub fn install(settings: &LogSettings) {

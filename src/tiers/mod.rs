@@ -5,6 +5,7 @@
 //! records lie is [`store`](crate::store)'s.
 
 pub mod digest;
+mod family;
 pub mod policy;
 pub mod record;
 pub mod seal;

@@ -332,5 +332,18 @@ pub fn is_from_the_future(verified_at: Timestamp, now: Timestamp) -> bool {
     verified_at > now.after(FUTURE_TOLERANCE)
 }
 
+/// How an identity is to be served.
+#[derive(Clone, Copy, Debug)]
+pub struct Serving {
+    /// As a record of this tier.
+    pub tier: TierIndex,
+    /// Whether the issuer could not be asked.
+    pub stale: bool,
+    /// When that was found. A clock that shows an earlier time was wrong then or is wrong now.
+    pub from: Timestamp,
+    /// Until when the pass may be given out unseen.
+    pub until: Timestamp,
+}
+
 #[cfg(test)]
 mod tests;

@@ -7,38 +7,10 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use super::family::Family;
 use super::policy::{Known, RecordKind};
 use super::seal::{OpenError, Place, SealFailed, Sealer};
 use crate::clock::Timestamp;
-
-/// The four kinds of data that a store keeps apart: column families on disk, key prefixes in the shared store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// [`VerdictRecord`]s, by token digest.
-    Verdicts,
-    /// [`ProfileRecord`]s, by subject key.
-    Profiles,
-    /// [`KeysRecord`]s, by issuer.
-    Keys,
-    /// Deny records, by what they deny.
-    Revocations,
-}
-
-impl Family {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Verdicts, Self::Profiles, Self::Keys, Self::Revocations];
-
-    /// The name of the column family.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Verdicts => "verdicts",
-            Self::Profiles => "profiles",
-            Self::Keys => "keys",
-            Self::Revocations => "revocations",
-        }
-    }
-}
 
 /// A record that can be sealed into its family and opened from it.
 pub trait Record: Serialize + DeserializeOwned {

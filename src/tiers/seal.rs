@@ -23,7 +23,7 @@ use std::fmt;
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use aws_lc_rs::rand;
 
-use super::record::Family;
+use super::family::Family;
 use super::secret::{DerivationFailed, InstanceSecret};
 use crate::clock::Timestamp;
 

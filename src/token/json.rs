@@ -12,62 +12,18 @@
 //! A tree takes many times the memory of its text, and many times as long as reading over it. So the number of values is
 //! bounded, and of a text that nobody vouches for only [`text_member`] is taken, which builds nothing.
 
+mod error;
 mod reader;
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
-use thiserror::Error;
-
 use self::reader::Reader;
 
-/// A JSON object whose member names are unique.
-pub type Object = Map<String, Value>;
-
-/// The deepest nesting of which values are built. Auth0 nests claims two or three levels deep; sixteen leaves room.
-const MAX_DEPTH: u8 = 16;
-
-/// The longest text that is read, in bytes: Auth0 allows 100 KB of custom claims, the inflated payload of a JWE may
-/// be 256 KiB.
-const MAX_BYTES: usize = 256 * 1024;
+pub use self::error::JsonError;
+pub use self::reader::Object;
 
 /// The most values in one text, those inside of others and the object itself counted. A token of 16 KiB has a few dozen.
 const MAX_VALUES: usize = 4096;
-
-/// Claims that decide who it is and whether a token holds: of two with one of these names neither is believed, nor anything
-/// beside them. Of the outermost object, as are the members of the issuer's documents that decide where its keys are.
-const NEVER_TWICE: [&str; 11] =
-    ["iss", "sub", "aud", "exp", "nbf", "iat", "nonce", "events", "keys", "issuer", "jwks_uri"];
-
-/// Whether nothing of a text counts in which `name` occurs twice in one object, with `level` others around it. Emails stand
-/// inside of others and under namespaces, too.
-fn never_twice(name: &str, level: u8) -> bool {
-    (level == 0 && NEVER_TWICE.contains(&name))
-        || matches!(name.rsplit('/').next(), Some("email" | "email_verified"))
-}
-
-/// Why a text is not the JSON object we need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum JsonError {
-    /// Longer than is read.
-    #[error("the JSON text is longer than 256 KiB")]
-    TooLarge,
-    /// Not JSON.
-    #[error("the text is not well-formed JSON")]
-    Malformed,
-    /// A name that decides occurs twice.
-    #[error("a JSON member name that decides, such as `sub`, occurs twice")]
-    DuplicateName,
-    /// Nested deeper than is read over.
-    #[error("the JSON text is nested deeper than 128 levels")]
-    TooDeep,
-    /// More values than are read.
-    #[error("the JSON text has too many values")]
-    TooMany,
-    /// JSON, but not an object.
-    #[error("the JSON text is not an object")]
-    NotAnObject,
-}
 
 /// Parses `text` as one JSON object. What is odd in it is null.
 ///
@@ -127,8 +83,9 @@ pub(super) fn members<'t>(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::reader::{MAX_BYTES, NEVER_TWICE};
     use super::*;
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Addressed, Issuers};
+use super::issuers::Issuers;
+use super::resolved::ResolvedJws;
 use crate::issuer::Issuer;
 use crate::token::claims::VouchedPayload;
 use crate::token::compact::{Compact, MAX_TOKEN_BYTES, Malformed};
@@ -13,7 +14,7 @@ use crate::token::refusal::Refusal;
 /// The content of a JWE.
 pub(super) enum Content {
     /// A JWS, to be verified as any other.
-    Signed(Addressed),
+    Signed(ResolvedJws),
     /// Claims that the seal itself vouches for.
     Vouched(Arc<Issuer>, VouchedPayload),
 }
@@ -53,7 +54,7 @@ pub(super) fn open(token: &str, keys: &DecryptionKeys, issuers: &Issuers) -> Res
         return Err(Refusal::Jwe(JweError::TooLarge { most: MAX_TOKEN_BYTES }));
     }
     match Compact::parse(content)? {
-        Compact::Jws(jws) => Addressed::new(&jws, content, &holders).map(Content::Signed),
+        Compact::Jws(jws) => ResolvedJws::new(&jws, content, &holders).map(Content::Signed),
         Compact::Jwe(_) => Err(Refusal::NestedTooDeep),
         Compact::Opaque => Err(Malformed::Parts.into()),
     }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::settings::LONGEST;
 use super::*;
 
 const FAST: Duration = Duration::from_millis(50);

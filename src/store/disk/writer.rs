@@ -28,9 +28,9 @@ use super::delete_markers::{DENIABLE, Tombstones};
 use super::engine::{Batch, Change, Engine, patiently};
 use super::error::DiskError;
 use super::fault::Fault;
-use super::layout::Layout;
 use super::opener::Opener;
-use super::queue::{CHANGE_OVERHEAD, Order};
+use super::owed::{self, Owed};
+use super::queue::Order;
 use super::state::Shared;
 use crate::tiers::record::Family;
 
@@ -60,16 +60,6 @@ enum State {
         corrupt: Option<String>,
         retry_at: Instant,
     },
-}
-
-/// Deletes that a degraded store has still to apply.
-#[derive(Default)]
-struct Owed {
-    deletes: Vec<Change>,
-    bytes: usize,
-    purge: Vec<Family>,
-    /// When to try again to remove the copies, which a purge could not.
-    remove_copies_at: Option<Instant>,
 }
 
 impl Writer {
@@ -182,7 +172,7 @@ impl Writer {
     fn apply(&mut self, batch: Batch) {
         if let State::Open(engine) = &self.state {
             let counters = &self.shared.counters;
-            let noted = note(self.tombstones.as_mut(), &batch);
+            let noted = owed::note(self.tombstones.as_mut(), &batch);
             match noted.and_then(|()| engine.write_patiently(&batch)) {
                 Ok(()) => {
                     counters.bytes_written.fetch_add(batch.bytes() as u64, Relaxed);
@@ -251,7 +241,7 @@ impl Writer {
 
     /// From now on deletes are noted beside the newest checkpoint.
     fn open_tombstones(&mut self) -> Result<(), Fault> {
-        self.tombstones = tombstones(self.opener.layout())?;
+        self.tombstones = owed::markers_of(self.opener.layout())?;
         Ok(())
     }
 
@@ -372,70 +362,6 @@ impl Writer {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-impl Owed {
-    fn add(&mut self, deletes: Vec<Change>, limit: usize) {
-        for delete in deletes {
-            self.bytes += delete.bytes() + CHANGE_OVERHEAD;
-            self.deletes.push(delete);
-        }
-        if self.bytes > limit {
-            self.purge(&DENIABLE);
-            self.deletes.clear();
-            self.bytes = 0;
-        }
-    }
-
-    fn purge(&mut self, families: &[Family]) {
-        for family in families {
-            if !self.purge.contains(family) {
-                self.purge.push(*family);
-            }
-        }
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.deletes.is_empty() && self.purge.is_empty()
-    }
-
-    /// Applies all that is owed; keeps it if that fails. Returns where deletes are noted from then on.
-    fn settle(&mut self, engine: &Engine, opener: &Opener) -> Result<Option<Tombstones>, DiskError> {
-        let fault = |fault: Fault| DiskError::engine("deleting", opener.layout().root(), &fault);
-        if self.remove_copies_at.is_some() {
-            checkpoint::remove_all(opener.layout())?;
-            self.remove_copies_at = None;
-        }
-        let mut tombstones = tombstones(opener.layout()).map_err(fault)?;
-        if !self.purge.is_empty() {
-            engine.purge(&self.purge).map_err(fault)?;
-            self.purge.clear();
-        }
-        if !self.deletes.is_empty() {
-            let batch: Batch = std::mem::take(&mut self.deletes).into_iter().collect();
-            let settled = note(tombstones.as_mut(), &batch)
-                .and_then(|()| engine.write_patiently(&batch))
-                .and_then(|()| engine.sync());
-            if let Err(failed) = settled {
-                self.deletes = batch.into_changes();
-                return Err(fault(failed));
-            }
-            self.bytes = 0;
-        }
-        Ok(tombstones)
-    }
-}
-
-/// Where deletes are noted: beside the newest checkpoint, if there is one.
-fn tombstones(layout: &Layout) -> Result<Option<Tombstones>, Fault> {
-    let newest = checkpoint::newest(layout).map(|(path, _)| Tombstones::of(&path)).transpose();
-    newest.map_err(|error| Fault::Disk(format!("opening the file of deletes: {error}")))
-}
-
-/// Notes what the batch deletes, before it is written.
-fn note(tombstones: Option<&mut Tombstones>, batch: &Batch) -> Result<(), Fault> {
-    let noted = tombstones.map_or(Ok(()), |tombstones| tombstones.note(batch.deletes()));
-    noted.map_err(|error| Fault::Disk(format!("noting a delete: {error}")))
 }
 
 /// When the first checkpoint is due: an interval after the newest one, whenever this process started, or at once if there

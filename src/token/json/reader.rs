@@ -6,9 +6,31 @@
 use std::borrow::Cow;
 use std::str;
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
-use super::{JsonError, MAX_BYTES, MAX_DEPTH, Object, never_twice};
+use super::error::JsonError;
+
+/// A JSON object whose member names are unique.
+pub type Object = Map<String, Value>;
+
+/// The deepest nesting of which values are built. Auth0 nests claims two or three levels deep; sixteen leaves room.
+pub(super) const MAX_DEPTH: u8 = 16;
+
+/// The longest text that is read, in bytes: Auth0 allows 100 KB of custom claims, the inflated payload of a JWE may
+/// be 256 KiB.
+pub(super) const MAX_BYTES: usize = 256 * 1024;
+
+/// Claims that decide who it is and whether a token holds: of two with one of these names neither is believed, nor anything
+/// beside them. Of the outermost object, as are the members of the issuer's documents that decide where its keys are.
+pub(super) const NEVER_TWICE: [&str; 11] =
+    ["iss", "sub", "aud", "exp", "nbf", "iat", "nonce", "events", "keys", "issuer", "jwks_uri"];
+
+/// Whether nothing of a text counts in which `name` occurs twice in one object, with `level` others around it. Emails stand
+/// inside of others and under namespaces, too.
+fn never_twice(name: &str, level: u8) -> bool {
+    (level == 0 && NEVER_TWICE.contains(&name))
+        || matches!(name.rsplit('/').next(), Some("email" | "email_verified"))
+}
 
 /// The deepest nesting that is read over; as serde_json's. The stack bounds it.
 const MAX_NESTING: u8 = 128;

@@ -9,7 +9,8 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{ContentEncryption, JweError};
+use super::algorithm::ContentEncryption;
+use super::error::JweError;
 
 /// What the content key protects.
 pub(super) struct Ciphertext<'t> {

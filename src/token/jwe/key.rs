@@ -23,11 +23,13 @@ use openssl::pkey::{Id, PKey, Private};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::open::MAX_TRIES;
-use super::{ContentEncryption, KeyManagement};
+use super::algorithm::{ContentEncryption, KeyManagement};
 use crate::private_file::PrivateFileError;
 use crate::token::compact;
 use crate::token::json::Object;
+
+/// The most keys that are tried on one token, so that a forged one costs a bounded time.
+pub(super) const MAX_TRIES: usize = 4;
 
 /// NIST SP 800-131A: shorter RSA keys are not to be used.
 const MIN_RSA_BITS: u32 = 2048;

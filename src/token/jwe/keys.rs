@@ -11,9 +11,8 @@ use openssl::pkey::PKey;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::Opened;
-use super::key::{Key, KeyProblem};
-use super::open::MAX_TRIES;
+use super::key::{Key, KeyProblem, MAX_TRIES};
+use super::opened::Opened;
 use crate::private_file;
 use crate::token::json;
 

@@ -6,14 +6,14 @@ use josekit::jwe::enc::aescbc_hmac::AescbcHmacJweEncryption;
 use josekit::jwe::enc::aesgcm::AesgcmJweEncryption;
 use josekit::jwe::{JweContentEncryption, JweHeader};
 
+use super::algorithm::{ContentEncryption, KeyManagement};
 use super::content::{Ciphertext, inflate};
-use super::key::{Key, Opener};
-use super::{ContentEncryption, DecryptionKeys, JweError, KeyManagement, Opened};
+use super::error::JweError;
+use super::key::{Key, MAX_TRIES, Opener};
+use super::keys::DecryptionKeys;
+use super::opened::Opened;
 use crate::token::compact::{Malformed, UnopenedJwe, UnverifiedHeader, decode};
 use crate::token::json;
-
-/// The most keys that are tried on one token, so that a forged one costs a bounded time.
-pub(super) const MAX_TRIES: usize = 4;
 
 impl DecryptionKeys {
     /// The cheap check, without any cryptography: whether the token's algorithms are accepted and a key fits.

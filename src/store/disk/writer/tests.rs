@@ -1,6 +1,6 @@
 //! The queue on its own, and the writer run to its end on the thread of the test, so that nothing is left to chance.
 
-use super::super::queue::Queue;
+use super::super::queue::{CHANGE_OVERHEAD, Queue};
 use super::*;
 use crate::clock::{Clock, Timestamp};
 use crate::store::disk::DiskSettings;

@@ -3,6 +3,8 @@
 //! Every body is empty with `Content-Length: 0`, because nginx keeps the connection to an auth server only then; and
 //! nothing may be cached by a proxy on the way, because revocation and `exp` would be ignored there.
 
+mod age;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +15,12 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Response, StatusCode};
 
-use super::age::Ages;
+use self::age::Ages;
 use crate::clock::Timestamp;
-use crate::config::{HeaderRule, LoginAnswer};
 use crate::credential::CredentialError;
+use crate::decision::header_rule::HeaderRule;
 use crate::decision::{Anonymous, Decision, Pass, Unmet};
+use crate::login::LoginAnswer;
 use crate::token::refusal::Refusal;
 
 const AGE: HeaderName = HeaderName::from_static("x-auth-age");

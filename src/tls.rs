@@ -21,11 +21,24 @@ use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, version};
 use tokio_rustls::server::TlsStream;
 use tracing::warn;
 
-use crate::config::TlsSettings;
 use crate::private_file::{self, PrivateFileError};
 
 /// The longest file of certificates or keys that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// `[auth.tls]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `certificate`: the certificate and what leads to its CA, in PEM, its own first.
+    pub certificate: PathBuf,
+    /// `key`: its private key, in PEM, in a private file.
+    pub key: PathBuf,
+    /// `client_ca`: the CAs, in PEM, of which one must have signed the client's certificate. Without it, anybody who
+    /// can reach the port may ask.
+    pub client_ca: Option<PathBuf>,
+    /// `handshake_timeout`: how long a client may take until the connection is secured. Default 5 s.
+    pub handshake_timeout: Duration,
+}
 
 /// The server's side of TLS, ready for connections.
 pub struct ServerTls {

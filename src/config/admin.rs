@@ -1,0 +1,27 @@
+//! `[admin]`: metrics, health, and what an operator orders.
+
+use std::net::SocketAddr;
+
+use super::section::Section;
+use super::value;
+
+/// `[admin]`.
+#[derive(Clone, Debug)]
+pub struct AdminSettings {
+    /// `listen`, `--admin`: a loopback address by default, `127.0.0.1:9180`.
+    pub listen: SocketAddr,
+    /// `hosts`: names by which it is asked, besides addresses and `localhost`. Default: none.
+    pub hosts: Vec<String>,
+}
+
+impl AdminSettings {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let default = SocketAddr::from(([127, 0, 0, 1], 9180));
+        let settings = Self {
+            listen: section.value("listen", default, value::address),
+            hosts: section.list("hosts", value::host_name).unwrap_or_default(),
+        };
+        section.finish();
+        settings
+    }
+}

@@ -1,0 +1,16 @@
+//! The settings of one guard.
+
+use super::breaker::BreakerSettings;
+use super::budget::BudgetSettings;
+use super::holdback::HoldbackSettings;
+
+/// The settings of one guard.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GuardSettings {
+    /// When calls are stopped because the endpoint is unwell.
+    pub breaker: BreakerSettings,
+    /// How many calls may be made.
+    pub budget: BudgetSettings,
+    /// When one subject is held back.
+    pub holdback: HoldbackSettings,
+}

@@ -1,0 +1,122 @@
+//! Claims, or the issuer's word → identity.
+
+use std::sync::Arc;
+
+use super::identities::Identities;
+use super::profile::Profile;
+use super::resolved::{Identity, Resolved, Subjected};
+use super::sought::{Answered, Bounds};
+use super::verdict::Verdict;
+use crate::clock::Timestamp;
+use crate::issuer::userinfo::Reach;
+use crate::issuer::{CannotTell, Issuer};
+use crate::tiers::record::IdentitySource;
+use crate::token::claims::VerifiedClaims;
+use crate::token::email::Email;
+use crate::verifier::{Failure, Verified};
+
+impl Identities {
+    /// Resolves `verified`.
+    ///
+    /// # Errors
+    /// [`Failure`]: the issuer's definitive no, or that it cannot tell and no tier may answer.
+    pub async fn resolve(
+        self: &Arc<Self>,
+        verified: Verified,
+        subjected: Subjected<'_>,
+    ) -> Result<Resolved, Failure> {
+        match verified {
+            Verified::Local { issuer, claims } => self.local(issuer, claims, subjected).await,
+            Verified::Foreign { issuer, why } => self.foreign(issuer, why.to_string(), subjected).await,
+        }
+    }
+
+    async fn local(
+        self: &Arc<Self>,
+        issuer: Arc<Issuer>,
+        claims: VerifiedClaims,
+        subjected: Subjected<'_>,
+    ) -> Result<Resolved, Failure> {
+        let now = self.clock.now();
+        let expires_at = claims.expires_at();
+        // In grace it is served this once and not remembered: as soon as the breaker is closed, it is refused.
+        let end = if claims.in_grace() { now } else { claims.not_after() };
+        let bounds = Bounds { end, oldest: subjected.oldest };
+        let mut identity = Identity {
+            issuer: issuer.name().clone(),
+            subject: claims.subject().to_owned(),
+            email: None,
+            email_verified: None,
+            email_not_allowed: false,
+            source: IdentitySource::Claims,
+            audience_checked: true,
+            claims: claims.into_all(),
+            verified_at: now,
+        };
+        let (mut serving, mut store) = (self.serve_claims(now, end), None);
+        let mut email_unknown = None;
+        if let Some(found) = self.find_email(&issuer, &identity.claims) {
+            self.metrics.email_from(&found.path);
+            (identity.email, identity.email_verified) = (Some(found.email), found.verified);
+        } else if self.names_others(&issuer, &identity.claims) {
+            // What it signed is its word on the email; asked again, it would say the same.
+            self.metrics.email_from("not_allowed");
+            identity.email_not_allowed = true;
+        } else if let reach @ (Reach::Listed | Reach::Possible) = issuer.reach(&identity.claims) {
+            let profile = Profile {
+                reach,
+                key: self.digester.subject(issuer.name(), &identity.subject),
+                issuer,
+                subject: identity.subject.clone(),
+                token: subjected.token.to_owned(),
+                digest: subjected.digest,
+                expires_at,
+            };
+            match self.answer(profile, bounds).await {
+                Ok(answered) => {
+                    let record = answered.record;
+                    identity.email = record.email.as_deref().and_then(Email::parse);
+                    identity.email_verified = record.email_verified;
+                    if let Some(name) = &record.name {
+                        identity.claims.entry("name").or_insert_with(|| name.as_str().into());
+                    }
+                    identity.source = IdentitySource::Userinfo;
+                    identity.verified_at = record.verified_at;
+                    (serving, store) = (answered.serving, answered.store);
+                    self.metrics.email_from(match store {
+                        Some(_) => "profile",
+                        None => asked_source(record.email.is_some()),
+                    });
+                }
+                Err(Failure::CannotTell(error)) => email_unknown = Some(error),
+                Err(no) => return Err(no),
+            }
+        } else {
+            self.metrics.email_from("none");
+        }
+        Ok(Resolved { identity, serving, store, email_unknown })
+    }
+
+    /// A token that only the issuer can judge.
+    async fn foreign(
+        self: &Arc<Self>,
+        issuer: Arc<Issuer>,
+        why: String,
+        subjected: Subjected<'_>,
+    ) -> Result<Resolved, Failure> {
+        let (token, digest) = (subjected.token.to_owned(), subjected.digest);
+        let verdict = Verdict { issuer: issuer.clone(), token, digest, since: subjected.since, why };
+        let bounds = Bounds { end: Timestamp::MAX, oldest: subjected.oldest };
+        let Answered { record, serving, store } = self.answer(verdict, bounds).await?;
+        let identity = self.identity_of(&issuer, &record).ok_or(CannotTell::Garbage("unreadable claims"))?;
+        if store.is_none() {
+            self.metrics.email_from(asked_source(identity.email.is_some()));
+        }
+        Ok(Resolved { identity, serving, store, email_unknown: None })
+    }
+}
+
+/// The label of an email that the issuer was asked for.
+fn asked_source(has_email: bool) -> &'static str {
+    if has_email { "userinfo" } else { "none" }
+}

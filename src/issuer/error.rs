@@ -1,0 +1,30 @@
+//! Why an issuer of the configuration cannot be served.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::token::jwe::KeyFileError;
+
+/// Why an issuer of the configuration cannot be served.
+#[derive(Debug, Error)]
+pub enum IssuerError {
+    /// The shared secret cannot be read.
+    #[error("issuer {issuer}: secret_file {file}: {problem}")]
+    Secret {
+        /// The issuer.
+        issuer: String,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A decryption key cannot be used.
+    #[error("issuer {issuer}: {problem}")]
+    DecryptionKey {
+        /// The issuer.
+        issuer: String,
+        /// What is wrong.
+        problem: KeyFileError,
+    },
+}

@@ -1,0 +1,47 @@
+//! Why a route lets nobody pass.
+
+use thiserror::Error;
+
+use super::path;
+
+/// Why nobody may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Closed {
+    /// A rule says so.
+    #[error("a rule denies it")]
+    Denied,
+    /// The peer is not in `trusted_peers`.
+    #[error("the peer's word about the original request does not count; auth.trusted_peers does not list it")]
+    Untrusted,
+    /// A header is missing or empty.
+    #[error("the proxy sent no {0}")]
+    Missing(&'static str),
+    /// A header is there more than once.
+    #[error("{0} came more than once")]
+    Repeated(&'static str),
+    /// The original method is none.
+    #[error("the original method is not a method")]
+    Method,
+    /// The original host is none.
+    #[error("the original host is not a host name")]
+    Host,
+    /// The original path can be read in more than one way.
+    #[error("the original path has more than one reading: {0}")]
+    Path(path::Ambiguous),
+}
+
+impl Closed {
+    /// The metric label.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Untrusted => "untrusted_peer",
+            Self::Missing(_) => "forwarded_missing",
+            Self::Repeated(_) => "forwarded_repeated",
+            Self::Method => "bad_method",
+            Self::Host => "bad_host",
+            Self::Path(_) => "ambiguous_path",
+        }
+    }
+}

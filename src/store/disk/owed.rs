@@ -1,0 +1,91 @@
+//! What a degraded store has still to forget, and where deletes are noted.
+
+use std::time::Instant;
+
+use super::checkpoint;
+use super::delete_markers::{DENIABLE, Tombstones};
+use super::engine::{Batch, Change, Engine};
+use super::error::DiskError;
+use super::fault::Fault;
+use super::layout::Layout;
+use super::opener::Opener;
+use super::queue::CHANGE_OVERHEAD;
+use crate::tiers::record::Family;
+
+/// Deletes that a degraded store has still to apply.
+#[derive(Default)]
+pub(super) struct Owed {
+    pub(super) deletes: Vec<Change>,
+    pub(super) bytes: usize,
+    pub(super) purge: Vec<Family>,
+    /// When to try again to remove the copies, which a purge could not.
+    pub(super) remove_copies_at: Option<Instant>,
+}
+
+impl Owed {
+    pub(super) fn add(&mut self, deletes: Vec<Change>, limit: usize) {
+        for delete in deletes {
+            self.bytes += delete.bytes() + CHANGE_OVERHEAD;
+            self.deletes.push(delete);
+        }
+        if self.bytes > limit {
+            self.purge(&DENIABLE);
+            self.deletes.clear();
+            self.bytes = 0;
+        }
+    }
+
+    pub(super) fn purge(&mut self, families: &[Family]) {
+        for family in families {
+            if !self.purge.contains(family) {
+                self.purge.push(*family);
+            }
+        }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.deletes.is_empty() && self.purge.is_empty()
+    }
+
+    /// Applies all that is owed; keeps it if that fails. Returns where deletes are noted from then on.
+    pub(super) fn settle(
+        &mut self,
+        engine: &Engine,
+        opener: &Opener,
+    ) -> Result<Option<Tombstones>, DiskError> {
+        let fault = |fault: Fault| DiskError::engine("deleting", opener.layout().root(), &fault);
+        if self.remove_copies_at.is_some() {
+            checkpoint::remove_all(opener.layout())?;
+            self.remove_copies_at = None;
+        }
+        let mut tombstones = markers_of(opener.layout()).map_err(fault)?;
+        if !self.purge.is_empty() {
+            engine.purge(&self.purge).map_err(fault)?;
+            self.purge.clear();
+        }
+        if !self.deletes.is_empty() {
+            let batch: Batch = std::mem::take(&mut self.deletes).into_iter().collect();
+            let settled = note(tombstones.as_mut(), &batch)
+                .and_then(|()| engine.write_patiently(&batch))
+                .and_then(|()| engine.sync());
+            if let Err(failed) = settled {
+                self.deletes = batch.into_changes();
+                return Err(fault(failed));
+            }
+            self.bytes = 0;
+        }
+        Ok(tombstones)
+    }
+}
+
+/// Where deletes are noted: beside the newest checkpoint, if there is one.
+pub(super) fn markers_of(layout: &Layout) -> Result<Option<Tombstones>, Fault> {
+    let newest = checkpoint::newest(layout).map(|(path, _)| Tombstones::of(&path)).transpose();
+    newest.map_err(|error| Fault::Disk(format!("opening the file of deletes: {error}")))
+}
+
+/// Notes what the batch deletes, before it is written.
+pub(super) fn note(tombstones: Option<&mut Tombstones>, batch: &Batch) -> Result<(), Fault> {
+    let noted = tombstones.map_or(Ok(()), |tombstones| tombstones.note(batch.deletes()));
+    noted.map_err(|error| Fault::Disk(format!("noting a delete: {error}")))
+}

@@ -1,0 +1,122 @@
+//! Forgets, in all stores, what an operator or another instance names.
+
+use super::purge::Purge;
+use super::purging::Unfinished;
+use super::shared::Forget;
+use super::stores::Stores;
+use crate::tiers::digest::SubjectKey;
+use crate::tiers::record::{Record, VerdictRecord};
+
+impl Stores {
+    /// Forgets what `purge` names in all stores, has the other instances forget it, and waits until that is so. Deny
+    /// records, remembered noes and issuers' keys stay.
+    ///
+    /// # Errors
+    /// Which store could not do it now. It is then done before that store answers again, and is done in memory.
+    pub async fn purge(&self, purge: Purge) -> Result<(), Unfinished> {
+        // Memory last: else a request at this moment could bring back to memory what another store still has.
+        self.note(&purge);
+        let beyond = match &self.archive {
+            None => Ok(()),
+            Some(archive) => archive.purge(&purge, &self.policy).await,
+        };
+        self.purge_memory(purge);
+        beyond
+    }
+
+    /// Forgets what another instance has forgotten, in memory and on disk.
+    pub async fn follow(&self, forget: Forget) {
+        let purge = forget.clone().into_purge();
+        match (&forget, &purge) {
+            (Forget::Profile(key), _) => self.forgotten.note(key),
+            (_, Some(purge)) => self.note(purge),
+            (_, None) => {}
+        }
+        if let Some(archive) = &self.archive {
+            archive.follow(&forget).await;
+        }
+        if let Forget::Profile(key) = &forget {
+            self.forgotten.note(key);
+            self.profiles.remove(&SubjectKey(*key));
+        }
+        if let Some(purge) = purge {
+            self.purge_memory(purge);
+        }
+    }
+
+    /// Whose tokens and whose subject a purge is about is not told by their digests, so that is everybody's.
+    /// How many records of this instance, in memory and on its disk, a purge is about. Counted apart from it: what comes in
+    /// between is forgotten and not counted.
+    pub async fn known_of(&self, purge: &Purge) -> u64 {
+        match purge {
+            Purge::Token(digest) => {
+                let since = self.epoch(digest);
+                let is_known = self.ready.derived().is_some_and(|derived| derived.has(digest))
+                    || self.verdict(digest, since).await.is_some();
+                u64::from(is_known)
+            }
+            Purge::Subject(who, keys) => {
+                let mut profiles = 0;
+                for key in keys {
+                    profiles += u64::from(self.profile(key).await.is_some());
+                }
+                let on_disk = match &self.archive {
+                    Some(archive) => archive.count_verdicts_of(who.clone()).await,
+                    None => 0,
+                };
+                let is_meant =
+                    |bytes: &[u8]| VerdictRecord::decode(bytes).is_ok_and(|record| who.is_meant_by(&record));
+                let in_memory = self.verdicts.iter().filter(|(_, bytes)| is_meant(bytes)).count();
+                // What is in memory is on disk as well, if there is one.
+                profiles + on_disk.max(in_memory as u64)
+            }
+            Purge::Everybody => {
+                let in_memory = (self.verdicts.len() + self.profiles.len()) as u64;
+                let on_disk = self.archive.as_ref().and_then(|archive| archive.count()).unwrap_or_default();
+                in_memory.max(on_disk)
+            }
+        }
+    }
+
+    fn note(&self, purge: &Purge) {
+        match purge {
+            Purge::Token(digest) => self.forgotten.note(&digest.0),
+            Purge::Subject(..) | Purge::Everybody => self.forgotten.note_all(),
+        }
+    }
+
+    /// Records first, then answers, which are made from them.
+    fn purge_memory(&self, purge: Purge) {
+        self.note(&purge);
+        match purge {
+            Purge::Token(digest) => {
+                self.verdicts.remove(&digest);
+                self.forgotten.note(&digest.0);
+                for ready in self.all_ready() {
+                    ready.forget(&digest);
+                }
+            }
+            Purge::Subject(who, keys) => {
+                self.verdicts.retain(|_, bytes| {
+                    VerdictRecord::decode(bytes).is_ok_and(|record| !who.is_meant_by(&record))
+                });
+                for key in keys {
+                    self.profiles.remove(&key);
+                }
+                self.forgotten.note_all();
+                // An answer does not say whose it is. It is made again from a token, at the cost of one signature check.
+                self.all_ready().iter().for_each(|ready| ready.forget_all());
+            }
+            Purge::Everybody => self.purge_memory_of_everybody(),
+        }
+    }
+
+    /// Forgets all answers, verdicts and profiles in memory.
+    pub fn purge_memory_of_everybody(&self) {
+        self.forgotten.note_all();
+        self.verdicts.clear();
+        self.profiles.clear();
+        self.forgotten.note_all();
+        self.all_ready().iter().for_each(|ready| ready.forget_all());
+    }
+}

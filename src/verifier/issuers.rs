@@ -1,0 +1,38 @@
+//! The configured issuers, and which of them a token is of.
+
+use std::sync::Arc;
+
+use crate::issuer::Issuer;
+use crate::token::refusal::Refusal;
+
+/// The configured issuers; at least one.
+#[derive(Clone)]
+pub struct Issuers(Arc<[Arc<Issuer>]>);
+
+impl Issuers {
+    /// Takes the issuers in the order of the configuration; the first is asked about tokens that name none.
+    #[must_use]
+    pub fn new(issuers: Vec<Arc<Issuer>>) -> Self {
+        Self(issuers.into())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.0.iter()
+    }
+
+    /// The issuer of exactly this URL.
+    ///
+    /// # Errors
+    /// [`Refusal::IssuerUnknown`].
+    pub fn named(&self, name: Option<&str>) -> Result<&Arc<Issuer>, Refusal> {
+        let found = self.0.iter().find(|issuer| Some(&**issuer.name()) == name);
+        found.ok_or_else(|| self.unknown())
+    }
+
+    /// The refusal of a token that is of none of them.
+    pub(super) fn unknown(&self) -> Refusal {
+        let names: Vec<&str> = self.iter().map(|issuer| &**issuer.name()).collect();
+        Refusal::IssuerUnknown { configured: names.join(", ") }
+    }
+}

@@ -1,0 +1,29 @@
+//! A signed token of a known issuer, before its key is known.
+
+use std::sync::Arc;
+
+use super::issuers::Issuers;
+use crate::issuer::Issuer;
+use crate::token::algorithm::SignatureAlgorithm;
+use crate::token::compact::UnverifiedJws;
+use crate::token::jws;
+use crate::token::refusal::Refusal;
+
+/// A JWS with the issuer that it names and an algorithm that this one allows: all that may be asked of a stranger's token
+/// before its key is known.
+pub(super) struct ResolvedJws {
+    pub(super) issuer: Arc<Issuer>,
+    pub(super) algorithm: SignatureAlgorithm,
+    pub(super) kid: Option<String>,
+    pub(super) token: String,
+}
+
+impl ResolvedJws {
+    /// `jws` of one of `issuers`; `token` is the whole of it.
+    pub(super) fn new(jws: &UnverifiedJws<'_>, token: &str, issuers: &Issuers) -> Result<Self, Refusal> {
+        let issuer = issuers.named(jws::named_issuer(jws)?.as_deref())?;
+        let algorithm = jws::allowed_algorithm(jws, &issuer.settings().algorithms)?;
+        let (kid, token) = (jws.header.kid.clone(), token.to_owned());
+        Ok(Self { issuer: issuer.clone(), algorithm, kid, token })
+    }
+}
