@@ -23,7 +23,7 @@ pub struct Allowance {
     pub limit: Option<u32>,
     /// `X-RateLimit-Remaining`.
     pub remaining: u32,
-    /// How long until `X-RateLimit-Reset`: [`retry_after::from_reset`].
+    /// How long until `X-RateLimit-Reset`: [`retry_after::from_reset`](super::retry_after::from_reset).
     pub reset_in: Duration,
 }
 

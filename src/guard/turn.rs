@@ -54,7 +54,7 @@ impl Guard {
         }
     }
 
-    /// Asks for leave to make one call, and waits for its turn if that is soon enough ([`BudgetSettings::wait`]). Also
+    /// Asks for leave to make one call, and waits for its turn if that is soon enough ([`BudgetSettings::wait`](super::BudgetSettings::wait)). Also
     /// tells how long it waited. When the breaker opens meanwhile, nobody waits on.
     ///
     /// # Errors

@@ -3,11 +3,11 @@
 /// The four kinds of data that a store keeps apart: column families on disk, key prefixes in the shared store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
-    /// [`VerdictRecord`]s, by token digest.
+    /// [`VerdictRecord`](super::record::VerdictRecord)s, by token digest.
     Verdicts,
-    /// [`ProfileRecord`]s, by subject key.
+    /// [`ProfileRecord`](super::record::ProfileRecord)s, by subject key.
     Profiles,
-    /// [`KeysRecord`]s, by issuer.
+    /// [`KeysRecord`](super::record::KeysRecord)s, by issuer.
     Keys,
     /// Deny records, by what they deny.
     Revocations,
