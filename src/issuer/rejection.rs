@@ -39,13 +39,10 @@ impl Rejection {
     /// counts for a 401 and a 403, and so does an OAuth error in JSON.
     #[must_use]
     pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
-        let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        let challenges: Vec<&str> = challenges.filter(|challenge| is_for_a_token(challenge)).collect();
+        let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        let challenges: Vec<Rejection> = lines.filter_map(challenge).collect();
         let error = oauth_error(status, body);
-        let says_why = challenges.iter().any(|challenge| {
-            let challenge = challenge.replace([' ', '"'], "");
-            CERTAIN.iter().any(|error| challenge.contains(&format!("error={error}")))
-        });
+        let says_why = challenges.contains(&Self::Certain);
         if says_why || error.as_deref().is_some_and(|error| CERTAIN.contains(&error)) {
             Some(Self::Certain)
         } else {
@@ -54,12 +51,46 @@ impl Rejection {
     }
 }
 
-/// Whether a challenge is one for a token. Others may stand before it in the same line.
-fn is_for_a_token(challenges: &str) -> bool {
-    challenges.split(',').any(|part| {
-        let scheme = part.trim_start().split(' ').next().unwrap_or_default();
-        scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("dpop")
-    })
+/// What a line of challenges (RFC 9110 §11.6.1) says by those for a token; `None` if none is for one.
+fn challenge(line: &str) -> Option<Rejection> {
+    let (mut is_for_a_token, mut said) = (false, None);
+    for part in parts(line) {
+        let (word, rest) = part.split_once([' ', '\t']).unwrap_or((part, ""));
+        // A first word without `=`, and with none after it, is a scheme and begins a challenge.
+        let parameter = if word.contains('=') || rest.trim_start().starts_with('=') {
+            part
+        } else {
+            is_for_a_token = word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("dpop");
+            rest
+        };
+        if !is_for_a_token {
+            continue;
+        }
+        said = said.or(Some(Rejection::Uncertain));
+        if let Some((name, value)) = parameter.split_once('=')
+            && name.trim().eq_ignore_ascii_case("error")
+            && CERTAIN.contains(&value.trim().trim_matches('"'))
+        {
+            said = Some(Rejection::Certain);
+        }
+    }
+    said
+}
+
+/// The parts of a line between commas that are not in a quoted string (RFC 9110 §5.6.4).
+fn parts(line: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = line.split(move |c| {
+        let ends = c == ',' && !quoted;
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        ends
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// The error that a JSON body names (RFC 6749 §5.2), or Auth0's form with the status in it.
@@ -103,7 +134,14 @@ mod tests {
             "<html><title>403 Forbidden</title></html>",
             "Unauthorized",
         ] {
-            for challenge in ["", "Basic realm=\"edge\"", "Negotiate", "Digest realm=\"Bearer\""] {
+            for challenge in [
+                "",
+                "Basic realm=\"edge\"",
+                "Negotiate",
+                "Digest realm=\"Bearer\"",
+                "Basic realm=\"a, Bearer error=invalid_token\"",
+                "Basic realm=\"a \\\", Bearer error=invalid_token\"",
+            ] {
                 for status in [401, 403] {
                     assert_eq!(read(status, challenge, body), None, "{status} {challenge} {body}");
                 }
@@ -127,7 +165,10 @@ mod tests {
                 r#"{"error":"unauthorized","error_description":"user is blocked"}"#,
                 Rejection::Certain,
             ),
+            (401, "Bearer error = \"invalid_token\"", "", Rejection::Certain),
             (401, "Bearer realm=\"x\"", "", Rejection::Uncertain),
+            (401, "Bearer realm=\"error=invalid_token\"", "", Rejection::Uncertain),
+            (401, "Bearer realm=\"x\", Basic error=\"invalid_token\"", "", Rejection::Uncertain),
             (
                 401,
                 "",
