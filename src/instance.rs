@@ -355,28 +355,29 @@ fn keep_keys(archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) -> OnF
 /// How long to wait for the shared store, before keys are fetched that it might have.
 const SHARED_PATIENCE: Duration = Duration::from_millis(250);
 
-/// Takes the keys that were kept, and then keeps them fresh. Where keys are shared, they are looked for again whenever
-/// Redis comes back and the issuer is still silent.
+/// How often keys are looked for in the stores while there are none: Redis or the disk may come back first.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Takes the keys that were kept, and then keeps them fresh. Until there are keys, they are looked for again: the issuer may be
+/// silent for longer than a store.
 async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) {
     let Some(archive) = archive else { return issuer.keep_fresh().await };
-    let Some(shared) = archive.shared() else {
-        restore_keys(&issuer, &archive, &clock, &policy).await;
-        return issuer.keep_fresh().await;
-    };
-    let _ = tokio::time::timeout(SHARED_PATIENCE, shared.tried()).await;
-    restore_keys(&issuer, &archive, &clock, &policy).await;
+    if let Some(shared) = archive.shared() {
+        let _ = tokio::time::timeout(SHARED_PATIENCE, shared.tried()).await;
+    }
+    let mut tried = restore_keys(&issuer, &archive, &clock, &policy).await;
     let look_again = async {
-        while !issuer.is_ready() {
-            shared.well().await;
-            restore_keys(&issuer, &archive, &clock, &policy).await;
-            shared.away().await;
+        while !issuer.is_ready() && !tried {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            tried = restore_keys(&issuer, &archive, &clock, &policy).await;
         }
     };
     tokio::join!(issuer.clone().keep_fresh(), look_again);
 }
 
-/// Takes the keys that were kept, if no tier says they are too old and the issuer did not give newer ones.
-async fn restore_keys(issuer: &Issuer, archive: &Archive, clock: &Clock, policy: &Policy) {
+/// Takes the keys that were kept, if no tier says they are too old and the issuer did not give newer ones. Returns whether
+/// keys were found that are of no use: then no store has better ones.
+async fn restore_keys(issuer: &Issuer, archive: &Archive, clock: &Clock, policy: &Policy) -> bool {
     if !issuer.is_ready()
         && let Some((record, store)) = archive.load::<KeysRecord>(issuer.name().as_bytes(), policy).await
         && !issuer.is_ready()
@@ -385,13 +386,15 @@ async fn restore_keys(issuer: &Issuer, archive: &Archive, clock: &Clock, policy:
         let age_secs = clock.now().since(record.verified_at).as_secs();
         match issuer.restore(&FetchedKeys { jwks: record.jwks, discovery: record.discovery }) {
             Ok(()) => {
-                info!(issuer = &**issuer.name(), store, age_secs, "keys taken until they are fetched anew")
+                info!(issuer = &**issuer.name(), store, age_secs, "keys taken until they are fetched anew");
             }
             Err(problem) => {
                 warn!(issuer = &**issuer.name(), store, "the keys that were kept are of no use: {problem}");
+                return true;
             }
         }
     }
+    false
 }
 
 /// Opens what is configured beyond memory, under the instance secret.

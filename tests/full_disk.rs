@@ -22,6 +22,11 @@ fn a_disk_that_fills_up_costs_no_answer_and_what_comes_after_it_is_kept() {
     small_disk::run("child_on_a_disk_that_fills_up");
 }
 
+#[test]
+fn keys_are_looked_for_again_when_the_disk_is_well() {
+    small_disk::run("child_whose_keys_lie_on_a_disk_that_is_full");
+}
+
 const DEGRADED: &str = "ready, but degraded: the disk store is not well";
 const ERRORS: &str = "holdfast_store_errors_total{";
 
@@ -136,4 +141,29 @@ async fn child_on_a_disk_that_fills_up() {
     }
     // It came while there was no room.
     assert_eq!(holdfast.ask(&new).await.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by another test, on a small file system"]
+async fn child_whose_keys_lie_on_a_disk_that_is_full() {
+    let tenant = tenant().await;
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&tenant, &small_disk::directory().join("data"));
+    let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    let signed = tenant.mint().build().unwrap();
+    assert_eq!(holdfast.ask(&signed).await.status, 200);
+    holdfast.signal("TERM").await;
+    assert_eq!(holdfast.ended().await, Some(0), "{}", holdfast.log());
+    tenant.go_down().await;
+
+    let ballast = small_disk::fill_up();
+    let holdfast = Holdfast::start(directory.path(), &config, 1).await;
+    until("the first attempt at the keys", async || {
+        holdfast.log().contains("cannot fetch the keys").then_some(())
+    })
+    .await;
+    assert_eq!(holdfast.ask(&signed).await.status, 503, "{}", holdfast.log());
+
+    std::fs::remove_file(ballast).unwrap();
+    until("the keys", async || (holdfast.ask(&signed).await.status == 200).then_some(())).await;
 }

@@ -170,11 +170,6 @@ impl SharedStore {
         let _ = self.shared.health.subscribe().wait_for(|health| *health == Health::Well).await;
     }
 
-    /// Waits until the store is not connected.
-    pub async fn away(&self) {
-        let _ = self.shared.health.subscribe().wait_for(|health| *health == Health::Away).await;
-    }
-
     /// Whether Redis was tried and is away, or takes no records: it is full, or a replica.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
