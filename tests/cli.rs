@@ -241,3 +241,35 @@ async fn a_command_says_whom_it_reached_and_leaves_another_holdfast_than_its_own
         assert!(why.contains(&format!("holdfast at {admin}:")), "{why}");
     }
 }
+
+/// With less, the C libraries abort or hang in the middle of the start.
+#[tokio::test]
+async fn too_little_address_space_is_said_before_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    for (mebibytes, store) in [(100, ""), (300, ""), (300, "with"), (1000, "with")] {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--as={}", mebibytes << 20)).arg(env!("CARGO_BIN_EXE_holdfast")).args([
+            "serve",
+            "--issuer",
+            "http://127.0.0.1:1/",
+            "--audience",
+            "a",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+        ]);
+        if !store.is_empty() {
+            command.arg("--data").arg(&data);
+        }
+        let ended =
+            tokio::time::timeout(std::time::Duration::from_secs(60), command.kill_on_drop(true).output());
+        let output = ended.await.unwrap_or_else(|_| panic!("{mebibytes} MiB {store}: it started")).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{mebibytes} MiB {store}: {said}");
+        let expected = format!("the address space is limited to {mebibytes} MiB");
+        assert!(said.contains(&expected) && said.contains("MemoryMax="), "{said}");
+    }
+    assert!(!data.exists(), "nothing was begun");
+}

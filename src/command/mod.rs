@@ -14,6 +14,7 @@ mod check;
 mod copies;
 mod health;
 mod inspect;
+mod means;
 mod purge;
 mod reach;
 mod serve;
