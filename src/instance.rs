@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::answers::Answers;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::Settings;
 use crate::decision::Anonymous;
 use crate::identity::Identities;
@@ -365,22 +365,30 @@ async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, clock: Clock,
     if let Some(shared) = archive.shared() {
         let _ = tokio::time::timeout(SHARED_PATIENCE, shared.tried()).await;
     }
-    let mut tried = restore_keys(&issuer, &archive, &clock, &policy).await;
+    let mut useless = None;
+    restore_keys(&issuer, &archive, &clock, &policy, &mut useless).await;
     let look_again = async {
-        while !issuer.is_ready() && !tried {
+        while !issuer.is_ready() {
             tokio::time::sleep(LOOK_AGAIN).await;
-            tried = restore_keys(&issuer, &archive, &clock, &policy).await;
+            restore_keys(&issuer, &archive, &clock, &policy, &mut useless).await;
         }
     };
     tokio::join!(issuer.clone().keep_fresh(), look_again);
 }
 
-/// Takes the keys that were kept, if no tier says they are too old and the issuer did not give newer ones. Returns whether
-/// keys were found that are of no use: then no store has better ones.
-async fn restore_keys(issuer: &Issuer, archive: &Archive, clock: &Clock, policy: &Policy) -> bool {
+/// Takes the keys that were kept, if no tier says they are too old and the issuer did not give newer ones. `useless` is when
+/// those were fetched that are of no use, which is said once: another instance may share better ones.
+async fn restore_keys(
+    issuer: &Issuer,
+    archive: &Archive,
+    clock: &Clock,
+    policy: &Policy,
+    useless: &mut Option<Timestamp>,
+) {
     if !issuer.is_ready()
         && let Some((record, store)) = archive.load::<KeysRecord>(issuer.name().as_bytes(), policy).await
         && !issuer.is_ready()
+        && *useless != Some(record.verified_at)
         && policy.before_asking(&record.known(), clock.now(), None) != Plan::NOTHING_KNOWN
     {
         let age_secs = clock.now().since(record.verified_at).as_secs();
@@ -390,11 +398,10 @@ async fn restore_keys(issuer: &Issuer, archive: &Archive, clock: &Clock, policy:
             }
             Err(problem) => {
                 warn!(issuer = &**issuer.name(), store, "the keys that were kept are of no use: {problem}");
-                return true;
+                *useless = Some(record.verified_at);
             }
         }
     }
-    false
 }
 
 /// Opens what is configured beyond memory, under the instance secret.

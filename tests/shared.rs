@@ -11,8 +11,14 @@ mod scene;
 mod store;
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast::store::archive::Archive;
+use holdfast::store::shared::{RedisAddress, SharedSettings};
+use holdfast::telemetry::metrics::Metrics;
+use holdfast::tiers::policy::Policy;
+use holdfast::tiers::record::KeysRecord;
 use holdfast_devtenant::User;
 use scene::{ALICE, HOUR, Scene, assert_alice, connected, lookups, purge, readyz, shared_hits};
 use support::service::{self, Running, held_clock, issuer, value};
@@ -89,6 +95,33 @@ async fn keys_are_taken_when_redis_comes_later_than_the_instance() {
     scene.redis.set(&name, &keys).await;
     // It may have looked in the moment before they were there; then it looks again, with nobody's help.
     until("keys from Redis", async || readyz(&b).await.starts_with("ready").then_some(())).await;
+}
+
+/// Keys that are of no use do not end the search: another instance may share better ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_taken_when_better_ones_are_shared_later() {
+    let Some(scene) = Scene::new().await else { return };
+    let a = scene.instance().await;
+    scene.redis.has("keys", 1).await;
+    let name = scene.redis.records("keys").await.remove(0);
+    let keys = scene.redis.value(&name).await;
+    let issuer = a.service.instance().issuers.iter().next().unwrap().name().clone();
+    drop(a);
+    scene.silence();
+    redis::cmd("DEL").arg(&name).exec_async(&mut scene.redis.client().await).await.unwrap();
+    let address = SharedSettings::at(RedisAddress::parse(&scene.redis.url()).unwrap());
+    let (secret, metrics) = (scene.files.path().join("secret"), Arc::new(Metrics::new().unwrap()));
+    let (other, _) = Archive::open_shared(address, None, &secret, scene.clock.clone(), metrics).unwrap();
+    let verified_at = scene.clock.now().before(Duration::from_secs(1));
+    let useless = KeysRecord { verified_at, jwks: b"{}".to_vec(), discovery: Vec::new() };
+    other.keep(issuer.as_bytes(), &useless, &useless.known(), &Policy::default());
+    scene.redis.has("keys", 1).await;
+
+    let b = Running::start_without_keys(&scene.config(""), scene.clock.clone()).await;
+    until("the look at the useless ones", async || (lookups(&b, "hit").await > 0).then_some(())).await;
+    assert!(readyz(&b).await.starts_with("not ready"));
+    scene.redis.set(&name, &keys).await;
+    until("the better ones", async || readyz(&b).await.starts_with("ready").then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
