@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
+#[path = "support/repository.rs"]
+mod repository;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const ARCHITECTURE: &str = include_str!("../ARCHITECTURE.md");
 
@@ -28,45 +30,27 @@ struct Import {
     path: Vec<String>,
 }
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// All files of `src/` but tests.
 fn sources() -> Vec<Source> {
-    fn walk(directory: &Path, all: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, all);
-            } else if path.extension().is_some_and(|kind| kind == "rs") {
-                all.push(path);
-            }
-        }
-    }
-    let (root, mut files) = (root(), Vec::new());
-    walk(&root.join("src"), &mut files);
-    files.sort();
-    // `mod NAME;` after `#[cfg(test)]`: that file, and whatever lies below it, is a test.
+    let files = repository::files(&[".rs"]);
+    // `mod NAME;` after `#[cfg(test)]`: that file is a test.
     let is_test = |path: &Path| {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let parent = path.parent().unwrap();
-        let holders = [parent.join("mod.rs"), parent.with_extension("rs")];
         let declared = format!("#[cfg(test)]\nmod {name};");
-        name != "mod"
-            && holders.iter().any(|file| fs::read_to_string(file).is_ok_and(|text| text.contains(&declared)))
+        [parent.join("mod.rs"), parent.with_extension("rs")]
+            .iter()
+            .any(|holder| files.get(holder).is_some_and(|text| text.contains(&declared)))
     };
-    files.retain(|path| !is_test(path));
-    let sources = files.iter().map(|path| {
-        let below = path.strip_prefix(root.join("src")).unwrap().with_extension("");
+    let sources = files.iter().filter(|(path, _)| path.starts_with("src") && !is_test(path));
+    let sources = sources.map(|(path, text)| {
+        let below = path.strip_prefix("src").unwrap().with_extension("");
         let mut module: Vec<String> = below.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
         if module.last().is_some_and(|last| last == "mod") || module == ["lib"] {
             module.pop();
         }
-        let text = fs::read_to_string(path).unwrap();
         let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-        let path = path.strip_prefix(&root).unwrap().display().to_string();
-        Source { path, module, lines: text.lines().map(str::to_owned).collect() }
+        Source { path: path.display().to_string(), module, lines: text.lines().map(str::to_owned).collect() }
     });
     sources.collect()
 }
