@@ -3,7 +3,6 @@
 //! Which keys there are, an unknown one tells: its error lists those that are known beside it.
 
 use std::collections::BTreeSet;
-
 use std::time::Duration;
 
 use super::*;

@@ -7,8 +7,7 @@
 use std::time::Duration;
 
 use super::breaker::{Outcome, State};
-use super::holdback::SubjectKey;
-use super::holdback::{AFTER_ODD, Limited};
+use super::holdback::{AFTER_ODD, Limited, SubjectKey};
 use super::state::Parts;
 use crate::clock::Ticks;
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use super::admission::{Admission, Caller};
 use super::breaker::{self, Permit};
-use super::budget::Priority;
-use super::budget::{Exhausted, Refused, Reservation};
+use super::budget::{Exhausted, Priority, Refused, Reservation};
 use super::holdback::SubjectKey;
 use super::state::{Guard, Parts};
 use super::suppressed::{SuppressReason, Suppressed};

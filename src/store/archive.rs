@@ -21,7 +21,6 @@ use crate::tiers::seal::Sealer;
 pub struct Archive {
     pub(super) shared: Option<SharedStore>,
     pub(super) disk: Option<DiskStore>,
-    pub(super) keeps_checkpoints: bool,
     pub(super) sealer: Arc<Sealer>,
     forgetting: Mutex<Forgetting>,
     /// What the disk had counted when its counts were last taken over into the metrics.
@@ -55,9 +54,6 @@ fn lock<T>(numbers: &Mutex<T>) -> MutexGuard<'_, T> {
     numbers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a disk store makes checkpoints by itself.
-pub(super) type KeepsCheckpoints = bool;
-
 /// A record that opens, and its bytes, sealed.
 type Sealed<R> = (R, Vec<u8>);
 
@@ -65,15 +61,13 @@ impl Archive {
     /// Over these stores.
     pub(super) fn new(
         shared: Option<SharedStore>,
-        disk: Option<(DiskStore, KeepsCheckpoints)>,
+        disk: Option<DiskStore>,
         sealer: Arc<Sealer>,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (disk, keeps_checkpoints) = disk.unzip();
         let (forgetting, told) = Default::default();
-        let keeps_checkpoints = keeps_checkpoints.unwrap_or_default();
-        Self { shared, disk, keeps_checkpoints, sealer, forgetting, told, clock, metrics }
+        Self { shared, disk, sealer, forgetting, told, clock, metrics }
     }
 
     /// The walk: the shared store, then the disk. A shared record that may answer at once ends it, since what is shared

@@ -76,6 +76,7 @@ pub struct Opened {
 pub struct DiskStore(Arc<Inner>);
 
 struct Inner {
+    keeps_checkpoints: bool,
     shared: Arc<Shared>,
     readers: Readers,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -92,6 +93,7 @@ impl DiskStore {
     /// # Errors
     /// When the directory cannot be written to, belongs to another instance, or is of another version.
     pub fn open(settings: DiskSettings, clock: Clock) -> Result<Opened, DiskError> {
+        let keeps_checkpoints = !settings.checkpoint_interval.is_zero();
         let opener = Opener::new(settings, clock);
         let (engine, recovery, degraded) = match opener.open() {
             Ok((engine, recovery)) => (Some(Arc::new(engine)), recovery, None),
@@ -112,7 +114,8 @@ impl DiskStore {
         let writer = Writer::new(Arc::clone(&shared), opener, engine);
         let thread = thread::Builder::new().name("disk-writer".to_owned());
         let writer = thread.spawn(move || writer.run()).map_err(DiskError::Thread)?;
-        let store = Self(Arc::new(Inner { shared, readers, writer: Mutex::new(Some(writer)) }));
+        let store =
+            Self(Arc::new(Inner { keeps_checkpoints, shared, readers, writer: Mutex::new(Some(writer)) }));
         Ok(Opened { store, recovery, degraded })
     }
 
@@ -174,6 +177,11 @@ impl DiskStore {
     /// When the store is degraded; the records are then dropped before it answers again.
     pub fn purge(&self, families: &[Family]) -> Result<(), DiskError> {
         self.ask(|reply| Order::Purge(families.to_vec(), reply))
+    }
+
+    /// Whether it makes checkpoints by itself.
+    pub(super) fn keeps_checkpoints(&self) -> bool {
+        self.0.keeps_checkpoints
     }
 
     /// Makes a checkpoint among the others and returns where. Blocks.

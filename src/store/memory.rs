@@ -3,10 +3,13 @@
 //! Their tables have their full size from the start, so that no request waits while one is copied.
 
 use std::hash::Hash;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 
+use crate::clock::Timestamp;
 use crate::tiers::digest::BuildDigestHasher;
 use crate::tiers::record::Record;
 
@@ -43,6 +46,15 @@ where
 /// The record under `key`.
 pub(super) fn recall<K: Hash + Eq, R: Record>(memory: &Records<K>, key: &K) -> Option<R> {
     R::decode(&memory.get(key)?).ok()
+}
+
+/// The record under `key`, if it was verified within `time`.
+pub(super) fn recall_within<K: Hash + Eq, R: Record>(
+    memory: &Records<K>,
+    key: &K,
+    time: &RangeInclusive<Timestamp>,
+) -> Option<Arc<R>> {
+    recall(memory, key).filter(|record: &R| time.contains(&record.kept().verified_at)).map(Arc::new)
 }
 
 /// Keeps a record under `key`.

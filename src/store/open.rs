@@ -7,7 +7,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
-use super::archive::{Archive, KeepsCheckpoints};
+use super::archive::Archive;
 use super::disk::{self, DiskError, DiskSettings, DiskStore, Opened};
 use super::shared::{SharedError, SharedSettings, SharedStore};
 use crate::clock::Clock;
@@ -103,14 +103,9 @@ impl Archive {
     }
 }
 
-/// Opens the data directory, and tells whether it keeps checkpoints.
-fn open_disk(
-    settings: DiskSettings,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> Result<(DiskStore, KeepsCheckpoints), ArchiveError> {
+/// Opens the data directory.
+fn open_disk(settings: DiskSettings, clock: &Clock, metrics: &Metrics) -> Result<DiskStore, ArchiveError> {
     let path = settings.path.clone();
-    let keeps_checkpoints = !settings.checkpoint_interval.is_zero();
     std::fs::create_dir_all(&path).map_err(|error| ArchiveError::Directory {
         path: path.display().to_string(),
         problem: error.to_string(),
@@ -123,7 +118,7 @@ fn open_disk(
         warn!("the disk store starts degraded; holdfast goes on from memory: {error}");
     }
     info!(path = %path.display(), "records are kept on disk");
-    Ok((store, keeps_checkpoints))
+    Ok(store)
 }
 
 /// Nobody else has any business in the data directory: records are sealed, but who may write there can destroy them.

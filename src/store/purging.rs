@@ -134,7 +134,7 @@ impl Archive {
     /// Checkpoints have the same records as the store, so they go too; a new one takes their place.
     fn drop_for_good(&self, disk: &DiskStore, families: &[Family]) -> Result<(), DiskError> {
         disk.purge(families)?;
-        if self.keeps_checkpoints
+        if disk.keeps_checkpoints()
             && let Err(error) = disk.checkpoint()
         {
             // What was asked for is done; the next checkpoint comes by itself.

@@ -235,9 +235,7 @@ impl Stores {
         digest: &TokenDigest,
         time: &RangeInclusive<Timestamp>,
     ) -> Option<Arc<VerdictRecord>> {
-        memory::recall(&self.verdicts, digest)
-            .filter(|record: &VerdictRecord| time.contains(&record.verified_at))
-            .map(Arc::new)
+        memory::recall_within(&self.verdicts, digest, time)
     }
 
     /// Keeps a verdict on a foreign token, unless the token was forgotten since.
@@ -262,9 +260,7 @@ impl Stores {
         key: &SubjectKey,
         time: &RangeInclusive<Timestamp>,
     ) -> Option<Arc<ProfileRecord>> {
-        memory::recall(&self.profiles, key)
-            .filter(|record: &ProfileRecord| time.contains(&record.verified_at))
-            .map(Arc::new)
+        memory::recall_within(&self.profiles, key, time)
     }
 
     /// Keeps what is known of a subject, unless the subject was forgotten since. That there is no email is kept in memory

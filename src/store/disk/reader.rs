@@ -176,7 +176,12 @@ mod tests {
         let (sender, waiting) = sync_channel(WAITING);
         let pace = Arc::new(Pace::new(Duration::from_secs(3600)));
         let readers = Readers { lookups: Some(sender), threads: Vec::new(), pace: pace.clone() };
-        let stuck = DiskStore(Arc::new(Inner { shared: shared.clone(), readers, writer: Mutex::new(None) }));
+        let stuck = DiskStore(Arc::new(Inner {
+            keeps_checkpoints: false,
+            shared: shared.clone(),
+            readers,
+            writer: Mutex::new(None),
+        }));
         let lookup = || Box::pin(stuck.lookup(Family::Profiles, b"key"));
         let mut nobody = Context::from_waker(Waker::noop());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -215,7 +220,12 @@ mod tests {
         let (sender, waiting) = sync_channel(WAITING);
         let pace = Arc::new(Pace::new(Duration::from_millis(1)));
         let readers = Readers { lookups: Some(sender), threads: Vec::new(), pace };
-        let hung = DiskStore(Arc::new(Inner { shared: shared.clone(), readers, writer: Mutex::new(None) }));
+        let hung = DiskStore(Arc::new(Inner {
+            keeps_checkpoints: false,
+            shared: shared.clone(),
+            readers,
+            writer: Mutex::new(None),
+        }));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         for waited in 1..=MAX_STRIKES {
             assert!(!hung.is_slow());
