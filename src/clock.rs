@@ -108,10 +108,10 @@ pub struct Clock(Source);
 #[derive(Clone)]
 enum Source {
     System { started: Instant },
-    Held(Arc<Hands>),
+    Held(Arc<HeldTime>),
 }
 
-struct Hands {
+struct HeldTime {
     wall_millis: AtomicU64,
     elapsed_micros: AtomicU64,
     /// Told when time passes, for those who sleep.
@@ -128,7 +128,7 @@ impl Clock {
     /// A clock that stands at `now` until it is moved.
     #[must_use]
     pub fn held_at(now: Timestamp) -> Self {
-        Self(Source::Held(Arc::new(Hands {
+        Self(Source::Held(Arc::new(HeldTime {
             wall_millis: AtomicU64::new(now.0),
             elapsed_micros: AtomicU64::new(0),
             moved: Notify::new(),

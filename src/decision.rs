@@ -6,10 +6,10 @@
 mod anonymous;
 mod facts;
 pub mod header_rule;
+mod header_size;
+mod header_text;
 mod names;
 mod packed;
-mod room;
-mod shown;
 mod unmet;
 
 use std::borrow::Borrow;
@@ -20,10 +20,10 @@ use std::{fmt, iter};
 use hyper::header::{HeaderName, HeaderValue};
 
 use self::header_rule::HeaderRule;
+use self::header_size::HeaderSize;
+use self::header_text::HeaderText;
 use self::names::{EMAIL_ENCODING, SOURCE, TIER};
 use self::packed::{Flag, Head, Mark, Packed, Packing};
-use self::room::Room;
-use self::shown::Shown;
 use crate::clock::Timestamp;
 use crate::credential::CredentialError;
 use crate::identity::Identity;
@@ -104,16 +104,16 @@ impl Pass {
     ) -> Result<Self, Unmet> {
         let (mut packing, mut email_sent, mut email_encoded) = (Packing::new(), false, false);
         let tier = table.row(serving.tier).map_or("unknown", |row| row.name.as_str());
-        let mut room = Room::less(&TIER, tier);
+        let mut size = HeaderSize::less(&TIER, tier);
         for rule in rules {
-            let shown = Shown::new(identity, rule)?;
-            room.take(&rule.name, &shown.text);
-            let mark = shown.is_plain_email.then_some(Mark::Email);
-            packing.header(&shown.text, mark).map_err(|_| Unmet::Header(rule.name.clone()))?;
-            email_sent |= shown.is_plain_email;
-            email_encoded |= shown.is_encoded_email;
+            let value = HeaderText::new(identity, rule)?;
+            size.take(&rule.name, &value.text);
+            let mark = value.is_plain_email.then_some(Mark::Email);
+            packing.header(&value.text, mark).map_err(|_| Unmet::Header(rule.name.clone()))?;
+            email_sent |= value.is_plain_email;
+            email_encoded |= value.is_encoded_email;
         }
-        room.check()?;
+        size.check()?;
         packing.header(tier, None).map_err(|_| Unmet::Header(TIER))?;
         if let Some(email) = identity.email.as_ref().filter(|_| !email_sent) {
             packing.fact(email.as_str(), Mark::Email);

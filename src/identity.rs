@@ -11,15 +11,15 @@
 //! The answer of `/userinfo` is searched in the same order as claims are. Wherever claims name different emails, the first
 //! in order is taken and the conflict is counted.
 //!
-//! A foreign token has no claims of its own to look at: it goes through the second as a whole, with a verdict in place of a profile. How, is in `sought`.
+//! A foreign token has no claims of its own to look at: it goes through the second as a whole, with a verdict in place of a profile. How, is in `lookup`.
 
 mod identities;
+mod lookup;
 mod profile;
 mod resolve;
 mod resolved;
 mod revalidation;
-mod sought;
 mod verdict;
 
 pub use self::identities::Identities;
-pub use self::resolved::{Identity, Resolved, Subjected};
+pub use self::resolved::{Attempt, Identity, Resolved};

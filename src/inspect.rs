@@ -20,7 +20,7 @@ pub use self::rows::Check;
 use self::rows::{Outline, Stop};
 use crate::credential::Credential;
 use crate::decision::{Decision, Pass, Unmet};
-use crate::identity::{Identity, Resolved, Subjected};
+use crate::identity::{Attempt, Identity, Resolved};
 use crate::instance::Instance;
 use crate::issuer::Issuer;
 use crate::issuer::userinfo::Reach;
@@ -190,7 +190,7 @@ async fn run(
     let digest = instance.digester.token(token.as_bytes());
     match instance
         .identities
-        .resolve(verified, Subjected { token, digest, since: instance.stores.epoch(&digest), oldest: None })
+        .resolve(verified, Attempt { token, digest, since: instance.stores.epoch(&digest), oldest: None })
         .await
     {
         Ok(resolved) => course.resolved(instance, resolved, required, asks, local),

@@ -20,15 +20,15 @@ use crate::decision::Anonymous;
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
 use crate::issuer::settings::ForeignTokens;
-use crate::issuer::{FetchedKeys, Issuer, IssuerError, OnFetch, Surroundings};
+use crate::issuer::{FetchedKeys, Issuer, IssuerContext, IssuerError, OnFetch};
 use crate::login::{Login, LoginError};
 use crate::respond::Responder;
 use crate::store::archive::Archive;
 use crate::store::open::ArchiveError;
 use crate::store::settings::StoreSettings;
 use crate::store::stores::Stores;
-use crate::store::subscriber::Follower;
-use crate::telemetry::logs::Sparing;
+use crate::store::subscriber::Subscriber;
+use crate::telemetry::logs::RateLimitedLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::TokenDigester;
 use crate::tiers::policy::{CeilingOutsideTable, Limits, Plan, Policy};
@@ -71,23 +71,23 @@ pub struct Instance {
     /// The counters of hits in memory, one a tier.
     pub tier_hits: TierHits,
     /// Log lines about requirements that a proxy gets wrong: any request may cause one.
-    pub wrong_requirements: Sparing,
+    pub wrong_requirements: RateLimitedLog,
     /// Log lines about encrypted tokens that nobody could judge: anybody can send one.
-    pub unopened_tokens: Sparing,
+    pub unopened_tokens: RateLimitedLog,
     /// Log lines about original requests that are not told. Apart from the others, since clients can cause these.
-    pub untold_requests: Sparing,
+    pub untold_requests: RateLimitedLog,
     /// Log lines about identities whose headers are too large for an answer.
-    pub large_answers: Sparing,
+    pub large_answers: RateLimitedLog,
     /// Log lines about credentials that came more than once or not whole: anybody can send them.
-    pub unclear_credentials: Sparing,
+    pub unclear_credentials: RateLimitedLog,
     /// Log lines about users who may not pass: each of their requests may cause one.
-    pub forbidden: Sparing,
+    pub forbidden: RateLimitedLog,
     /// Those that a reload took out of the configuration.
     former_issuers: BTreeSet<Arc<str>>,
     pool: Pool,
     client: Client,
     archive: Option<Arc<Archive>>,
-    follower: Option<Arc<Follower>>,
+    subscriber: Option<Arc<Subscriber>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -185,7 +185,7 @@ impl Instance {
         };
         let stores = Arc::new(stores);
         let answers = Answers::new(memory, stores.clone());
-        let surroundings = Surroundings {
+        let surroundings = IssuerContext {
             client: client.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -227,12 +227,12 @@ impl Instance {
             })
             .collect();
         let forgets = || archive.as_ref().and_then(|archive| archive.forgets());
-        let follower = match previous {
-            Some(previous) => previous.follower.clone(),
-            None => forgets().map(|forgets| Arc::new(Follower::start(forgets))),
+        let subscriber = match previous {
+            Some(previous) => previous.subscriber.clone(),
+            None => forgets().map(|forgets| Arc::new(Subscriber::start(forgets))),
         };
-        if let Some(follower) = &follower {
-            follower.serve(&stores);
+        if let Some(subscriber) = &subscriber {
+            subscriber.serve(&stores);
         }
         let instance = Self {
             verifier,
@@ -240,12 +240,12 @@ impl Instance {
             login,
             tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
-            wrong_requirements: Sparing::default(),
-            unopened_tokens: Sparing::default(),
-            untold_requests: Sparing::default(),
-            large_answers: Sparing::default(),
-            unclear_credentials: Sparing::default(),
-            forbidden: Sparing::default(),
+            wrong_requirements: RateLimitedLog::default(),
+            unopened_tokens: RateLimitedLog::default(),
+            untold_requests: RateLimitedLog::default(),
+            large_answers: RateLimitedLog::default(),
+            unclear_credentials: RateLimitedLog::default(),
+            forbidden: RateLimitedLog::default(),
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
             settings,
             clock,
@@ -259,7 +259,7 @@ impl Instance {
             pool,
             client,
             archive,
-            follower,
+            subscriber,
             tasks,
         };
         instance.introduce();

@@ -22,7 +22,7 @@ use url::Url;
 use crate::clock::Timestamp;
 use crate::private_file::{self, PrivateFileError};
 use crate::route::Closed;
-use crate::route::forwarded::Asked;
+use crate::route::forwarded::Subrequest;
 use crate::route::peer::Peer;
 use crate::route::settings::RouteSettings;
 
@@ -101,21 +101,21 @@ impl Login {
     #[must_use]
     pub fn url_for(
         &self,
-        asked: Asked<'_>,
+        subrequest: Subrequest<'_>,
         peer: Peer,
         routes: &RouteSettings,
         now: Timestamp,
     ) -> Option<HeaderValue> {
         let trusted = routes.trusts(peer);
-        let method_fits = match routes.forwarded.method(asked) {
+        let method_fits = match routes.forwarded.method(subrequest) {
             _ if !trusted => true,
             Ok(method) => matches!(method, "GET" | "HEAD"),
             Err(closed) => matches!(closed, Closed::Missing(_)),
         };
-        if !method_fits || !is_navigation(asked.headers) {
+        if !method_fits || !is_navigation(subrequest.headers) {
             return None;
         }
-        let told = if trusted { routes.forwarded.address(asked).ok() } else { None };
+        let told = if trusted { routes.forwarded.address(subrequest).ok() } else { None };
         let place = told.and_then(|(authority, target)| self.place(authority, target));
         if let Some((host, target)) = &place
             && Some(host.as_str()) == self.url.host_str()

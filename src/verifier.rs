@@ -50,14 +50,14 @@ pub enum Verified {
         /// Who is to be asked.
         issuer: Arc<Issuer>,
         /// Why it cannot be judged here.
-        why: NotHere,
+        why: NotLocal,
     },
 }
 
 impl Verified {
     /// Why only the issuer can judge it, if so.
     #[must_use]
-    pub fn not_here(&self) -> Option<&NotHere> {
+    pub fn not_here(&self) -> Option<&NotLocal> {
         match self {
             Self::Local { .. } => None,
             Self::Foreign { why, .. } => Some(why),
@@ -67,14 +67,14 @@ impl Verified {
 
 /// Why a token cannot be judged here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotHere {
+pub enum NotLocal {
     /// It has no parts.
     Opaque,
     /// It is a JWE, and none of our keys fits.
     Sealed(JweError),
 }
 
-impl NotHere {
+impl NotLocal {
     /// The metric label.
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -85,7 +85,7 @@ impl NotHere {
     }
 }
 
-impl fmt::Display for NotHere {
+impl fmt::Display for NotLocal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opaque => f.write_str("it is opaque, a reference that only its issuer can resolve"),
@@ -161,7 +161,7 @@ impl Verifier {
         match Compact::parse(token)? {
             Compact::Jws(jws) => self.verify_jws(ResolvedJws::new(&jws, token, &self.issuers)?).await,
             Compact::Jwe(jwe) => self.verify_jwe(&jwe).await,
-            Compact::Opaque => self.foreign(None, NotHere::Opaque),
+            Compact::Opaque => self.foreign(None, NotLocal::Opaque),
         }
     }
 
@@ -203,7 +203,7 @@ impl Verifier {
         match content {
             Ok(Content::Signed(jws)) => self.verify_jws(jws).await,
             Ok(Content::Vouched(issuer, claims)) => self.check(issuer, claims),
-            Err(Refusal::Jwe(error @ JweError::NoKey { .. })) => self.foreign(named, NotHere::Sealed(error)),
+            Err(Refusal::Jwe(error @ JweError::NoKey { .. })) => self.foreign(named, NotLocal::Sealed(error)),
             Err(refusal) => Err(refusal.into()),
         }
     }
@@ -221,7 +221,7 @@ impl Verifier {
     }
 
     /// `iss` in the header only selects among the configured issuers; no URL of a token is ever called.
-    fn foreign(&self, named: Option<&Arc<Issuer>>, why: NotHere) -> Result<Verified, Failure> {
+    fn foreign(&self, named: Option<&Arc<Issuer>>, why: NotLocal) -> Result<Verified, Failure> {
         let Some(issuer) = named.or_else(|| self.issuers.iter().next()) else {
             return Err(self.issuers.unknown().into());
         };

@@ -19,7 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast::config::{Settings, Source};
 use holdfast::credential::Credential;
-use holdfast::route::forwarded::Asked;
+use holdfast::route::forwarded::Subrequest;
 use holdfast::route::peer::Peer;
 use holdfast::route::{Demand, Required};
 use holdfast::verifier::Failure;
@@ -111,7 +111,7 @@ fn what_a_request_needs_is_told_without_allocating() {
             headers.insert(name, value);
         }
         let (method, uri) = (Method::GET, Uri::from_static("/auth?scope=read"));
-        let asked = Asked { method: &method, uri: &uri, headers: &headers };
+        let asked = Subrequest { method: &method, uri: &uri, headers: &headers };
         let counted = measure(|| {
             for _ in 0..REQUESTS {
                 let demand = Demand::of(asked, uri.query(), Peer::Unix, &settings);

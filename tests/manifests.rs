@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use holdfast::clock::Clock;
 use holdfast::config::{Settings, Source};
-use ingress_nginx::Asked;
+use ingress_nginx::Subrequest;
 use support::Reply;
 use support::service::{Running, issuer, tenant, value};
 use support::yaml::{example, example_with, in_repository, modules};
@@ -120,7 +120,7 @@ fn assert_empty(reply: &Reply, status: u16, what: &str) {
 
 /// Asks as ingress-nginx does, by its template, about what a manifest protects: a GET for every method, HTTP/1.0 unless
 /// auth-keepalive is set, and all that the client sent. The example's `/admin` is for the scope `admin`.
-async fn replay(asked: &[Asked]) -> Result<(), String> {
+async fn replay(asked: &[Subrequest]) -> Result<(), String> {
     let tenant = tenant().await;
     let running = Running::start(&issuer(&tenant, ""), Clock::system()).await;
     let mint = || tenant.mint().email_direct("alice@example.com");
@@ -130,7 +130,7 @@ async fn replay(asked: &[Asked]) -> Result<(), String> {
     let admin = bearer(mint().scope("admin").build().unwrap());
     // A client's own identity is none, and a kubelet's user agent neither.
     let forged = "X-User-Email: evil@example.com\r\nUser-Agent: kube-probe/1.29\r\n";
-    for Asked { path, target } in asked {
+    for Subrequest { path, target } in asked {
         let plainly = if path == "/admin" { 403 } else { 200 };
         for (version, method) in
             ["HTTP/1.0", "HTTP/1.1"].iter().flat_map(|v| ["GET", "POST", "OPTIONS", "HEAD"].map(|m| (*v, m)))

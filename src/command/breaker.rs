@@ -14,7 +14,7 @@ use super::{SourceArguments, block_on, fail};
 #[derive(Args)]
 pub struct BreakerArguments {
     /// What to do; whatever it is, the breakers are shown afterwards.
-    action: Wish,
+    action: BreakerAction,
     #[command(flatten)]
     admin: AdminArguments,
     /// The issuer, exactly as in the token's `iss`; without it, all of them.
@@ -29,7 +29,7 @@ pub struct BreakerArguments {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Wish {
+enum BreakerAction {
     /// No call leaves for a time; answers come from what is remembered.
     ForceOpen,
     /// Calls leave for a time, whatever they come to.
@@ -46,10 +46,10 @@ pub fn run(arguments: BreakerArguments) -> Result<(), ExitCode> {
     let any = admin.any;
     let settings = SourceArguments::from(admin).read_for_upkeep()?;
     let action = match action {
-        Wish::ForceOpen => Some(Action::ForceOpen),
-        Wish::ForceClosed => Some(Action::ForceClosed),
-        Wish::Reset => Some(Action::Reset),
-        Wish::Status => None,
+        BreakerAction::ForceOpen => Some(Action::ForceOpen),
+        BreakerAction::ForceClosed => Some(Action::ForceClosed),
+        BreakerAction::Reset => Some(Action::Reset),
+        BreakerAction::Status => None,
     };
     block_on(async {
         let admin = reach(&settings, any).await.map_err(fail)?;

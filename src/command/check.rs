@@ -11,7 +11,7 @@ use holdfast::clock::Clock;
 use holdfast::config::{Settings, mangled};
 use holdfast::guard::Priority;
 use holdfast::issuer::client::Client;
-use holdfast::issuer::{Issuer, Surroundings};
+use holdfast::issuer::{Issuer, IssuerContext};
 use holdfast::login::Login;
 use holdfast::telemetry::metrics::Metrics;
 use holdfast::tiers::secret::InstanceSecret;
@@ -35,7 +35,7 @@ pub struct CheckArguments {
 pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), ExitCode> {
     let (settings, source) = source.read()?;
     block_on(async {
-        let with = Surroundings {
+        let with = IssuerContext {
             client: Client::new().map_err(fail)?,
             clock: Clock::system(),
             metrics: Arc::new(Metrics::new().map_err(fail)?),
@@ -87,7 +87,7 @@ struct Loaded {
 }
 
 /// Reads the files; or tells all that is wrong with any of them.
-fn read_files(settings: &Settings, with: &Surroundings) -> Result<Loaded, Vec<String>> {
+fn read_files(settings: &Settings, with: &IssuerContext) -> Result<Loaded, Vec<String>> {
     let (mut issuers, mut notes, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(tls) = &settings.auth.tls {
         match ServerTls::load(tls) {

@@ -8,13 +8,13 @@ macro_rules! println {
     }};
 }
 
+mod address_space;
 mod admin;
 mod breaker;
 mod check;
 mod copies;
 mod health;
 mod inspect;
-mod means;
 mod purge;
 mod reach;
 mod serve;

@@ -11,12 +11,12 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-use super::{block_on, fail, means};
+use super::{address_space, block_on, fail};
 
 /// Serves until SIGTERM or SIGINT; reloads on SIGHUP; logs its status on SIGUSR1. A signal that comes before it serves is
 /// heeded when it does. Tells systemd, if it started us.
 pub fn run(settings: Settings, source: Source) -> Result<(), ExitCode> {
-    means::check(&settings).map_err(fail)?;
+    address_space::check(&settings).map_err(fail)?;
     logs::install(&settings.log);
     // As all lines: the default hook would wait for whoever reads stderr.
     std::panic::set_hook(Box::new(|panic| error!("{panic}")));

@@ -24,11 +24,13 @@ pub(super) fn read(root: &mut Section<'_>) -> GuardSettings {
     breaker.open_for_max =
         section.value("open_for_max", breaker.open_for_max, value::duration(second / 100, DAY));
     breaker.probes = section.value("probes", breaker.probes, count(1));
-    let holdback = &mut guard.holdback;
-    holdback.window = breaker.window;
-    holdback.user_limit = section.value("user_limit", holdback.user_limit, count(0));
-    holdback.subjects = section.value("limited_users", holdback.subjects as u32, count(1)) as usize;
-    holdback.hold_for = section.value("hold_for", holdback.hold_for, value::duration(second, 300 * second));
+    let subject_backoff = &mut guard.subject_backoff;
+    subject_backoff.window = breaker.window;
+    subject_backoff.user_limit = section.value("user_limit", subject_backoff.user_limit, count(0));
+    subject_backoff.subjects =
+        section.value("limited_users", subject_backoff.subjects as u32, count(1)) as usize;
+    subject_backoff.hold_for =
+        section.value("hold_for", subject_backoff.hold_for, value::duration(second, 300 * second));
     if breaker.open_for_max < breaker.open_for {
         let default = humantime::format_duration(breaker.open_for_max).to_string();
         section.complain("open_for_max", default, "at least as long as open_for");

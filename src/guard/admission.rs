@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::breaker::{self, Permit, State, Transition};
 use super::budget::Priority;
-use super::holdback::SubjectKey;
 use super::outcome::CallOutcome;
 use super::state::Guard;
+use super::subject_backoff::SubjectKey;
 use crate::clock::Ticks;
 
 /// Who wants to make a call.
@@ -54,7 +54,7 @@ impl Admission {
         match self.caller.subject {
             Some(subject) if allowance.limit.is_some_and(|limit| limit <= self.guard.0.user_limit) => {
                 if allowance.remaining == 0 {
-                    parts.holdback.hold(subject, Some(allowance.reset_in), now);
+                    parts.subject_backoff.hold(subject, Some(allowance.reset_in), now);
                 }
             }
             _ => parts.budget.observe(allowance.remaining, allowance.reset_in, now),
@@ -83,7 +83,7 @@ impl Admission {
         }
         let transition = parts.breaker.record(permit, outcome, now.since(self.started), now, jitter);
         if transition.is_some_and(|transition| transition.to == State::Open) {
-            parts.holdback.forgive(now);
+            parts.subject_backoff.forgive(now);
             drop(parts);
             self.guard.0.opened.notify_waiters();
         }

@@ -164,15 +164,15 @@ pub struct Budget {
     /// The share of first-seen tokens without any trust.
     floor: f64,
     longest_wait: Duration,
-    ceiling: Option<Ceiling>,
-    search: Search,
+    ceiling: Option<TenantLimit>,
+    search: AdaptiveRate,
     /// When those who were sent away were told to come back: foreground, first-seen.
     promised: [Ticks; 2],
 }
 
 /// The rate in force, between the one that is configured and the most that may be tried.
 #[derive(Debug)]
-struct Search {
+struct AdaptiveRate {
     least: f64,
     most: f64,
     rate: f64,
@@ -196,7 +196,7 @@ pub struct BudgetStatus {
 
 /// What the tenant said may still be spent.
 #[derive(Clone, Copy, Debug)]
-struct Ceiling {
+struct TenantLimit {
     calls: u32,
     until: Ticks,
 }
@@ -215,7 +215,7 @@ impl Budget {
             main,
             line: main,
             ceiling: None,
-            search: Search {
+            search: AdaptiveRate {
                 least: rate,
                 most: settings.rate_max.unwrap_or(rate).max(rate),
                 rate,
@@ -227,7 +227,7 @@ impl Budget {
 
     /// Callers wait and the tenant does not complain: a little more is tried, at most once a second.
     fn grow(&mut self, now: Ticks) {
-        let Search { least, most, rate, next } = &mut self.search;
+        let AdaptiveRate { least, most, rate, next } = &mut self.search;
         if *rate < *most && now >= *next {
             *next = now.after(GROWTH_INTERVAL);
             *rate = (*rate + *least * GROWTH_PART).min(*most);
@@ -237,7 +237,7 @@ impl Budget {
 
     /// The tenant says that there were too many calls.
     pub fn limited(&mut self, now: Ticks) {
-        let Search { least, rate, next, .. } = &mut self.search;
+        let AdaptiveRate { least, rate, next, .. } = &mut self.search;
         *next = now.after(GROWTH_INTERVAL);
         if *rate > *least {
             *rate = (*rate / 2.0).max(*least);
@@ -338,7 +338,7 @@ impl Budget {
             Some(ceiling) if now < ceiling.until => ceiling.calls = ceiling.calls.min(remaining),
             ceiling => {
                 *ceiling =
-                    Some(Ceiling { calls: remaining, until: now.after(retry_after::bounded(reset_in)) })
+                    Some(TenantLimit { calls: remaining, until: now.after(retry_after::bounded(reset_in)) })
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Every call to an endpoint of an issuer passes, in this order:
 //!
 //! 1. [`Singleflight`]: one call for each token or subject, however many wait for it;
-//! 2. [`Guard::admit_in_turn`]: is the subject held back ([`holdback`])? is the breaker open ([`breaker`])? do first-seen
+//! 2. [`Guard::admit_in_turn`]: is the subject held back ([`subject_backoff`])? is the breaker open ([`breaker`])? do first-seen
 //!    tokens pause ([`first_seen`])? when is there a token of the budget ([`budget`])? A call waits for that if it is
 //!    soon ([`turn`]);
 //! 3. the HTTP client, and then [`Admission::finish`] with what the call came to.
@@ -28,24 +28,24 @@ pub mod breaker;
 mod bucket;
 pub mod budget;
 pub mod first_seen;
-pub mod holdback;
 pub mod outcome;
 pub mod retry_after;
 mod settings;
 pub mod singleflight;
 mod state;
+pub mod subject_backoff;
 mod suppressed;
-pub mod turn;
+pub mod waiting;
 pub mod window;
 
 pub use admission::{Admission, Allowance};
 pub use breaker::{BreakerSettings, ForcedState, Reason, State, Transition};
 pub use budget::{BudgetSettings, BudgetStatus, Plan, Priority};
-pub use holdback::{HoldbackSettings, SubjectKey};
 pub use outcome::CallOutcome;
 pub use settings::GuardSettings;
 pub use singleflight::{Role, Singleflight, SingleflightError, SingleflightSettings};
 pub use state::{Guard, GuardStatus, Jitter, random_jitter};
+pub use subject_backoff::{SubjectBackoffSettings, SubjectKey};
 pub use suppressed::{SuppressReason, Suppressed};
 
 #[cfg(test)]

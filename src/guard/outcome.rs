@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use super::breaker::{Outcome, State};
-use super::holdback::{AFTER_ODD, Limited, SubjectKey};
 use super::state::Parts;
+use super::subject_backoff::{AFTER_ODD, Limited, SubjectKey};
 use crate::clock::Ticks;
 
 /// What a call to the issuer came to, and by that whom it says something about.
@@ -65,20 +65,21 @@ impl CallOutcome {
         let failure = Outcome::Failure { until: None };
         match self {
             Self::Answered | Self::Rejected => {
-                parts.holdback.answered(subject);
+                parts.subject_backoff.answered(subject);
                 Some(Outcome::Success)
             }
             Self::Unreachable => Some(failure),
             Self::Failed { hold } => Some(Outcome::Failure { until: hold }),
             // Half-open, it is not noted: who is the probe in an outage has not become odd by that.
             Self::Odd
-                if parts.breaker.state(now) != State::Closed && !parts.holdback.is_odd(subject, now) =>
+                if parts.breaker.state(now) != State::Closed
+                    && !parts.subject_backoff.is_odd(subject, now) =>
             {
                 Some(failure)
             }
-            Self::Odd => parts.holdback.odd(subject, now).then_some(failure),
+            Self::Odd => parts.subject_backoff.odd(subject, now).then_some(failure),
             Self::Declined => {
-                parts.holdback.odd(subject, now);
+                parts.subject_backoff.odd(subject, now);
                 None
             }
             Self::RateLimited { hold, limit } => {
@@ -86,10 +87,10 @@ impl CallOutcome {
                     Some(limit) if limit > user_limit => Limited::Tenant,
                     // It says whose limit it is: however many are at theirs, the tenant is not.
                     Some(_) => {
-                        parts.holdback.hold(subject, hold, now);
+                        parts.subject_backoff.hold(subject, hold, now);
                         Limited::Subject
                     }
-                    None => parts.holdback.limited(subject, hold, now),
+                    None => parts.subject_backoff.limited(subject, hold, now),
                 };
                 (limited == Limited::Tenant).then_some(Outcome::RateLimited { until: hold })
             }
@@ -120,7 +121,7 @@ impl CallOutcome {
                 return Some(Outcome::RateLimited { until: hold });
             }
             Self::RateLimited { hold, limit } => {
-                parts.holdback.hold(token, hold, now);
+                parts.subject_backoff.hold(token, hold, now);
                 // Auth0 says whose limit it is. Who does not is not Auth0, and limits everybody for all we know.
                 if limit.is_none() {
                     parts.first_seen.limited(hold, now);
@@ -132,7 +133,7 @@ impl CallOutcome {
             // It costs a call, as a no does, and says as little.
             Self::Declined => parts.first_seen.declined(now),
         }
-        parts.holdback.hold(token, Some(AFTER_ODD), now);
+        parts.subject_backoff.hold(token, Some(AFTER_ODD), now);
         None
     }
 }

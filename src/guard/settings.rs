@@ -2,7 +2,7 @@
 
 use super::breaker::BreakerSettings;
 use super::budget::BudgetSettings;
-use super::holdback::HoldbackSettings;
+use super::subject_backoff::SubjectBackoffSettings;
 
 /// The settings of one guard.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,5 +12,5 @@ pub struct GuardSettings {
     /// How many calls may be made.
     pub budget: BudgetSettings,
     /// When one subject is held back.
-    pub holdback: HoldbackSettings,
+    pub subject_backoff: SubjectBackoffSettings,
 }

@@ -148,7 +148,7 @@ where
                 Entry::Vacant(_) if under_way >= settings.waiters => return Err(SingleflightError::Busy),
                 Entry::Vacant(place) => {
                     let (sender, receiver) = watch::channel(None);
-                    let landing = Landing {
+                    let landing = RemoveOnDrop {
                         shared: Arc::clone(&self.shared),
                         key: place.key().clone(),
                         answer: sender.clone(),
@@ -227,14 +227,14 @@ impl<K, V> Shared<K, V> {
 }
 
 /// Lives in a call; takes its key out when the call ends, however it ends.
-struct Landing<K: Hash + Eq, V> {
+struct RemoveOnDrop<K: Hash + Eq, V> {
     shared: Arc<Shared<K, V>>,
     key: K,
     answer: watch::Sender<Option<V>>,
     value: Option<V>,
 }
 
-impl<K: Hash + Eq, V> Drop for Landing<K, V> {
+impl<K: Hash + Eq, V> Drop for RemoveOnDrop<K, V> {
     fn drop(&mut self) {
         // Under one lock, so that nobody who asks after an answer was given out joins the call that gave it.
         let mut calls = self.shared.calls();

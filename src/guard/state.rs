@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use super::breaker::{self, Breaker, ForcedState, Reason, State, Transition};
 use super::budget::{Budget, BudgetStatus};
 use super::first_seen::{FirstSeen, Trust};
-use super::holdback::Holdback;
 use super::settings::GuardSettings;
+use super::subject_backoff::SubjectBackoff;
 use crate::clock::{Clock, Ticks};
 
 /// What `/status` shows of a guard.
@@ -57,7 +57,7 @@ pub(super) struct Shared {
 pub(super) struct Parts {
     pub(super) breaker: Breaker,
     pub(super) budget: Budget,
-    pub(super) holdback: Holdback,
+    pub(super) subject_backoff: SubjectBackoff,
     pub(super) first_seen: FirstSeen,
     /// How many calls wait for their turn.
     pub(super) waiting: usize,
@@ -76,12 +76,12 @@ impl Guard {
     /// The same, with the randomness of the breaker's openings given: for tests.
     #[must_use]
     pub fn with_jitter(settings: GuardSettings, clock: Clock, jitter: Jitter) -> Self {
-        let (user_limit, waits) = (settings.holdback.user_limit, !settings.budget.wait.is_zero());
+        let (user_limit, waits) = (settings.subject_backoff.user_limit, !settings.budget.wait.is_zero());
         let parts = Parts {
             first_seen: FirstSeen::new(&settings.breaker),
             breaker: Breaker::new(settings.breaker),
             budget: Budget::new(&settings.budget),
-            holdback: Holdback::new(settings.holdback),
+            subject_backoff: SubjectBackoff::new(settings.subject_backoff),
             waiting: 0,
         };
         let (parts, opened) = (Mutex::new(parts), Notify::new());
@@ -117,7 +117,7 @@ impl Guard {
             forced_for: parts.breaker.forced_until(now).map(|until| until.since(now)),
             refuses_for: parts.breaker.refusal(now).map_or(Duration::ZERO, |refused| refused.retry_after),
             budget: parts.budget.status(now),
-            held_back: parts.holdback.count(now),
+            held_back: parts.subject_backoff.count(now),
             waiting: parts.waiting,
             trust: parts.first_seen.trust(now),
             suspects_pause_for: parts.first_seen.remaining(now).unwrap_or_default(),

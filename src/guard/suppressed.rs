@@ -10,14 +10,14 @@ pub enum SuppressReason {
     /// The budget is spent.
     Budget,
     /// The subject is held back.
-    Holdback,
+    SubjectBackoff,
     /// The budget of foreign tokens never seen before is spent, or they pause.
     SuspectBudget,
 }
 
 impl SuppressReason {
     /// All reasons, for metrics that start at zero.
-    pub const ALL: [Self; 4] = [Self::BreakerOpen, Self::Budget, Self::Holdback, Self::SuspectBudget];
+    pub const ALL: [Self; 4] = [Self::BreakerOpen, Self::Budget, Self::SubjectBackoff, Self::SuspectBudget];
 
     /// The label used in metrics and log lines.
     #[must_use]
@@ -25,7 +25,7 @@ impl SuppressReason {
         match self {
             Self::BreakerOpen => "breaker_open",
             Self::Budget => "budget",
-            Self::Holdback => "holdback",
+            Self::SubjectBackoff => "subject_backoff",
             Self::SuspectBudget => "suspect_budget",
         }
     }

@@ -91,7 +91,7 @@ fn a_limited_user_is_held_back_alone_and_the_breaker_stays_closed() {
     let (guard, clock) = guard();
     assert_eq!(call(&guard, user(1), LIMITED), None);
     let suppressed = guard.admit(Priority::Foreground, user(1)).unwrap_err();
-    assert_eq!(suppressed, Suppressed { reason: SuppressReason::Holdback, retry_after: SECOND * 20 });
+    assert_eq!(suppressed, Suppressed { reason: SuppressReason::SubjectBackoff, retry_after: SECOND * 20 });
     assert_eq!(call(&guard, user(2), CallOutcome::Answered), None);
     assert_eq!((guard.status().state, guard.status().held_back), (State::Closed, 1));
     clock.advance(SECOND * 20);
@@ -134,7 +134,7 @@ fn any_number_of_users_at_their_own_limit_are_not_the_tenant() {
     let own = CallOutcome::RateLimited { hold: Some(SECOND * 12), limit: Some(10) };
     for number in 0..100 {
         assert_eq!(call(&guard, user(number), own), None);
-        assert_eq!(reason(guard.admit(Priority::Foreground, user(number))), SuppressReason::Holdback);
+        assert_eq!(reason(guard.admit(Priority::Foreground, user(number))), SuppressReason::SubjectBackoff);
     }
     assert_eq!(guard.status().state, State::Closed);
     assert!(guard.admit(Priority::Foreground, user(100)).is_ok());
@@ -150,7 +150,7 @@ fn one_user_with_many_new_tokens_does_not_pass_for_many_users() {
     let own = CallOutcome::RateLimited { hold: Some(SECOND * 12), limit: Some(10) };
     for number in 0..100 {
         assert_eq!(suspect(&guard, number, own), None);
-        assert_eq!(reason(guard.admit(Priority::FirstSeen, user(number))), SuppressReason::Holdback);
+        assert_eq!(reason(guard.admit(Priority::FirstSeen, user(number))), SuppressReason::SubjectBackoff);
     }
     assert_eq!((guard.status().state, guard.status().suspects_pause_for), (State::Closed, Duration::ZERO));
 }
@@ -209,7 +209,7 @@ fn one_user_whose_answers_are_odd_counts_once_and_many_are_the_endpoint() {
     let (guard, clock) = guard();
     for _ in 0..100 {
         assert_eq!(call(&guard, user(1), CallOutcome::Odd), None);
-        assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::Holdback);
+        assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::SubjectBackoff);
         clock.advance(SECOND * 60);
     }
     assert_eq!(guard.status().state, State::Closed);
@@ -227,7 +227,7 @@ fn who_was_odd_before_does_not_keep_the_breaker_from_closing_and_who_was_not_doe
     clock.advance(SECOND);
     assert_eq!(call(&guard, user(1), CallOutcome::Odd), None);
     assert_eq!(guard.status().state, State::HalfOpen);
-    assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::Holdback);
+    assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::SubjectBackoff);
     assert_eq!(call(&guard, user(2), CallOutcome::Odd).unwrap().reason, Reason::ProbeFailed);
 }
 
@@ -236,7 +236,7 @@ fn what_the_issuer_declines_for_a_user_counts_neither_way() {
     let (guard, _) = guard();
     for number in 0..100 {
         assert_eq!(call(&guard, user(number), CallOutcome::Declined), None);
-        assert_eq!(reason(guard.admit(Priority::Foreground, user(number))), SuppressReason::Holdback);
+        assert_eq!(reason(guard.admit(Priority::Foreground, user(number))), SuppressReason::SubjectBackoff);
     }
     // Of a call about nobody it is a failure: no token made it.
     let opened = (0..10).find_map(|_| call(&guard, None, CallOutcome::Declined));
@@ -298,7 +298,7 @@ fn the_tenants_headers_teach_the_budget_and_a_users_own_hold_the_user_back() {
     assert_eq!(guard.status().budget.available, 19);
     assert!(guard.admit(Priority::Foreground, user(1)).is_ok());
     admission.observe(Allowance { limit: Some(10), remaining: 0, reset_in: SECOND * 60 });
-    assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::Holdback);
+    assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::SubjectBackoff);
     admission.observe(Allowance { limit: Some(300), remaining: 2, reset_in: SECOND * 60 });
     assert_eq!(guard.status().budget.available, 2);
     assert_eq!(guard.status().budget.learned, Some((2, SECOND * 60)));

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::identities::Identities;
-use super::sought::Sought;
+use super::lookup::Lookup;
 use crate::clock::Timestamp;
 use crate::guard::{Priority, Role, SubjectKey as Subject};
 use crate::issuer::rejection::Rejection;
-use crate::issuer::userinfo::{Reach, Word};
-use crate::issuer::{CannotTell, Issuer, Question};
+use crate::issuer::userinfo::{Reach, UserinfoAnswer};
+use crate::issuer::{CannotTell, Issuer, UserinfoQuery};
 use crate::store::stores::Found;
 use crate::tiers::digest::{SubjectKey, TokenDigest};
 use crate::tiers::policy::Known;
@@ -33,7 +33,7 @@ pub(super) struct Profile {
     pub reach: Reach,
 }
 
-impl Sought for Profile {
+impl Lookup for Profile {
     type Record = ProfileRecord;
 
     fn issuer(&self) -> &Arc<Issuer> {
@@ -63,8 +63,8 @@ impl Sought for Profile {
         record.email.is_some()
     }
 
-    fn question(&self, _: &Identities, _: Option<&ProfileRecord>) -> Question {
-        Question {
+    fn query(&self, _: &Identities, _: Option<&ProfileRecord>) -> UserinfoQuery {
+        UserinfoQuery {
             token: self.token.clone(),
             subject: Some(self.subject.clone()),
             about: Some(Subject::from_digest(self.key.0)),
@@ -77,15 +77,15 @@ impl Sought for Profile {
     async fn ask(
         self: &Arc<Self>,
         identities: &Arc<Identities>,
-        question: Question,
+        query: UserinfoQuery,
         asked_at: Timestamp,
     ) -> Result<Arc<ProfileRecord>, Failure> {
-        let (this, all, own) = (self.clone(), identities.clone(), question.clone());
+        let (this, all, own) = (self.clone(), identities.clone(), query.clone());
         let flight = identities.profile_flights.run(self.flight(), move || async move {
             let now = all.clock.now();
             match all.stores.profile_of(&this.key, &(asked_at..=now)) {
                 Some(record) if this.is_of_use(&record, &all, now) => Ok(record),
-                _ => this.put(&all, question).await,
+                _ => this.put(&all, query).await,
             }
         });
         match flight.await.map_err(CannotTell::from)? {
@@ -176,13 +176,17 @@ impl Profile {
         }
     }
 
-    async fn put(&self, identities: &Identities, question: Question) -> Result<Arc<ProfileRecord>, Failure> {
+    async fn put(
+        &self,
+        identities: &Identities,
+        query: UserinfoQuery,
+    ) -> Result<Arc<ProfileRecord>, Failure> {
         let since = identities.stores.epoch_of_profile(&self.key);
-        match self.issuer.ask(question).await? {
-            Word::Rejected(_) | Word::Forbidden(_) if self.reach != Reach::Listed => {
+        match self.issuer.ask(query).await? {
+            UserinfoAnswer::Rejected(_) | UserinfoAnswer::Forbidden(_) if self.reach != Reach::Listed => {
                 self.without_email(identities).await
             }
-            Word::Accepted { claims, .. } => {
+            UserinfoAnswer::Accepted { claims, .. } => {
                 let found = identities.find_email(&self.issuer, &claims);
                 let record = Arc::new(ProfileRecord {
                     verified_at: identities.clock.now(),
@@ -194,14 +198,14 @@ impl Profile {
                 identities.stores.keep_profile(self.key, record.clone(), since);
                 Ok(record)
             }
-            Word::Rejected(rejection) => {
+            UserinfoAnswer::Rejected(rejection) => {
                 let certain = rejection == Rejection::Certain;
                 if certain {
                     identities.stores.forget_profile(&self.key);
                 }
                 Err(self.refuse(identities, Refusal::IssuerRejects { local: String::new(), certain }))
             }
-            Word::Forbidden(rejection) => {
+            UserinfoAnswer::Forbidden(rejection) => {
                 let certain = rejection == Rejection::Certain;
                 Err(self.refuse(identities, Refusal::IssuerForbids { certain }))
             }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::identities::Identities;
+use super::lookup::{Answered, Bounds};
 use super::profile::Profile;
-use super::resolved::{Identity, Resolved, Subjected};
-use super::sought::{Answered, Bounds};
+use super::resolved::{Attempt, Identity, Resolved};
 use super::verdict::Verdict;
 use crate::clock::Timestamp;
 use crate::issuer::userinfo::Reach;
@@ -23,11 +23,11 @@ impl Identities {
     pub async fn resolve(
         self: &Arc<Self>,
         verified: Verified,
-        subjected: Subjected<'_>,
+        attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         match verified {
-            Verified::Local { issuer, claims } => self.local(issuer, claims, subjected).await,
-            Verified::Foreign { issuer, why } => self.foreign(issuer, why.to_string(), subjected).await,
+            Verified::Local { issuer, claims } => self.local(issuer, claims, attempt).await,
+            Verified::Foreign { issuer, why } => self.foreign(issuer, why.to_string(), attempt).await,
         }
     }
 
@@ -35,13 +35,13 @@ impl Identities {
         self: &Arc<Self>,
         issuer: Arc<Issuer>,
         claims: VerifiedClaims,
-        subjected: Subjected<'_>,
+        attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         let now = self.clock.now();
         let expires_at = claims.expires_at();
         // In grace it is served this once and not remembered: as soon as the breaker is closed, it is refused.
         let end = if claims.in_grace() { now } else { claims.not_after() };
-        let bounds = Bounds { end, oldest: subjected.oldest };
+        let bounds = Bounds { end, oldest: attempt.oldest };
         let mut identity = Identity {
             issuer: issuer.name().clone(),
             subject: claims.subject().to_owned(),
@@ -68,8 +68,8 @@ impl Identities {
                 key: self.digester.subject(issuer.name(), &identity.subject),
                 issuer,
                 subject: identity.subject.clone(),
-                token: subjected.token.to_owned(),
-                digest: subjected.digest,
+                token: attempt.token.to_owned(),
+                digest: attempt.digest,
                 expires_at,
             };
             match self.answer(profile, bounds).await {
@@ -102,11 +102,11 @@ impl Identities {
         self: &Arc<Self>,
         issuer: Arc<Issuer>,
         why: String,
-        subjected: Subjected<'_>,
+        attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
-        let (token, digest) = (subjected.token.to_owned(), subjected.digest);
-        let verdict = Verdict { issuer: issuer.clone(), token, digest, since: subjected.since, why };
-        let bounds = Bounds { end: Timestamp::MAX, oldest: subjected.oldest };
+        let (token, digest) = (attempt.token.to_owned(), attempt.digest);
+        let verdict = Verdict { issuer: issuer.clone(), token, digest, since: attempt.since, why };
+        let bounds = Bounds { end: Timestamp::MAX, oldest: attempt.oldest };
         let Answered { record, serving, store } = self.answer(verdict, bounds).await?;
         let identity = self.identity_of(&issuer, &record).ok_or(CannotTell::Garbage("unreadable claims"))?;
         if store.is_none() {

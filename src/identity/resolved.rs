@@ -49,7 +49,7 @@ pub struct Resolved {
 
 /// A token under judgement.
 #[derive(Clone, Copy)]
-pub struct Subjected<'t> {
+pub struct Attempt<'t> {
     /// The token.
     pub token: &'t str,
     /// Its digest.

@@ -29,14 +29,14 @@ type Draw = Box<dyn Fn(&[u8; 32], Timestamp) -> f64 + Send + Sync>;
 
 /// Says which records may be revalidated now.
 pub(super) struct Revalidations {
-    points: Points,
+    points: RevalidationAges,
     draw: Draw,
     turns: Arc<Semaphore>,
 }
 
 /// The ages at which records are revalidated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Points {
+struct RevalidationAges {
     first: Duration,
     spread: Duration,
 }
@@ -49,7 +49,7 @@ impl Revalidations {
     }
 
     fn with_draw(table: &TierTable, draw: Draw) -> Self {
-        Self { points: Points::of(table), draw, turns: Arc::new(Semaphore::new(MAX_UNDER_WAY)) }
+        Self { points: RevalidationAges::of(table), draw, turns: Arc::new(Semaphore::new(MAX_UNDER_WAY)) }
     }
 
     /// Leave to revalidate the record under `key`, to be held until that is done; `None` if it is too early, or too many
@@ -65,7 +65,7 @@ impl Revalidations {
     }
 }
 
-impl Points {
+impl RevalidationAges {
     fn of(table: &TierTable) -> Self {
         let end_of = |role| table.iter().filter(|(_, row)| row.role <= role).map(|(_, row)| row.age).max();
         let first = end_of(Role::Fresh).unwrap_or_default();
@@ -101,14 +101,20 @@ mod tests {
 
     #[test]
     fn the_points_are_the_first_quarter_of_the_revalidated_ages() {
-        let points = Points::of(&TierTable::default());
+        let points = RevalidationAges::of(&TierTable::default());
         assert_eq!((points.at(0.0), points.at(0.5), points.at(1.0)), (4 * HOUR, 5 * HOUR, 6 * HOUR));
         assert_eq!((points.at(-1.0), points.at(7.0), points.at(f64::NAN)), (4 * HOUR, 6 * HOUR, 4 * HOUR));
         let row = |name: &str, hours, role| Tier { name: name.to_owned(), age: hours * HOUR, role };
         let only_fresh = TierTable::new(vec![row("a", 1, Role::Fresh), row("b", 3, Role::Outage)]).unwrap();
-        assert_eq!(Points::of(&only_fresh), Points { first: HOUR, spread: Duration::ZERO });
+        assert_eq!(
+            RevalidationAges::of(&only_fresh),
+            RevalidationAges { first: HOUR, spread: Duration::ZERO }
+        );
         let never_fresh = TierTable::new(vec![row("a", 4, Role::Revalidate)]).unwrap();
-        assert_eq!(Points::of(&never_fresh), Points { first: Duration::ZERO, spread: HOUR });
+        assert_eq!(
+            RevalidationAges::of(&never_fresh),
+            RevalidationAges { first: Duration::ZERO, spread: HOUR }
+        );
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::identities::Identities;
+use super::lookup::Lookup;
 use super::resolved::Identity;
-use super::sought::Sought;
 use crate::clock::Timestamp;
 use crate::guard::{Priority, SubjectKey as Subject};
 use crate::issuer::rejection::Rejection;
-use crate::issuer::userinfo::Word;
-use crate::issuer::{CannotTell, Issuer, Question};
+use crate::issuer::userinfo::UserinfoAnswer;
+use crate::issuer::{CannotTell, Issuer, UserinfoQuery};
 use crate::store::invalidation::Epoch;
 use crate::store::stores::Found;
 use crate::tiers::digest::TokenDigest;
@@ -30,7 +30,7 @@ pub(super) struct Verdict {
     pub why: String,
 }
 
-impl Sought for Verdict {
+impl Lookup for Verdict {
     type Record = VerdictRecord;
 
     fn issuer(&self) -> &Arc<Issuer> {
@@ -54,13 +54,13 @@ impl Sought for Verdict {
         record.email.is_some()
     }
 
-    fn question(&self, identities: &Identities, known: Option<&VerdictRecord>) -> Question {
+    fn query(&self, identities: &Identities, known: Option<&VerdictRecord>) -> UserinfoQuery {
         let subject = known.map(|record| record.subject.clone());
         let about = match &subject {
             Some(subject) => identities.digester.subject(self.issuer.name(), subject).0,
             None => self.digest.0,
         };
-        Question {
+        UserinfoQuery {
             token: self.token.clone(),
             subject,
             about: Some(Subject::from_digest(about)),
@@ -71,7 +71,7 @@ impl Sought for Verdict {
     async fn ask(
         self: &Arc<Self>,
         identities: &Arc<Identities>,
-        question: Question,
+        query: UserinfoQuery,
         asked_at: Timestamp,
     ) -> Result<Arc<VerdictRecord>, Failure> {
         let (this, all) = (self.clone(), identities.clone());
@@ -84,7 +84,7 @@ impl Sought for Verdict {
             if let Some(refusal) = all.stores.refusal(&this.digest, &all.clock) {
                 return Err(Failure::No((*refusal).clone()));
             }
-            this.put(&all, question).await
+            this.put(&all, query).await
         });
         let (result, role) = flight.await.map_err(CannotTell::from)?;
         identities.count(role);
@@ -102,10 +102,14 @@ impl Verdict {
         record.issuer == **self.issuer.name() && claims(record).is_some()
     }
 
-    async fn put(&self, identities: &Identities, question: Question) -> Result<Arc<VerdictRecord>, Failure> {
+    async fn put(
+        &self,
+        identities: &Identities,
+        query: UserinfoQuery,
+    ) -> Result<Arc<VerdictRecord>, Failure> {
         let since = identities.stores.epoch(&self.digest);
-        let refusal = match self.issuer.ask(question).await? {
-            Word::Accepted { subject, claims } => {
+        let refusal = match self.issuer.ask(query).await? {
+            UserinfoAnswer::Accepted { subject, claims } => {
                 let found = identities.find_email(&self.issuer, &claims);
                 let record = Arc::new(VerdictRecord {
                     verified_at: identities.clock.now(),
@@ -121,11 +125,13 @@ impl Verdict {
                 identities.stores.keep_verdict(self.digest, record.clone(), since);
                 return Ok(record);
             }
-            Word::Rejected(rejection) => Refusal::IssuerRejects {
+            UserinfoAnswer::Rejected(rejection) => Refusal::IssuerRejects {
                 local: format!("; not judged here, because {}", self.why),
                 certain: rejection == Rejection::Certain,
             },
-            Word::Forbidden(rejection) => Refusal::IssuerForbids { certain: rejection == Rejection::Certain },
+            UserinfoAnswer::Forbidden(rejection) => {
+                Refusal::IssuerForbids { certain: rejection == Rejection::Certain }
+            }
         };
         identities.refuse_from_now_on(self.digest, identities.clock.now(), refusal.clone());
         Err(refusal.into())

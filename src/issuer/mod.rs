@@ -31,7 +31,7 @@ use self::endpoint::Endpoint;
 pub use self::error::IssuerError;
 use self::jwks::{KeySet, Lookup, Skipped};
 use self::settings::IssuerSettings;
-use self::userinfo::{Reach, Word};
+use self::userinfo::{Reach, UserinfoAnswer};
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::guard::{GuardSettings, Priority, Role, Singleflight, SingleflightSettings, SubjectKey};
 use crate::private_file;
@@ -61,7 +61,7 @@ pub struct FetchedKeys {
 
 /// What an issuer is built with, besides its settings.
 #[derive(Clone)]
-pub struct Surroundings {
+pub struct IssuerContext {
     /// The HTTP client.
     pub client: Client,
     /// The clock.
@@ -115,7 +115,7 @@ impl Issuer {
     /// [`IssuerError`], if a file of secrets or keys cannot be used.
     pub fn new(
         settings: IssuerSettings,
-        with: &Surroundings,
+        with: &IssuerContext,
         previous: Option<&Self>,
         on_fetch: OnFetch,
     ) -> Result<Arc<Self>, IssuerError> {
@@ -396,19 +396,19 @@ impl Issuer {
     ///
     /// # Errors
     /// [`CannotTell`], with nothing learnt about the token.
-    pub async fn ask(self: &Arc<Self>, question: Question) -> Result<Word, CannotTell> {
+    pub async fn ask(self: &Arc<Self>, query: UserinfoQuery) -> Result<UserinfoAnswer, CannotTell> {
         if self.discovery.load().is_none() {
-            self.refresh(question.priority).await?;
+            self.refresh(query.priority).await?;
         }
         let discovery = self.discovery.load_full();
         let url = discovery
             .as_ref()
             .and_then(|discovery| discovery.userinfo.as_ref())
             .ok_or(CannotTell::Garbage("the issuer's discovery document names no userinfo_endpoint"))?;
-        let subject = question.subject.as_deref();
+        let subject = query.subject.as_deref();
         self.userinfo_endpoint
-            .call(url, Some(&question.token), question.priority, question.about, |answer| {
-                Word::read(answer, subject)
+            .call(url, Some(&query.token), query.priority, query.about, |answer| {
+                UserinfoAnswer::read(answer, subject)
             })
             .await
     }
@@ -420,10 +420,10 @@ impl Issuer {
     }
 }
 
-/// A question to `/userinfo`.
+/// A query to `/userinfo`.
 #[derive(Clone)]
-pub struct Question {
-    /// The token, which is the credential for the question.
+pub struct UserinfoQuery {
+    /// The token, which is the credential for the query.
     pub token: String,
     /// The subject that the token names, if that was verified; the answer must be about it.
     pub subject: Option<String>,

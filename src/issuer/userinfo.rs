@@ -41,7 +41,7 @@ impl Reach {
 
 /// The issuer's word on a token.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Word {
+pub enum UserinfoAnswer {
     /// It accepts the token; these are the claims about its subject.
     Accepted {
         /// `sub`, not empty.
@@ -55,7 +55,7 @@ pub enum Word {
     Forbidden(Rejection),
 }
 
-impl Word {
+impl UserinfoAnswer {
     /// Reads an answer. If the token's own subject is known, the answer must be about the
     /// same (§5.3.2 demands it).
     ///
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn only_a_whole_answer_about_the_right_subject_counts() {
-        let read = |body: &str| Word::read(Answer::Good(body.as_bytes()), Some("auth0|a"));
-        assert!(matches!(read(r#"{"sub":"auth0|a"}"#), Ok(Word::Accepted { .. })));
+        let read = |body: &str| UserinfoAnswer::read(Answer::Good(body.as_bytes()), Some("auth0|a"));
+        assert!(matches!(read(r#"{"sub":"auth0|a"}"#), Ok(UserinfoAnswer::Accepted { .. })));
         for body in [
             r#"{"sub":"auth0|b"}"#,
             r#"{"sub":7}"#,
@@ -99,9 +99,10 @@ mod tests {
         ] {
             assert!(read(body).is_err(), "{body}");
         }
-        let rejected = |status| Word::read(Answer::Rejected { status, rejection: Rejection::Certain }, None);
-        assert_eq!(rejected(401), Ok(Word::Rejected(Rejection::Certain)));
-        assert_eq!(rejected(403), Ok(Word::Forbidden(Rejection::Certain)));
+        let rejected =
+            |status| UserinfoAnswer::read(Answer::Rejected { status, rejection: Rejection::Certain }, None);
+        assert_eq!(rejected(401), Ok(UserinfoAnswer::Rejected(Rejection::Certain)));
+        assert_eq!(rejected(403), Ok(UserinfoAnswer::Forbidden(Rejection::Certain)));
     }
 
     #[test]

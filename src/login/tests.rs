@@ -31,7 +31,7 @@ fn asked(lines: &[(&str, &str)], peer: Peer) -> Option<String> {
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
     }
     let (method, uri) = (Method::GET, Uri::from_static("/auth"));
-    let asked = Asked { method: &method, uri: &uri, headers: &headers };
+    let asked = Subrequest { method: &method, uri: &uri, headers: &headers };
     let login = login(&["app.example.com", ".example.com"]);
     login.url_for(asked, peer, &routes(), NOW).map(|url| url.to_str().unwrap().to_owned())
 }

@@ -29,7 +29,7 @@ pub enum Protocol {
 
 /// A request of a proxy, as far as it tells of the original one.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'r> {
+pub struct Subrequest<'r> {
     /// Its method.
     pub method: &'r Method,
     /// Its target.
@@ -54,9 +54,9 @@ impl Protocol {
     ///
     /// # Errors
     /// [`Closed`], if it is not told, or not in a way that everybody reads alike.
-    pub fn original<'r>(self, asked: Asked<'r>) -> Result<Original<'r>, Closed> {
-        let method = self.method(asked)?;
-        let (authority, target) = self.address(asked)?;
+    pub fn original<'r>(self, subrequest: Subrequest<'r>) -> Result<Original<'r>, Closed> {
+        let method = self.method(subrequest)?;
+        let (authority, target) = self.address(subrequest)?;
         Ok(Original {
             method,
             host: host(authority)?,
@@ -68,15 +68,15 @@ impl Protocol {
     ///
     /// # Errors
     /// [`Closed`], if they are not told, or more than once.
-    pub fn address<'r>(self, asked: Asked<'r>) -> Result<(&'r [u8], &'r [u8]), Closed> {
+    pub fn address<'r>(self, subrequest: Subrequest<'r>) -> Result<(&'r [u8], &'r [u8]), Closed> {
         Ok(match self {
-            Self::XForwarded => (asked.only("x-forwarded-host")?, asked.only("x-forwarded-uri")?),
-            Self::XOriginal => (asked.only("x-original-host")?, asked.only("x-original-uri")?),
-            Self::XOriginalUrl => split_url(asked.only("x-original-url")?)?,
-            Self::Request if asked.uri.authority().is_some() => return Err(Closed::Host),
+            Self::XForwarded => (subrequest.only("x-forwarded-host")?, subrequest.only("x-forwarded-uri")?),
+            Self::XOriginal => (subrequest.only("x-original-host")?, subrequest.only("x-original-uri")?),
+            Self::XOriginalUrl => split_url(subrequest.only("x-original-url")?)?,
+            Self::Request if subrequest.uri.authority().is_some() => return Err(Closed::Host),
             Self::Request => {
-                let target = asked.uri.path().strip_prefix(AUTH_PATH).unwrap_or_default();
-                (asked.only(HOST.as_str())?, target.as_bytes())
+                let target = subrequest.uri.path().strip_prefix(AUTH_PATH).unwrap_or_default();
+                (subrequest.only(HOST.as_str())?, target.as_bytes())
             }
         })
     }
@@ -85,17 +85,17 @@ impl Protocol {
     ///
     /// # Errors
     /// As [`Protocol::original`].
-    pub fn method(self, asked: Asked<'_>) -> Result<&str, Closed> {
+    pub fn method(self, subrequest: Subrequest<'_>) -> Result<&str, Closed> {
         let method = match self {
-            Self::XForwarded => asked.only("x-forwarded-method")?,
-            Self::XOriginal | Self::XOriginalUrl => asked.only("x-original-method")?,
-            Self::Request => asked.method.as_str().as_bytes(),
+            Self::XForwarded => subrequest.only("x-forwarded-method")?,
+            Self::XOriginal | Self::XOriginalUrl => subrequest.only("x-original-method")?,
+            Self::Request => subrequest.method.as_str().as_bytes(),
         };
         std::str::from_utf8(method).ok().filter(|method| is_method(method)).ok_or(Closed::Method)
     }
 }
 
-impl<'r> Asked<'r> {
+impl<'r> Subrequest<'r> {
     /// The one value of a header.
     pub(super) fn only(self, name: &'static str) -> Result<&'r [u8], Closed> {
         let mut values = self.headers.get_all(name).iter();

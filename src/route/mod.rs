@@ -19,7 +19,7 @@ pub use closed::Closed;
 pub use forwarded::AUTH_PATH;
 use hyper::header::HeaderValue;
 
-use forwarded::Asked;
+use forwarded::Subrequest;
 use peer::Peer;
 use requirement::{BadRequirement, Requirement, in_query};
 use rules::{Requirements, Verdict};
@@ -59,12 +59,17 @@ pub enum Required<'r> {
 impl<'r> Demand<'r> {
     /// What a request needs, with this `query` in the auth URL.
     #[must_use]
-    pub fn of(asked: Asked<'_>, query: Option<&'r str>, peer: Peer, settings: &'r RouteSettings) -> Self {
+    pub fn of(
+        subrequest: Subrequest<'_>,
+        query: Option<&'r str>,
+        peer: Peer,
+        settings: &'r RouteSettings,
+    ) -> Self {
         let demand = match settings.requirements_from {
             RequirementsFrom::Query => Self::Identity(query.map_or(Required::Nothing, Required::Query)),
-            RequirementsFrom::Header => in_header(asked, settings),
+            RequirementsFrom::Header => in_header(subrequest, settings),
             RequirementsFrom::Rules if !settings.trusts(peer) => Self::Closed(Closed::Untrusted),
-            RequirementsFrom::Rules => match settings.forwarded.original(asked) {
+            RequirementsFrom::Rules => match settings.forwarded.original(subrequest) {
                 Err(closed) => Self::Closed(closed),
                 Ok(original) => match settings.rules.verdict(&original) {
                     Verdict::Require(requirements) => Self::Identity(Required::Rule(requirements)),
@@ -74,7 +79,9 @@ impl<'r> Demand<'r> {
             },
         };
         match demand {
-            Self::Identity(_) | Self::Public if settings.preflight && is_preflight(asked, peer, settings) => {
+            Self::Identity(_) | Self::Public
+                if settings.preflight && is_preflight(subrequest, peer, settings) =>
+            {
                 Self::Preflight
             }
             demand => demand,
@@ -134,8 +141,8 @@ fn oldest_tier<V: Borrow<str>>(
     tiers.max()
 }
 
-fn in_header(asked: Asked<'_>, settings: &RouteSettings) -> Demand<'static> {
-    let mut values = asked.headers.get_all(&settings.requirements_header).iter();
+fn in_header(subrequest: Subrequest<'_>, settings: &RouteSettings) -> Demand<'static> {
+    let mut values = subrequest.headers.get_all(&settings.requirements_header).iter();
     match (values.next(), values.next()) {
         (Some(value), None) if value == ANY => Demand::Identity(Required::Nothing),
         (Some(value), None) if value.as_bytes().iter().any(|byte| *byte != b'&') => {
@@ -147,13 +154,15 @@ fn in_header(asked: Asked<'_>, settings: &RouteSettings) -> Demand<'static> {
 
 /// What the Fetch Standard (§3.2.2) calls a CORS-preflight request: OPTIONS with an origin and the method to come. Each
 /// exactly once, from a trusted peer; anything else is an ordinary request and needs a token.
-fn is_preflight(asked: Asked<'_>, peer: Peer, settings: &RouteSettings) -> bool {
+fn is_preflight(subrequest: Subrequest<'_>, peer: Peer, settings: &RouteSettings) -> bool {
     // A proxy may write several lines as one, with commas; neither value ever has one, nor a blank.
     let once = |name: &'static str| {
-        asked.only(name).is_ok_and(|value| value.iter().all(|byte| byte.is_ascii_graphic() && *byte != b','))
+        subrequest
+            .only(name)
+            .is_ok_and(|value| value.iter().all(|byte| byte.is_ascii_graphic() && *byte != b','))
     };
     settings.trusts(peer)
-        && settings.forwarded.method(asked) == Ok("OPTIONS")
+        && settings.forwarded.method(subrequest) == Ok("OPTIONS")
         && once("origin")
         && once("access-control-request-method")
 }

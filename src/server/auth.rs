@@ -8,15 +8,15 @@ use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, 
 use hyper::{HeaderMap, Request};
 use tracing::{debug, warn};
 
-use super::complain::complain;
+use super::denial_log::log_denial;
 use crate::clock::Timestamp;
 use crate::credential::Credential;
 use crate::decision::{Decision, Pass, Unmet};
-use crate::identity::{Resolved, Subjected};
+use crate::identity::{Attempt, Resolved};
 use crate::instance::Instance;
 use crate::login::LoginAnswer;
 use crate::respond::Answer;
-use crate::route::forwarded::Asked;
+use crate::route::forwarded::Subrequest;
 use crate::route::peer::Peer;
 use crate::route::{AUTH_PATH, Demand, Required};
 use crate::store::invalidation::Epoch;
@@ -24,7 +24,7 @@ use crate::store::refused::Refused;
 use crate::tiers::digest::TokenDigest;
 use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
-use crate::verifier::{Failure, NotHere};
+use crate::verifier::{Failure, NotLocal};
 
 /// Answers one request of a proxy.
 ///
@@ -38,18 +38,18 @@ pub async fn answer(
     let started = instance.clock.ticks();
     let (parts, _body_that_is_never_read) = request.into_parts();
     let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-    let asked = Asked { method: &method, uri: &uri, headers: &headers };
+    let subrequest = Subrequest { method: &method, uri: &uri, headers: &headers };
     let close = must_close(&headers);
 
     let answer = if !is_auth_path(uri.path()) {
         instance.metrics.answered("error", "not_found");
         instance.responder.not_found(headers, close)
     } else {
-        match Demand::of(asked, uri.query(), peer, &instance.settings.routes) {
+        match Demand::of(subrequest, uri.query(), peer, &instance.settings.routes) {
             Demand::Identity(required) => match identify(&instance, &headers, &required).await {
                 (Decision::Allow(pass), seen) => allow(&instance, headers, &pass, seen, &required, close),
                 (other, _) => {
-                    let login = login_for(&instance, &other, asked, peer);
+                    let login = login_for(&instance, &other, subrequest, peer);
                     let answer = decline(&instance, headers, &other, &required, close);
                     match login {
                         Some((url, by)) => instance.responder.offer_login(answer, url, by),
@@ -80,36 +80,40 @@ pub async fn answer(
 fn login_for(
     instance: &Instance,
     decision: &Decision,
-    asked: Asked<'_>,
+    subrequest: Subrequest<'_>,
     peer: Peer,
 ) -> Option<(HeaderValue, LoginAnswer)> {
     let login = instance.login.as_ref().filter(|_| decision.invites_login())?;
-    let url = login.url_for(asked, peer, &instance.settings.routes, instance.clock.now())?;
+    let url = login.url_for(subrequest, peer, &instance.settings.routes, instance.clock.now())?;
     Some((url, login.answer()))
 }
 
 /// Whether an answer lay ready or was made for this request.
 #[derive(Clone, Copy)]
-enum Seen {
+enum AnswerOrigin {
     Before(Timestamp),
     Now,
 }
 
 /// Who it is: by the credential, from memory if it holds an answer that is young enough.
-async fn identify(instance: &Instance, headers: &HeaderMap, required: &Required<'_>) -> (Decision, Seen) {
+async fn identify(
+    instance: &Instance,
+    headers: &HeaderMap,
+    required: &Required<'_>,
+) -> (Decision, AnswerOrigin) {
     let credential = match Credential::extract(headers, &instance.settings.credential) {
         Ok(credential) => credential,
-        Err(error) => return (Decision::NoCredential(error), Seen::Now),
+        Err(error) => return (Decision::NoCredential(error), AnswerOrigin::Now),
     };
     let now = instance.clock.now();
     let digest = instance.digester.token(credential.token().as_bytes());
     let table = instance.identities.policy().table();
     let ready = instance.answers.get(&digest).filter(|pass| pass.holds_at(now));
     match ready.filter(|pass| pass.cannot_be_younger() || !required.is_younger_than(pass.tier(), table)) {
-        Some(pass) => (Decision::Allow(pass), Seen::Before(now)),
+        Some(pass) => (Decision::Allow(pass), AnswerOrigin::Before(now)),
         None => {
             let oldest = required.oldest_tier(table);
-            (judge(instance, credential.token(), digest, oldest).await, Seen::Now)
+            (judge(instance, credential.token(), digest, oldest).await, AnswerOrigin::Now)
         }
     }
 }
@@ -126,7 +130,7 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Op
     let result = match result {
         Ok(verified) => {
             not_here = verified.not_here().cloned();
-            instance.identities.resolve(verified, Subjected { token, digest, since, oldest }).await
+            instance.identities.resolve(verified, Attempt { token, digest, since, oldest }).await
         }
         Err(failure) => Err(failure),
     };
@@ -156,14 +160,14 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Op
 fn tell_of_foreign(
     instance: &Instance,
     digest: TokenDigest,
-    why: &NotHere,
+    why: &NotLocal,
     result: &Result<Resolved, Failure>,
 ) {
     let (local, issuer) = (why.reason(), result.as_ref().map_or_else(Failure::reason, |_| "accepted"));
     instance.metrics.foreign(local, issuer);
     let Err(failure) = result else { return };
     debug!(?digest, local, issuer, "judged neither here nor by its issuer; here: {why}; issuer: {failure}");
-    if matches!(why, NotHere::Sealed(_))
+    if matches!(why, NotLocal::Sealed(_))
         && let Some(held_back) = instance.unopened_tokens.turn(instance.clock.now())
     {
         warn!(
@@ -219,22 +223,22 @@ fn allow(
     instance: &Instance,
     headers: HeaderMap,
     pass: &Pass,
-    seen: Seen,
+    seen: AnswerOrigin,
     required: &Required<'_>,
     close: bool,
 ) -> Answer {
-    if matches!(seen, Seen::Before(_)) {
+    if matches!(seen, AnswerOrigin::Before(_)) {
         instance.metrics.found_in_memory();
         instance.tier_hits.memory(pass.tier()).inc();
     }
     match pass.meets_required(required, instance.identities.policy().table()) {
         Ok(()) => {
             let now = match seen {
-                Seen::Before(then) => {
+                AnswerOrigin::Before(then) => {
                     instance.metrics.allowed_from_memory();
                     then
                 }
-                Seen::Now => {
+                AnswerOrigin::Now => {
                     instance.metrics.answered("allow", "judged");
                     instance.clock.now()
                 }
@@ -258,7 +262,7 @@ fn decline(
     required: &Required<'_>,
     close: bool,
 ) -> Answer {
-    complain(instance, &headers, required, decision);
+    log_denial(instance, &headers, required, decision);
     let (answer, (outcome, reason)) = instance.responder.decline(headers, decision, close);
     instance.metrics.answered(outcome, reason);
     debug!(outcome, reason, "not let in");

@@ -4,7 +4,7 @@ pub mod admin;
 pub mod auth;
 pub mod breaker;
 mod checkpoint;
-mod complain;
+mod denial_log;
 pub mod descriptors;
 pub mod listener;
 mod named;

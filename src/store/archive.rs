@@ -39,9 +39,9 @@ struct Forgetting {
 }
 
 /// Ends what [`Archive::begin_to_forget`] began, also for a caller that goes away.
-pub(super) struct Turn<'a>(&'a Mutex<Forgetting>);
+pub(super) struct InvalidationGuard<'a>(&'a Mutex<Forgetting>);
 
-impl Drop for Turn<'_> {
+impl Drop for InvalidationGuard<'_> {
     fn drop(&mut self) {
         let mut forgetting = lock(self.0);
         forgetting.turns += 1;
@@ -246,12 +246,12 @@ impl Archive {
     }
 
     /// Nothing is copied from one store to the other until both have forgotten.
-    pub(super) fn begin_to_forget(&self) -> Turn<'_> {
+    pub(super) fn begin_to_forget(&self) -> InvalidationGuard<'_> {
         let mut forgetting = lock(&self.forgetting);
         forgetting.turns += 1;
         forgetting.under_way += 1;
         drop(forgetting);
-        Turn(&self.forgetting)
+        InvalidationGuard(&self.forgetting)
     }
 
     /// When a record that is verified now would be of no use any more.

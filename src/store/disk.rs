@@ -28,7 +28,7 @@ mod error;
 mod fault;
 mod layout;
 mod opener;
-mod owed;
+mod pending_deletes;
 mod queue;
 mod reader;
 mod settings;

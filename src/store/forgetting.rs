@@ -28,7 +28,7 @@ impl Stores {
     pub async fn follow(&self, forget: Forget) {
         let purge = forget.clone().into_purge();
         match (&forget, &purge) {
-            (Forget::Profile(key), _) => self.forgotten.note(key),
+            (Forget::Profile(key), _) => self.invalidations.note(key),
             (_, Some(purge)) => self.note(purge),
             (_, None) => {}
         }
@@ -36,7 +36,7 @@ impl Stores {
             archive.follow(&forget).await;
         }
         if let Forget::Profile(key) = &forget {
-            self.forgotten.note(key);
+            self.invalidations.note(key);
             self.profiles.remove(&SubjectKey(*key));
         }
         if let Some(purge) = purge {
@@ -80,8 +80,8 @@ impl Stores {
 
     fn note(&self, purge: &Purge) {
         match purge {
-            Purge::Token(digest) => self.forgotten.note(&digest.0),
-            Purge::Subject(..) | Purge::Everybody => self.forgotten.note_all(),
+            Purge::Token(digest) => self.invalidations.note(&digest.0),
+            Purge::Subject(..) | Purge::Everybody => self.invalidations.note_all(),
         }
     }
 
@@ -91,7 +91,7 @@ impl Stores {
         match purge {
             Purge::Token(digest) => {
                 self.verdicts.remove(&digest);
-                self.forgotten.note(&digest.0);
+                self.invalidations.note(&digest.0);
                 for ready in self.all_ready() {
                     ready.forget(&digest);
                 }
@@ -103,7 +103,7 @@ impl Stores {
                 for key in keys {
                     self.profiles.remove(&key);
                 }
-                self.forgotten.note_all();
+                self.invalidations.note_all();
                 // An answer does not say whose it is. It is made again from a token, at the cost of one signature check.
                 self.all_ready().iter().for_each(|ready| ready.forget_all());
             }
@@ -113,10 +113,10 @@ impl Stores {
 
     /// Forgets all answers, verdicts and profiles in memory.
     pub fn purge_memory_of_everybody(&self) {
-        self.forgotten.note_all();
+        self.invalidations.note_all();
         self.verdicts.clear();
         self.profiles.clear();
-        self.forgotten.note_all();
+        self.invalidations.note_all();
         self.all_ready().iter().for_each(|ready| ready.forget_all());
     }
 }

@@ -20,13 +20,13 @@ const STRIPES: usize = 256;
 
 /// Counts, for each key, how often something was forgotten.
 #[derive(Debug)]
-pub struct Forgotten(Box<[Mutex<u64>; STRIPES]>);
+pub struct Invalidations(Box<[Mutex<u64>; STRIPES]>);
 
 /// How often something was forgotten up to a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u64);
 
-impl Forgotten {
+impl Invalidations {
     /// The epoch of a key.
     #[must_use]
     pub fn epoch(&self, key: &[u8; DIGEST_LENGTH]) -> Epoch {
@@ -62,7 +62,7 @@ impl Forgotten {
     }
 }
 
-impl Default for Forgotten {
+impl Default for Invalidations {
     fn default() -> Self {
         Self(Box::new([const { Mutex::new(0) }; STRIPES]))
     }
@@ -77,30 +77,30 @@ fn lock(stripe: &Mutex<u64>) -> MutexGuard<'_, u64> {
 mod tests {
     use super::*;
 
-    fn is_kept(forgotten: &Forgotten, since: Epoch, key: u8) -> bool {
+    fn is_kept(invalidations: &Invalidations, since: Epoch, key: u8) -> bool {
         let mut kept = false;
-        let said = forgotten.unless_since(since, &[key; DIGEST_LENGTH], || kept = true);
+        let said = invalidations.unless_since(since, &[key; DIGEST_LENGTH], || kept = true);
         assert_eq!(said, kept);
         kept
     }
 
     #[test]
     fn what_was_looked_for_before_something_was_forgotten_is_not_kept() {
-        let forgotten = Forgotten::default();
-        let before = forgotten.epoch(&[1; DIGEST_LENGTH]);
-        assert!(is_kept(&forgotten, before, 1));
-        forgotten.note(&[1; DIGEST_LENGTH]);
-        assert!(!is_kept(&forgotten, before, 1));
-        assert!(is_kept(&forgotten, forgotten.epoch(&[1; DIGEST_LENGTH]), 1));
+        let invalidations = Invalidations::default();
+        let before = invalidations.epoch(&[1; DIGEST_LENGTH]);
+        assert!(is_kept(&invalidations, before, 1));
+        invalidations.note(&[1; DIGEST_LENGTH]);
+        assert!(!is_kept(&invalidations, before, 1));
+        assert!(is_kept(&invalidations, invalidations.epoch(&[1; DIGEST_LENGTH]), 1));
     }
 
     #[test]
     fn one_key_leaves_the_others_alone_and_a_purge_of_all_none() {
-        let forgotten = Forgotten::default();
-        let before = forgotten.epoch(&[2; DIGEST_LENGTH]);
-        forgotten.note(&[1; DIGEST_LENGTH]);
-        assert!(is_kept(&forgotten, before, 2));
-        forgotten.note_all();
-        assert!(!is_kept(&forgotten, before, 2));
+        let invalidations = Invalidations::default();
+        let before = invalidations.epoch(&[2; DIGEST_LENGTH]);
+        invalidations.note(&[1; DIGEST_LENGTH]);
+        assert!(is_kept(&invalidations, before, 2));
+        invalidations.note_all();
+        assert!(!is_kept(&invalidations, before, 2));
     }
 }

@@ -34,7 +34,7 @@ pub use self::settings::{RedisAddress, SharedSettings};
 
 use self::names::Names;
 use self::pending::{Change, Pending};
-use self::reconnect::Keeper;
+use self::reconnect::ReconnectTask;
 use self::settings::read_password;
 use self::state::{Health, Shared};
 use super::purge::Purge;
@@ -51,7 +51,7 @@ const MAX_FORGETS: usize = 1024;
 /// The shared store. Dropping it ends its task and leaves unwritten what waits: see [`SharedStore::flush`].
 pub struct SharedStore {
     shared: Arc<Shared>,
-    keeper: JoinHandle<()>,
+    reconnect_task: JoinHandle<()>,
 }
 
 impl SharedStore {
@@ -85,8 +85,8 @@ impl SharedStore {
             clock,
             metrics,
         });
-        let keeper = tokio::spawn(Keeper::new(shared.clone()).run());
-        Ok(Self { shared, keeper })
+        let reconnect_task = tokio::spawn(ReconnectTask::new(shared.clone()).run());
+        Ok(Self { shared, reconnect_task })
     }
 
     /// The value under `key`. Waits no longer than the read timeout; not at all while Redis is away.
@@ -98,7 +98,7 @@ impl SharedStore {
         if connection.is_lost() {
             return Err(SharedError::Away);
         }
-        // Asked before reading: what is not to be forgotten by then is a mark in Redis already.
+        // Subrequest before reading: what is not to be forgotten by then is a mark in Redis already.
         if self.shared.pending().is_forgetting(family, key) {
             return Ok(None);
         }
@@ -188,6 +188,6 @@ impl SharedStore {
 
 impl Drop for SharedStore {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.reconnect_task.abort();
     }
 }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::archive::Archive;
 use super::disk::DiskError;
-use super::invalidation::{Epoch, Forgotten};
+use super::invalidation::{Epoch, Invalidations};
 use super::memory::{self, RecordWeight, Records, memory};
 use super::refused::{RefusalWeight, Refusals, Refused, TYPICAL_REFUSAL};
 use super::shared::SharedStore;
@@ -53,11 +53,11 @@ pub trait Derived: Send + Sync {
 pub struct Stores {
     pub(super) ready: Arc<Ready>,
     /// Those of all configurations that still answer somebody.
-    pub(super) living: Living,
+    pub(super) living: LiveStores,
     pub(super) verdicts: Arc<Records<TokenDigest>>,
     pub(super) profiles: Arc<Records<SubjectKey>>,
     pub(super) archive: Option<Arc<Archive>>,
-    pub(super) forgotten: Arc<Forgotten>,
+    pub(super) invalidations: Arc<Invalidations>,
     pub(super) policy: Policy,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -91,7 +91,7 @@ impl Ready {
 
 /// A request that began before a reload ends with the configuration that it began with. What it learns to be over must be
 /// over for all of them.
-pub(super) type Living = Arc<Mutex<Vec<Weak<Ready>>>>;
+pub(super) type LiveStores = Arc<Mutex<Vec<Weak<Ready>>>>;
 
 impl Stores {
     /// Empty stores of together at most half of `bytes`: a quarter for profiles, an eighth each for verdicts and refusals.
@@ -106,7 +106,7 @@ impl Stores {
             profiles: Arc::new(memory(bytes / 4, TYPICAL_PROFILE, RecordWeight)),
             verdicts: Arc::new(memory(bytes / 8, TYPICAL_VERDICT, RecordWeight)),
             archive,
-            forgotten: Arc::default(),
+            invalidations: Arc::default(),
             policy,
             metrics,
         }
@@ -122,7 +122,7 @@ impl Stores {
             living: self.living.clone(),
             verdicts: self.verdicts.clone(),
             profiles: self.profiles.clone(),
-            forgotten: self.forgotten.clone(),
+            invalidations: self.invalidations.clone(),
             ..new
         }
     }
@@ -135,18 +135,18 @@ impl Stores {
     /// How often what is known of a token was forgotten. Whoever keeps what they found says which epoch they began in.
     #[must_use]
     pub fn epoch(&self, digest: &TokenDigest) -> Epoch {
-        self.forgotten.epoch(&digest.0)
+        self.invalidations.epoch(&digest.0)
     }
 
     /// How often what is known of a subject was forgotten.
     #[must_use]
     pub fn epoch_of_profile(&self, key: &SubjectKey) -> Epoch {
-        self.forgotten.epoch(&key.0)
+        self.invalidations.epoch(&key.0)
     }
 
     /// Has `keep` run, which keeps what was derived for a token, unless the token was forgotten since.
     pub fn unless_forgotten(&self, digest: &TokenDigest, since: Epoch, keep: impl FnOnce()) {
-        self.forgotten.unless_since(since, &digest.0, keep);
+        self.invalidations.unless_since(since, &digest.0, keep);
     }
 
     /// The definitive no for a token, if one is remembered and its time is not over.
@@ -166,7 +166,7 @@ impl Stores {
         let is_the_issuers = refused.refusal.is_the_issuers();
         let note = || {
             if is_the_issuers {
-                self.forgotten.note(&digest.0);
+                self.invalidations.note(&digest.0);
             }
         };
         note();
@@ -224,7 +224,7 @@ impl Stores {
             (Some(known), None) => return Some((Arc::new(known), "memory")),
             (_, loaded) => loaded?,
         };
-        self.forgotten.unless_since(since, bytes, || memory::keep(memory, *key, &record));
+        self.invalidations.unless_since(since, bytes, || memory::keep(memory, *key, &record));
         Some((Arc::new(record), store))
     }
 
@@ -240,7 +240,7 @@ impl Stores {
 
     /// Keeps a verdict on a foreign token, unless the token was forgotten since.
     pub fn keep_verdict(&self, digest: TokenDigest, record: Arc<VerdictRecord>, since: Epoch) {
-        self.forgotten.unless_since(since, &digest.0, || {
+        self.invalidations.unless_since(since, &digest.0, || {
             if let Some(archive) = &self.archive {
                 archive.keep(&digest.0, &*record, &record.known(), &self.policy);
             }
@@ -274,7 +274,7 @@ impl Stores {
             self.forget_profile(&key);
             since = self.epoch_of_profile(&key);
         }
-        self.forgotten.unless_since(since, &key.0, || {
+        self.invalidations.unless_since(since, &key.0, || {
             if let Some(archive) = self.archive.as_ref().filter(|_| record.email.is_some()) {
                 archive.keep(&key.0, &*record, &record.known(None), &self.policy);
             }
@@ -295,10 +295,10 @@ impl Stores {
     /// Forgets what is known of a subject.
     pub fn forget_profile(&self, key: &SubjectKey) {
         if let Some(archive) = &self.archive {
-            self.forgotten.note(&key.0);
+            self.invalidations.note(&key.0);
             archive.forget(Family::Profiles, &key.0, &self.policy);
         }
-        self.forgotten.note(&key.0);
+        self.invalidations.note(&key.0);
         self.profiles.remove(key);
     }
 

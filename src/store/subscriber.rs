@@ -13,19 +13,19 @@ use super::shared::Forget;
 use super::stores::Stores;
 
 /// The task, which ends when this is dropped.
-pub struct Follower {
-    served: Arc<Served>,
+pub struct Subscriber {
+    served: Arc<SubscribedStores>,
     task: JoinHandle<()>,
 }
 
 #[derive(Default)]
-struct Served(Mutex<Vec<Weak<Stores>>>);
+struct SubscribedStores(Mutex<Vec<Weak<Stores>>>);
 
-impl Follower {
+impl Subscriber {
     /// Follows these messages.
     #[must_use]
     pub fn start(mut forgets: Receiver<Forget>) -> Self {
-        let served = Arc::new(Served::default());
+        let served = Arc::new(SubscribedStores::default());
         let all = served.clone();
         let task = tokio::spawn(async move {
             loop {
@@ -48,13 +48,13 @@ impl Follower {
     }
 }
 
-impl Drop for Follower {
+impl Drop for Subscriber {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Served {
+impl SubscribedStores {
     /// Also in stores that come while it is at it.
     async fn follow(&self, forget: &Forget) {
         let mut done: Vec<Arc<Stores>> = Vec::new();

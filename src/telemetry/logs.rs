@@ -32,12 +32,12 @@ pub fn install(settings: &LogSettings) {
 
 /// Lets through one line a minute of a kind that strangers can cause, and counts the others.
 #[derive(Debug, Default)]
-pub struct Sparing {
+pub struct RateLimitedLog {
     next_secs: AtomicU64,
     held_back: AtomicU64,
 }
 
-impl Sparing {
+impl RateLimitedLog {
     const PAUSE_SECS: u64 = 60;
 
     /// Whether a line may be written at `now`; if so, how many were held back since the last one.
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn one_line_a_minute_tells_how_many_it_stands_for() {
-        let sparing = Sparing::default();
+        let sparing = RateLimitedLog::default();
         let turn = |secs| sparing.turn(Timestamp::from_secs(secs));
         assert_eq!(turn(1_000), Some(0));
         assert_eq!((turn(1_000), turn(1_059)), (None, None));

@@ -59,7 +59,7 @@ impl Metrics {
     /// All metrics at zero, and what was declared.
     fn declared() -> Result<(Self, Descriptions), prometheus::Error> {
         let registry = Registry::new_custom(Some("holdfast".to_owned()), None)?;
-        let new = Declared(&registry, RefCell::default());
+        let new = Registration(&registry, RefCell::default());
         let build = new.gauges("build_info", "Always 1; the labels say which build runs.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let requests = new.counters(
@@ -346,9 +346,9 @@ where
 }
 
 /// Makes a metric and registers it, and notes it.
-struct Declared<'r>(&'r Registry, RefCell<Descriptions>);
+struct Registration<'r>(&'r Registry, RefCell<Descriptions>);
 
-impl Declared<'_> {
+impl Registration<'_> {
     fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
         self.registered("counter", IntCounterVec::new(Opts::new(name, help), labels)?)
     }

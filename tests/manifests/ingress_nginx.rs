@@ -56,7 +56,7 @@ const NEEDED: [(&str, &str); 3] = [
 
 /// Paths that the controller asks holdfast about.
 #[derive(Debug)]
-pub struct Asked {
+pub struct Subrequest {
     /// The paths, all that begin so.
     pub path: String,
     /// The question's target.
@@ -64,11 +64,11 @@ pub struct Asked {
 }
 
 /// What an Ingress manifest protects, or what is wrong with it.
-pub fn ingresses(manifest: &str) -> Result<Vec<Asked>, String> {
+pub fn ingresses(manifest: &str) -> Result<Vec<Subrequest>, String> {
     documents(manifest).iter().map(ingress).collect()
 }
 
-fn ingress(resource: &Value) -> Result<Asked, String> {
+fn ingress(resource: &Value) -> Result<Subrequest, String> {
     let annotations = resource["metadata"]["annotations"].as_object().ok_or("no annotations")?;
     for annotation in annotations.keys() {
         let name = annotation.strip_prefix("nginx.ingress.kubernetes.io/");
@@ -79,7 +79,7 @@ fn ingress(resource: &Value) -> Result<Asked, String> {
     let value =
         |name: &str| annotations.get(&format!("nginx.ingress.kubernetes.io/{name}")).and_then(Value::as_str);
     headers(value("auth-response-headers"))?;
-    Ok(Asked {
+    Ok(Subrequest {
         path: text(resource, "/spec/rules/0/http/paths/0/path").to_owned(),
         target: target(value("auth-url"))?,
     })
@@ -87,7 +87,7 @@ fn ingress(resource: &Value) -> Result<Asked, String> {
 
 /// What the controller's ConfigMap has asked for every Ingress, or what is wrong with it. The lines that are commented out
 /// there count, since they are there to be taken in.
-pub fn config_map(manifest: &str) -> Result<Asked, String> {
+pub fn config_map(manifest: &str) -> Result<Subrequest, String> {
     let manifest = manifest.replace("  # global-auth", "  global-auth");
     let data = &documents(&manifest)[0]["data"];
     for key in data.as_object().ok_or("no data")?.keys() {
@@ -101,7 +101,7 @@ pub fn config_map(manifest: &str) -> Result<Asked, String> {
         }
     }
     headers(data["global-auth-response-headers"].as_str())?;
-    Ok(Asked { path: "/".to_owned(), target: target(data["global-auth-url"].as_str())? })
+    Ok(Subrequest { path: "/".to_owned(), target: target(data["global-auth-url"].as_str())? })
 }
 
 fn target(url: Option<&str>) -> Result<String, String> {

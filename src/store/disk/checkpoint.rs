@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 
-use super::delete_markers::{DENIABLE, Deleted, Tombstones};
+use super::delete_markers::{DENIABLE, DeleteMarkers, Deleted};
 use super::engine::{Batch, Change, Engine};
 use super::error::DiskError;
 use super::fault::Fault;
-use super::layout::{self, Aside, Layout, Sharing};
+use super::layout::{self, CopyMode, Layout, ReplaceReason};
 use super::settings::DiskSettings;
 use crate::clock::{Clock, Timestamp};
 use crate::tiers::record::Family;
@@ -119,13 +119,13 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     let noted = newest_first(&layout).into_iter().map(|kept| Deleted::since(&kept.path));
     let deleted = noted.filter(|noted| *noted != Deleted::Unknown).reduce(Deleted::and);
     let deleted = deleted.unwrap_or(Deleted::These(Vec::new()));
-    copy_and_check(&layout, settings, clock, from, Sharing::Nothing, &deleted)?;
+    copy_and_check(&layout, settings, clock, from, CopyMode::Nothing, &deleted)?;
     if held.is_none() {
         held = hold(&layout, settings, clock)?;
     }
     // RocksDB must not be open on files that are moved: it would clean up after itself in those that come.
     drop(held);
-    layout.install_restored(Aside::Replaced, clock.now())
+    layout.install_restored(ReplaceReason::Replaced, clock.now())
 }
 
 /// Opens the store, if there is one that opens, to have its lock.
@@ -172,7 +172,7 @@ pub(super) fn make_backup(engine: &Engine, layout: &Layout, to: &Path) -> Result
 fn make_at(engine: &Engine, to: &Path) -> Result<(), DiskError> {
     let made = Checkpoint::new(engine.database()).and_then(|checkpoint| checkpoint.create_checkpoint(to));
     made.map_err(|error| DiskError::engine("making a checkpoint", to, &Fault::from(&error)))?;
-    Tombstones::start(to).and_then(|()| layout::write_format(to)).map_err(copying_to(to))
+    DeleteMarkers::start(to).and_then(|()| layout::write_format(to)).map_err(copying_to(to))
 }
 
 /// Copies under another name beside `to` first: a copy that fails leaves nothing behind that a second try would meet.
@@ -188,7 +188,7 @@ fn copy_complete(from: &Path, to: &Path) -> Result<(), DiskError> {
         if draft.exists() {
             fs::remove_dir_all(&draft)?;
         }
-        layout::copy_database(from, &draft, Sharing::Nothing)?;
+        layout::copy_database(from, &draft, CopyMode::Nothing)?;
         layout::write_format(&draft)?;
         fs::rename(&draft, to)?;
         layout::sync_directory(parent)
@@ -239,12 +239,12 @@ pub(super) fn recover(
     for salvaged in [false, true] {
         for (Kept { path, made_at, .. }, deleted) in &candidates {
             let copied = match salvaged {
-                false => copy_and_check(layout, settings, clock, path, Sharing::Links, deleted),
+                false => copy_and_check(layout, settings, clock, path, CopyMode::Links, deleted),
                 true => salvage(layout, settings, clock, path, deleted),
             };
             match copied {
                 Ok(()) => {
-                    let moved_to = layout.install_restored(Aside::Corrupt, clock.now())?;
+                    let moved_to = layout.install_restored(ReplaceReason::Corrupt, clock.now())?;
                     let restored_from = Some((path.clone(), *made_at));
                     return Ok(Recovered { cause, moved_to, restored_from, salvaged });
                 }
@@ -254,7 +254,7 @@ pub(super) fn recover(
             }
         }
     }
-    let moved_to = layout.move_aside(Aside::Corrupt, clock.now())?;
+    let moved_to = layout.move_aside(ReplaceReason::Corrupt, clock.now())?;
     Ok(Recovered { cause, moved_to, restored_from: None, salvaged: false })
 }
 
@@ -292,7 +292,7 @@ fn copy_and_check(
     settings: &DiskSettings,
     clock: &Clock,
     from: &Path,
-    sharing: Sharing,
+    sharing: CopyMode,
     deleted: &Deleted,
 ) -> Result<(), DiskError> {
     let copy = layout.draft();
@@ -321,7 +321,7 @@ fn salvage(
     remove(layout, &copy)?;
     remove(layout, &salvaged)?;
     let read = || {
-        layout.file_system("copying", || layout::copy_database(from, &copy, Sharing::Links))?;
+        layout.file_system("copying", || layout::copy_database(from, &copy, CopyMode::Links))?;
         let taken = Engine::open(&copy, false, settings, clock).and_then(|damaged| {
             let whole = Engine::open(&salvaged, true, settings, clock)?;
             Family::ALL.into_iter().try_for_each(|family| take_what_opens(&damaged, &whole, family))?;

@@ -30,7 +30,7 @@ pub(super) const DENIABLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
 
 /// The open file of the newest checkpoint.
 #[derive(Debug)]
-pub(super) struct Tombstones {
+pub(super) struct DeleteMarkers {
     file: File,
     length: u64,
     unsynced: bool,
@@ -48,7 +48,7 @@ pub(super) enum Deleted {
     Unknown,
 }
 
-impl Tombstones {
+impl DeleteMarkers {
     /// Starts the file of a checkpoint that is being made.
     pub(super) fn start(checkpoint: &Path) -> io::Result<()> {
         File::create(checkpoint.join(TOMBSTONES_FILE))?.sync_all()
@@ -197,9 +197,9 @@ mod tests {
 
     fn note(directory: &Path, keys: &[u8]) {
         let keys: Vec<_> = keys.iter().map(|key| [*key; 32]).collect();
-        let mut tombstones = Tombstones::of(directory).unwrap();
-        tombstones.note(keys.iter().map(|key| (Family::Verdicts, &key[..]))).unwrap();
-        tombstones.sync().unwrap();
+        let mut markers = DeleteMarkers::of(directory).unwrap();
+        markers.note(keys.iter().map(|key| (Family::Verdicts, &key[..]))).unwrap();
+        markers.sync().unwrap();
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(Deleted::since(directory.path()), Deleted::Unknown, "without the file nothing is known");
         note(directory.path(), &[1]);
         assert_eq!(Deleted::since(directory.path()), Deleted::Unknown, "nor by going on");
-        Tombstones::start(directory.path()).unwrap();
+        DeleteMarkers::start(directory.path()).unwrap();
         assert_eq!(Deleted::since(directory.path()), these(&[]));
         note(directory.path(), &[1, 2]);
         let whole = fs::read(&path).unwrap();
@@ -225,7 +225,7 @@ mod tests {
     fn what_is_damaged_or_too_much_stands_for_everything() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(TOMBSTONES_FILE);
-        Tombstones::start(directory.path()).unwrap();
+        DeleteMarkers::start(directory.path()).unwrap();
         note(directory.path(), &[7; 20]);
         let whole = fs::read(&path).unwrap();
         let mut damaged = whole.clone();
@@ -236,10 +236,10 @@ mod tests {
         assert_eq!(Deleted::since(directory.path()), Deleted::Unknown);
 
         fs::write(&path, &whole).unwrap();
-        let mut tombstones = Tombstones::of(directory.path()).unwrap();
-        tombstones.length = LIMIT - 10;
-        tombstones.note([(Family::Profiles, &[9; 32][..])].into_iter()).unwrap();
-        tombstones.note([(Family::Profiles, &[9; 32][..])].into_iter()).unwrap();
+        let mut markers = DeleteMarkers::of(directory.path()).unwrap();
+        markers.length = LIMIT - 10;
+        markers.note([(Family::Profiles, &[9; 32][..])].into_iter()).unwrap();
+        markers.note([(Family::Profiles, &[9; 32][..])].into_iter()).unwrap();
         assert_eq!(Deleted::since(directory.path()), Deleted::Unknown);
         assert!(fs::metadata(&path).unwrap().len() < whole.len() as u64 + 10);
     }

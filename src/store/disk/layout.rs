@@ -34,7 +34,7 @@ pub(super) struct Layout {
 
 /// Why `db/` was replaced: part of the name it is kept under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Aside {
+pub(super) enum ReplaceReason {
     /// It was corrupt.
     Corrupt,
     /// An administrator restored another.
@@ -141,7 +141,11 @@ impl Layout {
 
     /// Puts the copy at [`Layout::restoring`] in the place of the database, which is kept aside if there is one; only
     /// the newest one is, or a fault that comes back would fill the disk.
-    pub(super) fn install_restored(&self, why: Aside, now: Timestamp) -> Result<Option<PathBuf>, DiskError> {
+    pub(super) fn install_restored(
+        &self,
+        why: ReplaceReason,
+        now: Timestamp,
+    ) -> Result<Option<PathBuf>, DiskError> {
         let moved = self.move_aside(why, now)?;
         self.finish_restoring()?;
         Ok(moved)
@@ -160,10 +164,14 @@ impl Layout {
     }
 
     /// Moves the database out of the way and returns where to; `None` if there is none.
-    pub(super) fn move_aside(&self, why: Aside, now: Timestamp) -> Result<Option<PathBuf>, DiskError> {
+    pub(super) fn move_aside(
+        &self,
+        why: ReplaceReason,
+        now: Timestamp,
+    ) -> Result<Option<PathBuf>, DiskError> {
         let prefix = match why {
-            Aside::Corrupt => CORRUPT,
-            Aside::Replaced => REPLACED,
+            ReplaceReason::Corrupt => CORRUPT,
+            ReplaceReason::Replaced => REPLACED,
         };
         if !self.database().exists() {
             return Ok(None);
@@ -240,7 +248,7 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
 
 /// Whether a copy may share the files that never change with its original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sharing {
+pub(super) enum CopyMode {
     /// By hard links, where the file system has them: quick, and takes no space.
     Links,
     /// Not at all: damage to the one is no damage to the other.
@@ -248,7 +256,7 @@ pub(super) enum Sharing {
 }
 
 /// Makes a copy of a database or checkpoint in a new directory.
-pub(super) fn copy_database(from: &Path, to: &Path, sharing: Sharing) -> io::Result<()> {
+pub(super) fn copy_database(from: &Path, to: &Path, sharing: CopyMode) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -259,7 +267,7 @@ pub(super) fn copy_database(from: &Path, to: &Path, sharing: Sharing) -> io::Res
         }
         // RocksDB never writes to a table file again, but it does to all others.
         let never_changes = source.extension().is_some_and(|extension| extension == "sst");
-        let linked = never_changes && sharing == Sharing::Links && fs::hard_link(&source, &target).is_ok();
+        let linked = never_changes && sharing == CopyMode::Links && fs::hard_link(&source, &target).is_ok();
         if !linked {
             fs::copy(&source, &target)?;
             File::open(&target)?.sync_all()?;

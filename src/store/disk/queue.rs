@@ -111,7 +111,7 @@ impl Queue {
         (deletes.all && DENIABLE.contains(&family)) || deletes.keys.contains_key(&(family, key.to_vec()))
     }
 
-    /// These deletes are applied, or owed by a store that answers nothing until they are.
+    /// These deletes are applied, or pending_deletes by a store that answers nothing until they are.
     pub(super) fn deleted(&self, deleted: &[(Family, Vec<u8>)]) {
         let mut inbox = self.lock();
         for key in deleted {
@@ -125,7 +125,7 @@ impl Queue {
         }
     }
 
-    /// All that a delete may be meant for is deleted, or owed. If there were too many again meanwhile, that comes next.
+    /// All that a delete may be meant for is deleted, or pending_deletes. If there were too many again meanwhile, that comes next.
     pub(super) fn all_deleted(&self) {
         let mut inbox = self.lock();
         if inbox.deletes.all && !inbox.too_many_deletes {

@@ -367,7 +367,7 @@ fn a_purge_takes_what_the_store_was_before_with_it() {
     store.compact().unwrap();
     let checkpoint = store.checkpoint().unwrap();
     let copy = fixture.directory.path().join("copy");
-    layout::copy_database(&checkpoint, &copy, layout::Sharing::Nothing).unwrap();
+    layout::copy_database(&checkpoint, &copy, layout::CopyMode::Nothing).unwrap();
     layout::write_format(&copy).unwrap();
     drop(store);
     restore(&fixture.settings, &fixture.clock, &copy).unwrap();
@@ -537,7 +537,7 @@ fn damage_inside_the_log_costs_what_follows_it_and_nothing_else() {
     }
     // A crash leaves the log behind: closing would too, but this also leaves no room for a clean shutdown.
     let crashed = fixture.directory.path().join("crashed");
-    layout::copy_database(&fixture.database(), &crashed, layout::Sharing::Nothing).unwrap();
+    layout::copy_database(&fixture.database(), &crashed, layout::CopyMode::Nothing).unwrap();
     drop(store);
     fs::remove_dir_all(fixture.database()).unwrap();
     fs::rename(crashed, fixture.database()).unwrap();

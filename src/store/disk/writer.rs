@@ -24,12 +24,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::checkpoint;
-use super::delete_markers::{DENIABLE, Tombstones};
+use super::delete_markers::{DENIABLE, DeleteMarkers};
 use super::engine::{Batch, Change, Engine, patiently};
 use super::error::DiskError;
 use super::fault::Fault;
 use super::opener::Opener;
-use super::owed::{self, Owed};
+use super::pending_deletes::{self, PendingDeletes};
 use super::queue::Order;
 use super::state::Shared;
 use crate::tiers::record::Family;
@@ -43,12 +43,12 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     opener: Opener,
     state: State,
-    owed: Owed,
+    pending_deletes: PendingDeletes,
     sync_at: Option<Instant>,
     checkpoint_at: Option<Instant>,
     changed_since_checkpoint: bool,
     /// Of the newest checkpoint, if there is one.
-    tombstones: Option<Tombstones>,
+    markers: Option<DeleteMarkers>,
 }
 
 enum State {
@@ -83,11 +83,11 @@ impl Writer {
             shared,
             opener,
             state,
-            owed: Owed::default(),
+            pending_deletes: PendingDeletes::default(),
             sync_at: None,
             checkpoint_at,
             changed_since_checkpoint,
-            tombstones: None,
+            markers: None,
         };
         if let Err(error) = writer.open_tombstones() {
             writer.degrade(&error);
@@ -107,14 +107,14 @@ impl Writer {
                 tracing::warn!(
                     "too many deletes for the queue of the disk store: dropping all verdicts and profiles"
                 );
-                // If it fails now, it is owed, and done before the store answers again.
+                // If it fails now, it is pending_deletes, and done before the store answers again.
                 let _ = self.purge(&DENIABLE);
                 self.shared.queue.all_deleted();
             }
             self.sync_if_due(closing);
             self.checkpoint_if_due();
             if closing {
-                // What has only just come to be owed.
+                // What has only just come to be pending_deletes.
                 self.retry_if_due(closing);
                 return self.end();
             }
@@ -124,7 +124,7 @@ impl Writer {
     fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Open(_) => {
-                let due = [self.sync_at, self.checkpoint_at, self.owed.remove_copies_at];
+                let due = [self.sync_at, self.checkpoint_at, self.pending_deletes.remove_copies_at];
                 due.into_iter().flatten().min()
             }
             State::Degraded { retry_at, .. } => Some(retry_at),
@@ -172,7 +172,7 @@ impl Writer {
     fn apply(&mut self, batch: Batch) {
         if let State::Open(engine) = &self.state {
             let counters = &self.shared.counters;
-            let noted = owed::note(self.tombstones.as_mut(), &batch);
+            let noted = pending_deletes::note(self.markers.as_mut(), &batch);
             match noted.and_then(|()| engine.write_patiently(&batch)) {
                 Ok(()) => {
                     counters.bytes_written.fetch_add(batch.bytes() as u64, Relaxed);
@@ -188,12 +188,12 @@ impl Writer {
         let (deletes, puts): (Vec<_>, Vec<_>) =
             batch.into_changes().into_iter().partition(|change| matches!(change, Change::Delete(..)));
         self.shared.counters.dropped_puts.fetch_add(puts.len() as u64, Relaxed);
-        self.owed.add(deletes, self.shared.queue.limit());
+        self.pending_deletes.add(deletes, self.shared.queue.limit());
     }
 
     fn sync(&mut self) -> Result<(), DiskError> {
         self.sync_at = None;
-        if let Some(Err(error)) = self.tombstones.as_mut().map(Tombstones::sync) {
+        if let Some(Err(error)) = self.markers.as_mut().map(DeleteMarkers::sync) {
             let fault = Fault::Disk(format!("syncing the deletes: {error}"));
             self.degrade(&fault);
             return Err(DiskError::engine("syncing", self.opener.layout().root(), &fault));
@@ -211,25 +211,25 @@ impl Writer {
     }
 
     fn purge(&mut self, families: &[Family]) -> Result<(), DiskError> {
-        // A copy that cannot be removed now is owed, like all else.
+        // A copy that cannot be removed now is pending_deletes, like all else.
         let removed = checkpoint::remove_all(self.opener.layout());
-        self.owed.remove_copies_at = removed.as_ref().err().map(|_| self.retry_at());
+        self.pending_deletes.remove_copies_at = removed.as_ref().err().map(|_| self.retry_at());
         if let Err(fault) = self.open_tombstones() {
             self.degrade(&fault);
         }
         let purged = self.with_engine("purging", |engine| engine.purge(families));
         if purged.is_err() {
-            self.owed.purge(families);
+            self.pending_deletes.purge(families);
         }
         purged.and(removed)
     }
 
     fn remove_copies_if_due(&mut self, closing: bool) {
-        if self.owed.remove_copies_at.is_none_or(|at| !closing && at > Instant::now()) {
+        if self.pending_deletes.remove_copies_at.is_none_or(|at| !closing && at > Instant::now()) {
             return;
         }
         let removed = checkpoint::remove_all(self.opener.layout());
-        self.owed.remove_copies_at = removed.is_err().then(|| self.retry_at());
+        self.pending_deletes.remove_copies_at = removed.is_err().then(|| self.retry_at());
         if let Err(fault) = self.open_tombstones() {
             self.degrade(&fault);
         }
@@ -241,7 +241,7 @@ impl Writer {
 
     /// From now on deletes are noted beside the newest checkpoint.
     fn open_tombstones(&mut self) -> Result<(), Fault> {
-        self.tombstones = owed::markers_of(self.opener.layout())?;
+        self.markers = pending_deletes::markers_of(self.opener.layout())?;
         Ok(())
     }
 
@@ -309,7 +309,7 @@ impl Writer {
 
     fn retry_if_due(&mut self, closing: bool) {
         let State::Degraded { failed, corrupt, retry_at } = &mut self.state else { return };
-        let last_chance = closing && !self.owed.is_empty();
+        let last_chance = closing && !self.pending_deletes.is_empty();
         if *retry_at > Instant::now() && !last_chance {
             return;
         }
@@ -329,11 +329,11 @@ impl Writer {
             None => self.opener.open(),
         };
         match opened.and_then(|(engine, recovered)| {
-            let tombstones = self.owed.settle(&engine, &self.opener)?;
-            Ok((engine, recovered, tombstones))
+            let markers = self.pending_deletes.settle(&engine, &self.opener)?;
+            Ok((engine, recovered, markers))
         }) {
-            Ok((engine, recovered, tombstones)) => {
-                self.tombstones = tombstones;
+            Ok((engine, recovered, markers)) => {
+                self.markers = markers;
                 let engine = Arc::new(engine);
                 self.shared.engine.store(Some(Arc::clone(&engine)));
                 self.state = State::Open(engine);

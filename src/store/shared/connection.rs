@@ -232,7 +232,7 @@ impl Connection {
         failed.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Carries out these commands and returns what was said no to. Asked for one by one: the error of a pipeline as a whole
+    /// Carries out these commands and returns what was said no to. Subrequest for one by one: the error of a pipeline as a whole
     /// has no code that could tell a full server from a broken one.
     async fn carry_out(&self, mut commands: Pipeline) -> Result<Vec<RedisError>, SharedError> {
         if commands.is_empty() {

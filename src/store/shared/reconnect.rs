@@ -41,11 +41,11 @@ const PEOPLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
 type Marked = (Family, [u8; DIGEST_LENGTH]);
 
 /// The task.
-pub(super) struct Keeper {
+pub(super) struct ReconnectTask {
     shared: Arc<Shared>,
 }
 
-impl Keeper {
+impl ReconnectTask {
     pub(super) const fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }

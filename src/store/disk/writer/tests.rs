@@ -110,9 +110,9 @@ fn while_degraded_puts_are_dropped_and_deletes_are_owed_until_the_store_is_back(
     writer.carry_out(shared.queue.take(None).orders);
     assert_eq!(shared.counters.dropped_puts.load(Relaxed), 1);
     assert!(matches!(writer.sync(), Err(DiskError::Degraded)));
-    // Closing is the last chance to pay what is owed.
+    // Closing is the last chance to pay what is pending_deletes.
     writer.retry_if_due(true);
-    assert!(matches!(writer.state, State::Open(_)) && writer.owed.is_empty());
+    assert!(matches!(writer.state, State::Open(_)) && writer.pending_deletes.is_empty());
     assert!(shared.engine.load().is_some());
     writer.end();
     assert_eq!(fixture.keys(), [0, 1, 2, 4]);
@@ -120,14 +120,14 @@ fn while_degraded_puts_are_dropped_and_deletes_are_owed_until_the_store_is_back(
 
 #[test]
 fn a_degraded_store_that_owes_too_many_deletes_owes_a_purge_instead() {
-    let mut owed = Owed::default();
+    let mut pending_deletes = PendingDeletes::default();
     let deletes =
         |count| (0..count).map(|key: u32| Change::Delete(FAMILY, key.to_be_bytes().to_vec())).collect();
-    owed.add(deletes(10), 1000);
-    assert_eq!((owed.deletes.len(), owed.purge.len()), (10, 0));
-    owed.add(deletes(10), 1000);
-    owed.add(deletes(10), 1000);
-    assert_eq!((owed.deletes.len(), owed.purge.as_slice()), (10, &DENIABLE[..]));
+    pending_deletes.add(deletes(10), 1000);
+    assert_eq!((pending_deletes.deletes.len(), pending_deletes.purge.len()), (10, 0));
+    pending_deletes.add(deletes(10), 1000);
+    pending_deletes.add(deletes(10), 1000);
+    assert_eq!((pending_deletes.deletes.len(), pending_deletes.purge.as_slice()), (10, &DENIABLE[..]));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn copies_that_a_purge_could_not_remove_are_owed() {
     // No directory, so it cannot be removed as one.
     std::fs::write(checkpoints.join("in-the-way"), "").unwrap();
     assert!(writer.purge(&DENIABLE).is_err());
-    assert!(writer.owed.remove_copies_at.is_some() && matches!(writer.state, State::Open(_)));
+    assert!(writer.pending_deletes.remove_copies_at.is_some() && matches!(writer.state, State::Open(_)));
     assert_eq!(std::fs::read_dir(&checkpoints).unwrap().count(), 1, "what can be removed is");
     std::fs::remove_file(checkpoints.join("in-the-way")).unwrap();
     std::fs::create_dir(checkpoints.join("another")).unwrap();
@@ -149,7 +149,7 @@ fn copies_that_a_purge_could_not_remove_are_owed() {
     assert_eq!(std::fs::read_dir(&checkpoints).unwrap().count(), 1, "not before its time");
     writer.remove_copies_if_due(true);
     assert_eq!(std::fs::read_dir(&checkpoints).unwrap().count(), 0);
-    assert!(writer.owed.remove_copies_at.is_none());
+    assert!(writer.pending_deletes.remove_copies_at.is_none());
 }
 
 #[test]

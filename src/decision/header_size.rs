@@ -10,12 +10,12 @@ use super::header_rule::HeaderRule;
 use super::unmet::Unmet;
 
 /// Counts the lines of an answer.
-pub(super) struct Room<'n> {
+pub(super) struct HeaderSize<'n> {
     taken: usize,
     longest: Option<(usize, &'n HeaderName)>,
 }
 
-impl<'n> Room<'n> {
+impl<'n> HeaderSize<'n> {
     /// What a line that is always there leaves.
     pub(super) fn less(name: &HeaderName, value: &str) -> Self {
         Self { taken: HeaderRule::line_bytes(name, value), longest: None }

@@ -3,11 +3,11 @@
 //! Auth0 limits `/userinfo` for each user (a burst of 10, then 5 a minute) while the tenant is perfectly
 //! well, so one noisy user must not open the breaker for everybody. The subject that was limited is held
 //! back, the others go on asking. Only when several *different* subjects are limited within a short time, by
-//! answers that do not say whose limit it is, is it the tenant after all, and [`Holdback::limited`] says so.
+//! answers that do not say whose limit it is, is it the tenant after all, and [`SubjectBackoff::limited`] says so.
 //!
-//! Likewise a user's profile may be longer than we read, or make the issuer fail. [`Holdback::odd`] lets each
+//! Likewise a user's profile may be longer than we read, or make the issuer fail. [`SubjectBackoff::odd`] lets each
 //! subject count once against the endpoint: many users with odd answers are an endpoint that is unwell, the same
-//! user again and again is not. What led to an opening is forgiven ([`Holdback::forgive`]), since it was the
+//! user again and again is not. What led to an opening is forgiven ([`SubjectBackoff::forgive`]), since it was the
 //! endpoint's fault then.
 //!
 //! Memory is bounded: what is over is dropped first, then the oldest. A 429 is rare and each costs a call, so
@@ -27,7 +27,7 @@ const ODD_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// When and for how long a subject is held back.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HoldbackSettings {
+pub struct SubjectBackoffSettings {
     /// How long a subject is held back if the answer does not say (default 60 s; bounded to 1 s..5 min).
     pub hold_for: Duration,
     /// This many different subjects limited within `window` mean that the tenant is limited (default 3; at
@@ -42,7 +42,7 @@ pub struct HoldbackSettings {
     pub user_limit: u32,
 }
 
-impl Default for HoldbackSettings {
+impl Default for SubjectBackoffSettings {
     fn default() -> Self {
         Self {
             hold_for: Duration::from_secs(60),
@@ -84,8 +84,8 @@ pub enum Limited {
 
 /// The subjects that are held back.
 #[derive(Debug)]
-pub struct Holdback {
-    settings: HoldbackSettings,
+pub struct SubjectBackoff {
+    settings: SubjectBackoffSettings,
     held: HashMap<SubjectKey, Held>,
 }
 
@@ -116,13 +116,13 @@ impl Held {
     }
 }
 
-impl Holdback {
+impl SubjectBackoff {
     /// Nobody is held back yet.
     #[must_use]
-    pub fn new(settings: HoldbackSettings) -> Self {
+    pub fn new(settings: SubjectBackoffSettings) -> Self {
         let subjects = settings.subjects.max(1);
         let capacity = settings.capacity.max(subjects);
-        Self { settings: HoldbackSettings { subjects, capacity, ..settings }, held: HashMap::new() }
+        Self { settings: SubjectBackoffSettings { subjects, capacity, ..settings }, held: HashMap::new() }
     }
 
     /// How long `subject` is still held back; `None` if it may be asked about.
@@ -220,34 +220,34 @@ mod tests {
         SubjectKey::from_digest(digest)
     }
 
-    fn holdback() -> Holdback {
-        Holdback::new(HoldbackSettings::default())
+    fn subject_backoff() -> SubjectBackoff {
+        SubjectBackoff::new(SubjectBackoffSettings::default())
     }
 
     #[test]
     fn a_limited_user_is_held_back_and_nobody_else() {
-        let mut holdback = holdback();
-        assert_eq!(holdback.limited(user(1), Some(SECOND * 12), at(0)), Limited::Subject);
-        assert_eq!(holdback.remaining(user(1), at(2)), Some(SECOND * 10));
-        assert_eq!(holdback.remaining(user(2), at(2)), None);
-        assert_eq!(holdback.remaining(user(1), at(12)), None);
+        let mut subject_backoff = subject_backoff();
+        assert_eq!(subject_backoff.limited(user(1), Some(SECOND * 12), at(0)), Limited::Subject);
+        assert_eq!(subject_backoff.remaining(user(1), at(2)), Some(SECOND * 10));
+        assert_eq!(subject_backoff.remaining(user(2), at(2)), None);
+        assert_eq!(subject_backoff.remaining(user(1), at(12)), None);
     }
 
     #[test]
     fn one_noisy_user_is_never_the_tenant() {
-        let mut holdback = holdback();
+        let mut subject_backoff = subject_backoff();
         for second in 0..100 {
-            assert_eq!(holdback.limited(user(1), None, at(second)), Limited::Subject);
+            assert_eq!(subject_backoff.limited(user(1), None, at(second)), Limited::Subject);
         }
     }
 
     #[test]
     fn three_users_within_the_window_are_the_tenant_and_spread_out_they_are_not() {
-        let mut close = holdback();
+        let mut close = subject_backoff();
         close.limited(user(1), None, at(0));
         close.limited(user(2), None, at(10));
         assert_eq!(close.limited(user(3), None, at(29)), Limited::Tenant);
-        let mut apart = holdback();
+        let mut apart = subject_backoff();
         for number in 0..20 {
             assert_eq!(apart.limited(user(number), None, at(15 * number)), Limited::Subject);
         }
@@ -255,62 +255,66 @@ mod tests {
 
     #[test]
     fn a_precaution_does_not_count_and_does_not_undo_what_counts() {
-        let mut holdback = holdback();
+        let mut subject_backoff = subject_backoff();
         for number in 0..10 {
-            holdback.hold(user(number), None, at(0));
+            subject_backoff.hold(user(number), None, at(0));
         }
-        assert_eq!(holdback.limited(user(1), None, at(0)), Limited::Subject);
-        holdback.limited(user(2), None, at(0));
-        holdback.hold(user(2), None, at(1));
-        assert_eq!(holdback.limited(user(3), None, at(1)), Limited::Tenant);
+        assert_eq!(subject_backoff.limited(user(1), None, at(0)), Limited::Subject);
+        subject_backoff.limited(user(2), None, at(0));
+        subject_backoff.hold(user(2), None, at(1));
+        assert_eq!(subject_backoff.limited(user(3), None, at(1)), Limited::Tenant);
     }
 
     #[test]
     fn one_odd_user_counts_once_and_is_asked_about_ever_more_rarely() {
-        let mut holdback = holdback();
-        assert!(holdback.odd(user(1), at(0)));
-        assert_eq!(holdback.remaining(user(1), at(0)), Some(SECOND * 5));
+        let mut subject_backoff = subject_backoff();
+        assert!(subject_backoff.odd(user(1), at(0)));
+        assert_eq!(subject_backoff.remaining(user(1), at(0)), Some(SECOND * 5));
         for minute in 1..100 {
-            assert!(!holdback.odd(user(1), at(60 * minute)));
-            assert_eq!(holdback.remaining(user(1), at(60 * minute)), Some(SECOND * 60));
+            assert!(!subject_backoff.odd(user(1), at(60 * minute)));
+            assert_eq!(subject_backoff.remaining(user(1), at(60 * minute)), Some(SECOND * 60));
         }
-        assert!(holdback.odd(user(2), at(60)), "others count");
-        assert!(holdback.odd(user(1), at(99 * 60 + 600)), "after a quiet time it is news");
-        holdback.answered(user(1));
-        assert!(holdback.odd(user(1), at(99 * 60 + 605)), "and so it is after a good answer");
+        assert!(subject_backoff.odd(user(2), at(60)), "others count");
+        assert!(subject_backoff.odd(user(1), at(99 * 60 + 600)), "after a quiet time it is news");
+        subject_backoff.answered(user(1));
+        assert!(subject_backoff.odd(user(1), at(99 * 60 + 605)), "and so it is after a good answer");
     }
 
     #[test]
     fn who_was_odd_only_when_the_endpoint_was_is_forgiven() {
-        let mut holdback = holdback();
-        holdback.odd(user(1), at(0));
-        holdback.odd(user(2), at(40));
-        holdback.odd(user(1), at(60));
-        holdback.forgive(at(60));
-        assert_eq!((holdback.is_odd(user(1), at(60)), holdback.is_odd(user(2), at(60))), (true, false));
+        let mut subject_backoff = subject_backoff();
+        subject_backoff.odd(user(1), at(0));
+        subject_backoff.odd(user(2), at(40));
+        subject_backoff.odd(user(1), at(60));
+        subject_backoff.forgive(at(60));
+        assert_eq!(
+            (subject_backoff.is_odd(user(1), at(60)), subject_backoff.is_odd(user(2), at(60))),
+            (true, false)
+        );
     }
 
     #[test]
     fn the_longest_wait_holds_and_absurd_ones_are_bounded() {
-        let mut holdback = holdback();
-        holdback.limited(user(1), Some(SECOND * 1_000_000), at(0));
-        holdback.limited(user(1), Some(Duration::ZERO), at(0));
-        assert_eq!(holdback.remaining(user(1), at(0)), Some(SECOND * 300));
-        holdback.limited(user(2), Some(Duration::ZERO), at(0));
-        assert_eq!(holdback.remaining(user(2), at(0)), Some(SECOND));
+        let mut subject_backoff = subject_backoff();
+        subject_backoff.limited(user(1), Some(SECOND * 1_000_000), at(0));
+        subject_backoff.limited(user(1), Some(Duration::ZERO), at(0));
+        assert_eq!(subject_backoff.remaining(user(1), at(0)), Some(SECOND * 300));
+        subject_backoff.limited(user(2), Some(Duration::ZERO), at(0));
+        assert_eq!(subject_backoff.remaining(user(2), at(0)), Some(SECOND));
     }
 
     #[test]
     fn when_full_what_is_over_goes_first_and_then_the_oldest() {
-        let mut holdback = Holdback::new(HoldbackSettings { capacity: 3, ..HoldbackSettings::default() });
-        holdback.hold(user(1), Some(SECOND * 100), at(0));
-        holdback.hold(user(2), Some(SECOND), at(1));
-        holdback.hold(user(3), Some(SECOND * 100), at(2));
-        holdback.hold(user(4), Some(SECOND * 100), at(5));
-        assert!(holdback.remaining(user(1), at(5)).is_some(), "user 2 was over, user 1 was not");
-        holdback.hold(user(5), Some(SECOND * 100), at(6));
-        assert_eq!(holdback.remaining(user(1), at(6)), None);
-        assert_eq!(holdback.count(at(6)), 3);
+        let mut subject_backoff =
+            SubjectBackoff::new(SubjectBackoffSettings { capacity: 3, ..SubjectBackoffSettings::default() });
+        subject_backoff.hold(user(1), Some(SECOND * 100), at(0));
+        subject_backoff.hold(user(2), Some(SECOND), at(1));
+        subject_backoff.hold(user(3), Some(SECOND * 100), at(2));
+        subject_backoff.hold(user(4), Some(SECOND * 100), at(5));
+        assert!(subject_backoff.remaining(user(1), at(5)).is_some(), "user 2 was over, user 1 was not");
+        subject_backoff.hold(user(5), Some(SECOND * 100), at(6));
+        assert_eq!(subject_backoff.remaining(user(1), at(6)), None);
+        assert_eq!(subject_backoff.count(at(6)), 3);
     }
 
     #[test]
@@ -323,18 +327,18 @@ mod tests {
         fn memory_is_bounded_and_the_latest_is_always_held(
             steps in prop::collection::vec((0_u64..50, 0_u64..20, prop::option::of(0_u64..400), 0_u8..3), 0..200),
         ) {
-            let mut holdback = Holdback::new(HoldbackSettings { capacity: 16, ..HoldbackSettings::default() });
+            let mut subject_backoff = SubjectBackoff::new(SubjectBackoffSettings { capacity: 16, ..SubjectBackoffSettings::default() });
             let mut now = 0;
             for (number, step, wait, kind) in steps {
                 now += step;
                 let wait = wait.map(Duration::from_secs);
                 match kind {
-                    0 => drop(holdback.limited(user(number), wait, at(now))),
-                    1 => holdback.hold(user(number), wait, at(now)),
-                    _ => drop(holdback.odd(user(number), at(now))),
+                    0 => drop(subject_backoff.limited(user(number), wait, at(now))),
+                    1 => subject_backoff.hold(user(number), wait, at(now)),
+                    _ => drop(subject_backoff.odd(user(number), at(now))),
                 }
-                prop_assert!(holdback.held.len() <= 16);
-                prop_assert!(holdback.remaining(user(number), at(now)).is_some());
+                prop_assert!(subject_backoff.held.len() <= 16);
+                prop_assert!(subject_backoff.remaining(user(number), at(now)).is_some());
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::checkpoint;
-use super::delete_markers::{DENIABLE, Tombstones};
+use super::delete_markers::{DENIABLE, DeleteMarkers};
 use super::engine::{Batch, Change, Engine};
 use super::error::DiskError;
 use super::fault::Fault;
@@ -14,7 +14,7 @@ use crate::tiers::record::Family;
 
 /// Deletes that a degraded store has still to apply.
 #[derive(Default)]
-pub(super) struct Owed {
+pub(super) struct PendingDeletes {
     pub(super) deletes: Vec<Change>,
     pub(super) bytes: usize,
     pub(super) purge: Vec<Family>,
@@ -22,7 +22,7 @@ pub(super) struct Owed {
     pub(super) remove_copies_at: Option<Instant>,
 }
 
-impl Owed {
+impl PendingDeletes {
     pub(super) fn add(&mut self, deletes: Vec<Change>, limit: usize) {
         for delete in deletes {
             self.bytes += delete.bytes() + CHANGE_OVERHEAD;
@@ -47,25 +47,25 @@ impl Owed {
         self.deletes.is_empty() && self.purge.is_empty()
     }
 
-    /// Applies all that is owed; keeps it if that fails. Returns where deletes are noted from then on.
+    /// Applies all that is pending_deletes; keeps it if that fails. Returns where deletes are noted from then on.
     pub(super) fn settle(
         &mut self,
         engine: &Engine,
         opener: &Opener,
-    ) -> Result<Option<Tombstones>, DiskError> {
+    ) -> Result<Option<DeleteMarkers>, DiskError> {
         let fault = |fault: Fault| DiskError::engine("deleting", opener.layout().root(), &fault);
         if self.remove_copies_at.is_some() {
             checkpoint::remove_all(opener.layout())?;
             self.remove_copies_at = None;
         }
-        let mut tombstones = markers_of(opener.layout()).map_err(fault)?;
+        let mut markers = markers_of(opener.layout()).map_err(fault)?;
         if !self.purge.is_empty() {
             engine.purge(&self.purge).map_err(fault)?;
             self.purge.clear();
         }
         if !self.deletes.is_empty() {
             let batch: Batch = std::mem::take(&mut self.deletes).into_iter().collect();
-            let settled = note(tombstones.as_mut(), &batch)
+            let settled = note(markers.as_mut(), &batch)
                 .and_then(|()| engine.write_patiently(&batch))
                 .and_then(|()| engine.sync());
             if let Err(failed) = settled {
@@ -74,18 +74,18 @@ impl Owed {
             }
             self.bytes = 0;
         }
-        Ok(tombstones)
+        Ok(markers)
     }
 }
 
 /// Where deletes are noted: beside the newest checkpoint, if there is one.
-pub(super) fn markers_of(layout: &Layout) -> Result<Option<Tombstones>, Fault> {
-    let newest = checkpoint::newest(layout).map(|(path, _)| Tombstones::of(&path)).transpose();
+pub(super) fn markers_of(layout: &Layout) -> Result<Option<DeleteMarkers>, Fault> {
+    let newest = checkpoint::newest(layout).map(|(path, _)| DeleteMarkers::of(&path)).transpose();
     newest.map_err(|error| Fault::Disk(format!("opening the file of deletes: {error}")))
 }
 
 /// Notes what the batch deletes, before it is written.
-pub(super) fn note(tombstones: Option<&mut Tombstones>, batch: &Batch) -> Result<(), Fault> {
-    let noted = tombstones.map_or(Ok(()), |tombstones| tombstones.note(batch.deletes()));
+pub(super) fn note(markers: Option<&mut DeleteMarkers>, batch: &Batch) -> Result<(), Fault> {
+    let noted = markers.map_or(Ok(()), |markers| markers.note(batch.deletes()));
     noted.map_err(|error| Fault::Disk(format!("noting a delete: {error}")))
 }

@@ -19,20 +19,20 @@ use crate::tiers::digest::TokenDigest;
 const MAX_SHOWN: usize = 64;
 
 /// What a line says of a request.
-struct About<'r> {
+struct Denial<'r> {
     instance: &'r Instance,
     headers: &'r HeaderMap,
     required: &'r Required<'r>,
 }
 
 /// Tells of a request that got this decision. `required` is what its route asks for, as far as that is known.
-pub(super) fn complain(
+pub(super) fn log_denial(
     instance: &Instance,
     headers: &HeaderMap,
     required: &Required<'_>,
     decision: &Decision,
 ) {
-    let (now, about) = (instance.clock.now(), About { instance, headers, required });
+    let (now, about) = (instance.clock.now(), Denial { instance, headers, required });
     match decision {
         Decision::Misconfigured(bad) => {
             if let Some(held_back) = instance.wrong_requirements.turn(now) {
@@ -79,7 +79,7 @@ pub(super) fn complain(
     }
 }
 
-impl About<'_> {
+impl Denial<'_> {
     /// At info once a minute, for all of them at debug.
     fn forbidden(&self, unmet: &Unmet) {
         let turn = self.instance.forbidden.turn(self.instance.clock.now());

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::admission::{Admission, Caller};
 use super::breaker::{self, Permit};
 use super::budget::{Exhausted, Priority, Refused, Reservation};
-use super::holdback::SubjectKey;
 use super::state::{Guard, Parts};
+use super::subject_backoff::SubjectKey;
 use super::suppressed::{SuppressReason, Suppressed};
 use crate::clock::Ticks;
 
@@ -19,7 +19,7 @@ use crate::clock::Ticks;
 const JITTER_PART: f64 = 0.1;
 
 /// What a caller is told.
-pub(super) enum Turn {
+pub(super) enum Scheduled {
     /// The call may leave.
     Now(Admission),
     /// The call waits.
@@ -48,8 +48,8 @@ impl Guard {
     /// [`Suppressed`] if the call may not be made now; then it has cost nothing.
     pub fn admit(&self, priority: Priority, subject: Option<SubjectKey>) -> Result<Admission, Suppressed> {
         match self.line_up(Caller { priority, subject })? {
-            Turn::Now(admission) => Ok(admission),
-            Turn::Later(waiting) => Err(waiting.give_up()),
+            Scheduled::Now(admission) => Ok(admission),
+            Scheduled::Later(waiting) => Err(waiting.give_up()),
         }
     }
 
@@ -66,11 +66,11 @@ impl Guard {
         let mut turn = self.line_up(Caller { priority, subject })?;
         loop {
             match turn {
-                Turn::Now(admission) => {
+                Scheduled::Now(admission) => {
                     let waited = admission.started.since(admission.lined_up);
                     return Ok((admission, waited));
                 }
-                Turn::Later(waiting) => {
+                Scheduled::Later(waiting) => {
                     waiting.until_due().await;
                     turn = waiting.try_again()?;
                 }
@@ -79,7 +79,7 @@ impl Guard {
     }
 
     /// Gives a call its turn.
-    pub(super) fn line_up(&self, caller: Caller) -> Result<Turn, Suppressed> {
+    pub(super) fn line_up(&self, caller: Caller) -> Result<Scheduled, Suppressed> {
         let (mut parts, now) = self.lock();
         let step = parts.step(caller, None, now);
         if matches!(step, Ok(Step::Waits(..))) {
@@ -87,8 +87,8 @@ impl Guard {
         }
         drop(parts);
         match step.map_err(|suppressed| self.later(suppressed))? {
-            Step::Granted(permit) => Ok(Turn::Now(self.admission(caller, permit, now, now))),
-            Step::Waits(reservation, wait) => Ok(Turn::Later(Waiting {
+            Step::Granted(permit) => Ok(Scheduled::Now(self.admission(caller, permit, now, now))),
+            Step::Waits(reservation, wait) => Ok(Scheduled::Later(Waiting {
                 guard: self.clone(),
                 caller,
                 reservation: Some(reservation),
@@ -135,7 +135,7 @@ impl Waiting {
     }
 
     /// Looks whether the call may leave now.
-    pub fn try_again(mut self) -> Result<Turn, Suppressed> {
+    pub fn try_again(mut self) -> Result<Scheduled, Suppressed> {
         let guard = self.guard.clone();
         let Some(reservation) = self.reservation.take() else { return guard.line_up(self.caller) };
         let (mut parts, now) = guard.lock();
@@ -143,12 +143,12 @@ impl Waiting {
             Ok(Step::Waits(reservation, wait)) => {
                 (self.reservation, self.due) = (Some(reservation), now.after(wait));
                 drop(parts);
-                Ok(Turn::Later(self))
+                Ok(Scheduled::Later(self))
             }
             Ok(Step::Granted(permit)) => {
                 parts.waiting -= 1;
                 drop(parts);
-                Ok(Turn::Now(guard.admission(self.caller, permit, self.lined_up, now)))
+                Ok(Scheduled::Now(guard.admission(self.caller, permit, self.lined_up, now)))
             }
             Err(suppressed) => {
                 parts.waiting -= 1;
@@ -214,8 +214,10 @@ impl Parts {
 
     /// Why this call cannot leave, whatever the budget.
     fn refusal(&self, caller: Caller, now: Ticks) -> Option<Suppressed> {
-        if let Some(retry_after) = caller.subject.and_then(|subject| self.holdback.remaining(subject, now)) {
-            return Some(Suppressed { reason: SuppressReason::Holdback, retry_after });
+        if let Some(retry_after) =
+            caller.subject.and_then(|subject| self.subject_backoff.remaining(subject, now))
+        {
+            return Some(Suppressed { reason: SuppressReason::SubjectBackoff, retry_after });
         }
         if let Some(refused) = self.breaker.refusal(now) {
             return Some(breaker_open(refused));

@@ -15,7 +15,7 @@ use crate::identity::Identity;
 use crate::token::email::{for_header, percent_encoded};
 
 /// The value of a header.
-pub(super) struct Shown {
+pub(super) struct HeaderText {
     pub(super) text: String,
     /// Whether it is the identity's email, as it is.
     pub(super) is_plain_email: bool,
@@ -23,7 +23,7 @@ pub(super) struct Shown {
     pub(super) is_encoded_email: bool,
 }
 
-impl Shown {
+impl HeaderText {
     /// What `rule` shows of `identity`.
     pub(super) fn new(identity: &Identity, rule: &HeaderRule) -> Result<Self, Unmet> {
         let is_email = rule.claim.is_member("email") && identity.email.is_some();

@@ -3,7 +3,7 @@
 //! Two things are looked for: the profile of a subject whose token has no email, and the verdict on a token that only the
 //! issuer can judge. Both go the same way, [`Identities::answer`]: the record answers while its tier is fresh enough;
 //! else the issuer is asked; and if that cannot tell, the record answers from any older tier. What differs is a
-//! [`Sought`]: where the record lies, and what a no means.
+//! [`Lookup`]: where the record lies, and what a no means.
 //!
 //! **One call for all who ask.** What a call brings is kept before its flight lands, and looked for again when one
 //! starts: so who missed it just before it was kept finds it there, and does not start a second call.
@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::identities::Identities;
 use crate::clock::Timestamp;
 use crate::guard::{Priority, Role};
-use crate::issuer::{CannotTell, Issuer, Question};
+use crate::issuer::{CannotTell, Issuer, UserinfoQuery};
 use crate::store::stores::Found;
 use crate::tiers::policy::{IssuerAnswer, Known, Plan, Served, Serving};
 use crate::tiers::record::Record;
@@ -23,7 +23,7 @@ use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
 
 /// A record that a request looks for.
-pub(super) trait Sought: Send + Sync + 'static {
+pub(super) trait Lookup: Send + Sync + 'static {
     /// What it is.
     type Record: Record + Send + Sync + 'static;
 
@@ -46,18 +46,18 @@ pub(super) trait Sought: Send + Sync + 'static {
     /// Whether the record names an email.
     fn has_email(record: &Self::Record) -> bool;
 
-    /// The question to the issuer, for somebody who waits for the answer.
-    fn question(&self, identities: &Identities, known: Option<&Self::Record>) -> Question;
+    /// The query to the issuer, for somebody who waits for the answer.
+    fn query(&self, identities: &Identities, known: Option<&Self::Record>) -> UserinfoQuery;
 
     /// Asks, together with all who look for the same; a record that came since `asked_at` is the answer.
     fn ask(
         self: &Arc<Self>,
         identities: &Arc<Identities>,
-        question: Question,
+        query: UserinfoQuery,
         asked_at: Timestamp,
     ) -> impl Future<Output = Result<Arc<Self::Record>, Failure>> + Send;
 
-    /// Keeps a no that nobody waited for, unless [`Sought::ask`] did.
+    /// Keeps a no that nobody waited for, unless [`Lookup::ask`] did.
     fn denied(&self, identities: &Identities, refusal: Refusal);
 }
 
@@ -81,18 +81,18 @@ pub(super) struct Answered<R> {
 impl Identities {
     /// What is looked for, within these bounds. What is done is the policy's to say, here as in its tests: this only
     /// carries it out.
-    pub(super) async fn answer<S: Sought>(
+    pub(super) async fn answer<S: Lookup>(
         self: &Arc<Self>,
-        sought: S,
+        lookup: S,
         Bounds { end, oldest }: Bounds,
     ) -> Result<Answered<S::Record>, Failure> {
-        let (sought, now) = (Arc::new(sought), self.clock.now());
-        let found = sought.find(self, now).await;
-        let known = found.as_ref().map(|(record, _)| sought.known(record));
+        let (lookup, now) = (Arc::new(lookup), self.clock.now());
+        let found = lookup.find(self, now).await;
+        let known = found.as_ref().map(|(record, _)| lookup.known(record));
         let plan = known.map_or(Plan::NOTHING_KNOWN, |known| {
-            self.policy.before_asking(&known, now, sought.issuer().open_since()).within(oldest)
+            self.policy.before_asking(&known, now, lookup.issuer().open_since()).within(oldest)
         });
-        let question = sought.question(self, found.as_ref().map(|(record, _)| &**record));
+        let query = lookup.query(self, found.as_ref().map(|(record, _)| &**record));
         let kept = |tier, why_stale: Option<&CannotTell>| {
             let (record, store) = found.clone()?;
             let at = record.kept().verified_at;
@@ -103,13 +103,13 @@ impl Identities {
         };
         if let Some(answered) = plan.serves_now().and_then(|tier| kept(tier, None)) {
             if matches!(plan, Plan::ServeAndRevalidate(_)) {
-                self.revalidate(&sought, answered.record.kept().verified_at, question, now);
+                self.revalidate(&lookup, answered.record.kept().verified_at, query, now);
             }
             return Ok(answered);
         }
         let said = match plan {
             Plan::Refuse => Err(expired(known, now).into()),
-            _ => sought.ask(self, question, now).await,
+            _ => lookup.ask(self, query, now).await,
         };
         match (plan.after_asking(IssuerAnswer::of(&said)), said) {
             (Served::Fresh, Ok(record)) => {
@@ -131,20 +131,20 @@ impl Identities {
     }
 
     /// Asks behind the request, if it is this record's turn.
-    fn revalidate<S: Sought>(
+    fn revalidate<S: Lookup>(
         self: &Arc<Self>,
-        sought: &Arc<S>,
+        lookup: &Arc<S>,
         verified_at: Timestamp,
-        question: Question,
+        query: UserinfoQuery,
         now: Timestamp,
     ) {
-        let Some(turn) = self.revalidations.turn(sought.key(), verified_at, now) else { return };
-        let question = Question { priority: Priority::Background, ..question };
-        let (this, sought) = (self.clone(), sought.clone());
+        let Some(turn) = self.revalidations.turn(lookup.key(), verified_at, now) else { return };
+        let query = UserinfoQuery { priority: Priority::Background, ..query };
+        let (this, lookup) = (self.clone(), lookup.clone());
         tokio::spawn(async move {
             let _turn = turn;
-            if let Err(Failure::No(refusal)) = sought.ask(&this, question, now).await {
-                sought.denied(&this, refusal);
+            if let Err(Failure::No(refusal)) = lookup.ask(&this, query, now).await {
+                lookup.denied(&this, refusal);
             }
         });
     }

@@ -22,7 +22,7 @@ const DISK_STORE: u64 = 512 * MEBIBYTE;
      raise that limit, lower store.memory, or limit memory by a cgroup instead (systemd: MemoryMax=)",
     .limit / MEBIBYTE, .needed / MEBIBYTE
 )]
-pub struct TooLittle {
+pub struct AddressSpaceTooSmall {
     limit: u64,
     needed: u64,
 }
@@ -30,13 +30,13 @@ pub struct TooLittle {
 /// Holds the limit of the address space against what these settings need.
 ///
 /// # Errors
-/// [`TooLittle`].
-pub fn check(settings: &Settings) -> Result<(), TooLittle> {
+/// [`AddressSpaceTooSmall`].
+pub fn check(settings: &Settings) -> Result<(), AddressSpaceTooSmall> {
     let store = &settings.store;
     let disk = store.disk().map_or(0, |disk| DISK_STORE.saturating_add(disk.block_cache as u64));
     let needed = BASE.saturating_add(store.memory).saturating_add(disk);
     match getrlimit(Resource::As).current {
-        Some(limit) if limit < needed => Err(TooLittle { limit, needed }),
+        Some(limit) if limit < needed => Err(AddressSpaceTooSmall { limit, needed }),
         _ => Ok(()),
     }
 }
