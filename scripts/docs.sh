@@ -25,16 +25,18 @@ rm -rf target/manual
 mkdir -p "$pages"
 cp -R ./*.md LICENSE-* docs examples deploy "$pages"
 rm "$pages/docs/SUMMARY.md"
+mkdir "$pages/benches"
+cp benches/RESULTS.md "$pages/benches"
 summary() { sed -e 's|](\([^.]\)|](docs/\1|' -e 's|](\.\./|](|' docs/SUMMARY.md; }
-{
-    summary | sed '/^---$/,$d'
-    [ ! -d docs/decisions ] || {
-        printf '# Decisions\n\n'
-        for page in docs/decisions/*.md; do
-            printf -- '- [%s](%s)\n' "$(sed -n '1s/^# *//p' "$page")" "$page"
-        done
-    }
-    summary | sed -n '/^---$/,$p'
-} >"$pages/SUMMARY.md"
+# The decision records follow their index.
+decisions() {
+    for page in docs/decisions/[0-9]*.md; do
+        printf -- '    - [%s](%s)\n' "$(sed -n '1s/^# *//p' "$page")" "$page"
+    done
+}
+summary | while IFS= read -r line; do
+    printf '%s\n' "$line"
+    case "$line" in *'(docs/decisions/README.md)') decisions ;; esac
+done >"$pages/SUMMARY.md"
 mdbook build
 echo "docs: target/manual/book/index.html"

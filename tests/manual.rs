@@ -179,3 +179,28 @@ fn every_page_of_the_manual_opens_with_whom_it_is_for() {
         assert!(first.starts_with("For "), "{} does not say whom it is for: {first}", page.display());
     }
 }
+
+#[test]
+fn every_decision_is_short_and_stands_in_the_index() {
+    let pages = pages();
+    let index = Path::new("docs/decisions/README.md");
+    let listed: Vec<PathBuf> = links(&pages[index]).iter().filter_map(|link| resolved(index, link)).collect();
+    let records: Vec<&PathBuf> =
+        pages.keys().filter(|page| page.starts_with("docs/decisions") && *page != index).collect();
+    assert!(records.len() >= 12, "{}", records.len());
+    assert_eq!(
+        listed.iter().collect::<Vec<_>>(),
+        records,
+        "docs/decisions/README.md (left) and the records (right)"
+    );
+    for record in records {
+        let text = &pages[record];
+        let number = record.file_name().unwrap().to_str().unwrap().split('-').next().unwrap();
+        let title = text.lines().next().unwrap();
+        assert!(title.starts_with(&format!("# {number}: ")), "{}: {title}", record.display());
+        assert!(pages[index].contains(&title[7..]), "the index does not say {title}");
+        let heads: Vec<&str> = text.lines().filter(|line| line.starts_with("## ")).collect();
+        assert_eq!(heads, ["## Context", "## Decision", "## Consequence"], "{}", record.display());
+        assert!(text.lines().count() <= 40, "{} is long", record.display());
+    }
+}

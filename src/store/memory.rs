@@ -36,7 +36,7 @@ where
     let items = usize::try_from(bytes / typical).unwrap_or(usize::MAX).clamp(16, MAX_PREPARED);
     // Half of this number of evicted keys are remembered, so that who comes again soon is known to be no stranger. Each takes
     // the slot of an entry: with an eighth as many as entries, as much memory has more hits than with the usual half
-    // (ARCHITECTURE.md, "Figures").
+    // (docs/decisions/013-evicted-keys.md).
     let cache =
         Cache::with(items / 4, bytes, weight, BuildDigestHasher::default(), DefaultLifecycle::default());
     cache.reserve(items);
