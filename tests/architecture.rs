@@ -1,4 +1,5 @@
-//! The source tree against the table of layers in ARCHITECTURE.md: imports point down, no circle, no long file.
+//! The source tree against ARCHITECTURE.md: imports point down its layers, no circle, no long file, and what it names
+//! exists. Cargo.toml against the table of dependencies.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -232,4 +233,84 @@ fn no_file_is_long() {
     let long = sources.iter().filter(|source| source.lines.len() > MAX_LINES);
     let long: Vec<String> = long.map(|source| format!("{}: {}", source.path, source.lines.len())).collect();
     assert!(long.is_empty(), "longer than {MAX_LINES} lines:\n{}", long.join("\n"));
+}
+
+/// What stands between backticks on the page, outside of blocks.
+fn names(page: &str) -> Vec<&str> {
+    let prose = page.split("```").step_by(2);
+    prose.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn the_page_is_short_and_has_few_words_and_short_recipes() {
+    let lines = ARCHITECTURE.lines().count();
+    assert!(lines <= 250, "{lines} lines: move what is not needed at first into docs/");
+    let words = ARCHITECTURE.split("\n## Words\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = words.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!((20..=25).contains(&rows.len()), "{} words", rows.len());
+    let recipes = ARCHITECTURE.split("\n## Five recipes\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let recipes: Vec<&str> = recipes.split("\n### ").skip(1).collect();
+    assert_eq!(recipes.len(), 5);
+    for recipe in recipes {
+        let is_step =
+            |line: &&str| line.split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+        let steps = recipe.lines().filter(is_step).count();
+        assert!((2..=5).contains(&steps), "{steps} steps:\n{recipe}");
+    }
+}
+
+#[test]
+fn every_file_and_every_function_that_the_page_names_exists() {
+    let files = repository::files(&[".rs"]);
+    let code: String =
+        files.iter().filter(|(path, _)| path.starts_with("src")).map(|(_, text)| &**text).collect();
+    let root = Path::new(repository::ROOT);
+    let (mut missing, mut seen) = (Vec::new(), 0);
+    for name in names(ARCHITECTURE) {
+        let is_path = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        let exists = if name.contains('/') && name.chars().all(is_path) && !name.starts_with('/') {
+            // A folder of `src/` goes by its own name.
+            root.join(name).exists() || root.join("src").join(name).exists()
+        } else if let Some((owner, item)) = name.split('(').next().unwrap().rsplit_once("::") {
+            let owner = owner.rsplit("::").next().unwrap();
+            let is_there = |before: &[&str], name: &str| {
+                before.iter().any(|word| {
+                    let start = format!("{word} {name}");
+                    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+                    code.split(start.as_str()).skip(1).any(|rest| !rest.starts_with(is_word))
+                })
+            };
+            // Enum variants and modules are there by name.
+            let is_variant = [",\n", "(", " {"].iter().any(|end| code.contains(&format!("    {item}{end}")));
+            let item_is_there =
+                is_variant || is_there(&["fn", "struct", "enum", "mod", "trait", "const"], item);
+            item_is_there && is_there(&["struct", "enum", "mod", "trait"], owner)
+        } else {
+            continue;
+        };
+        seen += 1;
+        if !exists {
+            missing.push(name);
+        }
+    }
+    assert!(seen > 80, "{seen}");
+    // The recipe for an issuer kind makes this one.
+    assert_eq!(missing, ["src/issuer/introspection.rs"], "ARCHITECTURE.md names what does not exist");
+}
+
+#[test]
+fn every_dependency_has_a_reason() {
+    let page =
+        std::fs::read_to_string(Path::new(repository::ROOT).join("docs/reference/dependencies.md")).unwrap();
+    let table = page.split("\n## ").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    // One row may tell of two crates; what is not between backticks there is a remark.
+    let told: BTreeSet<&str> = rows.flat_map(|row| names(row.split('|').nth(1).unwrap())).collect();
+    let manifest = std::fs::read_to_string(Path::new(repository::ROOT).join("Cargo.toml")).unwrap();
+    let sections = ["\n[dependencies]\n", "\n[dev-dependencies]\n"];
+    let sections = sections.map(|head| manifest.split(head).nth(1).unwrap().split("\n[").next().unwrap());
+    let lines = sections.iter().flat_map(|section| section.lines());
+    let needed: BTreeSet<&str> =
+        lines.filter_map(|line| line.split_once(" = ")).map(|(name, _)| name).collect();
+    assert_eq!(told, needed, "docs/reference/dependencies.md (left) and Cargo.toml (right)");
 }
