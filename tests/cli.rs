@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -73,6 +73,102 @@ async fn the_reference_has_one_row_for_each_command() {
     let rows: Vec<&str> = rows.map(|row| row.split([' ', '`']).next().unwrap()).collect();
     assert_eq!(rows.len(), commands.len(), "{rows:?}");
     assert_eq!(rows.into_iter().collect::<BTreeSet<_>>(), commands);
+}
+
+/// The exit codes that the reference names for each command: of each, the number that begins a part of the last column.
+fn documented_codes() -> BTreeMap<String, BTreeSet<i32>> {
+    let page = std::fs::read_to_string(in_repository("docs/reference/commands.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `holdfast "));
+    let codes = rows.map(|row| {
+        let column = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let codes = column.split("; ").map(|part| {
+            let number = part.split(' ').next().unwrap();
+            number.parse().unwrap_or_else(|_| panic!("this part does not begin with an exit code: {part}"))
+        });
+        (row.split([' ', '`']).next().unwrap().to_owned(), codes.collect())
+    });
+    codes.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_others() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let text = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let mut holdfast = serve(directory.path(), &tenant, Path::new(&text("data"))).await;
+    let (config, admin) = (text("holdfast.toml"), holdfast.admin.to_string());
+    for (file, token) in
+        [("good", tenant.mint().email_direct("a@x.org")), ("bad", tenant.mint().expires_in(-999))]
+    {
+        std::fs::write(text(file), token.build().unwrap()).unwrap();
+    }
+    let (good, bad, copy, none) = (text("good"), text("bad"), text("copy"), text("none"));
+    let mut seen: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
+    let mut ends = async |arguments: &[&str], code: i32| {
+        // The system chose the port, so the configuration does not name it.
+        let ours = [("HOLDFAST_ADMIN__LISTEN", admin.as_str())];
+        let given = [arguments, &["--config", &config]].concat();
+        let (ended, said, why) = run(&given, &ours).await;
+        assert_eq!(ended, Some(code), "{arguments:?}: {said}{why}");
+        seen.entry(arguments[0].to_owned()).or_default().insert(code);
+    };
+
+    // While it runs, and the issuer answers.
+    ends(&["check"], 0).await;
+    ends(&["inspect", "--file", &good], 0).await;
+    ends(&["inspect", "--file", &bad], 1).await;
+    ends(&["inspect", "--file", &none], 2).await;
+    ends(&["tiers"], 0).await;
+    ends(&["purge", "--subject", "auth0|a"], 0).await;
+    ends(&["purge", "--subject", "auth0|a", "--issuer", "https://other.example.com/"], 1).await;
+    ends(&["breaker", "status"], 0).await;
+    ends(&["breaker", "status", "--issuer", "https://other.example.com/"], 1).await;
+    ends(&["health"], 0).await;
+    ends(&["health", "--ready"], 0).await;
+    ends(&["backup", "--to", &copy], 0).await;
+    ends(&["backup", "--to", &copy], 1).await;
+    ends(&["restore", "--from", &copy], 1).await;
+    ends(&["serve"], 1).await;
+    let other = text("other.toml");
+    std::fs::write(&other, "[[issuer]]\nurl = \"https://other.example.com/\"\naudience = \"a\"\n").unwrap();
+    let (code, _, why) = run(&["tiers", "--config", &other, "--admin", &admin], &[]).await;
+    assert_eq!(code, Some(1), "{why}");
+
+    // After it has ended, and the issuer with it.
+    holdfast.signal("TERM").await;
+    assert_eq!(holdfast.ended().await, Some(0));
+    tenant.go_down().await;
+    ends(&["check"], 1).await;
+    ends(&["restore", "--from", &copy], 0).await;
+    ends(&["tiers"], 0).await;
+    ends(&["purge", "--all", "--yes"], 1).await;
+    ends(&["breaker", "status"], 1).await;
+    ends(&["health"], 1).await;
+
+    let seen_here = [("serve", 0), ("tiers", 1)];
+    // A disk that is full: tests/full_disk.rs.
+    let seen_elsewhere = [("purge", 3)];
+    for (command, code) in seen_here.into_iter().chain(seen_elsewhere) {
+        seen.entry(command.to_owned()).or_default().insert(code);
+    }
+    let documented = documented_codes();
+    let needed = |command: &str| match command {
+        "purge" => &["--all"][..],
+        "breaker" => &["status"],
+        "backup" => &["--to", "copy"],
+        "restore" => &["--from", "copy"],
+        _ => &[],
+    };
+    for command in documented.keys() {
+        for variable in [("HOLDFAST_ADMIN__LISTEN", "nowhere"), ("HOLDFAST_NO__SUCH", "setting")] {
+            let (code, _, why) = run(&[&[command.as_str()], needed(command)].concat(), &[variable]).await;
+            assert_eq!(code, Some(2), "{command} {variable:?}: {why}");
+        }
+        let (code, _, why) = run(&[command, "--no-such-flag"], &[]).await;
+        assert_eq!(code, Some(2), "{command}: {why}");
+        seen.entry(command.to_owned()).or_default().insert(2);
+    }
+    assert_eq!(documented, seen, "docs/reference/commands.md (left) and what was seen (right)");
 }
 
 #[tokio::test]
