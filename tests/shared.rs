@@ -5,6 +5,8 @@
 
 #[path = "shared/faults.rs"]
 mod faults;
+#[path = "shared/rogue.rs"]
+mod rogue;
 #[path = "shared/scene.rs"]
 mod scene;
 #[path = "shared/store.rs"]

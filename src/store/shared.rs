@@ -15,11 +15,13 @@
 mod connection;
 mod error;
 mod forget;
+mod framing;
 mod names;
 mod pending;
 mod reconnect;
 mod settings;
 mod state;
+mod stream;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,6 +32,7 @@ use tokio::task::JoinHandle;
 
 pub use self::error::SharedError;
 pub use self::forget::Forget;
+pub use self::framing::ReplyError;
 pub use self::settings::{RedisAddress, SharedSettings};
 
 use self::names::Names;

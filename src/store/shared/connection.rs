@@ -2,20 +2,24 @@
 //!
 //! A Redis before 6.0, a cluster, and whatever else speaks the protocol but not RESP3 with `SUBSCRIBE`, do not serve.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisError, Value,
+    AsyncConnectionConfig, ErrorKind, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
 };
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 
 use super::error::SharedError;
+use super::forget::Forget;
+use super::framing::{BoundedReplies, ReplyError};
 use super::names::Names;
 use super::pending::{Change, Which};
 use super::settings::RedisAddress;
+use super::stream;
 use crate::clock::Timestamp;
 use crate::tiers::policy::FUTURE_TOLERANCE;
 use crate::tiers::record::Family;
@@ -69,9 +73,22 @@ const MARK_LENGTH: usize = 8;
 /// What is no person's was verified later than any purge: the greatest whole number that Lua has.
 const NEVER_PURGED: u64 = (1 << 53) - 1;
 
+/// What the server sends without being asked.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Another instance, or this one, says so.
+    Forget(Forget),
+    /// Nothing will be heard any more.
+    End,
+}
+
 /// An open connection.
 pub(super) struct Connection {
     redis: MultiplexedConnection,
+    /// Reads and writes; ends when this is dropped, also if Redis hangs.
+    _driver: JoinSet<()>,
+    /// Why no more is read.
+    failed: Arc<OnceLock<ReplyError>>,
     strikes: AtomicU32,
     /// Messages came faster than they were heard, and some were dropped.
     deaf: Arc<AtomicBool>,
@@ -80,18 +97,19 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, logs in, and hears what is published on `channel`.
+    /// Connects, logs in, and hears what is published on `channel`. `read` says what a message of another instance is;
+    /// messages of strangers do not wait, so that they take no memory.
     pub(super) async fn open(
         address: &RedisAddress,
         password: Option<&str>,
         channel: &str,
-    ) -> Result<(Self, mpsc::Receiver<PushInfo>), SharedError> {
-        let mut info = address.info()?;
+        read: impl Fn(&[u8]) -> Option<Forget> + Send + Sync + 'static,
+    ) -> Result<(Self, mpsc::Receiver<Heard>), SharedError> {
+        let info = address.info()?;
         let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         if let Some(password) = password {
             login = login.set_password(password);
         }
-        info = info.set_redis_settings(login);
         let (sender, pushes) = mpsc::channel(MAX_MESSAGES);
         let deaf = Arc::new(AtomicBool::new(false));
         let dropped = deaf.clone();
@@ -99,16 +117,26 @@ impl Connection {
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(None)
             .set_push_sender(move |push: PushInfo| {
-                sender.try_send(push).inspect_err(|_| dropped.store(true, Relaxed))
+                let heard = match (push.kind, push.data.as_slice()) {
+                    (PushKind::Disconnection | PushKind::Unsubscribe, _) => Some(Heard::End),
+                    (PushKind::Message, [_, Value::BulkString(message)]) => read(message).map(Heard::Forget),
+                    _ => None,
+                };
+                let sent = heard.map_or(Ok(()), |heard| sender.try_send(heard));
+                sent.inspect_err(|_| dropped.store(true, Relaxed))
             });
+        let failed = Arc::new(OnceLock::new());
+        let mut driver = JoinSet::new();
         let connect = async {
-            let client = Client::open(info)?;
-            let mut redis = client.get_multiplexed_async_connection_with_config(&config).await?;
+            let stream = BoundedReplies::new(stream::connect(info.addr()).await?, failed.clone());
+            let (mut redis, work) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
+            driver.spawn(work);
             redis.subscribe(channel).await?;
             Ok(redis)
         };
-        let redis = patiently(connect).await?;
-        Ok((Self { redis, strikes: AtomicU32::new(0), deaf, lost: Notify::new() }, pushes))
+        let redis = patiently(connect).await.map_err(|error| why(&failed, error))?;
+        let lost = Notify::new();
+        Ok((Self { redis, _driver: driver, failed, strikes: AtomicU32::new(0), deaf, lost }, pushes))
     }
 
     /// The record of this name. A request waits for it, so only as long as `timeout`.
@@ -129,9 +157,14 @@ impl Connection {
             Err(error) if is_of_wrong_type(&error) => Err(SharedError::NoRecord),
             Err(error) => {
                 self.give_up();
-                Err(error.into())
+                Err(self.why(error.into()))
             }
         }
+    }
+
+    /// What ended the connection, where `error` is what somebody saw of it.
+    pub(super) fn why(&self, error: SharedError) -> SharedError {
+        why(&self.failed, error)
     }
 
     /// Whether messages were dropped since this was asked last.
@@ -286,6 +319,11 @@ fn record(value: Vec<u8>) -> Result<Option<Vec<u8>>, SharedError> {
         length if length > MAX_RECORD => Err(SharedError::NoRecord),
         _ => Ok(Some(value)),
     }
+}
+
+/// A reply that was not read is the reason for whatever failed after it.
+fn why(failed: &OnceLock<ReplyError>, error: SharedError) -> SharedError {
+    failed.get().map_or(error, |failed| SharedError::Reply(*failed))
 }
 
 fn is_of_wrong_type(error: &RedisError) -> bool {

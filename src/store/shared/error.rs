@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::framing::ReplyError;
+
 /// Why the shared store has nothing to tell. Holds no password, and of what the server says only its code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SharedError {
@@ -20,6 +22,9 @@ pub enum SharedError {
     /// What is there is of another type than a record, or too long for one.
     #[error("what Redis has is no record")]
     NoRecord,
+    /// Redis sent a reply or message that holdfast does not read.
+    #[error("{0}")]
+    Reply(#[from] ReplyError),
     /// The file with the password is no good.
     #[error("cannot use the password file of Redis: {} {problem}", path.display())]
     Password {
@@ -40,6 +45,7 @@ impl SharedError {
             Self::Redis(_) => "read",
             Self::Refused(_) => "refused",
             Self::NoRecord => "no_record",
+            Self::Reply(_) => "reply",
             Self::Password { .. } => "password",
         }
     }

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 
-use super::connection::Connection;
+use super::connection::{Connection, Heard};
 use super::error::SharedError;
 use super::forget::Forget;
 use super::pending::{Change, Which};
@@ -33,6 +32,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How many changes are written at once.
 const BATCH: usize = 256;
+
+/// How many records are read at once: so many of the longest take 8 MiB.
+const READ_BATCH: usize = 32;
 
 /// The families that are about people.
 const PEOPLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
@@ -58,7 +60,7 @@ impl ReconnectTask {
             let error = match self.connect().await {
                 Ok((connection, pushes)) => {
                     self.rise(connection.clone());
-                    self.stay(&connection, pushes).await
+                    connection.why(self.stay(&connection, pushes).await)
                 }
                 Err(error) => error,
             };
@@ -70,11 +72,21 @@ impl ReconnectTask {
         }
     }
 
-    async fn connect(&self) -> Result<(Arc<Connection>, mpsc::Receiver<PushInfo>), SharedError> {
+    async fn connect(&self) -> Result<(Arc<Connection>, mpsc::Receiver<Heard>), SharedError> {
         let settings = &self.shared.settings;
         let password = settings.password_file.as_deref().map(read_password).transpose()?;
         let channel = self.shared.names.channel();
-        let (connection, pushes) = Connection::open(&settings.address, password.as_deref(), &channel).await?;
+        let (sealer, sender, metrics) =
+            (self.shared.sealer.clone(), self.shared.sender, self.shared.metrics.clone());
+        let read = move |message: &[u8]| match Forget::open(&sealer, message) {
+            Some((from, forget)) => (from != sender).then_some(forget),
+            None => {
+                metrics.store_failed("shared", "message");
+                None
+            }
+        };
+        let (connection, pushes) =
+            Connection::open(&settings.address, password.as_deref(), &channel, read).await?;
         connection.ping().await?;
         write(&self.shared, &connection).await?;
         Ok((Arc::new(connection), pushes))
@@ -97,7 +109,7 @@ impl ReconnectTask {
     }
 
     /// Serves the connection until it fails, and says why.
-    async fn stay(&self, connection: &Connection, mut pushes: mpsc::Receiver<PushInfo>) -> SharedError {
+    async fn stay(&self, connection: &Connection, mut pushes: mpsc::Receiver<Heard>) -> SharedError {
         loop {
             let done = tokio::select! {
                 () = connection.lost.notified() => Err(SharedError::Timeout),
@@ -118,26 +130,16 @@ impl ReconnectTask {
         }
     }
 
-    fn hear(&self, push: Option<PushInfo>) -> Result<(), SharedError> {
-        let Some(PushInfo { kind, data }) = push else { return Err(broken()) };
-        match (kind, data.as_slice()) {
-            (PushKind::Disconnection | PushKind::Unsubscribe, _) => Err(broken()),
-            (PushKind::Message, [_, Value::BulkString(message)]) => {
-                match Forget::open(&self.shared.sealer, message) {
-                    Some((sender, _)) if sender == self.shared.sender => {}
-                    // Nobody listens only while an instance is being built.
-                    Some((_, forget)) => drop(self.shared.forgets.send(forget)),
-                    None => self.shared.metrics.store_failed("shared", "message"),
-                }
+    fn hear(&self, heard: Option<Heard>) -> Result<(), SharedError> {
+        match heard {
+            None | Some(Heard::End) => Err(SharedError::Redis("the connection broke".to_owned())),
+            Some(Heard::Forget(forget)) => {
+                // Nobody listens only while an instance is being built.
+                drop(self.shared.forgets.send(forget));
                 Ok(())
             }
-            _ => Ok(()),
         }
     }
-}
-
-fn broken() -> SharedError {
-    SharedError::Redis("the connection broke".to_owned())
 }
 
 /// Writes all that waits: what is to be forgotten first, and what fails waits again.
@@ -287,12 +289,14 @@ async fn purge_now(
             let mut cursor = 0;
             loop {
                 let (next, names) = connection.scan(cursor, &pattern).await?;
-                let values = connection.get_all(&names).await?;
-                records.extend(names.iter().zip(values).filter_map(|(name, sealed)| {
-                    let key = shared.names.key_of(Family::Verdicts, name)?;
-                    let record = VerdictRecord::open(&shared.sealer, &key, &sealed?).ok()?;
-                    who.is_meant_by(&record).then_some((Family::Verdicts, key))
-                }));
+                for names in names.chunks(READ_BATCH) {
+                    let values = connection.get_all(names).await?;
+                    records.extend(names.iter().zip(values).filter_map(|(name, sealed)| {
+                        let key = shared.names.key_of(Family::Verdicts, name)?;
+                        let record = VerdictRecord::open(&shared.sealer, &key, &sealed?).ok()?;
+                        who.is_meant_by(&record).then_some((Family::Verdicts, key))
+                    }));
+                }
                 cursor = next;
                 if cursor == 0 {
                     break;
