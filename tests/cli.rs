@@ -302,6 +302,9 @@ async fn the_dockerfile_pins_its_images_and_its_health_check_is_a_command_that_t
     assert!(text.contains("HEALTHCHECK ") && words[0] == "holdfast", "{words:?}");
     let (code, ..) = run(&[&words[1..], &["--help"]].concat(), &[]).await;
     assert_eq!(code, Some(0), "{words:?}");
+    // Kubernetes cannot tell of a name that it is not root's, and does not start the container.
+    let user = text.lines().find_map(|line| line.strip_prefix("USER ")).unwrap();
+    assert!(user.parse::<u32>().is_ok() && text.contains(&format!("--uid {user} ")), "{user}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

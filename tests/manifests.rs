@@ -23,9 +23,10 @@ use std::time::Duration;
 use holdfast::clock::Clock;
 use holdfast::config::{Settings, Source};
 use ingress_nginx::Subrequest;
+use serde_json::Value;
 use support::Reply;
 use support::service::{Running, issuer, tenant, value};
-use support::yaml::{example, example_with, in_repository, modules};
+use support::yaml::{documents, example, example_with, in_repository, modules, text};
 
 /// The headers of an identity, as holdfast gives them by default.
 const IDENTITY: [&str; 6] =
@@ -83,6 +84,28 @@ fn a_misspelt_or_mistyped_field_is_not_valid() {
         let output = validate([file]);
         assert!(!output.status.success(), "{to}: {output:?}");
     }
+}
+
+/// What the page for Kubernetes shows goes with the Deployment: its pods, and the names of its ports.
+#[test]
+fn the_network_policy_of_the_manual_is_valid_and_of_this_deployment() {
+    let page = std::fs::read_to_string(in_repository("docs/how-to/kubernetes.md")).unwrap();
+    let shown = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("policy.yaml");
+    std::fs::write(&file, shown).unwrap();
+    let output = validate([file]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (policy, deployment) = (&documents(shown)[0], &documents(&example(DEPLOYMENT))[1]);
+    let selected = policy.pointer("/spec/podSelector/matchLabels");
+    assert_eq!(selected, deployment.pointer("/spec/template/metadata/labels"));
+    let named = |list: &Value, pointer: &str| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|item| text(item, pointer).to_owned()).collect()
+    };
+    let container = deployment.pointer("/spec/template/spec/containers/0").unwrap();
+    assert_eq!(named(&policy["spec"]["ingress"], "/ports/0/port"), named(&container["ports"], "/name"));
+    let security = &container["securityContext"];
+    assert!(security["runAsNonRoot"] == true && security["runAsUser"].is_u64(), "{security}");
 }
 
 /// Its configuration is good, and the pod is given the time that holdfast takes to leave.

@@ -17,6 +17,7 @@ const SCHEMAS = {
   "gateway.networking.k8s.io/v1 HTTPRoute": ["@kubernetes-models/gateway-api", "IoK8sSigsGatewayApiApisV1HTTPRoute"],
   "gateway.networking.k8s.io/v1beta1 ReferenceGrant": ["@kubernetes-models/gateway-api", "IoK8sSigsGatewayApiApisV1beta1ReferenceGrant"],
   "networking.k8s.io/v1 Ingress": ["kubernetes-models", "IoK8sApiNetworkingV1Ingress"],
+  "networking.k8s.io/v1 NetworkPolicy": ["kubernetes-models", "IoK8sApiNetworkingV1NetworkPolicy"],
   "traefik.io/v1alpha1 IngressRoute": ["@kubernetes-models/traefik", "ComGithubTraefikTraefikV3PkgProviderKubernetesCrdTraefikioV1alpha1IngressRoute"],
   "traefik.io/v1alpha1 Middleware": ["@kubernetes-models/traefik", "ComGithubTraefikTraefikV3PkgProviderKubernetesCrdTraefikioV1alpha1Middleware"],
   "v1 ConfigMap": ["kubernetes-models", "IoK8sApiCoreV1ConfigMap"],
