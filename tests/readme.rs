@@ -15,7 +15,6 @@ use support::example::changed;
 use support::yaml::in_repository;
 use support::{Holdfast, exchange_unix, until};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
@@ -214,61 +213,6 @@ async fn the_commands_for_nginx_make_a_site_that_lets_in_good_tokens_alone() {
     })
     .await;
     child.kill().await.unwrap();
-}
-
-/// The dev tenant as a process, and its issuer's URL. It ends with the test.
-struct DevTenant(tokio::process::Child, String);
-
-impl DevTenant {
-    /// The dev tenant, started as a line of the tutorial says, but on a port that the system chooses.
-    async fn start(line: &str) -> Self {
-        let line = changed(line, "127.0.0.1:4190", "127.0.0.1:0");
-        let line = changed(&line, "127.0.0.1:4191", "127.0.0.1:0");
-        let mut words = line.trim_end_matches(" &").split_whitespace();
-        assert_eq!(words.next(), Some("target/release/holdfast-devtenant"));
-        let program = Path::new(env!("CARGO_BIN_EXE_holdfast")).with_file_name("holdfast-devtenant");
-        assert!(program.exists(), "{} is missing: run `cargo test --workspace`", program.display());
-        let mut command = Command::new(program);
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut issuer = None;
-        // Up to its last line: it would end if nobody took them.
-        while let Some(line) = lines.next_line().await.unwrap().filter(|line| !line.starts_with("ready: ")) {
-            issuer = issuer.or(line.strip_prefix("issuer ").map(str::to_owned));
-        }
-        Self(child, issuer.unwrap())
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_last_steps_of_the_tutorial_explain_a_token_and_survive_the_tenant() {
-    let machine = Machine::new();
-    let [inspect] = &blocks("docs/tutorial/first-steps.md", "4. Ask why")[..] else { panic!("one block") };
-    let outage = blocks("docs/tutorial/first-steps.md", "5. Take Auth0 away");
-    let [start, ask] = &outage[..] else { panic!("{outage:?}") };
-    let [devtenant, pid, serve] = start.lines().collect::<Vec<_>>()[..] else { panic!("{start}") };
-    assert_eq!(pid, "tenant=$!");
-    let tenant = DevTenant::start(devtenant).await;
-    let issuer = |text: &str| changed(text, "http://127.0.0.1:4190/", &tenant.1);
-    let inspect = issuer(inspect).replace("target/release/holdfast", env!("CARGO_BIN_EXE_holdfast"));
-    machine.paste(&inspect).await;
-    let expired = inspect.replace("email=direct", "email=direct&expires_in=-3600");
-    machine.paste(&format!("! {{ {}; }}", expired.trim_end())).await;
-
-    let serve = issuer(serve);
-    let arguments: Vec<&str> = serve.trim_end_matches(" &").split_whitespace().skip(1).collect();
-    let ports = [("HOLDFAST_AUTH__LISTEN", "127.0.0.1:0"), ("HOLDFAST_ADMIN__LISTEN", "127.0.0.1:0")];
-    let holdfast = Holdfast::run(machine.0.path(), &arguments, 1, &ports).await.ready().await;
-    let ask = changed(&issuer(ask), "127.0.0.1:4180", &holdfast.auth[0]);
-    let ask = changed(&ask, "127.0.0.1:9180", &holdfast.admin.to_string());
-    let answer = machine.path("answer");
-    let tenant = tenant.0.id().unwrap();
-    machine.paste(&format!("tenant={tenant}\n{{\n{ask}}} > '{}'", answer.display())).await;
-    let answers = std::fs::read_to_string(answer).unwrap();
-    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
-    assert_eq!(answers.to_lowercase().matches("x-auth-source: userinfo").count(), 2, "{answers}");
-    assert!(answers.contains("\"userinfo\""), "{answers}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! What `make run` starts, with ports that are taken and the lines that it tells people to try.
+//! What `make run` starts, with ports that are taken and the lines that it tells people to try; and the tutorial, which
+//! goes on from there.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -8,9 +9,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 
-use support::PATIENCE;
+use support::example::changed;
+use support::{Holdfast, PATIENCE};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// Where cargo puts both programs when it builds the workspace.
 fn binaries() -> &'static Path {
@@ -64,22 +66,22 @@ async fn what_make_run_tells_people_to_try_is_true_also_where_its_ports_are_take
     }
 
     // The tutorial shows the first command with ports that it does not promise, and tells what to find on the page.
-    let tutorial =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tutorial/first-steps.md"));
-    let tutorial = tutorial.unwrap();
-    let step = |number: usize| tutorial.split("\n## ").nth(number).unwrap();
-    let block = |number: usize| step(number).split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
-    assert_eq!(without_ports(block(2).trim()), without_ports(&commands[0]));
-    let headers = step(2).lines().filter_map(|line| line.strip_prefix("- ")).flat_map(|line| {
-        line.split('`').skip(1).step_by(2).filter(|name| name.starts_with("X-")).collect::<Vec<_>>()
-    });
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tutorial/first-steps.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_eq!(without_ports(&tutorial("2", 1)), without_ports(&commands[0]));
+    let headers =
+        page.split("\n## ").nth(2).unwrap().lines().filter_map(|line| line.strip_prefix("- ")).flat_map(
+            |line| {
+                line.split('`').skip(1).step_by(2).filter(|name| name.starts_with("X-")).collect::<Vec<_>>()
+            },
+        );
     let headers: Vec<&str> = headers.map(|header| header.split(':').next().unwrap()).collect();
     assert!(headers.len() >= 5, "{headers:?}");
     for header in headers {
         assert!(good.to_lowercase().contains(&header.to_lowercase()), "{header} is not on the page: {good}");
     }
     let nginx = commands[1].split_whitespace().last().unwrap();
-    let forged = block(3).trim().replace("http://127.0.0.1:8080/", nginx);
+    let forged = tutorial("3", 1).replace("http://127.0.0.1:8080/", nginx);
     let output = Command::new("sh").args(["-c", &format!("{forged} -s")]).output().await.unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("HTTP/1.1 401 "), "{forged}");
 
@@ -90,4 +92,66 @@ async fn what_make_run_tells_people_to_try_is_true_also_where_its_ports_are_take
     let ended = tokio::time::timeout(PATIENCE, run.wait()).await;
     assert_eq!(ended.unwrap().unwrap().code(), Some(0));
     assert!(!Path::new(&directory).exists(), "it leaves nothing behind");
+}
+
+/// The lines of a block that the tutorial shows.
+fn tutorial(step: &str, number: usize) -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tutorial/first-steps.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let step = page.split(&format!("\n## {step}. ")).nth(1).unwrap().split("\n## ").next().unwrap();
+    step.split("```sh\n").nth(number).unwrap().split("```").next().unwrap().trim_end().to_owned()
+}
+
+/// Pastes these lines; they stop at the first that fails. What they print.
+async fn paste(lines: &str) -> String {
+    let lines = lines.replace("target/release/holdfast", env!("CARGO_BIN_EXE_holdfast"));
+    let output = Command::new("bash").args(["-euo", "pipefail", "-c", &lines]).output().await.unwrap();
+    assert!(output.status.success(), "{lines}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Starts the dev tenant as a line of the tutorial says, but on ports that the system chooses; and its issuer's URL.
+async fn started_tenant(line: &str) -> (Child, String) {
+    let line = changed(line, "127.0.0.1:4190", "127.0.0.1:0");
+    let line = changed(&line, "127.0.0.1:4191", "127.0.0.1:0");
+    let mut words = line.trim_end_matches(" &").split_whitespace();
+    assert_eq!(words.next(), Some("target/release/holdfast-devtenant"));
+    let mut command = Command::new(binaries().join("holdfast-devtenant"));
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut issuer = None;
+    // Up to its last line: it would end if nobody took them.
+    while let Some(line) = lines.next_line().await.unwrap().filter(|line| !line.starts_with("ready: ")) {
+        issuer = issuer.or(line.strip_prefix("issuer ").map(str::to_owned));
+    }
+    (child, issuer.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_steps_of_the_tutorial_explain_a_token_and_survive_the_tenant() {
+    let (start, ask) = (tutorial("5", 1), tutorial("5", 2));
+    let [devtenant, pid, serve] = start.lines().collect::<Vec<_>>()[..] else { panic!("{start}") };
+    assert_eq!(pid, "tenant=$!");
+    let (tenant, issuer) = started_tenant(devtenant).await;
+    let with_issuer = |text: &str| changed(text, "http://127.0.0.1:4190/", &issuer);
+
+    let inspect = with_issuer(&tutorial("4", 1));
+    let explained = paste(&inspect).await;
+    assert!(explained.contains("alice@example.com"), "{explained}");
+    let expired = inspect.replace("email=direct", "email=direct&expires_in=-3600");
+    let explained = paste(&format!("! {{ {expired}; }}")).await;
+    assert!(explained.contains("expired"), "{explained}");
+
+    let serve = with_issuer(serve);
+    let arguments: Vec<&str> = serve.trim_end_matches(" &").split_whitespace().skip(1).collect();
+    let ports = [("HOLDFAST_AUTH__LISTEN", "127.0.0.1:0"), ("HOLDFAST_ADMIN__LISTEN", "127.0.0.1:0")];
+    let directory = tempfile::tempdir().unwrap();
+    let holdfast = Holdfast::run(directory.path(), &arguments, 1, &ports).await.ready().await;
+    let ask = changed(&with_issuer(&ask), "127.0.0.1:4180", &holdfast.auth[0]);
+    let ask = changed(&ask, "127.0.0.1:9180", &holdfast.admin.to_string());
+    let answers = paste(&format!("tenant={}\n{ask}", tenant.id().unwrap())).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+    assert_eq!(answers.to_lowercase().matches("x-auth-source: userinfo").count(), 2, "{answers}");
+    assert!(answers.contains(&issuer), "{answers}");
 }
