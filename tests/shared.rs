@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
+#[path = "shared/acl.rs"]
+mod acl;
 #[path = "shared/faults.rs"]
 mod faults;
 #[path = "shared/rogue.rs"]
@@ -242,6 +244,7 @@ async fn a_purge_in_one_instance_reaches_redis_and_the_memory_of_all() {
         let reply = purge(&a, &body).await;
         assert_eq!(reply.status, 200, "{reply:?}");
         scene.clock.advance(Duration::from_secs(1));
+        scene.redis.moment_passes().await;
     };
     tell(format!("{{\"token\": \"{}\"}}", alices[0])).await;
     costs(5).await;
@@ -252,6 +255,24 @@ async fn a_purge_in_one_instance_reaches_redis_and_the_memory_of_all() {
     scene.redis.has("profiles", 1).await;
     tell("{\"all\": true}".to_owned()).await;
     costs(12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_at_an_instance_whose_clock_is_ahead_stops_no_sharing() {
+    let Some(scene) = Scene::new().await else { return };
+    let clock = held_clock(&scene.tenant);
+    clock.advance(Duration::from_secs(120));
+    let (ahead, b, c) =
+        (scene.instance_with("", &clock).await, scene.instance().await, scene.instance().await);
+    assert_eq!(purge(&ahead, "{\"all\": true}").await.status, 200);
+    scene.redis.moment_passes().await;
+    let opaque = scene.opaque();
+    assert_alice(&b.ask(&opaque).await);
+    scene.redis.has("verdicts", 1).await;
+    for other in [&c, &ahead] {
+        assert_alice(&other.ask(&opaque).await);
+    }
+    assert_eq!(scene.tenant.calls().userinfo, 1, "one call for three instances");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,9 +8,9 @@
 //!    connection is kept here and not by the client library's own manager, and why it is not a
 //!    `guard::breaker`, whose probes are requests: here nobody's request is ever the probe.
 //! 2. **Writes go behind the request**, from a bounded map of what each record shall become (`pending.rs`).
-//! 3. **A no leaves a mark.** A record that is forgotten is replaced by the time at which that was, and a record must be
-//!    younger than what is there to be written. So neither an instance that was slow, nor one whose disk still
-//!    has the old record, brings back what was forgotten. The others are told to forget it, too (`forget.rs`).
+//! 3. **A no leaves a mark.** A record that is forgotten is replaced by the time at which that was, by Redis's clock,
+//!    and a record is written only if it was verified later. So neither an instance that was slow, nor one whose disk
+//!    still has the old record, brings back what was forgotten. The others are told to forget it, too (`forget.rs`).
 
 mod connection;
 mod error;

@@ -18,6 +18,8 @@ use crate::support::{PATIENCE, until};
 
 const KEY: [u8; 32] = [9; 32];
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// A store of its own on this Redis, and what it counts.
 struct Store {
     archive: Arc<Archive>,
@@ -101,6 +103,7 @@ async fn of_two_records_the_younger_stays_and_a_forgotten_one_comes_back_only_if
     store.keep(youngest).await;
     assert_eq!(store.kept().await, None, "it was verified before it was forgotten");
     store.clock.advance(HOUR);
+    redis.moment_passes().await;
     store.keep(store.clock.now()).await;
     assert_eq!(store.kept().await, Some(store.clock.now()));
 }
@@ -193,7 +196,7 @@ async fn what_one_forgets_all_others_are_told_and_it_is_not_told_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_record_and_a_no_of_one_second_the_no_stays() {
+async fn what_was_verified_before_a_no_does_not_come_back_after_it() {
     let Some(redis) = RedisServer::start().await else { return };
     let (one, other) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
     one.well().await;
@@ -203,10 +206,12 @@ async fn of_a_record_and_a_no_of_one_second_the_no_stays() {
     assert_eq!(one.kept().await, Some(now));
     one.archive.forget(Family::Profiles, &KEY, &one.policy);
     one.archive.shared().unwrap().flush().await;
+    other.clock.advance(Duration::from_secs(1));
     other.keep(now).await;
     assert_eq!(other.kept().await, None);
-    other.keep(now.after(Duration::from_secs(1))).await;
-    assert_eq!(other.kept().await, Some(now.after(Duration::from_secs(1))));
+    redis.moment_passes().await;
+    other.keep(other.clock.now()).await;
+    assert_eq!(other.kept().await, Some(other.clock.now()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,6 +221,7 @@ async fn what_is_forgotten_is_not_found_a_moment_later_although_redis_still_has_
     store.well().await;
     for _ in 0..50 {
         store.clock.advance(HOUR);
+        redis.moment_passes().await;
         store.keep(store.clock.now()).await;
         assert_eq!(store.kept().await, Some(store.clock.now()));
         store.archive.forget(Family::Profiles, &KEY, &store.policy);
@@ -236,11 +242,43 @@ async fn who_did_not_hear_of_a_purge_of_everybody_does_not_bring_an_older_record
     one.clock.advance(Duration::from_secs(10));
     one.archive.purge(&Purge::Everybody, &one.policy).await.unwrap();
     // As one that copies from its disk what it looked for before it heard.
+    other.clock.advance(Duration::from_secs(11));
     other.keep(before).await;
     assert_eq!(one.kept().await, None);
-    other.clock.advance(Duration::from_secs(11));
+    redis.moment_passes().await;
     other.keep(other.clock.now()).await;
     assert_eq!(one.kept().await, Some(other.clock.now()), "what is vouched for later counts");
+}
+
+/// What is forgotten counts from then on by Redis's clock, whatever the clock of the instance that forgot it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_whose_clock_is_wrong_forgets_for_others_neither_more_nor_less() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let (wrong, right) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
+    wrong.well().await;
+    right.well().await;
+    let wrongly = [right.clock.now().after(MINUTE * 2), right.clock.now().before(MINUTE * 2)];
+    for (at, everybody) in [(wrongly[0], false), (wrongly[0], true), (wrongly[1], false), (wrongly[1], true)]
+    {
+        right.clock.advance(MINUTE);
+        let before = right.clock.now();
+        redis.moment_passes().await;
+        right.keep(before).await;
+        assert_eq!(right.kept().await, Some(before));
+        wrong.clock.set_wall(at);
+        if everybody {
+            wrong.archive.purge(&Purge::Everybody, &wrong.policy).await.unwrap();
+        } else {
+            wrong.archive.forget(Family::Profiles, &KEY, &wrong.policy);
+            wrong.archive.shared().unwrap().flush().await;
+        }
+        right.clock.advance(Duration::from_secs(1));
+        right.keep(before).await;
+        assert_eq!(right.kept().await, None, "from before: {everybody} at {at:?}");
+        redis.moment_passes().await;
+        right.keep(right.clock.now()).await;
+        assert_eq!(right.kept().await, Some(right.clock.now()), "from after: {everybody} at {at:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,6 +299,7 @@ async fn a_redis_that_is_full_forgets_and_is_read_on() {
     assert!(store.archive.shared().unwrap().is_degraded(), "an operator has to know");
     assert_eq!(store.kept().await, None);
     store.archive.purge(&Purge::Everybody, &store.policy).await.unwrap();
+    redis.moment_passes().await;
     // And a record that it refuses is no reason to leave it either.
     store.clock.advance(HOUR);
     store.keep(store.clock.now()).await;

@@ -88,6 +88,17 @@ impl RedisServer {
         redis::cmd("SET").arg(name).arg(value).exec_async(&mut self.client().await).await.unwrap();
     }
 
+    /// Waits until its clock has moved on, so that what is verified from now on is younger than what was forgotten.
+    pub async fn moment_passes(&self) {
+        let mut client = self.client().await;
+        let time = async |client: &mut MultiplexedConnection| {
+            let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(client).await.unwrap();
+            seconds * 1_000_000 + micros
+        };
+        let start = time(&mut client).await;
+        until("its clock moves", async || (time(&mut client).await > start + 2_000).then_some(())).await;
+    }
+
     /// Waits until there are so many records of a family.
     pub async fn has(&self, family: &str, count: usize) {
         until(&format!("{count} {family} in Redis"), async || {

@@ -20,7 +20,7 @@ use super::names::Names;
 use super::pending::{Change, Which};
 use super::settings::RedisAddress;
 use super::stream;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::tiers::policy::FUTURE_TOLERANCE;
 use crate::tiers::record::Family;
 
@@ -39,39 +39,64 @@ const SCAN_BATCH: usize = 500;
 /// Messages of other instances that may wait.
 const MAX_MESSAGES: usize = 1024;
 
-/// Writes a record unless a younger one is there. Of two records of one kind the younger is the one that is dropped later,
-/// and when that is stands in clear in the first 8 bytes, in seconds. A record that would be dropped later than any
-/// present one can be has a wrong time, and is replaced. Whatever is no record is replaced, too. Of a record and a mark of one
-/// second the mark stays: nobody knows which came first, and a no must not be lost. For the same reason a record of the second
-/// in which everybody was purged, or from before it, is not written: the second key has that time. One that is ahead of
-/// now is of a wrong clock, and counts for nothing.
+/// Writes a record, unless a younger one is there or it was forgotten since.
+///
+/// Of two records of one kind the younger is dropped later. When that is stands in clear in the first 8 bytes, in
+/// seconds, by the clock of the instance that wrote it. A record that would be dropped later than any present one can
+/// be has a wrong time, and is replaced. Whatever is no record is replaced, too.
+///
+/// A mark of what was forgotten, in place of the record or for everybody (the second key), keeps out what was verified
+/// before it or in the same millisecond: nobody knows which came first, and a no must not be lost. Both times are
+/// Redis's, so that no instance obeys the clock of another one. A mark that is ahead of now is of a wrong clock, and
+/// counts for nothing.
 const PUT: &str = r"
-local function seconds(text)
+local function number(text)
   local sum = 0
   for i = 1, 8 do sum = sum * 256 + text:byte(i) end
   return sum
 end
+local time = redis.call('TIME')
+local present = time[1] * 1000 + time[2] / 1000 + tonumber(ARGV[5])
+local function forgotten(mark)
+  local at = number(mark)
+  return at >= tonumber(ARGV[4]) and at <= present
+end
 local there = redis.pcall('GETRANGE', KEYS[1], 0, 7)
 if type(there) == 'string' and #there == 8 then
-  there = seconds(there)
-  local mine = seconds(ARGV[1])
-  local younger = there > mine or (there == mine and redis.call('STRLEN', KEYS[1]) == 8)
-  if younger and there <= tonumber(ARGV[3]) then return 0 end
+  if redis.call('STRLEN', KEYS[1]) == 8 then
+    if forgotten(there) then return 0 end
+  else
+    there = number(there)
+    if there > number(ARGV[1]) and there <= tonumber(ARGV[3]) then return 0 end
+  end
 end
 local purged = redis.pcall('GETRANGE', KEYS[2], 0, 7)
-if type(purged) == 'string' and #purged == 8 then
-  purged = seconds(purged)
-  if purged >= tonumber(ARGV[4]) and purged <= tonumber(ARGV[5]) then return 0 end
-end
+if type(purged) == 'string' and #purged == 8 and forgotten(purged) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
+";
+
+/// Leaves a mark of what is forgotten now: the time by Redis's clock, in milliseconds, in 8 bytes.
+const MARK: &str = r"
+local time = redis.call('TIME')
+local left = time[1] * 1000 + math.floor(time[2] / 1000)
+local mark = ''
+for i = 1, 8 do
+  mark = string.char(left % 256) .. mark
+  left = math.floor(left / 256)
+end
+if ARGV[1] then return redis.pcall('SET', KEYS[1], mark, 'PX', ARGV[1]) end
+return redis.pcall('SET', KEYS[1], mark)
 ";
 
 /// The length of the mark that stands in place of a record that was forgotten: its time and nothing else.
 const MARK_LENGTH: usize = 8;
 
 /// What is no person's was verified later than any purge: the greatest whole number that Lua has.
-const NEVER_PURGED: u64 = (1 << 53) - 1;
+const NEVER_PURGED: Timestamp = Timestamp::from_millis((1 << 53) - 1);
+
+/// How exact clocks are read.
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// What the server sends without being asked.
 #[derive(Debug)]
@@ -107,6 +132,8 @@ impl Connection {
     ) -> Result<(Self, mpsc::Receiver<Heard>), SharedError> {
         let info = address.info()?;
         let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        // Our user may not, and Redis would note each attempt.
+        login = login.set_skip_set_lib_name();
         if let Some(password) = password {
             login = login.set_password(password);
         }
@@ -199,10 +226,9 @@ impl Connection {
     ) -> Result<bool, SharedError> {
         let mut commands = redis::pipe();
         for (name, useless_from) in marks {
-            let mark = useless_from.as_millis().div_ceil(1000).to_be_bytes();
             let life = useless_from.since(now).as_millis().max(1);
             commands.cmd("UNLINK").arg(&name);
-            commands.cmd("SET").arg(name).arg(&mark).arg("PX").arg(life.to_string());
+            commands.cmd("EVAL").arg(MARK).arg(1).arg(name).arg(life.to_string());
         }
         self.tell(commands, channel, messages).await
     }
@@ -212,12 +238,11 @@ impl Connection {
     pub(super) async fn mark_purged(
         &self,
         name: &str,
-        now: Timestamp,
         channel: &str,
         messages: Vec<Vec<u8>>,
     ) -> Result<bool, SharedError> {
         let mut commands = redis::pipe();
-        commands.cmd("SET").arg(name).arg(&now.as_secs().to_be_bytes());
+        commands.cmd("EVAL").arg(MARK).arg(1).arg(name);
         self.tell(commands, channel, messages).await
     }
 
@@ -239,26 +264,40 @@ impl Connection {
         }
     }
 
+    /// What time it is by Redis's clock.
+    async fn time(&self) -> Result<Timestamp, SharedError> {
+        let (seconds, micros): (u64, u64) =
+            patiently(redis::cmd("TIME").query_async(&mut self.redis.clone())).await?;
+        Ok(Timestamp::from_secs(seconds).after(Duration::from_micros(micros)))
+    }
+
     /// Writes records. What nobody can use any more is left out.
+    ///
+    /// When a record was verified is told to Redis by Redis's own clock, and rather too early: by the time that the
+    /// question for it took, and by a millisecond for the rounding of two clocks.
     pub(super) async fn put(
         &self,
         names: &Names,
         puts: impl Iterator<Item = (Which, Change)>,
-        now: Timestamp,
+        clock: &Clock,
     ) -> Result<(), SharedError> {
         let mut commands = redis::pipe();
-        let present = now.after(FUTURE_TOLERANCE).as_secs();
+        let redis_now = self.time().await?;
+        let now = clock.now();
+        let tolerance = FUTURE_TOLERANCE.as_millis().to_string();
         for ((family, key), change) in puts {
             let Change::Put { sealed, verified_at, useless_from, latest } = change else { continue };
             if useless_from > now {
                 let life = useless_from.since(now).as_millis().to_string();
                 let latest = latest.as_millis().div_ceil(1000).to_string();
                 let verified = match family {
-                    Family::Verdicts | Family::Profiles => verified_at.as_secs(),
+                    Family::Verdicts | Family::Profiles => {
+                        redis_now.before(now.since(verified_at)).before(MILLISECOND)
+                    }
                     Family::Keys | Family::Revocations => NEVER_PURGED,
                 };
                 commands.cmd("EVAL").arg(PUT).arg(2).arg(names.of(family, &key)).arg(names.purged());
-                commands.arg(sealed).arg(life).arg(latest).arg(verified).arg(present);
+                commands.arg(sealed).arg(life).arg(latest).arg(verified.as_millis()).arg(&tolerance);
             }
         }
         let failed = self.carry_out(commands).await?;

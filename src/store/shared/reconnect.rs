@@ -172,7 +172,7 @@ async fn write_changes(
     }
     while !puts.is_empty() {
         let batch = puts.split_off(puts.len().saturating_sub(BATCH));
-        let written = connection.put(&shared.names, batch.iter().cloned(), shared.clock.now()).await;
+        let written = connection.put(&shared.names, batch.iter().cloned(), &shared.clock).await;
         note_refusal(shared, &written);
         match written {
             Ok(()) => {}
@@ -319,7 +319,7 @@ async fn forget_everybody(shared: &Shared, connection: &Connection) -> Result<()
     let now = shared.clock.now();
     let messages = Forget::Everybody.seal(&shared.sealer, shared.sender, now).into_iter().collect();
     let (mark, channel) = (shared.names.purged(), shared.names.channel());
-    let marked = connection.mark_purged(&mark, now, &channel, messages).await?;
+    let marked = connection.mark_purged(&mark, &channel, messages).await?;
     note_missing_marks(shared, marked);
     for family in PEOPLE {
         let pattern = shared.names.pattern(family);
