@@ -7,6 +7,8 @@
 mod acl;
 #[path = "shared/faults.rs"]
 mod faults;
+#[path = "shared/outages.rs"]
+mod outages;
 #[path = "shared/rogue.rs"]
 mod rogue;
 #[path = "shared/scene.rs"]
