@@ -299,6 +299,20 @@ fn every_file_and_every_function_that_the_page_names_exists() {
 }
 
 #[test]
+fn the_oldest_rust_is_the_same_everywhere() {
+    let read = |name: &str| std::fs::read_to_string(Path::new(repository::ROOT).join(name)).unwrap();
+    let manifest = read("Cargo.toml");
+    let oldest = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
+    for (file, said) in [
+        ("deploy/docker/Dockerfile", format!("FROM rust:{oldest}-")),
+        ("docs/how-to/install.md", format!("Rust {oldest} or newer")),
+        ("CONTRIBUTING.md", format!("`rust-version` in `Cargo.toml` is {oldest}:")),
+    ] {
+        assert!(read(file).contains(&said), "{file} does not say: {said}");
+    }
+}
+
+#[test]
 fn every_dependency_has_a_reason() {
     let page =
         std::fs::read_to_string(Path::new(repository::ROOT).join("docs/reference/dependencies.md")).unwrap();
