@@ -14,18 +14,23 @@
 //! | at open | outcome |
 //! |---|---|
 //! | corrupt | moved aside, the newest good checkpoint takes its place, or what can be read of a damaged one, or nothing: [`Opened::recovery`] |
+//! | missing or behind what it was, and there is a checkpoint | as corrupt (`database.rs`) |
 //! | damage inside the write-ahead log | what precedes the damage is there, what follows is not |
 //! | damage inside a table file, met later | that read fails and counts as a miss; a write or compaction that meets it: as corrupt |
 //! | full, or an error that may pass | the store starts degraded: [`Opened::degraded`] |
 //! | cannot be written to | [`DiskError::Unwritable`] |
 //! | held by another instance | [`DiskError::InUse`] |
 //! | from a newer version | [`DiskError::NewerFormat`] |
+//!
+//! A directory that is deleted or replaced while the store is open degrades the store until it has opened what is there.
 
 pub mod checkpoint;
+mod database;
 mod delete_markers;
 mod engine;
 mod error;
 mod fault;
+mod kept;
 mod layout;
 mod opener;
 mod pending_deletes;
@@ -177,6 +182,12 @@ impl DiskStore {
     /// When the store is degraded; the records are then dropped before it answers again.
     pub fn purge(&self, families: &[Family]) -> Result<(), DiskError> {
         self.ask(|reply| Order::Purge(families.to_vec(), reply))
+    }
+
+    /// Sets what is done each time that the disk is well again, before a record is written: the data directory may be
+    /// another one, and lack what lies there beside the records. Only the first call counts.
+    pub(super) fn when_back(&self, action: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.shared.when_back.set(Box::new(action));
     }
 
     /// Whether it makes checkpoints by itself.

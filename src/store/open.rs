@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::archive::Archive;
 use super::disk::{self, DiskError, DiskSettings, DiskStore, Opened};
@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::TokenDigester;
 use crate::tiers::seal::Sealer;
-use crate::tiers::secret::{DerivationFailed, InstanceSecret, SecretError};
+use crate::tiers::secret::{DerivationFailed, InstanceSecret, SecretError, SecretFile};
 
 /// The file of the instance secret in the data directory.
 pub const SECRET_FILE: &str = "secret";
@@ -72,7 +72,12 @@ impl Archive {
                         file.display()
                     );
                 }
-                InstanceSecret::load_or_create(&file)?
+                let secret = InstanceSecret::load_or_create(&file)?;
+                match SecretFile::open(&file) {
+                    Ok(kept) => disk.when_back(move || put_back(&kept, &file)),
+                    Err(error) => warn!("if the data directory is deleted, its secret is lost: {error}"),
+                }
+                secret
             }
         };
         let digester = TokenDigester::new(&secret)?;
@@ -100,6 +105,19 @@ impl Archive {
         let digester = TokenDigester::new(&secret)?;
         let archive = Self::new(Some(shared), disk, sealer, clock, metrics);
         Ok((archive, digester))
+    }
+}
+
+/// Puts the instance secret back if the data directory was deleted: without it no record opens after a restart.
+fn put_back(kept: &SecretFile, file: &Path) {
+    let file = file.display();
+    match kept.put_back() {
+        Ok(false) => {}
+        Ok(true) => warn!("the instance secret {file} was gone, and is written again"),
+        Err(error) => error!(
+            "the instance secret {file} is gone and cannot be written again: {error}; after a restart none of the \
+             records opens"
+        ),
     }
 }
 

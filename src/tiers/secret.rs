@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, UnboundKey};
@@ -83,13 +83,52 @@ impl fmt::Debug for InstanceSecret {
     }
 }
 
-/// Writes a new secret under a name of its own and links it to `path`, which fails if somebody else was first: then
-/// theirs is the secret.
+/// The open file of a secret, which can be put back if it is deleted. The secret itself is not kept in memory.
+#[derive(Debug)]
+pub struct SecretFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl SecretFile {
+    /// The file at `path`, which must be there.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, path: path.to_owned() })
+    }
+
+    /// Writes the secret to its path if no file is there. Returns whether it did.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn put_back(&self) -> io::Result<bool> {
+        if self.path.symlink_metadata().is_ok() {
+            return Ok(false);
+        }
+        let mut secret = [0; SECRET_LENGTH];
+        self.file.read_exact_at(&mut secret, 0)?;
+        write(&self.path, &secret)?;
+        Ok(true)
+    }
+}
+
+/// Makes a new secret at `path`.
 fn create(path: &Path) -> io::Result<()> {
-    let mut bytes = [0; SECRET_LENGTH + 8];
+    write(path, &random()?)
+}
+
+fn random<const LENGTH: usize>() -> io::Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
     rand::fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
-    let (secret, name) = bytes.split_at(SECRET_LENGTH);
-    let suffix: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(bytes)
+}
+
+/// Writes a secret under a name of its own and links it to `path`, which fails if another process was first: then
+/// theirs is the secret.
+fn write(path: &Path, secret: &[u8; SECRET_LENGTH]) -> io::Result<()> {
+    let suffix: String = random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let draft = path.with_extension(suffix);
     let written =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {

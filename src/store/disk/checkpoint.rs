@@ -19,17 +19,16 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 
+use super::database;
 use super::delete_markers::{DENIABLE, DeleteMarkers, Deleted};
 use super::engine::{Batch, Change, Engine};
 use super::error::DiskError;
 use super::fault::Fault;
+use super::kept::{self, Kept};
 use super::layout::{self, CopyMode, Layout, ReplaceReason};
 use super::settings::DiskSettings;
 use crate::clock::{Clock, Timestamp};
 use crate::tiers::record::Family;
-
-/// How many checkpoints are kept.
-pub const KEPT: usize = 2;
 
 /// What was done about a corrupt store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,13 +79,13 @@ pub fn backup(settings: &DiskSettings, clock: &Clock, to: &Path) -> Result<Backu
         return Err(DiskError::NothingThere { path: settings.path.clone() });
     }
     layout::check_format(layout.root())?;
-    match Engine::open(&layout.database(), false, settings, clock) {
+    match database::open(&layout, false, settings, clock) {
         Ok(engine) => {
             make_backup(&engine, &layout, to)?;
             Ok(Backup { state_of: clock.now(), from_checkpoint: false })
         }
         Err(Fault::Locked) => loop {
-            let newest = newest_first(&layout).into_iter().next();
+            let newest = kept::newest_first(&layout).into_iter().next();
             let Kept { path, made_at, .. } =
                 newest.ok_or_else(|| DiskError::NoCheckpoint { path: settings.path.clone() })?;
             match copy_complete(&path, to) {
@@ -116,7 +115,7 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     let mut held = hold(&layout, settings, clock)?;
     layout.finish_restoring()?;
     // Also a restored copy has nothing of what was forgotten since, as far as that is known here.
-    let noted = newest_first(&layout).into_iter().map(|kept| Deleted::since(&kept.path));
+    let noted = kept::newest_first(&layout).into_iter().map(|kept| Deleted::since(&kept.path));
     let deleted = noted.filter(|noted| *noted != Deleted::Unknown).reduce(Deleted::and);
     let deleted = deleted.unwrap_or(Deleted::These(Vec::new()));
     copy_and_check(&layout, settings, clock, from, CopyMode::Nothing, &deleted)?;
@@ -125,6 +124,8 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     }
     // RocksDB must not be open on files that are moved: it would clean up after itself in those that come.
     drop(held);
+    // The copy is another database: how far this one had come says nothing about it.
+    database::forget_progress(&layout)?;
     layout.install_restored(ReplaceReason::Replaced, clock.now())
 }
 
@@ -133,7 +134,7 @@ fn hold(layout: &Layout, settings: &DiskSettings, clock: &Clock) -> Result<Optio
     if layout.has_database() != Ok(true) {
         return Ok(None);
     }
-    match Engine::open(&layout.database(), false, settings, clock) {
+    match database::open(layout, false, settings, clock) {
         Ok(engine) => Ok(Some(engine)),
         Err(Fault::Locked) => Err(DiskError::InUse { path: layout.database() }),
         // It is replaced because it does not open, perhaps.
@@ -143,18 +144,9 @@ fn hold(layout: &Layout, settings: &DiskSettings, clock: &Clock) -> Result<Optio
 
 /// Makes a checkpoint among the others and drops the oldest.
 pub(super) fn make(engine: &Engine, layout: &Layout, now: Timestamp) -> Result<PathBuf, DiskError> {
-    let names = layout::names_in(&layout.checkpoints());
-    let last = names.iter().filter_map(|name| number_and_time(name)).map(|(number, _)| number).max();
-    let number = last.unwrap_or(0).saturating_add(1);
-    let path = layout.checkpoints().join(format!("{number:08}-{:012}", now.as_secs()));
+    let path = kept::next(layout, now);
     make_at(engine, &path)?;
-    let kept: Vec<_> = newest_first(layout).into_iter().take(KEPT).map(|kept| kept.path).collect();
-    for name in layout::names_in(&layout.checkpoints()) {
-        let other = layout.checkpoints().join(name);
-        if !kept.contains(&other) {
-            remove(layout, &other)?;
-        }
-    }
+    kept::prune(layout)?;
     Ok(path)
 }
 
@@ -162,17 +154,20 @@ pub(super) fn make(engine: &Engine, layout: &Layout, now: Timestamp) -> Result<P
 pub(super) fn make_backup(engine: &Engine, layout: &Layout, to: &Path) -> Result<(), DiskError> {
     can_be_made(to)?;
     let links = layout.checkpoints().join("backup");
-    remove(layout, &links)?;
+    layout.remove(&links)?;
     make_at(engine, &links)?;
     let copied = copy_complete(&links, to);
-    copied.and(remove(layout, &links))
+    copied.and(layout.remove(&links))
 }
 
 /// Makes a checkpoint in the new directory `to`.
 fn make_at(engine: &Engine, to: &Path) -> Result<(), DiskError> {
     let made = Checkpoint::new(engine.database()).and_then(|checkpoint| checkpoint.create_checkpoint(to));
     made.map_err(|error| DiskError::engine("making a checkpoint", to, &Fault::from(&error)))?;
-    DeleteMarkers::start(to).and_then(|()| layout::write_format(to)).map_err(copying_to(to))
+    let completed = DeleteMarkers::start(to)
+        .and_then(|()| kept::note_sequence(to, engine.sequence()))
+        .and_then(|()| layout::write_format(to));
+    completed.map_err(copying_to(to))
 }
 
 /// Copies under another name beside `to` first: a copy that fails leaves nothing behind that a second try would meet.
@@ -207,15 +202,10 @@ fn copying_to(to: &Path) -> impl FnOnce(io::Error) -> DiskError {
 /// Drops all copies that have the same records as the store: checkpoints, and what the store was before.
 pub(super) fn remove_all(layout: &Layout) -> Result<(), DiskError> {
     let names = layout::names_in(&layout.checkpoints());
-    let removed = names.into_iter().map(|name| remove(layout, &layout.checkpoints().join(name)));
+    let removed = names.into_iter().map(|name| layout.remove(&layout.checkpoints().join(name)));
     // One that cannot be removed is no reason to leave the others.
     let failed = removed.chain([layout.remove_former()]).filter_map(Result::err).last();
     failed.map_or(Ok(()), Err)
-}
-
-/// The newest checkpoint and when it was made.
-pub(super) fn newest(layout: &Layout) -> Option<(PathBuf, Timestamp)> {
-    newest_first(layout).into_iter().next().map(|kept| (kept.path, kept.made_at))
 }
 
 /// Moves a corrupt database aside and puts the newest good checkpoint in its place, or what can be read of a damaged one,
@@ -228,7 +218,7 @@ pub(super) fn recover(
 ) -> Result<Recovered, DiskError> {
     // What was deleted since a checkpoint stands beside it and beside each that is newer.
     let mut deleted = Deleted::These(Vec::new());
-    let candidates: Vec<_> = newest_first(layout)
+    let candidates: Vec<_> = kept::newest_first(layout)
         .into_iter()
         .map(|kept| {
             let since = std::mem::replace(&mut deleted, Deleted::Unknown).and(Deleted::since(&kept.path));
@@ -258,34 +248,6 @@ pub(super) fn recover(
     Ok(Recovered { cause, moved_to, restored_from: None, salvaged: false })
 }
 
-/// A checkpoint that is complete.
-struct Kept {
-    path: PathBuf,
-    number: u64,
-    made_at: Timestamp,
-}
-
-/// The complete checkpoints of a version that can be read.
-fn newest_first(layout: &Layout) -> Vec<Kept> {
-    let directory = layout.checkpoints();
-    let mut complete: Vec<_> = layout::names_in(&directory)
-        .into_iter()
-        .filter_map(|name| {
-            let (number, made_at) = number_and_time(&name)?;
-            Some(Kept { path: directory.join(&name), number, made_at })
-        })
-        .filter(|kept| matches!(layout::check_format(&kept.path), Ok(true)))
-        .collect();
-    complete.sort_by_key(|kept| std::cmp::Reverse(kept.number));
-    complete
-}
-
-/// What the name of a checkpoint says.
-fn number_and_time(name: &str) -> Option<(u64, Timestamp)> {
-    let (number, seconds) = name.split_once('-')?;
-    Some((number.parse().ok()?, Timestamp::from_secs(seconds.parse().ok()?)))
-}
-
 /// Makes a copy of `from` that may become the database: every block of it is read, and what was deleted since is deleted.
 fn copy_and_check(
     layout: &Layout,
@@ -296,7 +258,7 @@ fn copy_and_check(
     deleted: &Deleted,
 ) -> Result<(), DiskError> {
     let copy = layout.draft();
-    remove(layout, &copy)?;
+    layout.remove(&copy)?;
     let copied = || {
         layout.file_system("copying", || layout::copy_database(from, &copy, sharing))?;
         let checked = Engine::open(&copy, false, settings, clock).and_then(|engine| {
@@ -318,8 +280,8 @@ fn salvage(
     deleted: &Deleted,
 ) -> Result<(), DiskError> {
     let (copy, salvaged) = (layout.draft(), layout.salvaged());
-    remove(layout, &copy)?;
-    remove(layout, &salvaged)?;
+    layout.remove(&copy)?;
+    layout.remove(&salvaged)?;
     let read = || {
         layout.file_system("copying", || layout::copy_database(from, &copy, CopyMode::Links))?;
         let taken = Engine::open(&copy, false, settings, clock).and_then(|damaged| {
@@ -366,13 +328,6 @@ fn drop_draft(layout: &Layout) {
     if let Err(error) = layout.remove_drafts() {
         tracing::warn!(%error, "a copy of no use could not be removed");
     }
-}
-
-fn remove(layout: &Layout, path: &Path) -> Result<(), DiskError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    layout.file_system("removing an old copy", || fs::remove_dir_all(path))
 }
 
 /// Whether a backup may be made at `to`, which is there once it is made, and not before.

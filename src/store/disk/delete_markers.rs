@@ -101,6 +101,21 @@ impl DeleteMarkers {
         Ok(())
     }
 
+    /// Notes beside the checkpoint `older`, which stays, what was noted beside `newer`, which goes.
+    pub(super) fn carry(newer: &Path, older: &Path) -> io::Result<()> {
+        let mut markers = Self::of(older)?;
+        match Deleted::since(newer) {
+            Deleted::These(keys) => {
+                markers.note(keys.iter().map(|(family, key)| (*family, key.as_slice())))?;
+            }
+            Deleted::Unknown => {
+                markers.file.write_all(&everything())?;
+                markers.unsynced = true;
+            }
+        }
+        markers.sync()
+    }
+
     /// Brings what was noted to the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.unsynced {

@@ -181,9 +181,9 @@ impl Engine {
         }
     }
 
-    /// Whether anything was ever written to it.
-    pub(super) fn was_written_to(&self) -> bool {
-        self.db.latest_sequence_number() > 0
+    /// How many changes it has had, about; zero if nothing was ever written to it.
+    pub(super) fn sequence(&self) -> u64 {
+        self.db.latest_sequence_number()
     }
 
     /// About how many records a family has.

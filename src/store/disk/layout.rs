@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `FORMAT` | the version of this layout, written before anything else |
 //! | `db/` | the database in use |
+//! | `PROGRESS` | how far `db/` had come: the number and the length of its MANIFEST |
 //! | `checkpoints/<number>-<time>/` | copies of it that can be restored, newest two, each with what was deleted since |
 //! | `db.draft/`, `db.salvaged/` | a copy that is being made and checked; of no use if that was cut off |
 //! | `db.restoring/` | a copy that was found good, on its way to becoming `db/` |
@@ -11,8 +12,9 @@
 //!
 //! `db/` is a directory inside the data directory so that it can be renamed even if the data directory is a mount.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::error::{DiskError, FORMAT};
@@ -26,10 +28,23 @@ const REPLACED: &str = "db.replaced-";
 /// Beside a checkpoint's own files: what was deleted since.
 pub(super) const TOMBSTONES_FILE: &str = "deleted-since";
 
+/// Beside a checkpoint's own files: how many changes the database had had.
+pub(super) const SEQUENCE_FILE: &str = "sequence";
+
+/// In the data directory: how far `db/` had come.
+pub(super) const PROGRESS_FILE: &str = "PROGRESS";
+
 /// A data directory.
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     root: PathBuf,
+}
+
+/// The data directory and the database, by device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    root: (u64, u64),
+    database: (u64, u64),
 }
 
 /// Why `db/` was replaced: part of the name it is kept under.
@@ -77,9 +92,17 @@ impl Layout {
         self.root.join("checkpoints")
     }
 
+    /// Which directories the data directory and the database are, by device and inode: others once they were deleted
+    /// or replaced.
+    pub(super) fn identity(&self) -> io::Result<Identity> {
+        let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+        Ok(Identity { root: identity(&self.root)?, database: identity(&self.database())? })
+    }
+
     /// Makes the directory if need be, proves that it can be written to, and checks its version.
     pub(super) fn prepare(&self) -> Result<(), DiskError> {
         let unwritable = |source| DiskError::Unwritable { path: self.root.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(unwritable)?;
         fs::create_dir_all(self.checkpoints()).map_err(unwritable)?;
         let probe = self.root.join(".writable");
         File::create(&probe).map_err(unwritable)?;
@@ -119,6 +142,21 @@ impl Layout {
             fs::rename(copy, self.restoring())?;
             sync_directory(&self.root)
         })
+    }
+
+    /// Has a database that replaced another one wait at [`Layout::restoring`] until [`Layout::finish_restoring`], so
+    /// that RocksDB can be closed on the other. It writes and removes files by their path when it is closed, and would
+    /// damage what lies there.
+    pub(super) fn set_aside(&self) -> Result<(), DiskError> {
+        if self.database().exists() { self.approve(&self.database()) } else { Ok(()) }
+    }
+
+    /// Removes a copy, if it is there.
+    pub(super) fn remove(&self, copy: &Path) -> Result<(), DiskError> {
+        if !copy.exists() {
+            return Ok(());
+        }
+        self.file_system("removing an old copy", || fs::remove_dir_all(copy))
     }
 
     /// Removes what `db/` was before: it has the same records.
@@ -203,13 +241,18 @@ pub(super) fn names_in(directory: &Path) -> Vec<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// Writes the version file of a directory, in one piece.
+/// Writes the version file of a directory.
 pub(super) fn write_format(directory: &Path) -> io::Result<()> {
-    let draft = directory.join(".FORMAT.draft");
+    write_whole(directory, FORMAT_FILE, &format!("{FORMAT_WORD} {FORMAT}\n"))
+}
+
+/// Writes a small file of a directory in one piece: it is there with all its content, or as it was before.
+pub(super) fn write_whole(directory: &Path, name: &str, content: &str) -> io::Result<()> {
+    let draft = directory.join(format!(".{name}.draft"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
-    writeln!(file, "{FORMAT_WORD} {FORMAT}")?;
+    file.write_all(content.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&draft, directory.join(FORMAT_FILE))?;
+    fs::rename(&draft, directory.join(name))?;
     sync_directory(directory)
 }
 
@@ -261,7 +304,8 @@ pub(super) fn copy_database(from: &Path, to: &Path, sharing: CopyMode) -> io::Re
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let is_ours = entry.file_name() == FORMAT_FILE || entry.file_name() == TOMBSTONES_FILE;
+        let is_ours =
+            [FORMAT_FILE, TOMBSTONES_FILE, SEQUENCE_FILE].iter().any(|name| entry.file_name() == *name);
         if is_ours || !entry.file_type()?.is_file() {
             continue;
         }

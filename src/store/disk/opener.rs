@@ -1,9 +1,13 @@
 //! Opens the database, and replaces one that is corrupt.
 
+use std::fs;
+
 use super::checkpoint::{self, Recovered};
+use super::database;
 use super::engine::Engine;
 use super::error::DiskError;
 use super::fault::Fault;
+use super::kept;
 use super::layout::Layout;
 use super::settings::DiskSettings;
 use crate::clock::Clock;
@@ -37,29 +41,54 @@ impl Opener {
         self.layout.prepare()?;
         self.layout.finish_restoring()?;
         let opened = match self.layout.has_database() {
-            Ok(there) => self.open_database(!there),
+            Ok(false) if kept::newest(&self.layout).is_some() => {
+                Err(Fault::Corrupt("there is no database in db/ although there is a checkpoint".to_owned()))
+            }
+            Ok(there) => database::open(&self.layout, !there, &self.settings, &self.clock),
             Err(cause) => Err(Fault::Corrupt(cause)),
         };
         match opened {
-            Ok(engine) => Ok((engine, None)),
+            Ok(engine) => {
+                database::note_progress(&self.layout)?;
+                Ok((engine, None))
+            }
             Err(Fault::Corrupt(cause)) => self.replace(cause),
             Err(fault) => Err(self.error(&fault)),
         }
     }
 
+    /// Opens the database again after a fault; replaces it first if it is `corrupt`. A data directory that was deleted
+    /// is made again, but not what holds it: that may be a mount that comes back.
+    pub(super) fn reopen(&self, corrupt: Option<String>) -> Result<(Engine, Option<Recovered>), DiskError> {
+        let parent = self.layout.root().parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent {
+            fs::metadata(parent).map_err(|source| DiskError::FileSystem {
+                doing: "looking for the directory that holds the data directory",
+                path: parent.to_owned(),
+                source,
+            })?;
+        }
+        match corrupt {
+            Some(cause) => self.replace(cause),
+            None => self.open(),
+        }
+    }
+
     /// Replaces a database that is corrupt by the newest good checkpoint, or by an empty one, and opens that.
-    pub(super) fn replace(&self, cause: String) -> Result<(Engine, Option<Recovered>), DiskError> {
-        if let Err(fault @ Fault::Locked) = self.open_database(false) {
+    fn replace(&self, cause: String) -> Result<(Engine, Option<Recovered>), DiskError> {
+        if self.layout.database().exists()
+            && let Err(fault @ Fault::Locked) =
+                database::open(&self.layout, false, &self.settings, &self.clock)
+        {
             return Err(self.error(&fault));
         }
         let recovered = checkpoint::recover(&self.layout, &self.settings, &self.clock, cause)?;
-        let engine =
-            self.open_database(recovered.restored_from.is_none()).map_err(|fault| self.error(&fault))?;
+        // What was noted is about the one that was replaced.
+        let create = recovered.restored_from.is_none();
+        let engine = Engine::open(&self.layout.database(), create, &self.settings, &self.clock)
+            .map_err(|fault| self.error(&fault))?;
+        database::note_progress(&self.layout)?;
         Ok((engine, Some(recovered)))
-    }
-
-    fn open_database(&self, create: bool) -> Result<Engine, Fault> {
-        Engine::open(&self.layout.database(), create, &self.settings, &self.clock)
     }
 
     fn error(&self, fault: &Fault) -> DiskError {

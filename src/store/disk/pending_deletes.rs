@@ -7,6 +7,7 @@ use super::delete_markers::{DENIABLE, DeleteMarkers};
 use super::engine::{Batch, Change, Engine};
 use super::error::DiskError;
 use super::fault::Fault;
+use super::kept;
 use super::layout::Layout;
 use super::opener::Opener;
 use super::queue::CHANGE_OVERHEAD;
@@ -80,7 +81,7 @@ impl PendingDeletes {
 
 /// Where deletes are noted: beside the newest checkpoint, if there is one.
 pub(super) fn markers_of(layout: &Layout) -> Result<Option<DeleteMarkers>, Fault> {
-    let newest = checkpoint::newest(layout).map(|(path, _)| DeleteMarkers::of(&path)).transpose();
+    let newest = kept::newest(layout).map(|newest| DeleteMarkers::of(&newest.path)).transpose();
     newest.map_err(|error| Fault::Disk(format!("opening the file of deletes: {error}")))
 }
 

@@ -1,8 +1,8 @@
 //! What the threads of the disk store share: the open database, the queue of changes, the counters.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 
@@ -19,11 +19,18 @@ pub(super) struct Shared {
     pub(super) engine: ArcSwapOption<Engine>,
     pub(super) queue: Queue,
     pub(super) counters: Counters,
+    /// What to do when the disk is well again, before a record is written.
+    pub(super) when_back: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Shared {
     pub(super) fn new(engine: Option<Arc<Engine>>, queue: usize) -> Self {
-        Self { engine: ArcSwapOption::new(engine), queue: Queue::new(queue), counters: Counters::default() }
+        Self {
+            engine: ArcSwapOption::new(engine),
+            queue: Queue::new(queue),
+            counters: Counters::default(),
+            when_back: OnceLock::new(),
+        }
     }
 
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {

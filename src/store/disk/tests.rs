@@ -1,5 +1,8 @@
 //! Each way in which a directory can be wrong has one outcome; each is produced here with real files.
 
+mod lost;
+mod moved;
+
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};

@@ -24,10 +24,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::checkpoint;
+use super::database;
 use super::delete_markers::{DENIABLE, DeleteMarkers};
 use super::engine::{Batch, Change, Engine, patiently};
 use super::error::DiskError;
 use super::fault::Fault;
+use super::kept;
+use super::layout::Identity;
 use super::opener::Opener;
 use super::pending_deletes::{self, PendingDeletes};
 use super::queue::Order;
@@ -47,6 +50,10 @@ pub(super) struct Writer {
     sync_at: Option<Instant>,
     checkpoint_at: Option<Instant>,
     changed_since_checkpoint: bool,
+    /// The directories that the database was opened in.
+    identity: Option<Identity>,
+    /// When to look whether these are still there.
+    look_at: Instant,
     /// Of the newest checkpoint, if there is one.
     markers: Option<DeleteMarkers>,
 }
@@ -75,11 +82,13 @@ impl Writer {
             },
         };
         let changed_since_checkpoint = match &state {
-            State::Open(engine) => engine.was_written_to(),
+            State::Open(engine) => engine.sequence() > 0,
             State::Degraded { .. } => true,
         };
         let checkpoint_at = first_checkpoint(&opener, changed_since_checkpoint);
         let mut writer = Self {
+            identity: opener.layout().identity().ok(),
+            look_at: now + opener.settings().retry_interval,
             shared,
             opener,
             state,
@@ -112,6 +121,7 @@ impl Writer {
                 self.shared.queue.all_deleted();
             }
             self.sync_if_due(closing);
+            self.look_if_due();
             self.checkpoint_if_due();
             if closing {
                 // What has only just come to be pending_deletes.
@@ -124,7 +134,8 @@ impl Writer {
     fn next_deadline(&self) -> Option<Instant> {
         match self.state {
             State::Open(_) => {
-                let due = [self.sync_at, self.checkpoint_at, self.pending_deletes.remove_copies_at];
+                let copies = self.pending_deletes.remove_copies_at;
+                let due = [Some(self.look_at), self.sync_at, self.checkpoint_at, copies];
                 due.into_iter().flatten().min()
             }
             State::Degraded { retry_at, .. } => Some(retry_at),
@@ -199,8 +210,15 @@ impl Writer {
             return Err(DiskError::engine("syncing", self.opener.layout().root(), &fault));
         }
         self.with_engine("syncing", Engine::sync)?;
+        self.note_progress()?;
         self.shared.counters.syncs.fetch_add(1, Relaxed);
         Ok(())
+    }
+
+    /// A database that loses something later is noticed by this.
+    fn note_progress(&mut self) -> Result<(), DiskError> {
+        database::note_progress(self.opener.layout())
+            .inspect_err(|error| self.degrade(&Fault::Disk(error.to_string())))
     }
 
     fn sync_if_due(&mut self, closing: bool) {
@@ -245,7 +263,30 @@ impl Writer {
         Ok(())
     }
 
+    fn look_if_due(&mut self) {
+        if self.look_at <= Instant::now() {
+            self.look_at = self.retry_at();
+            self.look();
+        }
+    }
+
+    /// Looks whether the database still lies where it was opened. RocksDB itself notices nothing as long as it writes to
+    /// files that it has open, and what it writes there is gone after a restart.
+    fn look(&mut self) {
+        if matches!(self.state, State::Open(_)) && !self.is_in_place() {
+            let root = self.opener.layout().root().display();
+            self.degrade(&Fault::Disk(format!(
+                "the data directory {root} or db/ in it was deleted or replaced"
+            )));
+        }
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.identity.is_some() && self.identity == self.opener.layout().identity().ok()
+    }
+
     fn checkpoint(&mut self, to: Option<PathBuf>) -> Result<PathBuf, DiskError> {
+        self.look();
         let State::Open(engine) = &self.state else { return Err(DiskError::Degraded) };
         match to {
             Some(to) => checkpoint::make_backup(engine, self.opener.layout(), &to).map(|()| to),
@@ -256,6 +297,7 @@ impl Writer {
                     self.degrade(&fault);
                     return Err(DiskError::Degraded);
                 }
+                self.note_progress()?;
                 self.shared.counters.checkpoints.fetch_add(1, Relaxed);
                 Ok(made)
             }
@@ -296,8 +338,9 @@ impl Writer {
         );
         self.sync_at = None;
         let corrupt = match fault {
-            Fault::Corrupt(message) => Some(message.clone()),
-            Fault::Locked | Fault::Stalled | Fault::Disk(_) => None,
+            Fault::Corrupt(message) if self.is_in_place() => Some(message.clone()),
+            // A file that is missing because its directory is.
+            Fault::Corrupt(_) | Fault::Locked | Fault::Stalled | Fault::Disk(_) => None,
         };
         self.shared.engine.store(None);
         let retry_at = Instant::now() + self.opener.settings().retry_interval;
@@ -308,12 +351,20 @@ impl Writer {
     }
 
     fn retry_if_due(&mut self, closing: bool) {
+        let in_place = self.is_in_place();
         let State::Degraded { failed, corrupt, retry_at } = &mut self.state else { return };
         let last_chance = closing && !self.pending_deletes.is_empty();
         if *retry_at > Instant::now() && !last_chance {
             return;
         }
         *retry_at = Instant::now() + self.opener.settings().retry_interval;
+        if failed.is_some()
+            && !in_place
+            && let Err(error) = self.opener.layout().set_aside()
+        {
+            tracing::warn!(%error, "the disk store is still degraded");
+            return;
+        }
         if let Some(engine) = failed.take() {
             // RocksDB must be closed before it can be opened again, and only here: closing may block.
             match Arc::try_unwrap(engine) {
@@ -324,16 +375,16 @@ impl Writer {
                 }
             }
         }
-        let opened = match corrupt.clone() {
-            Some(cause) => self.opener.replace(cause),
-            None => self.opener.open(),
-        };
-        match opened.and_then(|(engine, recovered)| {
+        match self.opener.reopen(corrupt.clone()).and_then(|(engine, recovered)| {
             let markers = self.pending_deletes.settle(&engine, &self.opener)?;
             Ok((engine, recovered, markers))
         }) {
             Ok((engine, recovered, markers)) => {
                 self.markers = markers;
+                self.identity = self.opener.layout().identity().ok();
+                if let Some(action) = self.shared.when_back.get() {
+                    action();
+                }
                 let engine = Arc::new(engine);
                 self.shared.engine.store(Some(Arc::clone(&engine)));
                 self.state = State::Open(engine);
@@ -353,13 +404,20 @@ impl Writer {
     /// Closes the database: whoever opens it next finds it unlocked.
     fn end(self) {
         self.shared.engine.store(None);
+        let in_place = self.is_in_place();
         let (State::Open(mut engine) | State::Degraded { failed: Some(mut engine), .. }) = self.state else {
             return;
         };
+        if !in_place && let Err(error) = self.opener.layout().set_aside() {
+            tracing::warn!(%error, "RocksDB may damage the database that replaced its own");
+        }
         while let Err(still_read) = Arc::try_unwrap(engine) {
             // A read is on its way. It takes microseconds, or as long as the disk takes.
             engine = still_read;
             std::thread::sleep(Duration::from_millis(1));
+        }
+        if !in_place && let Err(error) = self.opener.layout().finish_restoring() {
+            tracing::warn!(%error, "the database that replaced this one is put in place at the next start");
         }
     }
 }
@@ -368,8 +426,8 @@ impl Writer {
 /// is none.
 fn first_checkpoint(opener: &Opener, has_records: bool) -> Option<Instant> {
     let interval = opener.settings().checkpoint_interval;
-    let passed = match checkpoint::newest(opener.layout()) {
-        Some((_, made_at)) => opener.clock().now().since(made_at),
+    let passed = match kept::newest(opener.layout()) {
+        Some(newest) => opener.clock().now().since(newest.made_at),
         None if has_records => interval,
         None => Duration::ZERO,
     };

@@ -1,0 +1,50 @@
+//! The data directory is deleted under a running holdfast: requests are answered, holdfast says what is wrong, and what
+//! comes after that is kept.
+
+#![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
+
+mod support;
+
+use support::service::{issuer, tenant};
+use support::{Holdfast, until};
+
+const DEGRADED: &str = "ready, but degraded: the disk store is not well";
+
+async fn readyz_says(holdfast: &Holdfast, wanted: &str) {
+    until(wanted, async || holdfast.admin("/readyz").await.body.starts_with(wanted).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_that_is_deleted_is_said_by_readyz_and_made_again_with_the_same_secret() {
+    let tenant = tenant().await;
+    let directory = tempfile::tempdir().unwrap();
+    let volume = directory.path().join("volume");
+    let config = format!(
+        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"{}\"\n\
+         sync_interval = \"5ms\"\n{}",
+        volume.join("data").display(),
+        issuer(&tenant, "")
+    );
+    let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    let opaque = |number: i32| tenant.mint().opaque().claim("number", number).build().unwrap();
+    let (before, after) = (opaque(1), opaque(2));
+    assert_eq!(holdfast.ask(&before).await.status, 200);
+
+    // With what it lies in, which holdfast does not make again: so it stays degraded.
+    std::fs::remove_dir_all(&volume).unwrap();
+    readyz_says(&holdfast, DEGRADED).await;
+    let asked = tenant.calls().userinfo;
+    assert_eq!(holdfast.ask(&before).await.status, 200, "memory answers: {}", holdfast.log());
+    assert_eq!(tenant.calls().userinfo, asked);
+    assert!(holdfast.log().contains("was deleted or replaced"), "{}", holdfast.log());
+
+    std::fs::create_dir(&volume).unwrap();
+    readyz_says(&holdfast, "ready\n").await;
+    assert!(holdfast.log().contains("is written again"), "{}", holdfast.log());
+    assert_eq!(holdfast.ask(&after).await.status, 200);
+    holdfast.signal("TERM").await;
+    assert_eq!(holdfast.ended().await, Some(0), "{}", holdfast.log());
+    tenant.go_down().await;
+    let holdfast = Holdfast::start(directory.path(), &config, 1).await;
+    assert_eq!(holdfast.ask(&after).await.status, 200, "{}", holdfast.log());
+}
