@@ -1,5 +1,5 @@
-//! Several instances on one Redis: what one learned, all know; what one forgot, none knows; and a Redis that lies, hangs or
-//! dies costs questions to the issuer, never an answer.
+//! Several instances on one Redis: what one learned, all know; what one forgot, none knows; and a Redis that
+//! lies, hangs or dies costs questions to the issuer, never an answer.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -166,7 +166,8 @@ async fn a_no_in_one_instance_is_a_no_in_all() {
     scene.tenant.revoke_token(&opaque);
     assert_alice(&b.ask(&opaque).await);
 
-    // Late enough for every instance: where in the first quarter of its tier a record is asked about is drawn.
+    // Late enough for every instance: where in the first quarter of its tier a record is asked about is
+    // drawn.
     late.advance(7 * HOUR);
     until("a learns the no", async || (a.ask(&opaque).await.status == 401).then_some(())).await;
     scene.redis.has("verdicts", 0).await;

@@ -1,8 +1,8 @@
 //! Records beyond memory, shared and on disk: sealed on the way down, opened and checked on the way up.
 //!
-//! [`SharedStore`] and [`DiskStore`] keep bytes and know no key; [`Sealer`] knows the key and no store. This is where they
-//! meet. Whatever does not open (another secret, another version, a flipped bit) is a miss, and counted. The walk over
-//! both stands in [`Archive::load`].
+//! [`SharedStore`] and [`DiskStore`] keep bytes and have no encryption key; [`Sealer`] has the key and no
+//! store. This module joins them. What does not open (another secret, another version, a flipped bit) is a
+//! miss, and is counted. [`Archive::load`] is the lookup in both.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,22 +23,22 @@ pub struct Archive {
     pub(super) disk: Option<DiskStore>,
     pub(super) sealer: Arc<Sealer>,
     forgetting: Mutex<Forgetting>,
-    /// What the disk had counted when its counts were last taken over into the metrics.
+    /// The disk store's counts when they were last copied to the metrics.
     told: Mutex<DiskStats>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
-/// What keeps a record that one store still has from being copied to the other, which has forgotten it already.
+/// Prevents a record that one store still has from being copied to the other, which has already forgotten it.
 #[derive(Debug, Default)]
 struct Forgetting {
     /// How often forgetting began or ended.
     turns: u64,
-    /// How many are at it.
+    /// How many callers are forgetting something now.
     under_way: usize,
 }
 
-/// Ends what [`Archive::begin_to_forget`] began, also for a caller that goes away.
+/// Ends what [`Archive::begin_to_forget`] began, also when the caller is cancelled.
 pub(super) struct InvalidationGuard<'a>(&'a Mutex<Forgetting>);
 
 impl Drop for InvalidationGuard<'_> {
@@ -49,16 +49,16 @@ impl Drop for InvalidationGuard<'_> {
     }
 }
 
-/// Numbers are whole whatever happened to whoever held them.
+/// A poisoned lock does no harm: the numbers are consistent after each statement.
 fn lock<T>(numbers: &Mutex<T>) -> MutexGuard<'_, T> {
     numbers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A record that opens, and its bytes, sealed.
+/// A record, and its sealed bytes.
 type Sealed<R> = (R, Vec<u8>);
 
 impl Archive {
-    /// Over these stores.
+    /// An archive over these stores.
     pub(super) fn new(
         shared: Option<SharedStore>,
         disk: Option<DiskStore>,
@@ -70,9 +70,9 @@ impl Archive {
         Self { shared, disk, sealer, forgetting, told, clock, metrics }
     }
 
-    /// The walk: the shared store, then the disk. A shared record that may answer at once ends it, since what is shared
-    /// is the latest that any instance knows; otherwise the record of the younger tier is taken. What one store has and
-    /// the other has not, or has older, is written there.
+    /// The lookup: the shared store, then the disk. A shared record that may be served at once ends it, since
+    /// the shared store has the latest record of all instances. Otherwise the record of the younger tier is
+    /// taken. A record that the other store lacks, or has in an older version, is copied there.
     pub async fn load<R: Record>(&self, key: &[u8], policy: &Policy) -> Option<(R, &'static str)> {
         let plan = |record: &R| policy.before_asking(&record.kept(), self.clock.now(), None);
         let since = lock(&self.forgetting).turns;
@@ -102,14 +102,14 @@ impl Archive {
         }
     }
 
-    /// Whether another instance may have shared a better record than the one that is known: it would not answer at once.
+    /// Whether another instance may have shared a better record: the known one may not be served at once.
     #[must_use]
     pub fn may_know_better<R: Record>(&self, record: &R, policy: &Policy) -> bool {
         self.shared.as_ref().is_some_and(|shared| !shared.is_degraded())
             && policy.before_asking(&record.kept(), self.clock.now(), None).serves_now().is_none()
     }
 
-    /// Whether `one` is to be preferred to `other`.
+    /// Whether `one` is better than `other`.
     #[must_use]
     pub fn prefers<R: Record>(&self, one: &R, other: &R, policy: &Policy) -> bool {
         let plan = |record: &R| policy.before_asking(&record.kept(), self.clock.now(), None);
@@ -118,7 +118,7 @@ impl Archive {
 
     async fn in_shared<R: Record>(&self, key: &[u8]) -> Option<Sealed<R>> {
         let found = match self.shared.as_ref()?.lookup(R::FAMILY, key).await {
-            // Nobody waited: no lookup.
+            // No request waited, so this is no lookup.
             Err(SharedError::Away) => return None,
             found => found.map_err(|error| (error.reason(), error.to_string())),
         };
@@ -130,7 +130,7 @@ impl Archive {
         self.opened("disk", key, found.map_err(|error| (read_failure(&error), error.to_string())))
     }
 
-    /// What was found in `store`, if it is a record; all else is counted.
+    /// What was found in `store`, if it is a record. Misses and errors are counted.
     fn opened<R: Record>(
         &self,
         store: &str,
@@ -163,15 +163,15 @@ impl Archive {
         }
     }
 
-    /// Writes what was found shared to the disk as well, so that it is there when Redis is not.
+    /// Copies a shared record to the disk, so that it is available when Redis is not.
     fn copy_to_disk<R: Record>(&self, key: &[u8], sealed: &[u8], since: u64) {
         if let Some(disk) = &self.disk {
             self.copy(since, || self.put_on(disk, R::FAMILY, key, sealed.to_vec()));
         }
     }
 
-    /// Writes what was found on disk to the shared store as well. If another instance has it forgotten there, the mark in
-    /// its place is younger, and stays; of a purge of everybody there is none.
+    /// Copies a record on disk to the shared store. If another instance has forgotten it there, or everybody,
+    /// the mark of that keeps it out.
     fn copy_to_shared<R: Record>(
         &self,
         key: &[u8],
@@ -186,8 +186,9 @@ impl Archive {
         });
     }
 
-    /// Queues the write of a record that was looked for since `since`, unless something was or is being forgotten, which
-    /// may be this. What is queued before is dropped by whoever begins to forget after it.
+    /// Queues the write of a record whose lookup began at `since`, unless something was forgotten after that
+    /// or is being forgotten now: it may be this record. A write that is queued before is dropped by the
+    /// caller that forgets.
     fn copy(&self, since: u64, put: impl FnOnce()) {
         let forgetting = lock(&self.forgetting);
         if forgetting.turns == since && forgetting.under_way == 0 {
@@ -210,7 +211,7 @@ impl Archive {
         }
     }
 
-    /// Keeps a record in both stores, behind the request. `known` tells until when it can be of use.
+    /// Keeps a record in both stores, behind the request. `known` says until when it is useful.
     pub fn keep<R: Record>(&self, key: &[u8], record: &R, known: &Known, policy: &Policy) {
         let useless_from = policy.useless_from(known);
         let Ok(sealed) = record.seal(&self.sealer, key, useless_from) else {
@@ -229,12 +230,12 @@ impl Archive {
         if !disk.put(family, key, sealed) {
             self.metrics.store_failed("disk", "queue_full");
         } else if disk.is_degraded() {
-            // The queue takes it, and its writer drops it.
+            // The queue accepts it, and the writer drops it.
             self.metrics.store_failed("disk", "degraded");
         }
     }
 
-    /// Forgets a record in both stores, and has the other instances forget it.
+    /// Forgets a record in both stores, and tells the other instances to forget it.
     pub fn forget(&self, family: Family, key: &[u8], policy: &Policy) {
         let _turn = self.begin_to_forget();
         if let Some(shared) = &self.shared {
@@ -254,7 +255,7 @@ impl Archive {
         InvalidationGuard(&self.forgetting)
     }
 
-    /// When a record that is verified now would be of no use any more.
+    /// When a record that is verified now becomes useless.
     pub(super) fn mark(&self, family: Family, policy: &Policy) -> Timestamp {
         let kind = match family {
             Family::Verdicts => RecordKind::ForeignVerdict,
@@ -270,10 +271,10 @@ impl Archive {
         self.shared.as_ref().map(SharedStore::forgets)
     }
 
-    /// Makes a checkpoint of the disk store now and returns where.
+    /// Makes a checkpoint of the disk store now and returns its path.
     ///
     /// # Errors
-    /// When there is no disk store, or it is not well.
+    /// When there is no disk store, or it is degraded.
     pub async fn checkpoint(&self) -> Result<PathBuf, DiskError> {
         let disk = self.disk.clone().ok_or(DiskError::NothingThere { path: PathBuf::new() })?;
         tokio::task::spawn_blocking(move || disk.checkpoint()).await.unwrap_or(Err(DiskError::Closed))
@@ -285,13 +286,13 @@ impl Archive {
         self.shared.as_ref()
     }
 
-    /// Whether there is a disk that is not well, or does not answer.
+    /// Whether there is a disk store that is degraded or does not answer.
     #[must_use]
     pub fn disk_is_degraded(&self) -> bool {
         self.disk.as_ref().is_some_and(|disk| disk.is_degraded() || disk.is_slow())
     }
 
-    /// Takes over into the metrics what the disk store has counted by itself.
+    /// Copies the disk store's own counts to the metrics.
     pub fn tell(&self) {
         let Some(disk) = &self.disk else { return };
         let mut told = lock(&self.told);
@@ -304,8 +305,8 @@ impl Archive {
         *told = now;
     }
 
-    /// About how many records there are on disk; `None` without one. Those in the shared store are not counted: Redis
-    /// would have to walk over all of them.
+    /// About how many records are on disk; `None` without a disk store. Records in the shared store are not
+    /// counted: Redis would have to walk over all of them.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
         let disk = self.disk.as_ref()?;

@@ -1,4 +1,4 @@
-//! Forgets, in all stores, what an operator or another instance names.
+//! Forgets, in all stores, what an operator purges or another instance has forgotten.
 
 use super::purge::Purge;
 use super::purging::Unfinished;
@@ -8,13 +8,13 @@ use crate::tiers::digest::SubjectKey;
 use crate::tiers::record::{Record, VerdictRecord};
 
 impl Stores {
-    /// Forgets what `purge` names in all stores, has the other instances forget it, and waits until that is so. Deny
-    /// records, remembered noes and issuers' keys stay.
+    /// Forgets what `purge` names in all stores, tells the other instances to forget it, and waits until this
+    /// is done. Deny records, remembered refusals and issuers' keys stay.
     ///
     /// # Errors
-    /// Which store could not do it now. It is then done before that store answers again, and is done in memory.
+    /// Which store could not forget now. That store forgets before it answers again. Memory has forgotten.
     pub async fn purge(&self, purge: Purge) -> Result<(), Unfinished> {
-        // Memory last: else a request at this moment could bring back to memory what another store still has.
+        // Memory last: otherwise a request could bring back to memory what another store still has.
         self.note(&purge);
         let beyond = match &self.archive {
             None => Ok(()),
@@ -44,9 +44,8 @@ impl Stores {
         }
     }
 
-    /// Whose tokens and whose subject a purge is about is not told by their digests, so that is everybody's.
-    /// How many records of this instance, in memory and on its disk, a purge is about. Counted apart from it: what comes in
-    /// between is forgotten and not counted.
+    /// How many records of this instance, in memory and on its disk, a purge is about. They are counted
+    /// before the purge: a record that comes in between is forgotten and not counted.
     pub async fn known_of(&self, purge: &Purge) -> u64 {
         match purge {
             Purge::Token(digest) => {
@@ -78,6 +77,8 @@ impl Stores {
         }
     }
 
+    /// Invalidates what `purge` is about. Digests do not tell whose token they are, so a purge of a subject
+    /// invalidates all of them.
     fn note(&self, purge: &Purge) {
         match purge {
             Purge::Token(digest) => self.invalidations.note(&digest.0),
@@ -85,7 +86,7 @@ impl Stores {
         }
     }
 
-    /// Records first, then answers, which are made from them.
+    /// Records first, then answers, which are made from records.
     fn purge_memory(&self, purge: Purge) {
         self.note(&purge);
         match purge {
@@ -104,7 +105,7 @@ impl Stores {
                     self.profiles.remove(&key);
                 }
                 self.invalidations.note_all();
-                // An answer does not say whose it is. It is made again from a token, at the cost of one signature check.
+                // An answer does not say whose it is. Making it again costs one signature check.
                 self.all_ready().iter().for_each(|ready| ready.forget_all());
             }
             Purge::Everybody => self.purge_memory_of_everybody(),

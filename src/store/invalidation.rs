@@ -1,16 +1,18 @@
-//! What was forgotten while a request was under way must not come back with its answer.
+//! A record that was forgotten while a request was under way must not come back with that request's answer.
 //!
-//! A request takes its time: it looks for a record, asks the issuer, makes an answer, and then keeps what it found. In the
-//! meantime the issuer may have said no to the same token, or an operator may have purged it. So whoever wants to keep
-//! something notes the [`Epoch`] of its key before looking, and keeps it only if nothing was forgotten since.
+//! A request looks for a record, asks the issuer, makes an answer, and then keeps what it found. Meanwhile
+//! the issuer may have rejected the same token, or an operator may have purged it. So a caller that wants to
+//! keep something reads the [`Epoch`] of its key before the lookup, and keeps it only if nothing was
+//! forgotten since.
 //!
-//! **Why this is exact.** Keeping happens under the lock under which the epoch is counted up. Whoever forgets counts up
-//! *before* clearing each store that others fill from the ones cleared already. So what is kept before that is cleared
-//! with the store, and what comes after it is of an older epoch and is not kept. Disk and Redis are cleared behind the
-//! request, but find nothing any more that is queued to be deleted. So nothing is visible for a moment in this instance.
+//! **Why this is exact.** A record is kept under the same lock under which the epoch is counted up. A caller
+//! that forgets counts up *before* it clears each store that is filled from stores cleared earlier. So a
+//! record that is kept before that is cleared with the store, and one that comes after it has an older epoch
+//! and is not kept. Disk and Redis are cleared behind the request, but a lookup there does not find what is
+//! queued to be deleted. So a forgotten record is not visible in this instance even for a moment.
 //!
-//! Keys share 256 counters by their first byte. That two keys share one costs a record that is not kept, and is looked
-//! for again.
+//! Keys share 256 counters by their first byte. If two keys share one, a record may not be kept, and is
+//! looked up again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -45,8 +47,8 @@ impl Invalidations {
         }
     }
 
-    /// Has `keep` run, unless something under `key` was forgotten since. Returns whether it did. Whoever forgets waits
-    /// for `keep`, which must be short.
+    /// Runs `keep`, unless something under `key` was forgotten since. Returns whether it ran. A caller that
+    /// forgets waits for `keep`, so `keep` must be short.
     pub fn unless_since(&self, since: Epoch, key: &[u8; DIGEST_LENGTH], keep: impl FnOnce()) -> bool {
         let now = self.stripe(key);
         let unchanged = Epoch(*now) == since;
@@ -68,7 +70,7 @@ impl Default for Invalidations {
     }
 }
 
-/// A number is whole whatever happened to whoever held it.
+/// A poisoned lock does no harm: the number is consistent at any time.
 fn lock(stripe: &Mutex<u64>) -> MutexGuard<'_, u64> {
     stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! Memory stores: concurrent, bounded by weight in bytes, and packed.
 //!
-//! Their tables have their full size from the start, so that no request waits while one is copied.
+//! The tables have their full size from the start, so no request waits while a table grows.
 
 use std::hash::Hash;
 use std::ops::RangeInclusive;
@@ -13,7 +13,8 @@ use crate::clock::Timestamp;
 use crate::tiers::digest::BuildDigestHasher;
 use crate::tiers::record::Record;
 
-/// What an entry costs besides its content, in bytes: key, slot, a share of the slots of evicted keys, hash table.
+/// What an entry costs besides its content, in bytes: key, slot, a share of the slots of evicted keys, hash
+/// table.
 pub const ENTRY_OVERHEAD: u64 = 112;
 
 /// The most entries that tables are made for from the start.
@@ -22,11 +23,11 @@ const MAX_PREPARED: usize = 1 << 20;
 /// A memory store, by digests.
 pub type Memory<K, V, W> = Cache<K, V, W, BuildDigestHasher>;
 
-/// Records in memory, encoded: to decode one takes a tenth of a microsecond, and less than half the memory.
+/// Records in memory, encoded. This takes less than half the memory; decoding one takes 0.1 µs.
 pub(super) type Records<K> = Memory<K, Box<[u8]>, RecordWeight>;
 
-/// A store of at most `bytes`. Where entries are heavier than `typical`, a part of the tables is never touched, and so is never
-/// memory.
+/// A store of at most `bytes`. If entries are heavier than `typical`, a part of the tables is never touched,
+/// and takes no memory.
 pub fn memory<K, V, W>(bytes: u64, typical: u64, weight: W) -> Memory<K, V, W>
 where
     K: Hash + Eq,
@@ -34,9 +35,9 @@ where
     W: Weighter<K, V> + Clone,
 {
     let items = usize::try_from(bytes / typical).unwrap_or(usize::MAX).clamp(16, MAX_PREPARED);
-    // Half of this number of evicted keys are remembered, so that who comes again soon is known to be no stranger. Each takes
-    // the slot of an entry: with an eighth as many as entries, as much memory has more hits than with the usual half
-    // (docs/decisions/013-evicted-keys.md).
+    // The cache remembers half of this number of evicted keys, so that a key that comes again soon is
+    // recognised. Each takes the slot of an entry: with an eighth as many as entries, the same memory has
+    // more hits than with the usual half (docs/decisions/013-evicted-keys.md).
     let cache =
         Cache::with(items / 4, bytes, weight, BuildDigestHasher::default(), DefaultLifecycle::default());
     cache.reserve(items);

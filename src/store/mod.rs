@@ -1,10 +1,11 @@
-//! Where records lie: in memory, in Redis, on disk.
+//! Where records are kept: in memory, in Redis, on disk.
 //!
-//! [`stores`] is the memory, and the door for the rest of the program. Behind it [`archive`] walks over the sealed records:
-//! the [`shared`] store, in Redis, is for several instances; the [`disk`] store survives restarts, its writer puts what it
-//! keeps behind the request, its checkpoints are copies that take over when it is corrupt. What was forgotten while a
-//! request was under way does not come back with it ([`invalidation`]); [`subscriber`] follows what other instances forget.
-//! Whether a record may be served is no question here: that is [`tiers::policy`](crate::tiers::policy)'s.
+//! [`stores`] holds the memory stores and is the interface for the rest of the program. Behind it [`archive`]
+//! looks up sealed records: the [`shared`] store, in Redis, serves several instances; the [`disk`] store
+//! survives restarts. Its writer writes behind the request, and its checkpoints are copies that take over
+//! when it is corrupt. A record that was forgotten while a request was under way does not come back with that
+//! request ([`invalidation`]). [`subscriber`] applies what other instances have forgotten. Whether a record
+//! may be served is decided elsewhere, in [`tiers::policy`](crate::tiers::policy).
 
 pub mod archive;
 pub mod disk;

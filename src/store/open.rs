@@ -1,4 +1,4 @@
-//! Opens what lies beyond memory: the data directory with its secret, the shared store, or both.
+//! Opens the stores beyond memory: the data directory with its secret, the shared store, or both.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::tiers::secret::{DerivationFailed, InstanceSecret, SecretError, Secret
 /// The file of the instance secret in the data directory.
 pub const SECRET_FILE: &str = "secret";
 
-/// Why the records cannot be had.
+/// Why the archive cannot be opened.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     /// The disk.
@@ -45,12 +45,12 @@ pub enum ArchiveError {
 }
 
 impl Archive {
-    /// Opens the data directory, making it and its secret if they are not there. A `secret_file` that is given has to
-    /// be there.
+    /// Opens the data directory. Creates it and its secret if they do not exist. A `secret_file` that is
+    /// configured must exist.
     ///
     /// # Errors
-    /// [`ArchiveError`], such as when another instance has it open. A full disk is no error, once the secret is there: the
-    /// store starts degraded and recovers by itself.
+    /// [`ArchiveError`], for example when another instance has it open. A full disk is no error once the
+    /// secret exists: the store starts degraded and recovers by itself.
     pub fn open(
         settings: DiskSettings,
         secret_file: Option<&Path>,
@@ -66,8 +66,8 @@ impl Archive {
                 let file = path.join(SECRET_FILE);
                 if had_records && !file.exists() {
                     warn!(
-                        "there are records in {}, but their instance secret {} is gone: a new one is made, with \
-                         which none of them opens; if you have a copy of it, stop holdfast and put it there",
+                        "there are records in {}, but their instance secret {} is gone: a new one is made, \
+                         with which none of them opens; if you have a copy of it, stop holdfast and put it there",
                         path.display(),
                         file.display()
                     );
@@ -86,8 +86,8 @@ impl Archive {
         Ok((archive, digester))
     }
 
-    /// Starts the shared store, with the disk beside it if there is one. The secret has to be there: it is what makes
-    /// several instances understand one another. Has to be called within a runtime.
+    /// Starts the shared store, with the disk store beside it if there is one. The secret must exist: only
+    /// instances with the same secret can read each other's records. Must be called within a runtime.
     ///
     /// # Errors
     /// [`ArchiveError`]. A Redis that is away is no error.
@@ -129,7 +129,7 @@ fn open_disk(settings: DiskSettings, clock: &Clock, metrics: &Metrics) -> Result
         problem: error.to_string(),
     })?;
     keep_to_ourselves(&path);
-    // Of a recovery tell the store's own counts, whenever it was.
+    // Recoveries are reported by the store's own counts, whenever they happen.
     let Opened { store, recovery: _, degraded } = DiskStore::open(settings, clock.clone())?;
     if let Some(error) = degraded {
         metrics.store_failed("disk", "degraded");
@@ -139,7 +139,8 @@ fn open_disk(settings: DiskSettings, clock: &Clock, metrics: &Metrics) -> Result
     Ok(store)
 }
 
-/// Nobody else has any business in the data directory: records are sealed, but who may write there can destroy them.
+/// Makes the data directory accessible to its owner alone. Records are sealed, but anybody who may write
+/// there can destroy them.
 fn keep_to_ourselves(path: &Path) {
     let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
     if mode.is_ok_and(|mode| mode & 0o077 == 0) {
@@ -148,7 +149,8 @@ fn keep_to_ourselves(path: &Path) {
     match std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)) {
         Ok(()) => debug!("the data directory {} is for its owner alone now (mode 700)", path.display()),
         Err(error) => warn!(
-            "others may enter the data directory {}, and that cannot be changed: {error}; run chmod 700 on it as its owner",
+            "others may enter the data directory {}, and that cannot be changed: {error}; run chmod 700 on it \
+             as its owner",
             path.display()
         ),
     }

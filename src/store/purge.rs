@@ -1,7 +1,7 @@
-//! What an operator may have forgotten: one token, one subject, everybody.
+//! What an operator can purge: one token, one subject, everybody.
 //!
-//! Purging is no revocation: whoever is asked again may well say yes again. It is for a record that is wrong, or that
-//! has to go.
+//! A purge is no revocation: the issuer is asked again and may accept again. It is for a record that is wrong
+//! or must be removed.
 
 use crate::tiers::digest::{SubjectKey, TokenDigest};
 use crate::tiers::record::VerdictRecord;
@@ -11,7 +11,8 @@ use crate::tiers::record::VerdictRecord;
 pub enum Purge {
     /// The answer and the verdict of one token. The profile of its subject stays.
     Token(TokenDigest),
-    /// All verdicts, the profiles under these keys, and all answers: those are found by token only.
+    /// The verdicts of a subject, the profiles under these keys, and all answers: those are found by token
+    /// only.
     Subject(Subject, Vec<SubjectKey>),
     /// All answers, verdicts and profiles.
     Everybody,

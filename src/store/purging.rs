@@ -1,4 +1,4 @@
-//! Forgets, in Redis and on disk, what an operator or another instance names.
+//! Forgets, in Redis and on disk, what an operator purges or another instance has forgotten.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::tiers::digest::{DIGEST_LENGTH, SubjectKey};
 use crate::tiers::policy::Policy;
 use crate::tiers::record::{Family, Record, VerdictRecord};
 
-/// What could not be purged now. It is forgotten before the store answers again, and is forgotten in memory.
+/// What could not be purged now. The store forgets it before it answers again. Memory has forgotten it.
 #[derive(Debug, thiserror::Error)]
 pub struct Unfinished {
     /// What is wrong with the disk store.
@@ -32,10 +32,11 @@ impl fmt::Display for Unfinished {
 }
 
 impl Archive {
-    /// Forgets what `purge` names in both stores, has the other instances forget it, and waits until that is so.
+    /// Forgets what `purge` names in both stores, tells the other instances to forget it, and waits until
+    /// this is done.
     ///
     /// # Errors
-    /// Which store is not well. It forgets before it answers again.
+    /// Which store is degraded. It forgets before it answers again.
     pub async fn purge(self: &Arc<Self>, purge: &Purge, policy: &Policy) -> Result<(), Unfinished> {
         let _turn = self.begin_to_forget();
         let shared = match &self.shared {
@@ -56,7 +57,7 @@ impl Archive {
             shared.unqueue(forget);
         }
         match (forget, &self.disk) {
-            // As for a no of this instance: no checkpoint is made anew for one record.
+            // As when this instance forgets a record: no new checkpoint is made for one record.
             (Forget::Token(digest), Some(disk)) => disk.delete(Family::Verdicts, digest),
             (Forget::Profile(key), Some(disk)) => disk.delete(Family::Profiles, key),
             _ => {
@@ -80,7 +81,7 @@ impl Archive {
         work.await.unwrap_or(Err(DiskError::Closed))
     }
 
-    /// How many verdicts on disk name this subject; none if the disk is not well.
+    /// How many verdicts on disk name this subject; 0 if the disk store is degraded.
     pub async fn count_verdicts_of(self: &Arc<Self>, who: Subject) -> u64 {
         let Some(disk) = self.disk.clone() else { return 0 };
         let archive = self.clone();
@@ -97,7 +98,7 @@ impl Archive {
         work.await.unwrap_or_default()
     }
 
-    /// Forgets these records on disk and in every checkpoint, and waits until that is so. Blocks.
+    /// Forgets these records on disk and in every checkpoint, and waits until this is done. Blocks.
     fn forget_for_good(
         &self,
         disk: &DiskStore,
@@ -109,12 +110,12 @@ impl Archive {
         self.drop_for_good(disk, &[])
     }
 
-    /// Forgets on disk what is known of a subject: the profiles under `keys`, and all verdicts that name it. Reads all
-    /// verdicts, since tokens are what they are found by. If the disk is not well, *all* verdicts and profiles are
-    /// forgotten before it answers again. Blocks.
+    /// Forgets on disk what is known of a subject: the profiles under `keys`, and all verdicts that name it.
+    /// Reads all verdicts, since they are found by token only. If the disk store is degraded, *all* verdicts
+    /// and profiles are forgotten before it answers again. Blocks.
     fn forget_subject(&self, disk: &DiskStore, keys: &[SubjectKey], who: &Subject) -> Result<(), DiskError> {
         let mut records: Vec<_> = keys.iter().map(|key| (Family::Profiles, key.0)).collect();
-        // What waits to be written would be missed.
+        // A scan does not see what waits to be written.
         let read = disk.sync().and_then(|()| {
             disk.scan(Family::Verdicts, |key, sealed| {
                 if let Ok(record) = VerdictRecord::open(&self.sealer, key, sealed)
@@ -131,13 +132,13 @@ impl Archive {
         }
     }
 
-    /// Checkpoints have the same records as the store, so they go too; a new one takes their place.
+    /// Checkpoints hold the same records as the store, so they are removed, too. A new one takes their place.
     fn drop_for_good(&self, disk: &DiskStore, families: &[Family]) -> Result<(), DiskError> {
         disk.purge(families)?;
         if disk.keeps_checkpoints()
             && let Err(error) = disk.checkpoint()
         {
-            // What was asked for is done; the next checkpoint comes by itself.
+            // The purge is done; the next checkpoint is made on schedule.
             warn!("no checkpoint was made after a purge: {error}");
         }
         Ok(())

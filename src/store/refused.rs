@@ -1,4 +1,4 @@
-//! Definitive noes of a token, remembered in memory for a while.
+//! Refusals of tokens, remembered in memory for a limited time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use crate::clock::{Clock, Ticks, Timestamp};
 use crate::tiers::digest::TokenDigest;
 use crate::token::refusal::Refusal;
 
-/// What a refusal takes apart from its texts: itself, its reference counts, its times.
+/// What a refusal takes in bytes besides its texts: itself, its reference counts, its times.
 const REFUSAL_OVERHEAD: u64 = 200;
 
-/// What a refusal weighs as a rule.
+/// What a typical refusal weighs, in bytes.
 pub(super) const TYPICAL_REFUSAL: u64 = 312;
 
 /// The refusals of one configuration.
 pub(super) type Refusals = Memory<TokenDigest, Refused, RefusalWeight>;
 
-/// A definitive no, remembered.
+/// A remembered refusal.
 #[derive(Clone)]
 pub struct Refused {
     pub(super) refusal: Arc<Refusal>,
@@ -28,13 +28,15 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// To be remembered for this long from now, in time that passes: the wall clock may be ahead, and be set right.
+    /// A refusal that is remembered for `ttl`, in monotonic time: the wall clock may be ahead, and be
+    /// corrected.
     #[must_use]
     pub fn new(refusal: Arc<Refusal>, ttl: Duration, clock: &Clock) -> Self {
         Self { refusal, since: clock.now(), until: clock.ticks().after(ttl) }
     }
 
-    /// Whether it still counts. What only the wall clock said does not, once that shows an earlier time.
+    /// Whether it still counts. A refusal because of the wall clock does not, once that shows an earlier
+    /// time.
     pub(super) fn holds(&self, clock: &Clock) -> bool {
         clock.ticks() < self.until && (!self.refusal.is_the_clocks() || self.since <= clock.now())
     }

@@ -9,31 +9,33 @@ use super::shared::{RedisAddress, SharedSettings};
 /// `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// `path`, `--data`: the data directory, for records and keys that survive a restart. Empty, the default, keeps
-    /// everything in memory.
+    /// `path`, `--data`: the data directory, for records and keys that survive a restart. Default: none,
+    /// everything is kept in memory.
     pub path: Option<PathBuf>,
-    /// `memory`: bound of the memory store in bytes. Default 256 MiB.
+    /// `memory`: the most that the memory stores take, in bytes. Default 256 MiB.
     pub memory: u64,
-    /// `block_cache`: bound of what the disk store keeps of its files in memory, in bytes. Default 32 MiB.
+    /// `block_cache`: the most that the disk store caches of its files in memory, in bytes. Default 32 MiB.
     pub block_cache: usize,
-    /// `sync_interval`: what a power cut can cost; a crash of holdfast alone costs nothing. Default 1 s.
+    /// `sync_interval`: how much of the latest writes a power cut can lose. A crash of holdfast alone loses
+    /// nothing. Default 1 s.
     pub sync_interval: Duration,
-    /// `checkpoint_interval`: how often a copy is made that is restored if the store is found corrupt. Default 6 h;
+    /// `checkpoint_interval`: how often a copy is made that takes over if the store is corrupt. Default 6 h;
     /// zero: never.
     pub checkpoint_interval: Duration,
-    /// `secret_file`: the instance secret, 32 random bytes. Default: the file `secret` in the data directory, made at
-    /// the first start.
+    /// `secret_file`: the instance secret, 32 random bytes. Default: the file `secret` in the data directory,
+    /// created at the first start.
     pub secret_file: Option<PathBuf>,
     /// `redis`: the URL of a Redis through which several instances share records. None by default.
     pub redis: Option<RedisAddress>,
     /// `redis_password_file`: a file with Redis's password, in place of the URL's.
     pub redis_password_file: Option<PathBuf>,
-    /// `redis_timeout`: how long a request waits for Redis, before the walk goes on to the disk. Default 50 ms.
+    /// `redis_timeout`: how long a request waits for Redis before the lookup goes on to the disk. Default 50
+    /// ms.
     pub redis_timeout: Duration,
 }
 
 impl StoreSettings {
-    /// The settings of the disk store; `None` if everything is kept in memory.
+    /// The settings of the disk store; `None` without a data directory.
     #[must_use]
     pub fn disk(&self) -> Option<DiskSettings> {
         Some(DiskSettings {
@@ -44,7 +46,7 @@ impl StoreSettings {
         })
     }
 
-    /// The settings of the shared store and the instance secret's file, if there is one.
+    /// The settings of the shared store and the file of the instance secret; `None` without a Redis.
     #[must_use]
     pub fn shared(&self) -> Option<(SharedSettings, &Path)> {
         let settings = SharedSettings {

@@ -1,16 +1,19 @@
 //! The shared store: sealed records in Redis, so that several instances share what one of them learned.
 //!
-//! It is optional, and it is nobody's only copy: each instance has its memory and its disk beside it. As the disk store
-//! it keeps bytes and knows no key. Three rules shape it:
+//! It is optional and never the only copy: each instance has its memory and its disk beside it. Like the disk
+//! store it keeps bytes and has no encryption key. It follows three rules:
 //!
-//! 1. **A Redis that is slow or away never hurts.** A read waits for `read_timeout` at most; after three in a row that
-//!    waited in vain, or one error, no request waits until a background task (`reconnect.rs`) has connected anew. That is why the
-//!    connection is kept here and not by the client library's own manager, and why it is not a
-//!    `guard::breaker`, whose probes are requests: here nobody's request is ever the probe.
-//! 2. **Writes go behind the request**, from a bounded map of what each record shall become (`pending.rs`).
-//! 3. **A no leaves a mark.** A record that is forgotten is replaced by the time at which that was, by Redis's clock,
-//!    and a record is written only if it was verified later. So neither an instance that was slow, nor one whose disk
-//!    still has the old record, brings back what was forgotten. The others are told to forget it, too (`forget.rs`).
+//! 1. **A Redis that is slow or unreachable does no harm.** A read waits for `read_timeout` at most. After
+//!    three timeouts in a row, or one error, no request waits until a background task (`reconnect.rs`) has
+//!    reconnected. That is why the connection is kept here and not by the client library's connection
+//!    manager, and why it is not a `guard::breaker`, whose probes are requests: here no request is ever the
+//!    probe.
+//! 2. **Writes happen behind the request**, from a bounded map with the latest change of each record
+//!    (`pending.rs`).
+//! 3. **A forgotten record leaves a mark.** It is replaced by the time at which it was forgotten, by Redis's
+//!    clock, and a record is written only if it was verified later. So neither a slow instance nor one whose
+//!    disk still has the old record brings back what was forgotten. The others are told to forget it, too
+//!    (`forget.rs`).
 
 mod connection;
 mod error;
@@ -48,17 +51,18 @@ use crate::tiers::record::Family;
 use crate::tiers::seal::Sealer;
 use crate::tiers::secret::InstanceSecret;
 
-/// How many orders to forget may wait to be carried out in this instance.
+/// How many messages of other instances may wait to be applied in this instance.
 const MAX_FORGETS: usize = 1024;
 
-/// The shared store. Dropping it ends its task and leaves unwritten what waits: see [`SharedStore::flush`].
+/// The shared store. Dropping it ends its task, and waiting writes are lost: see [`SharedStore::flush`].
 pub struct SharedStore {
     shared: Arc<Shared>,
     reconnect_task: JoinHandle<()>,
 }
 
 impl SharedStore {
-    /// Starts the store's task, which connects. Never fails because Redis is away; has to be called within a runtime.
+    /// Starts the store's task, which connects. Does not fail if Redis is unreachable. Must be called within
+    /// a runtime.
     ///
     /// # Errors
     /// When the password file cannot be read, or the system gives no random bytes.
@@ -92,23 +96,25 @@ impl SharedStore {
         Ok(Self { shared, reconnect_task })
     }
 
-    /// The value under `key`. Waits no longer than the read timeout; not at all while Redis is away.
+    /// The value under `key`. Waits no longer than the read timeout, and not at all while Redis is
+    /// unreachable.
     ///
     /// # Errors
-    /// When Redis cannot tell: to the request, that is a miss.
+    /// When Redis cannot tell. The request treats this as a miss.
     pub async fn lookup(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, SharedError> {
         let connection = self.shared.connection.load_full().ok_or(SharedError::Away)?;
         if connection.is_lost() {
             return Err(SharedError::Away);
         }
-        // Subrequest before reading: what is not to be forgotten by then is a mark in Redis already.
+        // Checked before the read: once a delete does not wait any more, its mark is in Redis.
         if self.shared.pending().is_forgetting(family, key) {
             return Ok(None);
         }
         connection.get(&self.shared.names.of(family, key), self.shared.settings.read_timeout).await
     }
 
-    /// Queues a write of a record that was verified at `verified_at`. Never blocks. Returns whether there was room.
+    /// Queues a write of a record that was verified at `verified_at`. Never blocks. Returns whether there was
+    /// room.
     pub fn put(
         &self,
         family: Family,
@@ -124,15 +130,16 @@ impl SharedStore {
         queued
     }
 
-    /// Queues that a record is forgotten, here and by all instances. Never blocks, and is never turned away.
-    /// `useless_from` is when a record that is verified now would be dropped. Until it is done, which takes
-    /// milliseconds, or as long as Redis is away, another instance may still find the record; this one does not.
+    /// Queues that a record is forgotten, here and by all instances. Never blocks, and is never rejected.
+    /// `useless_from` is when a record that is verified now would be dropped. Until this is done
+    /// (milliseconds, or as long as Redis is unreachable), another instance may still find the record. This
+    /// instance does not.
     pub fn forget(&self, family: Family, key: &[u8], useless_from: Timestamp) {
         self.shared.pending().add((family, key.to_vec()), Change::Forget { useless_from });
         self.shared.arrived.notify_one();
     }
 
-    /// Drops a write that waits, since another instance says that the record is to be forgotten.
+    /// Drops a waiting write of a record that another instance has forgotten.
     pub fn unqueue(&self, forget: &Forget) {
         let mut pending = self.shared.pending();
         match forget {
@@ -142,12 +149,12 @@ impl SharedStore {
         }
     }
 
-    /// Forgets what `purge` names, tells the other instances, and waits until that is so. `mark` says when a record of a
-    /// family that is verified now would be dropped.
+    /// Forgets what `purge` names, tells the other instances, and waits until this is done. `mark` says when
+    /// a record of a family that is verified now would be dropped.
     ///
     /// # Errors
-    /// When Redis is away. It is then done before the store answers again; for a subject, that is all verdicts and
-    /// profiles.
+    /// When Redis is unreachable. The store then forgets before it answers again; for a subject, it forgets
+    /// all verdicts and profiles.
     pub async fn purge(
         &self,
         purge: &Purge,
@@ -156,13 +163,13 @@ impl SharedStore {
         reconnect::purge(&self.shared, purge, &mark).await
     }
 
-    /// What other instances say is to be forgotten, from now on.
+    /// What other instances forget, from now on.
     #[must_use]
     pub fn forgets(&self) -> broadcast::Receiver<Forget> {
         self.shared.forgets.subscribe()
     }
 
-    /// Waits until the first attempt to connect has ended, well or not.
+    /// Waits until the first attempt to connect has ended, whatever its result.
     pub async fn tried(&self) {
         // The sender lives as long as this does.
         let _ = self.shared.health.subscribe().wait_for(|health| *health != Health::Starting).await;
@@ -173,16 +180,16 @@ impl SharedStore {
         let _ = self.shared.health.subscribe().wait_for(|health| *health == Health::Well).await;
     }
 
-    /// Whether Redis was tried and is away, or takes no records: it is full, or a replica.
+    /// Whether Redis is unreachable, or refuses writes: it is full, or a replica.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         *self.shared.health.borrow() == Health::Away || self.shared.refuses.load(Ordering::Relaxed)
     }
 
-    /// Writes what waits, if Redis is there; for the end of the process.
+    /// Writes what waits, if Redis is reachable. For the end of the process.
     pub async fn flush(&self) {
         if let Some(connection) = self.shared.connection.load_full() {
-            // What could not be written by then is lost with the process, as it is if that is killed.
+            // What is not written by then is lost with the process, as it is when the process is killed.
             let _ =
                 tokio::time::timeout(connection::PATIENCE, reconnect::write(&self.shared, &connection)).await;
         }

@@ -1,16 +1,17 @@
-//! The stores as one: what is asked for a record, and what keeps it.
+//! All stores behind one interface: it looks up records and keeps them.
 //!
 //! | store | holds |
 //! |---|---|
-//! | refusals, in memory | definitive noes, for `negative_ttl`; apart from all else, so that a flood of bad tokens evicts only other bad tokens |
+//! | refusals, in memory | refusals, for `negative_ttl`; separate, so a flood of bad tokens evicts only those |
 //! | records, in memory | verdicts on foreign tokens, and profiles |
 //! | records, shared | the same, and issuers' keys, for several instances; only with a Redis |
 //! | records, on disk | the same, across restarts; only with a data directory |
 //!
-//! A record is looked for in memory, then in what is shared, then on disk, and what was found is promoted. It is written to all,
-//! behind the request beyond memory. The memory stores are bounded by weight, and keep what they hold packed; their tables
-//! have their full size from the start, so that no request waits while one is copied. Nothing here decides whether a record may be
-//! served: that is [`crate::tiers::policy`]'s.
+//! A record is looked up in memory, then in the shared store, then on disk, and what was found is promoted to
+//! memory. A record is written to all stores; beyond memory this is done behind the request. The memory
+//! stores are bounded by weight and hold encoded records. Their tables have their full size from the start,
+//! so no request waits while a table grows. Whether a record may be served is decided in
+//! [`crate::tiers::policy`].
 
 use std::hash::Hash;
 use std::ops::RangeInclusive;
@@ -30,11 +31,11 @@ use crate::tiers::policy::Policy;
 use crate::tiers::record::{Family, ProfileRecord, Record, VerdictRecord};
 use crate::token::refusal::Refusal;
 
-/// What records weigh as a rule.
+/// What typical records weigh, in bytes.
 const TYPICAL_PROFILE: u64 = 160;
 const TYPICAL_VERDICT: u64 = 240;
 
-/// What is made from records, and must go with them.
+/// What is made from records, and must be forgotten with them.
 pub trait Derived: Send + Sync {
     /// Whether there is anything for this token.
     fn has(&self, token: &TokenDigest) -> bool;
@@ -52,7 +53,7 @@ pub trait Derived: Send + Sync {
 /// All stores of one instance.
 pub struct Stores {
     pub(super) ready: Arc<Ready>,
-    /// Those of all configurations that still answer somebody.
+    /// The ready answers of all configurations that still answer requests.
     pub(super) living: LiveStores,
     pub(super) verdicts: Arc<Records<TokenDigest>>,
     pub(super) profiles: Arc<Records<SubjectKey>>,
@@ -65,7 +66,7 @@ pub struct Stores {
 /// A record, and the store that had it.
 pub type Found<R> = (Arc<R>, &'static str);
 
-/// What depends on the configuration: refusals, and what was derived from records.
+/// What depends on the configuration: refusals, and what is derived from records.
 pub(super) struct Ready {
     refusals: Refusals,
     derived: OnceLock<Weak<dyn Derived>>,
@@ -89,13 +90,14 @@ impl Ready {
     }
 }
 
-/// A request that began before a reload ends with the configuration that it began with. What it learns to be over must be
-/// over for all of them.
+/// A request that began before a reload ends with the configuration that it began with. What it learns to be
+/// invalid must become invalid for all configurations.
 pub(super) type LiveStores = Arc<Mutex<Vec<Weak<Ready>>>>;
 
 impl Stores {
-    /// Empty stores of together at most half of `bytes`: a quarter for profiles, an eighth each for verdicts and refusals.
-    /// The other half is for what is derived from them. Records are also kept in `archive`, if there is one, for as long as `policy` can use them.
+    /// Empty stores of together at most half of `bytes`: a quarter for profiles, an eighth each for verdicts
+    /// and refusals. The other half is for what is derived from them. Records are also kept in `archive`, if
+    /// there is one, for as long as `policy` can use them.
     #[must_use]
     pub fn new(bytes: u64, archive: Option<Arc<Archive>>, policy: Policy, metrics: Arc<Metrics>) -> Self {
         let refusals = memory(bytes / 8, TYPICAL_REFUSAL, RefusalWeight);
@@ -112,8 +114,9 @@ impl Stores {
         }
     }
 
-    /// Stores with the same records and no answers: answers were made by a configuration, records are what issuers said.
-    /// (Which email that is, a configuration says as well: a profile tells by which `email_claims` it was made.)
+    /// Stores with the same records and without answers: answers depend on a configuration, records are what
+    /// issuers said. (Which claim is the email depends on the configuration, too: a profile says by which
+    /// `email_claims` it was made.)
     #[must_use]
     pub fn without_answers(&self, bytes: u64, policy: Policy) -> Self {
         let new = Self::new(bytes, self.archive.clone(), policy, self.metrics.clone());
@@ -127,12 +130,14 @@ impl Stores {
         }
     }
 
-    /// From now on, what is forgotten here is forgotten in `derived` as well. Has an effect once.
+    /// From now on, what is forgotten here is forgotten in `derived` as well. Only the first call has an
+    /// effect.
     pub fn feed(&self, derived: Weak<dyn Derived>) {
         let _ = self.ready.derived.set(derived);
     }
 
-    /// How often what is known of a token was forgotten. Whoever keeps what they found says which epoch they began in.
+    /// How often what is known of a token was forgotten. A caller that keeps something passes the epoch in
+    /// which it began.
     #[must_use]
     pub fn epoch(&self, digest: &TokenDigest) -> Epoch {
         self.invalidations.epoch(&digest.0)
@@ -144,21 +149,22 @@ impl Stores {
         self.invalidations.epoch(&key.0)
     }
 
-    /// Has `keep` run, which keeps what was derived for a token, unless the token was forgotten since.
+    /// Runs `keep`, which keeps what was derived for a token, unless the token was forgotten since.
     pub fn unless_forgotten(&self, digest: &TokenDigest, since: Epoch, keep: impl FnOnce()) {
         self.invalidations.unless_since(since, &digest.0, keep);
     }
 
-    /// The definitive no for a token, if one is remembered and its time is not over.
+    /// The refusal of a token, if one is remembered and has not expired.
     #[must_use]
     pub fn refusal(&self, digest: &TokenDigest, clock: &Clock) -> Option<Arc<Refusal>> {
         self.ready.refusals.get(digest).filter(|refused| refused.holds(clock)).map(|refused| refused.refusal)
     }
 
-    /// Remembers a definitive no, and forgets every yes for the same token. Only the issuer can take back what the
-    /// issuer said, so a no of our own (of which a stranger can cause any number) is no work for the disk.
-    /// For the same reason it ends no epoch: else a flood of bad tokens would have nothing kept any more. A no that may be
-    /// of a gateway before the issuer ends ready answers, and leaves the record to the outage that may follow.
+    /// Remembers a refusal, and forgets every accepting answer for the same token. Only the issuer can
+    /// withdraw what the issuer said, so a refusal of our own (strangers can cause any number of them) causes
+    /// no write to disk. For the same reason it ends no epoch: otherwise nothing could be kept during a flood
+    /// of bad tokens. A refusal that may come from a gateway in front of the issuer ends ready answers, and
+    /// keeps the record for an outage that may follow.
     pub fn refuse(&self, digest: TokenDigest, mut refused: Refused) {
         if let Some(earlier) = self.ready.refusals.get(&digest) {
             refused.until = refused.until.max(earlier.until);
@@ -179,9 +185,10 @@ impl Stores {
         if refused.refusal.ends_records() || !is_the_issuers {
             self.verdicts.remove(&digest);
         }
-        // A no of our own rests on the configuration, and another one may say yes. The issuer's holds under each.
+        // A refusal of our own depends on the configuration, and another one may accept. The issuer's holds
+        // in all.
         let all = if is_the_issuers { self.all_ready() } else { vec![self.ready.clone()] };
-        // Before the last note: who begins after it finds the no.
+        // Before the last note: a request that begins after it finds the refusal.
         all.iter().for_each(|ready| ready.refusals.insert(digest, refused.clone()));
         note();
         for ready in all {
@@ -194,8 +201,8 @@ impl Stores {
         self.find(&self.verdicts, digest, &digest.0, since).await
     }
 
-    /// The walk: memory, then what is shared and on disk, which is promoted. A record in memory that would not answer at
-    /// once is no hit where another instance may have shared a younger one.
+    /// The lookup: memory, then the shared store and the disk, from which the record is promoted. A record in
+    /// memory that may not be served at once is no hit if another instance may have shared a younger one.
     async fn find<K, R>(
         &self,
         memory: &Records<K>,
@@ -263,9 +270,9 @@ impl Stores {
         memory::recall_within(&self.profiles, key, time)
     }
 
-    /// Keeps what is known of a subject, unless the subject was forgotten since. That there is no email is kept in memory
-    /// only: it may change soon. But an email that was known before is forgotten, here and beyond memory: the issuer has
-    /// withdrawn it.
+    /// Keeps what is known of a subject, unless the subject was forgotten since. The fact that there is no
+    /// email is kept in memory only: it may change soon. But an email that was known before is forgotten, in
+    /// memory and beyond: the issuer has withdrawn it.
     pub fn keep_profile(&self, key: SubjectKey, record: Arc<ProfileRecord>, mut since: Epoch) {
         if record.email.is_none() && self.may_have_email(&key) {
             if self.epoch_of_profile(&key) != since {
@@ -282,9 +289,9 @@ impl Stores {
         });
     }
 
-    /// Whether some store may have an email of this subject. Who looked for one has it in memory by now, unless it was
-    /// pushed out. Then the disk may have it; but not to have all other instances forget it for nothing, again and again,
-    /// what is shared is left alone.
+    /// Whether some store may have an email of this subject. After a lookup it is in memory, unless it was
+    /// evicted. Then the disk may have it. The shared store is left alone: otherwise all other instances
+    /// would be told to forget it again and again, for nothing.
     fn may_have_email(&self, key: &SubjectKey) -> bool {
         match memory::recall::<_, ProfileRecord>(&self.profiles, key) {
             Some(record) => record.email.is_some(),
@@ -306,17 +313,17 @@ impl Stores {
         self.living.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of all configurations that still answer somebody; those that are gone are let go.
+    /// Of all configurations that still answer requests. Those that are gone are removed from the list.
     pub(super) fn all_ready(&self) -> Vec<Arc<Ready>> {
         let mut living = self.living();
         living.retain(|ready| ready.strong_count() > 0);
         living.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Makes a checkpoint of the disk store now and returns where.
+    /// Makes a checkpoint of the disk store now and returns its path.
     ///
     /// # Errors
-    /// When there is no disk store, or it is not well.
+    /// When there is no disk store, or it is degraded.
     pub async fn checkpoint(&self) -> Result<PathBuf, DiskError> {
         match &self.archive {
             Some(archive) => archive.checkpoint().await,
@@ -324,7 +331,7 @@ impl Stores {
         }
     }
 
-    /// Whether there is a disk store that is not well, or does not answer.
+    /// Whether there is a disk store that is degraded or does not answer.
     #[must_use]
     pub fn disk_is_degraded(&self) -> bool {
         self.archive.as_ref().is_some_and(|archive| archive.disk_is_degraded())
@@ -336,13 +343,13 @@ impl Stores {
         self.archive.as_ref().and_then(|archive| archive.shared())
     }
 
-    /// Whether there is a shared store that is away.
+    /// Whether there is a shared store that is degraded.
     #[must_use]
     pub fn shared_is_degraded(&self) -> bool {
         self.shared().is_some_and(SharedStore::is_degraded)
     }
 
-    /// The bytes that the table of profiles has come to use, for measurements: keys, slots, evicted keys.
+    /// The bytes that the table of profiles uses, for measurements: keys, slots, evicted keys.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.profiles.memory_used().total()

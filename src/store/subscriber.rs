@@ -1,7 +1,8 @@
-//! Follows what other instances have forgotten, for all configurations that are in use.
+//! Applies what other instances have forgotten, for all configurations that are in use.
 //!
-//! A reload puts a second set of answers beside the first. A message that is being followed at that moment must be followed
-//! to its end, and in both: so one task serves all, and lives until the last of them is gone.
+//! A reload creates a second set of answers beside the first. A message that is being applied at that moment
+//! must be applied completely, and in both. So one task serves all configurations, and lives until the last
+//! one is gone.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::shared::Forget;
 use super::stores::Stores;
 
-/// The task, which ends when this is dropped.
+/// The task. It ends when this is dropped.
 pub struct Subscriber {
     served: Arc<SubscribedStores>,
     task: JoinHandle<()>,
@@ -22,7 +23,7 @@ pub struct Subscriber {
 struct SubscribedStores(Mutex<Vec<Weak<Stores>>>);
 
 impl Subscriber {
-    /// Follows these messages.
+    /// Starts the task, which applies these messages.
     #[must_use]
     pub fn start(mut forgets: Receiver<Forget>) -> Self {
         let served = Arc::new(SubscribedStores::default());
@@ -31,7 +32,7 @@ impl Subscriber {
             loop {
                 match forgets.recv().await {
                     Ok(forget) => all.follow(&forget).await,
-                    // Which they were is not known any more, so they were everybody.
+                    // It is not known which messages were lost, so everything is forgotten.
                     Err(RecvError::Lagged(_)) => all.follow(&Forget::Everybody).await,
                     Err(RecvError::Closed) => return,
                 }
@@ -40,7 +41,7 @@ impl Subscriber {
         Self { served, task }
     }
 
-    /// Follows in these stores as well, for as long as they are in use.
+    /// Applies messages to these stores as well, for as long as they are in use.
     pub fn serve(&self, stores: &Arc<Stores>) {
         let mut served = self.served.0.lock().unwrap_or_else(PoisonError::into_inner);
         served.retain(|stores| stores.strong_count() > 0);
@@ -55,7 +56,7 @@ impl Drop for Subscriber {
 }
 
 impl SubscribedStores {
-    /// Also in stores that come while it is at it.
+    /// Applies a message, also to stores that are added meanwhile.
     async fn follow(&self, forget: &Forget) {
         let mut done: Vec<Arc<Stores>> = Vec::new();
         while let Some(next) = self.next(&done) {

@@ -1,4 +1,5 @@
-//! The store by itself: which of two records stays, what a full queue does, and what instances tell each other.
+//! The store by itself: which of two records stays, what a full queue does, and what instances tell each
+//! other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -250,7 +251,8 @@ async fn who_did_not_hear_of_a_purge_of_everybody_does_not_bring_an_older_record
     assert_eq!(one.kept().await, Some(other.clock.now()), "what is vouched for later counts");
 }
 
-/// What is forgotten counts from then on by Redis's clock, whatever the clock of the instance that forgot it says.
+/// What is forgotten counts from then on by Redis's clock, whatever the clock of the instance that forgot it
+/// says.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_whose_clock_is_wrong_forgets_for_others_neither_more_nor_less() {
     let Some(redis) = RedisServer::start().await else { return };
@@ -310,7 +312,8 @@ async fn a_redis_that_is_full_forgets_and_is_read_on() {
     assert_eq!(store.kept().await, Some(store.clock.now()));
 }
 
-/// A failover makes the old primary a replica. What it is asked to write it refuses, for as long as it is one.
+/// A failover makes the old primary a replica. What it is asked to write it refuses, for as long as it is
+/// one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_became_a_replica_is_left_until_a_primary_answers() {
     let Some(redis) = RedisServer::start().await else { return };

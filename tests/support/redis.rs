@@ -18,7 +18,8 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts one and waits until it answers. `None` if there is no `redis-server`, which fails the test in CI.
+    /// Starts one and waits until it answers. `None` if there is no `redis-server`, which fails the test in
+    /// CI.
     pub async fn start() -> Option<Self> {
         Self::start_with(&[], "").await
     }
@@ -88,7 +89,8 @@ impl RedisServer {
         redis::cmd("SET").arg(name).arg(value).exec_async(&mut self.client().await).await.unwrap();
     }
 
-    /// Waits until its clock has moved on, so that what is verified from now on is younger than what was forgotten.
+    /// Waits until its clock has moved on, so that what is verified from now on is younger than what was
+    /// forgotten.
     pub async fn moment_passes(&self) {
         let mut client = self.client().await;
         let time = async |client: &mut MultiplexedConnection| {

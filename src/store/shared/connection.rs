@@ -1,6 +1,6 @@
-//! One connection to Redis, and each command that is ever sent over it, with its bounds.
+//! One connection to Redis, and every command that is sent over it, with its bounds.
 //!
-//! A Redis before 6.0, a cluster, and whatever else speaks the protocol but not RESP3 with `SUBSCRIBE`, do not serve.
+//! A Redis before 6.0 or a cluster does not work, nor any other server that lacks RESP3 with `SUBSCRIBE`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -24,13 +24,15 @@ use crate::clock::{Clock, Timestamp};
 use crate::tiers::policy::FUTURE_TOLERANCE;
 use crate::tiers::record::Family;
 
-/// How long connecting may take, and each command that nobody waits for.
+/// How long connecting may take, and each command for which no request waits.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The longest record that is read, in bytes: twice the longest documents of an issuer, and more than that for a person.
+/// The longest record that is read, in bytes: twice the longest documents of an issuer. Records of users are
+/// shorter.
 const MAX_RECORD: usize = 256 * 1024;
 
-/// How many reads in a row may time out before the connection is given up. One may be a hiccup.
+/// How many reads in a row may time out before the connection is given up. A single timeout may be an
+/// exception.
 const MAX_STRIKES: u32 = 3;
 
 /// How many records one command of a scan looks at.
@@ -39,16 +41,16 @@ const SCAN_BATCH: usize = 500;
 /// Messages of other instances that may wait.
 const MAX_MESSAGES: usize = 1024;
 
-/// Writes a record, unless a younger one is there or it was forgotten since.
+/// Writes a record, unless Redis has a younger one or the record was forgotten since.
 ///
-/// Of two records of one kind the younger is dropped later. When that is stands in clear in the first 8 bytes, in
-/// seconds, by the clock of the instance that wrote it. A record that would be dropped later than any present one can
-/// be has a wrong time, and is replaced. Whatever is no record is replaced, too.
+/// Of two records of one kind the younger is dropped later. The first 8 bytes of a record say when, in
+/// seconds, by the clock of the instance that wrote it. A record that would be dropped later than any correct
+/// one has a wrong time, and is replaced. A value that is no record is replaced, too.
 ///
-/// A mark of what was forgotten, in place of the record or for everybody (the second key), keeps out what was verified
-/// before it or in the same millisecond: nobody knows which came first, and a no must not be lost. Both times are
-/// Redis's, so that no instance obeys the clock of another one. A mark that is ahead of now is of a wrong clock, and
-/// counts for nothing.
+/// A mark of what was forgotten (in place of the record, or for everybody under the second key) keeps out
+/// records that were verified before it or in the same millisecond: it is not known which came first, and a
+/// refusal must not be lost. Both times are by Redis's clock, so no instance depends on the clock of another
+/// one. A mark in the future comes from a wrong clock, and is ignored.
 const PUT: &str = r"
 local function number(text)
   local sum = 0
@@ -76,7 +78,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 ";
 
-/// Leaves a mark of what is forgotten now: the time by Redis's clock, in milliseconds, in 8 bytes.
+/// Writes a mark of what is forgotten now: the time by Redis's clock, in milliseconds, in 8 bytes.
 const MARK: &str = r"
 local time = redis.call('TIME')
 local left = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -89,41 +91,42 @@ if ARGV[1] then return redis.pcall('SET', KEYS[1], mark, 'PX', ARGV[1]) end
 return redis.pcall('SET', KEYS[1], mark)
 ";
 
-/// The length of the mark that stands in place of a record that was forgotten: its time and nothing else.
+/// The length of the mark in place of a forgotten record, in bytes: its time and nothing else.
 const MARK_LENGTH: usize = 8;
 
-/// What is no person's was verified later than any purge: the greatest whole number that Lua has.
+/// When records that are not about users count as verified: after any purge. The greatest integer that Lua
+/// represents exactly.
 const NEVER_PURGED: Timestamp = Timestamp::from_millis((1 << 53) - 1);
 
-/// How exact clocks are read.
+/// The resolution of clocks.
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// What the server sends without being asked.
+/// What the server pushes.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// Another instance, or this one, says so.
+    /// A message of another instance.
     Forget(Forget),
-    /// Nothing will be heard any more.
+    /// The subscription has ended.
     End,
 }
 
 /// An open connection.
 pub(super) struct Connection {
     redis: MultiplexedConnection,
-    /// Reads and writes; ends when this is dropped, also if Redis hangs.
+    /// The task that reads and writes. It ends when this is dropped, also if Redis hangs.
     _driver: JoinSet<()>,
-    /// Why no more is read.
+    /// Why replies are not read any more.
     failed: Arc<OnceLock<ReplyError>>,
     strikes: AtomicU32,
-    /// Messages came faster than they were heard, and some were dropped.
+    /// Messages came faster than they were read, and some were dropped.
     deaf: Arc<AtomicBool>,
-    /// Reads no longer come through.
+    /// Told when the connection is given up.
     pub(super) lost: Notify,
 }
 
 impl Connection {
-    /// Connects, logs in, and hears what is published on `channel`. `read` says what a message of another instance is;
-    /// messages of strangers do not wait, so that they take no memory.
+    /// Connects, logs in, and subscribes to `channel`. `read` opens a message of another instance. Messages
+    /// that it does not open are dropped at once, so they take no memory.
     pub(super) async fn open(
         address: &RedisAddress,
         password: Option<&str>,
@@ -132,7 +135,7 @@ impl Connection {
     ) -> Result<(Self, mpsc::Receiver<Heard>), SharedError> {
         let info = address.info()?;
         let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        // Our user may not, and Redis would note each attempt.
+        // The user of the guide is not allowed to, and Redis would log each attempt.
         login = login.set_skip_set_lib_name();
         if let Some(password) = password {
             login = login.set_password(password);
@@ -166,7 +169,7 @@ impl Connection {
         Ok((Self { redis, _driver: driver, failed, strikes: AtomicU32::new(0), deaf, lost }, pushes))
     }
 
-    /// The record of this name. A request waits for it, so only as long as `timeout`.
+    /// The record of this name. A request waits for it, for `timeout` at most.
     pub(super) async fn get(&self, name: &str, timeout: Duration) -> Result<Option<Vec<u8>>, SharedError> {
         let mut redis = self.redis.clone();
         let command = range(name);
@@ -189,34 +192,34 @@ impl Connection {
         }
     }
 
-    /// What ended the connection, where `error` is what somebody saw of it.
+    /// What ended the connection; `error` is what the caller saw of it.
     pub(super) fn why(&self, error: SharedError) -> SharedError {
         why(&self.failed, error)
     }
 
-    /// Whether messages were dropped since this was asked last.
+    /// Whether messages were dropped since the last call.
     pub(super) fn was_deaf(&self) -> bool {
         self.deaf.swap(false, Relaxed)
     }
 
-    /// Has the keeper connect anew. Until then nobody reads.
+    /// Makes the background task reconnect. Until then no request reads.
     pub(super) fn give_up(&self) {
         self.strikes.store(MAX_STRIKES, Relaxed);
         self.lost.notify_one();
     }
 
-    /// Whether so many reads failed that no other is worth a wait.
+    /// Whether the connection is given up.
     pub(super) fn is_lost(&self) -> bool {
         self.strikes.load(Relaxed) >= MAX_STRIKES
     }
 
-    /// Whether Redis is there.
+    /// Checks that Redis answers.
     pub(super) async fn ping(&self) -> Result<(), SharedError> {
         patiently(redis::cmd("PING").exec_async(&mut self.redis.clone())).await
     }
 
-    /// Replaces records by marks, and tells the others. Returns whether all marks are there: a server that is full refuses
-    /// to set, but not to remove. The records are gone all the same.
+    /// Replaces records by marks, and tells the other instances. Returns whether all marks were written: a
+    /// server that is full refuses to set a value, but removes one. The records are gone in any case.
     pub(super) async fn forget(
         &self,
         marks: impl Iterator<Item = (String, Timestamp)>,
@@ -233,8 +236,8 @@ impl Connection {
         self.tell(commands, channel, messages).await
     }
 
-    /// Marks that everybody is purged now, which keeps records from before out from then on, and tells the others.
-    /// Returns as [`Connection::forget`].
+    /// Writes the mark that everybody is purged now, which keeps out records from before, and tells the other
+    /// instances. Returns the same as [`Connection::forget`].
     pub(super) async fn mark_purged(
         &self,
         name: &str,
@@ -271,10 +274,10 @@ impl Connection {
         Ok(Timestamp::from_secs(seconds).after(Duration::from_micros(micros)))
     }
 
-    /// Writes records. What nobody can use any more is left out.
+    /// Writes records. Records that are not useful any more are skipped.
     ///
-    /// When a record was verified is told to Redis by Redis's own clock, and rather too early: by the time that the
-    /// question for it took, and by a millisecond for the rounding of two clocks.
+    /// Redis is told when a record was verified, by Redis's own clock. That time is rather too early: by the
+    /// duration of the `TIME` command, and by a millisecond for the rounding of two clocks.
     pub(super) async fn put(
         &self,
         names: &Names,
@@ -304,8 +307,8 @@ impl Connection {
         failed.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Carries out these commands and returns what was said no to. Subrequest for one by one: the error of a pipeline as a whole
-    /// has no code that could tell a full server from a broken one.
+    /// Runs these commands and returns the errors that the server replied. The replies are looked at one by
+    /// one: the error of a whole pipeline has no code that tells a full server from a broken one.
     async fn carry_out(&self, mut commands: Pipeline) -> Result<Vec<RedisError>, SharedError> {
         if commands.is_empty() {
             return Ok(Vec::new());
@@ -316,14 +319,15 @@ impl Connection {
         Ok(done.into_iter().filter_map(Result::err).collect())
     }
 
-    /// One step of a walk over all names that fit `pattern`, in bounded batches; it ends when the cursor is 0 again.
+    /// One step of a scan of all names that match `pattern`, in bounded batches. It ends when the cursor is 0
+    /// again.
     pub(super) async fn scan(&self, cursor: u64, pattern: &str) -> Result<(u64, Vec<Vec<u8>>), SharedError> {
         let mut command = redis::cmd("SCAN");
         command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_BATCH);
         patiently(command.query_async(&mut self.redis.clone())).await
     }
 
-    /// The records of these names; nothing for what is gone or is no record.
+    /// The records of these names; `None` for a name without a record.
     pub(super) async fn get_all(&self, names: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, SharedError> {
         let mut commands = redis::pipe();
         for name in names {
@@ -344,14 +348,14 @@ impl Connection {
     }
 }
 
-/// Reads no more than a record can have, whatever somebody put there.
+/// Reads no more than the longest record, whatever the value is.
 fn range(name: impl redis::ToRedisArgs) -> redis::Cmd {
     let mut command = redis::cmd("GETRANGE");
     command.arg(name).arg(0).arg(MAX_RECORD);
     command
 }
 
-/// What a value is: nothing, a mark, a record, or too long to be one.
+/// The record in a value: `None` for no value or a mark.
 fn record(value: Vec<u8>) -> Result<Option<Vec<u8>>, SharedError> {
     match value.len() {
         0 | MARK_LENGTH => Ok(None),
@@ -360,7 +364,7 @@ fn record(value: Vec<u8>) -> Result<Option<Vec<u8>>, SharedError> {
     }
 }
 
-/// A reply that was not read is the reason for whatever failed after it.
+/// If a reply was too long to be read, that is the reason of every later failure.
 fn why(failed: &OnceLock<ReplyError>, error: SharedError) -> SharedError {
     failed.get().map_or(error, |failed| SharedError::Reply(*failed))
 }
@@ -377,7 +381,7 @@ async fn patiently<T>(work: impl Future<Output = Result<T, RedisError>>) -> Resu
 }
 
 impl From<RedisError> for SharedError {
-    /// What a server says can hold anything, so of its words only the code is taken.
+    /// A server can send any text, so only the error code is taken over.
     fn from(error: RedisError) -> Self {
         let code = error.code().unwrap_or_default();
         if error.kind() == ErrorKind::Io {

@@ -1,10 +1,10 @@
-//! Why the shared store has nothing to tell.
+//! Why the shared store has no answer.
 
 use std::path::PathBuf;
 
 use super::framing::ReplyError;
 
-/// Why the shared store has nothing to tell. Holds no password, and of what the server says only its code.
+/// Why the shared store has no answer. Contains no password, and of the server's text only the error code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SharedError {
     /// There is no connection at present.
@@ -13,19 +13,19 @@ pub enum SharedError {
     /// Redis did not answer in time.
     #[error("Redis did not answer in time")]
     Timeout,
-    /// Redis, or the way there, failed.
+    /// Redis failed, or the connection to it.
     #[error("Redis failed: {0}")]
     Redis(String),
-    /// Redis answered, and said no: its word for why, such as `NOAUTH` or `OOM`.
+    /// Redis refused: its error code, such as `NOAUTH` or `OOM`.
     #[error("Redis says {0}")]
     Refused(String),
-    /// What is there is of another type than a record, or too long for one.
+    /// The value has another type than a record, or is too long for one.
     #[error("what Redis has is no record")]
     NoRecord,
-    /// Redis sent a reply or message that holdfast does not read.
+    /// Redis sent a reply or message that is too long to be read.
     #[error("{0}")]
     Reply(#[from] ReplyError),
-    /// The file with the password is no good.
+    /// The password file cannot be used.
     #[error("cannot use the password file of Redis: {} {problem}", path.display())]
     Password {
         /// The file.

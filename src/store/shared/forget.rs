@@ -1,9 +1,10 @@
-//! What instances tell each other: forget this, in memory and on your disk, as I have.
+//! The messages between instances: forget this, in memory and on disk.
 //!
-//! A message is sealed like a record, so whoever can publish on the channel can neither make instances forget nor learn
-//! whom they forget. A message that is recorded and replayed makes them forget once more, which whoever can write to Redis
-//! can do to the records there anyway; what is lost is on the disks of the instances as well. On the wire it is 16
-//! random bytes, then the sealed sender and content; the random bytes are the key that it is sealed for.
+//! A message is sealed like a record, so somebody who can publish on the channel can neither make instances
+//! forget nor learn whom they forget. A message that is recorded and replayed makes them forget once more,
+//! also on their disks. Records in Redis can be destroyed by everybody who can write there anyway. On the
+//! wire a message is 16 random bytes, then the sealed sender and content; the random bytes are the key that
+//! it is sealed for.
 
 use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,7 @@ pub enum Forget {
 }
 
 impl Forget {
-    /// The same as an operator's purge; `None` for a single profile, which is none.
+    /// The same as an operator's purge; `None` for a single profile, which no purge names.
     #[must_use]
     pub fn into_purge(self) -> Option<Purge> {
         match self {
@@ -63,7 +64,7 @@ impl Forget {
         }
     }
 
-    /// What others are told when a record of this family is forgotten, if they are.
+    /// The message to the others when a record of this family is forgotten, if there is one.
     pub(super) fn of_record(family: Family, key: &[u8]) -> Option<Self> {
         let key = key.try_into().ok()?;
         match family {
@@ -73,7 +74,7 @@ impl Forget {
         }
     }
 
-    /// The message that says so. `None` if the system gives no random bytes, which does not happen in practice.
+    /// The sealed message. `None` if the system gives no random bytes, which does not happen in practice.
     pub(super) fn seal(&self, sealer: &Sealer, sender: u64, now: Timestamp) -> Option<Vec<u8>> {
         let mut id = [0; ID_LENGTH];
         rand::fill(&mut id).ok()?;
@@ -82,7 +83,7 @@ impl Forget {
         Some([id.as_slice(), &sealed].concat())
     }
 
-    /// What a message says, and who sent it. `None` if it was not sealed under this secret.
+    /// The sender and content of a message. `None` if it was not sealed under this secret.
     pub(super) fn open(sealer: &Sealer, message: &[u8]) -> Option<(u64, Self)> {
         let (id, sealed) = message.split_first_chunk::<ID_LENGTH>()?;
         let content = sealer.open(place(id), sealed).ok()?;
@@ -90,7 +91,8 @@ impl Forget {
     }
 }
 
-/// Keys of deny records are digests, longer than this: no message passes for a record, nor a record for a message.
+/// Keys of deny records are digests and longer than this, so a message is never taken for a record, nor the
+/// reverse.
 fn place(id: &[u8; ID_LENGTH]) -> Place<'_> {
     Place { family: Family::Revocations, key: id }
 }

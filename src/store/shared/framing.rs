@@ -1,10 +1,12 @@
-//! The bound on what Redis sends: a reply or message that is longer than any that holdfast asks for is never read.
+//! The bound on replies from Redis: a reply or message that is longer than any that holdfast asks for is
+//! never read.
 //!
-//! The client library collects a whole reply before it looks at it, so a server that announces 400 MB would get 400 MB.
-//! [`BoundedReplies`] stands below the library, where replies and messages are still bytes. It follows the framing of
-//! [RESP3](https://github.com/redis/redis-specifications/blob/master/protocol/RESP3.md) and nothing else: lengths of
-//! strings, numbers of values, nesting. It fails the connection at the header that announces too much, before the content
-//! is read. What it does not understand it refuses, so that it never reads a length in another way than the library.
+//! The client library buffers a whole reply before it parses it, so a server could fill the memory with one
+//! reply. [`BoundedReplies`] is below the library, where replies and messages are still bytes. It follows
+//! only the framing of [RESP3](https://github.com/redis/redis-specifications/blob/master/protocol/RESP3.md):
+//! lengths of strings, numbers of values, nesting. It fails the connection at the header that announces too
+//! much, before the content is read. It refuses what it does not understand, so it never reads a length in
+//! another way than the library does.
 
 use std::io;
 use std::pin::Pin;
@@ -13,29 +15,29 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The longest reply or message in bytes, with all that is in it: the longest record, twice. A batch of names from `SCAN`
-/// takes a fourth of it.
+/// The longest reply or message in bytes, with everything in it: twice the longest record. A batch of names
+/// from `SCAN` takes a quarter of it.
 pub(super) const MAX_REPLY: usize = 512 * 1024;
 
-/// The most values in one reply. Each takes more memory than bytes on the wire. `SCAN` gives about 500.
+/// The most values in one reply. A value takes more memory than bytes on the wire. `SCAN` returns about 500.
 const MAX_VALUES: usize = 16 * 1024;
 
-/// How deep values may be nested. The reply to `HELLO` takes three levels.
+/// How deep values may be nested. The reply to `HELLO` has three levels.
 const MAX_DEPTH: usize = 8;
 
-/// The longest header in digits.
+/// The most digits of a header.
 const MAX_HEADER: usize = 20;
 
-/// Why what Redis sends is not read on.
+/// Why a reply of Redis is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// A reply that is longer than any that is asked for.
+    /// The reply is longer than any that holdfast asks for.
     #[error("Redis sends a reply of {0} bytes or more; holdfast reads {MAX_REPLY} at most")]
     Length(usize),
-    /// A reply of more values than any that is asked for.
+    /// The reply has more values than any that holdfast asks for.
     #[error("Redis sends a reply of {0} values or more; holdfast reads {MAX_VALUES} at most")]
     Values(usize),
-    /// Deeper nested than any that is asked for.
+    /// The reply is nested deeper than any that holdfast asks for.
     #[error("Redis sends a reply that is nested more than {MAX_DEPTH} levels deep")]
     Depth,
     /// Not RESP3.
@@ -43,24 +45,24 @@ pub enum ReplyError {
     Malformed,
 }
 
-/// Where in a value the next byte stands.
+/// Which part of a value the next byte belongs to.
 #[derive(Debug)]
 enum At {
-    /// Its first byte, which says of what type it is.
+    /// The first byte, which is the type.
     Type,
-    /// The line after that, and whether its last byte was a carriage return.
+    /// The line after the type; `cr`: its last byte was a carriage return.
     Line { kind: u8, header: Vec<u8>, cr: bool },
     /// A string of announced length.
     Text { left: usize },
-    /// The line end after it.
+    /// The line end after that string.
     LineFeed { expected: u8 },
 }
 
-/// Follows the framing, however the bytes are split.
+/// Follows the framing, in whatever pieces the bytes arrive.
 #[derive(Debug)]
 struct Framing {
     at: At,
-    /// How many values each open aggregate still lacks, from the outside in.
+    /// How many values each open aggregate still needs, from the outermost to the innermost.
     open: Vec<usize>,
     bytes: usize,
     values: usize,
@@ -102,7 +104,7 @@ impl Framing {
                     let header = std::mem::take(header);
                     return self.line_ended(kind, &header);
                 }
-                // Of lines that announce nothing, the end is all that counts.
+                // Of other lines only the end matters.
                 if has_header(kind) && (*cr || header.len() == MAX_HEADER) {
                     return Err(ReplyError::Malformed);
                 }
@@ -146,7 +148,7 @@ impl Framing {
                 Ok(())
             }
             b'%' => self.aggregate(announced.saturating_mul(2)),
-            // An attribute stands before the value that it is about.
+            // The library reads an attribute and the value that follows as one.
             b'|' => self.aggregate(announced.saturating_mul(2).saturating_add(1)),
             _ => self.aggregate(announced),
         }
@@ -169,7 +171,7 @@ impl Framing {
         Ok(())
     }
 
-    /// A value that is the last of an aggregate ends that as well.
+    /// A value has ended. The last value of an aggregate ends the aggregate, too.
     fn value_ended(&mut self) {
         self.at = At::Type;
         while let Some(left) = self.open.last_mut() {
@@ -193,8 +195,8 @@ const fn has_header(kind: u8) -> bool {
     matches!(kind, b'$' | b'=' | b'!' | b'*' | b'~' | b'>' | b'%' | b'|')
 }
 
-/// A connection to Redis that fails when a reply or message is too long. Why it failed is told in `failed`: the client
-/// library keeps that from some of those who wait.
+/// A connection to Redis that fails when a reply or message is too long. `failed` then holds the reason: the
+/// client library does not pass it to all callers.
 pub(super) struct BoundedReplies<S> {
     stream: S,
     framing: Framing,

@@ -1,9 +1,10 @@
-//! What records are called in Redis: `holdfast:v1:<namespace>:<family>:<digest>`.
+//! The names of records in Redis: `holdfast:v1:<namespace>:<family>:<digest>`.
 //!
-//! Nothing in a name tells who or what it is about. Tokens and subjects are known to all stores by keyed digests, which
-//! stand here in hexadecimal, so that a purge can tell back which record it looks at; an issuer, whose URL is the key
-//! of its public keys elsewhere, becomes a keyed digest as well. The namespace is derived from the instance secret: two
-//! systems with different secrets may use one Redis, and a purge of one never touches the other.
+//! A name does not tell who or what it is about. All stores know tokens and subjects by keyed digests; a name
+//! has the digest in hexadecimal, so that a purge can derive the record's key from it. An issuer, whose URL
+//! is the key of its public keys in other stores, becomes a keyed digest as well. The namespace is derived
+//! from the instance secret: two systems with different secrets may use one Redis, and a purge of one never
+//! affects the other.
 
 use std::fmt::Write as _;
 
@@ -36,18 +37,18 @@ impl Names {
         format!("{}{}:{digest}", self.prefix, family.name())
     }
 
-    /// The name of the mark that a purge of everybody leaves: no record's, and of no family that it purges.
+    /// The name of the mark of a purge of everybody. It is no record's name and matches no pattern that is
+    /// purged.
     pub(super) fn purged(&self) -> String {
         format!("{}purged", self.prefix)
     }
 
-    /// The pattern that fits all names of a family, for `SCAN`. The prefix has no character that a pattern gives a
-    /// meaning to.
+    /// The pattern that matches all names of a family, for `SCAN`. The prefix has no special characters.
     pub(super) fn pattern(&self, family: Family) -> String {
         format!("{}{}:*", self.prefix, family.name())
     }
 
-    /// The key of a record out of its name: a digest. `None` if it is no such name.
+    /// The key of a record, a digest, from its name. `None` if the name is not of that form.
     pub(super) fn key_of(&self, family: Family, name: &[u8]) -> Option<[u8; DIGEST_LENGTH]> {
         let name = std::str::from_utf8(name).ok()?;
         let digest = name.strip_prefix(&self.prefix)?.strip_prefix(family.name())?.strip_prefix(':')?;
@@ -87,7 +88,8 @@ mod tests {
 
     #[test]
     fn names_are_fixed_by_secret_family_and_key() {
-        // Fixed on purpose: instances of several versions share one Redis. Computed apart, by RFC 5869 and RFC 2104.
+        // Fixed on purpose: instances of several versions share one Redis. Computed apart, by RFC 5869 and
+        // RFC 2104.
         let name = names(1).of(Family::Verdicts, &[0xab; 32]);
         assert_eq!(name, format!("{}verdicts:{}", names(1).prefix, "ab".repeat(32)));
         assert_ne!(names(1).prefix, names(2).prefix);

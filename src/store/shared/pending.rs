@@ -1,10 +1,10 @@
-//! What is still to be written to the shared store: for each record its latest change. Pure.
+//! What is still to be written to the shared store: the latest change of each record. Pure.
 //!
-//! A map rather than a queue: a record's newer change replaces the one that waits, so a Redis that is away costs a
-//! bounded amount of memory and one write for each record when it is back. Records are independent of one another,
-//! so the order among them does not matter. As with the disk's queue, a put may be turned away, and is
-//! then counted; a forget never is, since it stands for a definitive no: if too many gather, all verdicts and
-//! profiles are forgotten instead, which covers them.
+//! This is a map and not a queue: a newer change of a record replaces the waiting one. So an unreachable
+//! Redis costs a bounded amount of memory, and one write for each record when it is back. Records are
+//! independent, so their order does not matter. As with the disk's queue, a put may be rejected, and is then
+//! counted. A forget never is, since it stands for a refusal: if too many gather, all verdicts and profiles
+//! are forgotten instead, which includes them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -12,24 +12,24 @@ use std::collections::{HashMap, HashSet};
 use crate::clock::Timestamp;
 use crate::tiers::record::Family;
 
-/// A change costs this much beside its bytes.
+/// What a change takes besides its content, in bytes.
 const OVERHEAD: usize = 128;
 
 /// What becomes of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It is written, unless a younger one is there.
+    /// The record is written, unless Redis has a younger one.
     Put {
         /// The sealed record.
         sealed: Vec<u8>,
-        /// When it was vouched for: a purge of everybody after that keeps it out.
+        /// When it was verified: a purge or forget after that keeps it out.
         verified_at: Timestamp,
         /// When it is dropped.
         useless_from: Timestamp,
-        /// What is there and would be dropped later than this has a wrong time, and is no reason to keep it.
+        /// A record in Redis that would be dropped later than this has a wrong time, and is replaced.
         latest: Timestamp,
     },
-    /// It is replaced by a mark that keeps records from before out.
+    /// The record is replaced by a mark, which keeps out records from before.
     Forget {
         /// When a record that is verified now would be dropped.
         useless_from: Timestamp,
@@ -55,7 +55,7 @@ pub(super) struct Pending {
     bytes: usize,
     limit: usize,
     everybody: bool,
-    /// What was taken to be forgotten and is not known to be.
+    /// Records whose forget was taken for writing and is not confirmed yet.
     forgetting: HashSet<Which>,
 }
 
@@ -80,7 +80,8 @@ impl Pending {
         true
     }
 
-    /// Puts back what could not be written, where nothing newer waits. Returns how many puts there was no room for.
+    /// Puts back what could not be written, where nothing newer waits. Returns how many puts there was no
+    /// room for.
     pub(super) fn restore(&mut self, changes: Vec<(Which, Change)>) -> usize {
         let mut lost = 0;
         for (which, change) in changes {
@@ -93,7 +94,7 @@ impl Pending {
         lost
     }
 
-    /// Takes all that waits. What is to be forgotten counts as [`Pending::is_forgetting`] until [`Pending::written`].
+    /// Takes all waiting changes. A forget counts in [`Pending::is_forgetting`] until [`Pending::written`].
     pub(super) fn take(&mut self) -> Vec<(Which, Change)> {
         self.bytes = 0;
         let changes: Vec<_> = std::mem::take(&mut self.changes).into_iter().collect();
@@ -102,12 +103,12 @@ impl Pending {
         changes
     }
 
-    /// What was taken is written, or waits again.
+    /// The changes that were taken are written, or wait again.
     pub(super) fn written(&mut self) {
         self.forgetting.clear();
     }
 
-    /// Whether the record is to be forgotten, so that what Redis still has of it does not count.
+    /// Whether the record waits to be forgotten, so that its value in Redis does not count.
     pub(super) fn is_forgetting(&self, family: Family, key: &[u8]) -> bool {
         let which = (family, key.to_vec());
         let is_person = matches!(family, Family::Verdicts | Family::Profiles);
@@ -116,7 +117,7 @@ impl Pending {
             || matches!(self.changes.get(&which), Some(Change::Forget { .. }))
     }
 
-    /// Drops a put that waits: its record is forgotten.
+    /// Drops a waiting put: its record is forgotten.
     pub(super) fn drop_put(&mut self, family: Family, key: &[u8]) {
         if let Entry::Occupied(waiting) = self.changes.entry((family, key.to_vec()))
             && matches!(waiting.get(), Change::Put { .. })
@@ -126,7 +127,7 @@ impl Pending {
         }
     }
 
-    /// Drops all puts of verdicts and profiles, since they are forgotten.
+    /// Drops all waiting puts of verdicts and profiles: they are forgotten.
     pub(super) fn drop_people(&mut self) {
         let is_kept = |which: &Which, change: &Change| {
             !matches!((which.0, change), (Family::Verdicts | Family::Profiles, Change::Put { .. }))
@@ -135,7 +136,7 @@ impl Pending {
         self.bytes = self.changes.iter().map(|(which, change)| change.bytes() + which.1.len()).sum();
     }
 
-    /// Has all verdicts and profiles forgotten before anything else is written.
+    /// Notes that all verdicts and profiles are forgotten before anything else is written.
     pub(super) fn forget_everybody(&mut self) {
         self.changes.clear();
         self.bytes = 0;
@@ -147,7 +148,7 @@ impl Pending {
         self.everybody
     }
 
-    /// That was done.
+    /// All verdicts and profiles have been forgotten.
     pub(super) const fn forgot_everybody(&mut self) {
         self.everybody = false;
     }

@@ -1,8 +1,8 @@
-//! The task that keeps the connection: it connects, writes what waits, hears the other instances, and notices when Redis is
-//! gone.
+//! The task that keeps the connection: it connects, writes what waits, reads messages of other instances, and
+//! notices when Redis is gone.
 //!
-//! While there is no connection, requests do not wait for one. When there is one again, what is owed (that somebody is
-//! forgotten) is done before the first read.
+//! While there is no connection, requests do not wait for one. After a reconnect, waiting forgets are written
+//! before the first read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,13 +21,13 @@ use crate::store::purge::Purge;
 use crate::tiers::digest::DIGEST_LENGTH;
 use crate::tiers::record::{Family, Record as _, VerdictRecord};
 
-/// How long to wait before the first attempt to connect anew; twice as long before each next one.
+/// The wait before the first attempt to reconnect. It doubles before each next one.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest wait between attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often an idle connection is tried.
+/// How often an idle connection is checked.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How many changes are written at once.
@@ -65,7 +65,7 @@ impl ReconnectTask {
                 Err(error) => error,
             };
             self.fall(&error);
-            // A connection that held for a while is another matter than one that breaks at once.
+            // After a connection that held for a while, the back-off starts again.
             pause = if started.elapsed() > LONGEST_PAUSE { SHORTEST_PAUSE } else { pause };
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -108,7 +108,7 @@ impl ReconnectTask {
         }
     }
 
-    /// Serves the connection until it fails, and says why.
+    /// Serves the connection until it fails. Returns the reason.
     async fn stay(&self, connection: &Connection, mut pushes: mpsc::Receiver<Heard>) -> SharedError {
         loop {
             let done = tokio::select! {
@@ -116,7 +116,7 @@ impl ReconnectTask {
                 push = pushes.recv() => {
                     if connection.was_deaf() {
                         self.shared.metrics.store_failed("shared", "message_lost");
-                        // Whom it was about is not known, so it was everybody.
+                        // It is not known what the message was about, so everything is forgotten.
                         drop(self.shared.forgets.send(Forget::Everybody));
                     }
                     self.hear(push)
@@ -134,7 +134,7 @@ impl ReconnectTask {
         match heard {
             None | Some(Heard::End) => Err(SharedError::Redis("the connection broke".to_owned())),
             Some(Heard::Forget(forget)) => {
-                // Nobody listens only while an instance is being built.
+                // Without a receiver an instance is still being built, and has nothing to forget.
                 drop(self.shared.forgets.send(forget));
                 Ok(())
             }
@@ -142,7 +142,7 @@ impl ReconnectTask {
     }
 }
 
-/// Writes all that waits: what is to be forgotten first, and what fails waits again.
+/// Writes all waiting changes, forgets first. A change that fails waits again.
 pub(super) async fn write(shared: &Shared, connection: &Connection) -> Result<(), SharedError> {
     let _turn = shared.writing.lock().await;
     if shared.pending().owes_everybody() {
@@ -176,7 +176,7 @@ async fn write_changes(
         note_refusal(shared, &written);
         match written {
             Ok(()) => {}
-            // It still reads, and forgets: no reason to leave it.
+            // The server still serves reads and forgets, so the connection is kept.
             Err(SharedError::Refused(code)) if !is_elsewhere(&code) => {
                 shared.metrics.store_failed("shared", "refused");
             }
@@ -190,13 +190,13 @@ async fn write_changes(
     Ok(())
 }
 
-/// Whether the server says that another one takes writes now, or that it takes none yet: after a failover, or while it
-/// loads. Then connecting anew leads to the right one.
+/// Whether the server says that another one takes writes now, or that it takes none yet: after a failover, or
+/// while it loads. Then a reconnect leads to the right one.
 fn is_elsewhere(code: &str) -> bool {
     matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "MOVED" | "CLUSTERDOWN")
 }
 
-/// One line when Redis begins to refuse writes, one when it takes them again.
+/// Logs one line when Redis begins to refuse writes, and one when it accepts them again.
 fn note_refusal(shared: &Shared, written: &Result<(), SharedError>) {
     match written {
         Err(error @ SharedError::Refused(_)) if !shared.refuses.swap(true, Relaxed) => {
@@ -225,8 +225,8 @@ async fn write_forgets(
     marked.map(|marked| note_missing_marks(shared, marked))
 }
 
-/// What was to be forgotten is, but a Redis that is full has no mark in its place: an instance that did not hear of it may
-/// bring it back. To write the mark again and again would help nobody.
+/// The record is forgotten, but a Redis that is full has no mark in its place: an instance that missed the
+/// message may bring the record back. Writing the mark again and again would not help.
 fn note_missing_marks(shared: &Shared, marked: bool) {
     if !marked {
         shared.metrics.store_failed("shared", "refused");
@@ -256,7 +256,7 @@ pub(super) async fn purge(
         None => Err(SharedError::Away),
         Some(connection) => {
             let done = purge_now(shared, &connection, purge, mark).await;
-            // What is owed is done at the next connect, before the first read.
+            // What is still to be forgotten is done at the next connect, before the first read.
             done.inspect_err(|_| connection.give_up())
         }
     };
@@ -313,8 +313,9 @@ async fn purge_now(
     marked.map(|marked| note_missing_marks(shared, marked))
 }
 
-/// Removes all verdicts and profiles under this secret. First a mark and a message: from then on nobody writes what is from
-/// before, and the others drop what they could copy back. `SCAN` finds all that were there when it began.
+/// Removes all verdicts and profiles under this secret. The mark and the message come first: from then on
+/// records from before are not written, and the others drop what they could copy back. `SCAN` finds all names
+/// that existed when it began.
 async fn forget_everybody(shared: &Shared, connection: &Connection) -> Result<(), SharedError> {
     let now = shared.clock.now();
     let messages = Forget::Everybody.seal(&shared.sealer, shared.sender, now).into_iter().collect();

@@ -1,4 +1,4 @@
-//! Where the shared store is, how to log in there, and what it may cost.
+//! Where the shared store is, how to log in there, and its limits.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -44,12 +44,12 @@ impl fmt::Debug for RedisAddress {
     }
 }
 
-/// Where the shared store is and what it may cost.
+/// Where the shared store is, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedSettings {
     /// Where Redis is.
     pub address: RedisAddress,
-    /// A file with the password, in place of the URL's; read at each connect, so that it may change.
+    /// A file with the password, instead of the URL's. It is read at each connect, so it may change.
     pub password_file: Option<PathBuf>,
     /// How long a request waits for a record.
     pub read_timeout: Duration,

@@ -1,4 +1,4 @@
-//! What requests and the task that keeps the connection share.
+//! The state that requests and the reconnect task share.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::seal::Sealer;
 
-/// How the store is.
+/// The state of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     /// Connecting for the first time.
@@ -26,20 +26,20 @@ pub(super) enum Health {
     Away,
 }
 
-/// What requests and the task share.
+/// The state that requests and the reconnect task share.
 pub(super) struct Shared {
     pub(super) settings: SharedSettings,
     pub(super) names: Names,
     pub(super) sealer: Arc<Sealer>,
-    /// Who says so, in messages: this process.
+    /// This process, as the sender of messages.
     pub(super) sender: u64,
-    /// The open connection; none while the store is away.
+    /// The open connection; none while Redis is unreachable.
     pub(super) connection: ArcSwapOption<Connection>,
     pub(super) pending: Mutex<Pending>,
     pub(super) arrived: Notify,
-    /// Redis reads, but refuses to write: it is full, say.
+    /// Redis serves reads but refuses writes, for example because it is full.
     pub(super) refuses: AtomicBool,
-    /// Held by whoever writes, so that what a purge forgets is not written at the same moment.
+    /// Held while writing, so that a purge and a write of the same record do not overlap.
     pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) health: watch::Sender<Health>,
     pub(super) forgets: broadcast::Sender<Forget>,
@@ -49,7 +49,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
-        // Nothing panics while it holds this lock; if something did, the map would still be whole.
+        // Nothing panics while it holds this lock. If something did, the map would still be consistent.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
-//! The way to Redis: TCP, TLS, or a unix socket.
+//! Opens the connection to Redis: TCP, TLS, or a unix socket.
 //!
-//! The client library can open it as well, but gives no place for the bound on what is read ([`super::framing`]).
+//! The client library could open it as well, but then the bound on replies ([`super::framing`]) could not be
+//! applied.
 
 use std::io;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(super) async fn connect(address: &ConnectionAddr) -> io::Result<Box<dyn Stre
     }
 }
 
-/// Tries all addresses of the host at once: one that is dead must not take the time of the others.
+/// Tries all addresses of the host at once, so that an unreachable one does not delay the others.
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut attempts: JoinSet<_> = lookup_host((host, port)).await?.map(TcpStream::connect).collect();
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
@@ -50,7 +51,7 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(failed)
 }
 
-/// Trusts the authorities that the system trusts, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`. Reads files.
+/// Trusts the system's authorities, or those in `SSL_CERT_FILE` and `SSL_CERT_DIR`. Reads files.
 fn tls() -> io::Result<ClientConfig> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
