@@ -272,6 +272,7 @@ mod tests {
             ]
             .prop_map(|line| format!("{line}\r\n").into_bytes()),
             (prop_oneof![Just('$'), Just('='), Just('!')], text).prop_map(|(kind, text)| {
+                let text = if kind == '=' { [b"txt:".as_slice(), &text].concat() } else { text };
                 [format!("{kind}{}\r\n", text.len()).as_bytes(), &text, b"\r\n"].concat()
             }),
         ];
@@ -286,6 +287,10 @@ mod tests {
                     b'|' => {
                         values.extend([values.clone(), vec![b":1\r\n".to_vec()]].concat());
                         values.len() / 2
+                    }
+                    b'>' => {
+                        values.insert(0, b"+message\r\n".to_vec());
+                        values.len()
                     }
                     _ => values.len(),
                 };
@@ -318,6 +323,38 @@ mod tests {
                 prop_assert_eq!(framing.bytes, 0, "it did not end");
                 prop_assert!(framing.open.is_empty());
             }
+        }
+
+        /// Otherwise the library could read a length where none was seen here.
+        #[test]
+        fn a_value_ends_where_the_library_ends_it(
+            value in value(),
+            changed: prop::sample::Index,
+            by in prop_oneof![Just(0), any::<u8>()],
+            earlier: prop::sample::Index,
+        ) {
+            let mut sent = [value.clone(), b":1\r\n".to_vec()].concat();
+            sent[changed.index(value.len())] ^= by;
+            let mut framing = Framing::new();
+            let mut end = None;
+            for (at, byte) in sent.iter().enumerate() {
+                if framing.follow(&[*byte]).is_err() {
+                    return Ok(());
+                }
+                if framing.bytes == 0 {
+                    end = Some(at + 1);
+                    break;
+                }
+            }
+            let library = |bytes: &[u8]| redis::parse_redis_value(bytes);
+            let Some(end) = end else {
+                prop_assert!(library(&sent).is_err(), "the library ends it earlier");
+                return Ok(());
+            };
+            let whole = library(&sent[..end]);
+            prop_assert!(whole.is_ok() || by != 0, "{whole:?}");
+            prop_assert!(!whole.is_err_and(|error| error.is_io_error()), "the library ends it later");
+            prop_assert!(library(&sent[..earlier.index(end)]).is_err(), "the library ends it earlier");
         }
 
         #[test]
