@@ -1,5 +1,5 @@
--- Asks holdfast about a request: `http-request lua.holdfast /auth`. Only a 200 passes; whatever else happens, the client
--- gets an answer here, and the request goes no further.
+-- Asks holdfast about a request: `http-request lua.holdfast /auth`. Only a 200 passes; in every other case the
+-- client gets an answer here, and the request goes no further.
 --
 -- It uses HAProxy's own HTTP client (core.httpclient, HAProxy 2.5 or later) and nothing else.
 --
@@ -11,28 +11,28 @@ local ADDRESS = "http://127.0.0.1:4180"
 -- [with fleet] Several instances, by `listen holdfast` in haproxy.cfg.
 -- local ADDRESS = "http://127.0.0.1:4179"
 
--- What the backend is told. haproxy.cfg has removed what the client sent under these names.
+-- The headers that the backend gets. haproxy.cfg has removed what the client sent under these names.
 local IDENTITY = {
     "x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source",
 }
 
--- holdfast decides by the credential alone, so that is all it gets of the client. Add "cookie" if `[credential] cookie` is
+-- holdfast decides by the credential alone, so it gets nothing else of the client. Add "cookie" if `[credential] cookie` is
 -- set.
 local ASK = {
     "authorization",
-    -- [with preflight] What makes a CORS preflight of an OPTIONS.
+    -- [with preflight] The headers that make an OPTIONS request a CORS preflight.
     -- "origin", "access-control-request-method",
-    -- [with login] The cookie, and what tells a browser that opens a page from a program.
+    -- [with login] The cookie, and the headers that distinguish a browser that opens a page from a program.
     -- "cookie", "accept", "sec-fetch-mode", "sec-fetch-dest", "x-requested-with",
 }
 
--- What the client is told if it may not pass. The location is that of holdfast's login page, if there is one.
+-- The headers that the client gets if it may not pass. The location is that of holdfast's login page, if there is one.
 local ANSWER = { "www-authenticate", "retry-after", "cache-control", "location" }
 
 -- Longer than the 5 s that holdfast waits if it has to ask the issuer (`budget.wait` and a call). HAProxy's
 -- client tries four times.
 local TIMEOUT_MS = 7000
--- How long a client is told to wait when holdfast itself has not said.
+-- The `Retry-After` when holdfast has not sent one.
 local WAIT_S = "5"
 
 local function refuse(txn, status, headers)
@@ -45,13 +45,13 @@ end
 
 local function ask(txn, target)
     local sent = txn.http:req_get_headers()
-    -- The original request, for rules, preflights and login. It is told here, whatever the client says of it.
+    -- The original request, for rules, preflights and login. It is set here, whatever the client sends.
     local headers = {
         host = { "holdfast" },
         ["x-forwarded-method"] = { txn.f:method() },
         ["x-forwarded-uri"] = { txn.f:pathq() },
     }
-    -- What is there twice is sent twice, and refused.
+    -- A header that is there twice is sent twice, and refused.
     local function tell(name, values)
         if values then
             headers[name] = {}
@@ -90,7 +90,7 @@ core.register_action("holdfast", { "http-req" }, function(txn, target)
         end
         refuse(txn, status, headers)
     else
-        -- holdfast is gone or too slow, or said what it never says.
+        -- holdfast is down or too slow, or gave an answer that it never gives.
         refuse(txn, 503, { ["retry-after"] = WAIT_S })
     end
 end, 1)
