@@ -27,6 +27,7 @@ use holdfast::config::{Settings, Source};
 use holdfast::decision::Pass;
 use holdfast::decision::header_rule::HeaderRule;
 use holdfast::identity::Identity;
+use holdfast::revocation::{Checked, RevocationKey, RevocationSet};
 use holdfast::store::archive::Archive;
 use holdfast::store::disk::{DiskSettings, DiskStore};
 use holdfast::store::open::SECRET_FILE;
@@ -100,7 +101,7 @@ fn footprint(table: &mut Table) {
         |_, answers| answers.table_bytes(),
         |stores, answers, number| {
             let digest = digester.token(&token(number));
-            answers.keep(digest, pass(number, &rules), stores.epoch(&digest));
+            answers.keep(digest, pass(number, &rules), checked(&digest), stores.epoch(&digest));
         },
         |_, answers, number| answers.get(&digester.token(&token(number))).is_some(),
     );
@@ -138,7 +139,7 @@ fn resident(
     const ENTRIES: usize = 200_000;
     let bytes = 64 * MEBIBYTE as u64;
     let stores = Arc::new(stores(bytes));
-    let answers = Answers::new(bytes, stores.clone());
+    let answers = Answers::new(bytes, stores.clone(), nothing_revoked());
     let counted = measure(|| (0..ENTRIES).for_each(|number| keep(&stores, &answers, number)));
     let kept = (0..ENTRIES).filter(|number| has(&stores, &answers, *number)).count();
     assert!(kept < ENTRIES, "the stores have to be full, or their tables count for too much");
@@ -306,11 +307,11 @@ struct Memory {
 impl Memory {
     fn with(entries: usize) -> Self {
         let stores = Arc::new(stores(4 << 30));
-        let answers = Answers::new(4 << 30, stores.clone());
+        let answers = Answers::new(4 << 30, stores.clone(), nothing_revoked());
         let (digester, rules) = (digester(), rules());
         for number in 0..entries {
             let digest = digester.token(&token(number));
-            answers.keep(digest, pass(number, &rules), stores.epoch(&digest));
+            answers.keep(digest, pass(number, &rules), checked(&digest), stores.epoch(&digest));
         }
         Self { answers, digester, clock: Clock::system() }
     }
@@ -724,4 +725,14 @@ impl Table {
         println!("{what:<66} {ours:>10} {floor:>10} {ratio:>6.2}  {promised:<14} {met}");
         self.gross |= figure > GROSS * at_most;
     }
+}
+
+fn nothing_revoked() -> Arc<RevocationSet> {
+    Arc::new(RevocationSet::new(Clock::system()))
+}
+
+/// The mark of an answer when nothing was revoked.
+fn checked(token: &TokenDigest) -> Checked {
+    static NOTHING: std::sync::OnceLock<Arc<RevocationSet>> = std::sync::OnceLock::new();
+    NOTHING.get_or_init(nothing_revoked).mark(&RevocationKey::token(token), None)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 
 use crate::decision::Pass;
+use crate::revocation::{Checked, RevocationSet};
 use crate::store::invalidation::Epoch;
 use crate::store::memory::{ENTRY_OVERHEAD, Memory, memory};
 use crate::store::stores::{Derived, Stores};
@@ -20,29 +21,38 @@ const TYPICAL_ANSWER: u64 = 250;
 pub struct Answers {
     passes: Arc<Passes>,
     stores: Arc<Stores>,
+    revocations: Arc<RevocationSet>,
 }
 
-struct Passes(Memory<TokenDigest, Pass, Weight>);
+struct Passes(Memory<TokenDigest, Kept, Weight>);
+
+/// An answer, and when it was checked against what is revoked.
+#[derive(Clone)]
+struct Kept {
+    pass: Pass,
+    checked: Checked,
+}
 
 impl Answers {
     /// No answers yet; of together at most half of `bytes`, whose other half is for `stores`.
     #[must_use]
-    pub fn new(bytes: u64, stores: Arc<Stores>) -> Arc<Self> {
+    pub fn new(bytes: u64, stores: Arc<Stores>, revocations: Arc<RevocationSet>) -> Arc<Self> {
         let passes = Arc::new(Passes(memory(bytes / 2, TYPICAL_ANSWER, Weight)));
         let derived: Arc<dyn Derived> = passes.clone();
         stores.feed(Arc::downgrade(&derived));
-        Arc::new(Self { passes, stores })
+        Arc::new(Self { passes, stores, revocations })
     }
 
-    /// The answer for a token, if there is one, however old.
+    /// The answer for a token, if there is one, however old, and nothing that concerns it was revoked since.
     #[must_use]
     pub fn get(&self, token: &TokenDigest) -> Option<Pass> {
-        self.passes.0.get(token)
+        let kept = self.passes.0.get(token)?;
+        self.revocations.is_current(kept.checked, token).then_some(kept.pass)
     }
 
     /// Keeps an answer, unless its token was forgotten since.
-    pub fn keep(&self, token: TokenDigest, pass: Pass, since: Epoch) {
-        self.stores.unless_forgotten(&token, since, || self.passes.0.insert(token, pass));
+    pub fn keep(&self, token: TokenDigest, pass: Pass, checked: Checked, since: Epoch) {
+        self.stores.unless_forgotten(&token, since, || self.passes.0.insert(token, Kept { pass, checked }));
     }
 
     /// The bytes that the table has come to use, for measurements: keys, slots, evicted keys.
@@ -74,8 +84,8 @@ impl Derived for Passes {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<TokenDigest, Pass> for Weight {
-    fn weight(&self, _: &TokenDigest, pass: &Pass) -> u64 {
-        ENTRY_OVERHEAD + pass.weight()
+impl Weighter<TokenDigest, Kept> for Weight {
+    fn weight(&self, _: &TokenDigest, kept: &Kept) -> u64 {
+        ENTRY_OVERHEAD + kept.pass.weight()
     }
 }

@@ -165,7 +165,7 @@ async fn run(
     };
     let (mut asks, mut local) = (false, None);
     match &verified {
-        Verified::Local { issuer, claims } => {
+        Verified::Local { issuer, claims, .. } => {
             let rules = issuer.settings().email_rules(instance.settings.policy.require_verified_email);
             let names_one = email::find(claims.all(), EmailRules { domains: &[], ..rules }).is_some();
             asks |= !names_one && issuer.reach(claims.all()) != Reach::None;

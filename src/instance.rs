@@ -3,36 +3,40 @@
 //! A reload builds a second instance beside the first and swaps them; requests under way finish with the one they
 //! began with.
 
+mod kept_keys;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use prometheus::IntCounter;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use self::kept_keys::{keep_keys, start};
+use crate::admin_token::{AdminToken, AdminTokenError};
 use crate::answers::Answers;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::decision::Anonymous;
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
 use crate::issuer::settings::ForeignTokens;
-use crate::issuer::{FetchedKeys, Issuer, IssuerContext, IssuerError, OnFetch};
+use crate::issuer::{Issuer, IssuerContext, IssuerError};
 use crate::login::{Login, LoginError};
 use crate::respond::Responder;
+use crate::revocation::RevocationCheck;
 use crate::store::archive::Archive;
 use crate::store::open::ArchiveError;
+use crate::store::revocations::{RevocationTask, Revocations};
 use crate::store::settings::StoreSettings;
 use crate::store::stores::Stores;
 use crate::store::subscriber::Subscriber;
 use crate::telemetry::logs::RateLimitedLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::TokenDigester;
-use crate::tiers::policy::{CeilingOutsideTable, Limits, Plan, Policy};
-use crate::tiers::record::KeysRecord;
+use crate::tiers::policy::{CeilingOutsideTable, Limits, Policy};
 use crate::tiers::secret::{DerivationFailed, InstanceSecret};
 use crate::tiers::table::{TierIndex, TierTable};
 use crate::tls::{ServerTls, TlsError};
@@ -52,6 +56,8 @@ pub struct Instance {
     pub digester: Arc<TokenDigester>,
     /// The stores.
     pub stores: Arc<Stores>,
+    /// What is revoked.
+    pub revocations: Arc<Revocations>,
     /// Answers that lie ready.
     pub answers: Arc<Answers>,
     /// The issuers.
@@ -66,6 +72,8 @@ pub struct Instance {
     pub login: Option<Login>,
     /// What listeners that speak TLS show and ask for.
     pub tls: Option<Arc<ServerTls>>,
+    /// What orders on the admin listener must bring.
+    pub admin_token: Option<AdminToken>,
     /// The allow that is nobody's.
     pub anonymous: Anonymous,
     /// The counters of hits in memory, one a tier.
@@ -88,6 +96,7 @@ pub struct Instance {
     client: Client,
     archive: Option<Arc<Archive>>,
     subscriber: Option<Arc<Subscriber>>,
+    revocation_task: Arc<RevocationTask>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -123,6 +132,9 @@ pub enum BuildError {
     /// The secret of `[login]`.
     #[error("{0}")]
     Login(#[from] LoginError),
+    /// The file of `admin.token_file`.
+    #[error("{0}")]
+    AdminToken(#[from] AdminTokenError),
     /// The files of `[auth.tls]`.
     #[error("{0}")]
     Tls(#[from] TlsError),
@@ -162,6 +174,7 @@ impl Instance {
         };
         let policy = policy(&settings)?;
         let login = settings.login.as_ref().map(Login::load).transpose()?;
+        let admin_token = settings.admin.token_file.as_deref().map(AdminToken::load).transpose()?;
         let tls = match &settings.auth.tls {
             Some(tls) => Some(Arc::new(ServerTls::load(tls)?)),
             // Listeners stay until the next start, whatever the new configuration says.
@@ -184,7 +197,15 @@ impl Instance {
             }
         };
         let stores = Arc::new(stores);
-        let answers = Answers::new(memory, stores.clone());
+        let (revocations, revocation_task) = match previous {
+            Some(previous) => (previous.revocations.clone(), previous.revocation_task.clone()),
+            None => {
+                let revocations = Revocations::open(archive.clone(), clock.clone(), metrics.clone());
+                let task = Arc::new(revocations.follow());
+                (revocations, task)
+            }
+        };
+        let answers = Answers::new(memory, stores.clone(), revocations.set());
         let surroundings = IssuerContext {
             client: client.clone(),
             clock: clock.clone(),
@@ -211,9 +232,9 @@ impl Instance {
             stores.clone(),
             digester.clone(),
             policy,
+            RevocationCheck::new(revocations.set(), settings.revocation.clone(), digester.clone()),
             settings.policy.clone(),
-            clock.clone(),
-            metrics.clone(),
+            (clock.clone(), metrics.clone()),
         );
         let tasks = issuers
             .iter()
@@ -238,6 +259,7 @@ impl Instance {
             verifier,
             responder: Responder::new(settings.auth.undecided_status, settings.headers.clone()),
             login,
+            admin_token,
             tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
             wrong_requirements: RateLimitedLog::default(),
@@ -252,6 +274,8 @@ impl Instance {
             metrics,
             digester,
             stores,
+            revocations,
+            revocation_task,
             answers,
             issuers,
             former_issuers: former,
@@ -337,69 +361,6 @@ impl Drop for Instance {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();
-        }
-    }
-}
-
-/// Keeps an issuer's keys whenever they were fetched, so that a restart during an outage still verifies.
-fn keep_keys(archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) -> OnFetch {
-    Box::new(move |issuer, fetched| {
-        if let Some(archive) = &archive {
-            let FetchedKeys { jwks, discovery } = fetched;
-            let record = KeysRecord { verified_at: clock.now(), jwks, discovery };
-            archive.keep(issuer.as_bytes(), &record, &record.known(), &policy);
-        }
-    })
-}
-
-/// How long to wait for the shared store, before keys are fetched that it might have.
-const SHARED_PATIENCE: Duration = Duration::from_millis(250);
-
-/// How often keys are looked for in the stores while there are none: Redis or the disk may come back first.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Takes the keys that were kept, and then keeps them fresh. Until there are keys, they are looked for again: the issuer may be
-/// silent for longer than a store.
-async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) {
-    let Some(archive) = archive else { return issuer.keep_fresh().await };
-    if let Some(shared) = archive.shared() {
-        let _ = tokio::time::timeout(SHARED_PATIENCE, shared.tried()).await;
-    }
-    let mut useless = None;
-    restore_keys(&issuer, &archive, &clock, &policy, &mut useless).await;
-    let look_again = async {
-        while !issuer.is_ready() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-            restore_keys(&issuer, &archive, &clock, &policy, &mut useless).await;
-        }
-    };
-    tokio::join!(issuer.clone().keep_fresh(), look_again);
-}
-
-/// Takes the keys that were kept, if no tier says they are too old and the issuer did not give newer ones. `useless` is when
-/// those were fetched that are of no use, which is said once: another instance may share better ones.
-async fn restore_keys(
-    issuer: &Issuer,
-    archive: &Archive,
-    clock: &Clock,
-    policy: &Policy,
-    useless: &mut Option<Timestamp>,
-) {
-    if !issuer.is_ready()
-        && let Some((record, store)) = archive.load::<KeysRecord>(issuer.name().as_bytes(), policy).await
-        && !issuer.is_ready()
-        && *useless != Some(record.verified_at)
-        && policy.before_asking(&record.known(), clock.now(), None) != Plan::NOTHING_KNOWN
-    {
-        let age_secs = clock.now().since(record.verified_at).as_secs();
-        match issuer.restore(&FetchedKeys { jwks: record.jwks, discovery: record.discovery }) {
-            Ok(()) => {
-                info!(issuer = &**issuer.name(), store, age_secs, "keys taken until they are fetched anew");
-            }
-            Err(problem) => {
-                warn!(issuer = &**issuer.name(), store, "the keys that were kept are of no use: {problem}");
-                *useless = Some(record.verified_at);
-            }
         }
     }
 }

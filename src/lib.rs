@@ -22,14 +22,17 @@
 //! | [`decision`] | identity + tier + route → decision; pure |
 //! | [`answers`] | answers that lie ready, by token digest |
 //! | [`tiers`] | what may still be answered from what was learned; [`store`]: where that lies |
+//! | [`revocation`] | what was revoked, and whether a token is covered by it; pure |
 //! | [`issuer`] | what we ask Auth0; [`guard`]: how sparingly |
 //! | [`instance`] | one configuration ([`config`]), put together |
 //! | [`mod@inspect`] | one token, explained to a person |
+//! | [`admin_token`] | who may give orders on the admin listener |
 //! | [`telemetry`] | metrics and logs |
 //! | [`login`] | where a browser without a good credential is sent |
 //! | [`private_file`] | files of keys and secrets, refused if others can read them |
 //! | [`clock`] | the clock that tests can hold still |
 
+pub mod admin_token;
 pub mod answers;
 pub mod clock;
 pub mod config;
@@ -43,6 +46,7 @@ pub mod issuer;
 pub mod login;
 pub mod private_file;
 pub mod respond;
+pub mod revocation;
 pub mod route;
 pub mod server;
 pub mod service;

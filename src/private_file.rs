@@ -49,7 +49,7 @@ pub enum PrivateFileError {
 /// [`PrivateFileError`]; also if others may read or write it.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
     let file = File::open(path)?;
-    // Subrequest of the open file, not of the path, so that nobody can exchange it in between.
+    // Asked of the open file, not of the path, so that nobody can exchange it in between.
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(PrivateFileError::NotAFile);

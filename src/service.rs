@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
@@ -15,6 +16,9 @@ use crate::instance::{BuildError, Instance};
 use crate::server::descriptors;
 use crate::server::listener::{Bounds, ListenError, Listener, SocketAccess, announce};
 use crate::server::{admin, auth};
+
+/// How long a start waits for revocations in Redis. It takes milliseconds if Redis is there.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Why the service does not start, or does not take a new configuration.
 #[derive(Debug, Error)]
@@ -70,7 +74,10 @@ impl Service {
             max_head: settings.auth.max_head,
             drain_timeout: settings.auth.drain_timeout,
         };
-        let instance = Arc::new(ArcSwap::new(Instance::build(settings, clock, None)?));
+        let instance = Instance::build(settings, clock, None)?;
+        // What others revoked while this one was away is refused from the first answer on, if Redis is there.
+        let _ = tokio::time::timeout(CATCH_UP, instance.revocations.caught_up()).await;
+        let instance = Arc::new(ArcSwap::new(instance));
         let (stop, stopped) = watch::channel(false);
 
         let auth_names: Vec<String> = bound.iter().map(|listener| listener.name.clone()).collect();
@@ -87,8 +94,8 @@ impl Service {
         let for_admin = instance.clone();
         let leaving = Arc::new(AtomicBool::new(false));
         let is_leaving = leaving.clone();
-        let service = move |request, _| {
-            admin::answer(for_admin.load_full(), request, is_leaving.load(Ordering::Relaxed))
+        let service = move |request, peer| {
+            admin::answer(for_admin.load_full(), request, peer, is_leaving.load(Ordering::Relaxed))
         };
         let bounds = Bounds { max_connections: shares.admin, ..bounds };
         listeners.push(tokio::spawn(admin_listener.serve(service, || None, bounds, stopped)));

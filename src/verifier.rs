@@ -44,6 +44,8 @@ pub enum Verified {
         issuer: Arc<Issuer>,
         /// The claims.
         claims: VerifiedClaims,
+        /// `kid`: the key that signed it, if it says.
+        kid: Option<String>,
     },
     /// Only the issuer can judge the token.
     Foreign {
@@ -185,7 +187,7 @@ impl Verifier {
             let (signing_input, signature) = token.rsplit_once('.').ok_or(Malformed::Parts)?;
             jws::verify_by_any(signing_input, signature, keys.iter().map(|key| &**key), algorithm)
         });
-        self.check(issuer, vouched.await??)
+        self.check(issuer, vouched.await??, kid)
     }
 
     /// The header alone mostly tells that a token cannot be opened; only the rest is worth a place in the pool.
@@ -202,13 +204,18 @@ impl Verifier {
         };
         match content {
             Ok(Content::Signed(jws)) => self.verify_jws(jws).await,
-            Ok(Content::Vouched(issuer, claims)) => self.check(issuer, claims),
+            Ok(Content::Vouched(issuer, claims)) => self.check(issuer, claims, None),
             Err(Refusal::Jwe(error @ JweError::NoKey { .. })) => self.foreign(named, NotLocal::Sealed(error)),
             Err(refusal) => Err(refusal.into()),
         }
     }
 
-    fn check(&self, issuer: Arc<Issuer>, vouched: VouchedPayload) -> Result<Verified, Failure> {
+    fn check(
+        &self,
+        issuer: Arc<Issuer>,
+        vouched: VouchedPayload,
+        kid: Option<String>,
+    ) -> Result<Verified, Failure> {
         let grace = self.policy.expired_grace;
         let expected = Expected {
             issuer: issuer.name(),
@@ -217,7 +224,7 @@ impl Verifier {
             grace: issuer.open_since().map(|since| (grace, since)),
         };
         let claims = VerifiedClaims::check(vouched, expected, self.clock.now())?;
-        Ok(Verified::Local { issuer, claims })
+        Ok(Verified::Local { issuer, claims, kid })
     }
 
     /// `iss` in the header only selects among the configured issuers; no URL of a token is ever called.

@@ -121,6 +121,11 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
     ends(&["tiers"], 0).await;
     ends(&["purge", "--subject", "auth0|a"], 0).await;
     ends(&["purge", "--subject", "auth0|a", "--issuer", "https://other.example.com/"], 1).await;
+    for command in ["revoke", "unrevoke"] {
+        ends(&[command, "--subject", "auth0|a"], 0).await;
+        ends(&[command, "--subject", "auth0|a", "--issuer", "https://other.example.com/"], 1).await;
+    }
+    ends(&["revoke", "--list"], 0).await;
     ends(&["breaker", "status"], 0).await;
     ends(&["breaker", "status", "--issuer", "https://other.example.com/"], 1).await;
     ends(&["health"], 0).await;
@@ -147,13 +152,13 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
 
     let seen_here = [("serve", 0), ("tiers", 1)];
     // A disk that is full: tests/full_disk.rs.
-    let seen_elsewhere = [("purge", 3)];
+    let seen_elsewhere = [("purge", 3), ("revoke", 3), ("unrevoke", 3)];
     for (command, code) in seen_here.into_iter().chain(seen_elsewhere) {
         seen.entry(command.to_owned()).or_default().insert(code);
     }
     let documented = documented_codes();
     let needed = |command: &str| match command {
-        "purge" => &["--all"][..],
+        "purge" | "revoke" | "unrevoke" => &["--all"][..],
         "breaker" => &["status"],
         "backup" => &["--to", "copy"],
         "restore" => &["--from", "copy"],

@@ -70,6 +70,7 @@ fn verdict(subject: &str) -> VerdictRecord {
         email_verified: None,
         source: IdentitySource::Userinfo,
         claims: "{}".to_owned(),
+        first_verified_at: Timestamp::EPOCH,
     }
 }
 

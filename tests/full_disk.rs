@@ -79,6 +79,10 @@ async fn child_on_a_disk_that_is_full() {
     let output =
         tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast")).args(purge).output().await.unwrap();
     assert_eq!(output.status.code(), Some(3), "it is not done: {output:?}");
+    let revoke = ["revoke", "--subject", "auth0|zoe", "--admin", &holdfast.admin.to_string()];
+    let output =
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast")).args(revoke).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "it is not kept: {output:?}");
     for _ in 0..2 {
         assert_eq!(holdfast.ask(&known).await.status, 200, "{}", holdfast.log());
     }
@@ -86,6 +90,11 @@ async fn child_on_a_disk_that_is_full() {
     std::fs::remove_file(ballast).unwrap();
     readyz_says(&holdfast, "ready\n").await;
     assert!(holdfast.log().contains("the disk store is back"), "{}", holdfast.log());
+    // Only the disk knows the name.
+    until("the revocation is on disk", async || {
+        holdfast.admin("/revocations").await.body.contains("auth0|zoe").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

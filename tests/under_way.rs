@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::answers::Answers;
+use holdfast::clock::{Clock, Timestamp};
+use holdfast::revocation::{Checked, RevocationKey, RevocationSet};
 use holdfast::store::purge::{Purge, Subject};
 use holdfast::store::refused::Refused;
 use holdfast::store::stores::Stores;
@@ -81,7 +83,7 @@ async fn what_was_looked_for_before_a_purge_is_not_kept_after_it() {
 
         let of_token = matches!(purge, Purge::Token(_));
         stores.purge(purge).await.unwrap();
-        answers.keep(digest, pass.clone(), since);
+        answers.keep(digest, pass.clone(), checked(&digest), since);
         stores.keep_verdict(digest, verdict.clone(), since);
         stores.keep_profile(key, profile, profile_since);
         assert!(answers.get(&digest).is_none());
@@ -89,7 +91,7 @@ async fn what_was_looked_for_before_a_purge_is_not_kept_after_it() {
         assert_eq!(stores.profile(&key).await.is_some(), of_token, "the profile of its subject stays");
 
         let since = stores.epoch(&digest);
-        answers.keep(digest, pass, since);
+        answers.keep(digest, pass, checked(&digest), since);
         stores.keep_verdict(digest, verdict, since);
         assert!(answers.get(&digest).is_some() && stores.verdict(&digest, since).await.is_some());
         stores.purge(Purge::Everybody).await.unwrap();
@@ -106,7 +108,7 @@ async fn an_answer_that_was_made_while_the_issuer_said_no_is_not_kept() {
     let pass = instance.answers.get(&digest).unwrap();
     let refusal = Arc::new(Refusal::IssuerForbids { certain: true });
     instance.stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &instance.clock));
-    instance.answers.keep(digest, pass, since);
+    instance.answers.keep(digest, pass, checked(&digest), since);
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 403);
 }
 
@@ -198,13 +200,16 @@ async fn a_no_and_a_purge_reach_the_answers_of_every_configuration_in_use() {
                 0 => {
                     let policy = instance.identities.policy().clone();
                     let stores = Arc::new(living.last().unwrap().stores.without_answers(1 << 16, policy));
-                    living.push(Arc::new(Memory { answers: Answers::new(1 << 16, stores.clone()), stores }));
+                    living.push(Arc::new(Memory {
+                        answers: Answers::new(1 << 16, stores.clone(), instance.revocations.set()),
+                        stores,
+                    }));
                 }
                 1 if living.len() > 1 => drop(living.remove(0)),
                 2 => before = stores.epoch(&digest),
-                3 => answers.keep(digest, pass.clone(), stores.epoch(&digest)),
+                3 => answers.keep(digest, pass.clone(), checked(&digest), stores.epoch(&digest)),
                 // As a request that began some time ago.
-                4 => answers.keep(digest, pass.clone(), before),
+                4 => answers.keep(digest, pass.clone(), checked(&digest), before),
                 5 => {
                     let refusal = Arc::new(Refusal::IssuerForbids { certain: true });
                     stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &instance.clock));
@@ -215,7 +220,9 @@ async fn a_no_and_a_purge_reach_the_answers_of_every_configuration_in_use() {
                 _ => {}
             }
             if what >= 5 {
-                living.iter().for_each(|any| any.answers.keep(digest, pass.clone(), before));
+                living
+                    .iter()
+                    .for_each(|any| any.answers.keep(digest, pass.clone(), checked(&digest), before));
                 let left = living.iter().filter(|any| any.answers.get(&digest).is_some()).count();
                 assert_eq!(left, 0, "seed {seed}, step {step}: of {} configurations", living.len());
             }
@@ -234,4 +241,9 @@ async fn a_no_to_a_request_from_before_a_reload_ends_the_yes_of_after_it() {
     let refusal = Arc::new(Refusal::IssuerRejects { local: String::new(), certain: true });
     before.stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &before.clock));
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 401);
+}
+
+/// The mark of an answer when nothing was revoked.
+fn checked(token: &TokenDigest) -> Checked {
+    RevocationSet::new(Clock::held_at(Timestamp::EPOCH)).mark(&RevocationKey::token(token), None)
 }

@@ -1,15 +1,19 @@
 //! Asking the running holdfast, on its admin listener.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use reqwest::{Client, Response, StatusCode};
+use holdfast::admin_token::{AdminToken, AdminTokenError};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use thiserror::Error;
 
 /// The admin listener of a holdfast that may be running.
 pub struct Admin {
     client: Client,
     address: SocketAddr,
+    token: Option<HeaderValue>,
 }
 
 /// Why the running holdfast did not answer.
@@ -28,6 +32,9 @@ pub enum AdminError {
         /// What went wrong.
         problem: String,
     },
+    /// The token for orders cannot be read.
+    #[error("{0}")]
+    Token(#[from] AdminTokenError),
     /// It is another than the one that is meant.
     #[error(
         "the holdfast at {address} has {what} than this configuration, so nothing was asked of it: name the right address \
@@ -67,7 +74,16 @@ impl Admin {
     pub fn patient(address: SocketAddr, patience: Duration) -> Result<Self, reqwest::Error> {
         // No proxy has any business with a loopback address.
         let client = Client::builder().no_proxy().timeout(patience).build()?;
-        Ok(Self { client, address })
+        Ok(Self { client, address, token: None })
+    }
+
+    /// With the token that orders must bring.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn with_token(mut self, file: Option<&Path>) -> Result<Self, AdminTokenError> {
+        self.token = file.map(AdminToken::load).transpose()?.and_then(|token| token.to_header());
+        Ok(self)
     }
 
     /// The body at `path`.
@@ -75,7 +91,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn get(&self, path: &str) -> Result<String, AdminError> {
-        Ok(self.answer(self.client.get(self.url(path)).send().await).await?.1)
+        Ok(self.answer(self.with_own_token(self.client.get(self.url(path))).send().await).await?.1)
     }
 
     /// The answer to this JSON.
@@ -92,7 +108,14 @@ impl Admin {
     /// [`AdminError`].
     pub async fn order(&self, path: &str, json: String) -> Result<(StatusCode, String), AdminError> {
         let request = self.client.post(self.url(path)).header("content-type", "application/json").body(json);
-        self.answer(request.send().await).await
+        self.answer(self.with_own_token(request).send().await).await
+    }
+
+    fn with_own_token(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, token.clone()),
+            None => request,
+        }
     }
 
     fn url(&self, path: &str) -> String {

@@ -17,6 +17,7 @@ mod health;
 mod inspect;
 mod purge;
 mod reach;
+mod revoke;
 mod serve;
 mod tiers;
 
@@ -51,6 +52,11 @@ enum Command {
     Tiers(reach::AdminArguments),
     /// Have the running holdfast forget a subject, a token, or everybody.
     Purge(purge::PurgeArguments),
+    /// Have the running holdfast refuse tokens that were good, of a subject, a session, a key, or everybody; or list what
+    /// is refused.
+    Revoke(revoke::RevokeArguments),
+    /// Take a revocation back.
+    Unrevoke(revoke::UnrevokeArguments),
     /// Show the circuit breakers of the running holdfast, force them open or closed for a time, or reset them.
     Breaker(breaker::BreakerArguments),
     /// Ask whether the running holdfast is alive, for a container's health check.
@@ -182,6 +188,8 @@ impl Arguments {
             Command::Restore(arguments) => copies::restore(arguments),
             Command::Tiers(arguments) => tiers::run(arguments),
             Command::Purge(arguments) => purge::run(arguments),
+            Command::Revoke(arguments) => revoke::revoke(arguments),
+            Command::Unrevoke(arguments) => revoke::unrevoke(arguments),
             Command::Breaker(arguments) => breaker::run(arguments),
             Command::Health(arguments) => health::run(arguments),
         };

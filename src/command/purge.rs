@@ -11,6 +11,7 @@ use holdfast::server::purge::PurgeRequest;
 use reqwest::StatusCode;
 
 use super::reach::{AdminArguments, reach};
+use super::revoke::read_token;
 use super::{SourceArguments, block_on, fail};
 
 /// The exit code when a store that is not well has still to forget.
@@ -44,13 +45,7 @@ pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
     let PurgeArguments { admin, issuer, subject, token_file, all, yes } = arguments;
     let any = admin.any;
     let settings: Settings = SourceArguments::from(admin).read_for_upkeep()?;
-    let token = token_file
-        .map(|file| {
-            std::fs::read_to_string(&file)
-                .map(|token| token.trim().to_owned())
-                .map_err(|error| fail(format!("cannot read the token in {}: {error}", file.display())))
-        })
-        .transpose()?;
+    let token = token_file.as_deref().map(read_token).transpose()?;
     let request = serde_json::to_string(&PurgeRequest { subject, issuer, token, all }).map_err(fail)?;
     block_on(async {
         let admin = reach(&settings, any).await.map_err(fail)?;

@@ -43,7 +43,8 @@ impl From<AdminArguments> for SourceArguments {
 pub async fn reach(settings: &Settings, any: AnyInstance) -> Result<Admin, AdminError> {
     let address = settings.admin.listen;
     let admin = Admin::at(address)
-        .map_err(|error| AdminError::Failed { address, problem: error.without_url().to_string() })?;
+        .map_err(|error| AdminError::Failed { address, problem: error.without_url().to_string() })?
+        .with_token(settings.admin.token_file.as_deref())?;
     let status: Value = serde_json::from_str(&admin.get("/status").await?).unwrap_or_default();
     eprintln!("holdfast at {address}:");
     let (own, its) = (settings.fingerprint(), &status["configuration"]);

@@ -1,6 +1,7 @@
 //! `[admin]`: metrics, health, and what an operator orders.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::section::Section;
 use super::value;
@@ -12,6 +13,9 @@ pub struct AdminSettings {
     pub listen: SocketAddr,
     /// `hosts`: names by which it is asked, besides addresses and `localhost`. Default: none.
     pub hosts: Vec<String>,
+    /// `token_file`: a private file with the token that orders must bring (`Authorization: Bearer …`). Without one, orders are taken
+    /// over loopback only.
+    pub token_file: Option<PathBuf>,
 }
 
 impl AdminSettings {
@@ -20,6 +24,7 @@ impl AdminSettings {
         let settings = Self {
             listen: section.value("listen", default, value::address),
             hosts: section.list("hosts", value::host_name).unwrap_or_default(),
+            token_file: section.optional("token_file", value::path),
         };
         section.finish();
         settings

@@ -31,6 +31,7 @@ mod node;
 mod origin;
 mod policy;
 mod problems;
+mod revocation;
 mod routes;
 mod section;
 pub mod settings;

@@ -14,6 +14,7 @@ use crate::decision::header_rule::HeaderRule;
 use crate::guard::GuardSettings;
 use crate::issuer::settings::IssuerSettings;
 use crate::login::LoginSettings;
+use crate::revocation::settings::RevocationSettings;
 use crate::route::settings::RouteSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::logs::LogSettings;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub issuers: Vec<IssuerSettings>,
     /// `[policy]`: rules that hold for every issuer.
     pub policy: PolicySettings,
+    /// `[revocation]`: how long deny records are kept, and where a token names its session.
+    pub revocation: RevocationSettings,
     /// `[credential]`: where the token is looked for besides `Authorization`.
     pub credential: CredentialSettings,
     /// `[login]`: where browsers without a good credential are sent. Nowhere by default.
@@ -79,6 +82,7 @@ impl Settings {
             store: StoreSettings::read(root.section("store")),
             issuers: IssuerSettings::read_all(&mut root, needs_issuer),
             policy: PolicySettings::read(root.section("policy")),
+            revocation: RevocationSettings::read(root.section("revocation")),
             credential: CredentialSettings::read(root.section("credential")),
             login: root.table("login").and_then(LoginSettings::read),
             headers: HeaderRule::read_all(root.section("headers")).into(),

@@ -7,6 +7,7 @@ use super::revalidation::Revalidations;
 use crate::clock::{Clock, Timestamp};
 use crate::guard::{Singleflight, SingleflightSettings};
 use crate::issuer::Issuer;
+use crate::revocation::RevocationCheck;
 use crate::store::refused::Refused;
 use crate::store::stores::Stores;
 use crate::telemetry::metrics::Metrics;
@@ -24,6 +25,7 @@ pub struct Identities {
     pub(super) stores: Arc<Stores>,
     pub(super) digester: Arc<TokenDigester>,
     pub(super) policy: Policy,
+    pub(super) revocations: RevocationCheck,
     pub(super) settings: PolicySettings,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -39,15 +41,17 @@ impl Identities {
         stores: Arc<Stores>,
         digester: Arc<TokenDigester>,
         policy: Policy,
+        revocations: RevocationCheck,
         settings: PolicySettings,
-        clock: Clock,
-        metrics: Arc<Metrics>,
+        surroundings: (Clock, Arc<Metrics>),
     ) -> Arc<Self> {
+        let (clock, metrics) = surroundings;
         let revalidations = Revalidations::new(policy.table());
         Arc::new(Self {
             stores,
             digester,
             policy,
+            revocations,
             settings,
             clock,
             metrics,

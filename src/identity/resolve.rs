@@ -10,9 +10,12 @@ use super::verdict::Verdict;
 use crate::clock::Timestamp;
 use crate::issuer::userinfo::Reach;
 use crate::issuer::{CannotTell, Issuer};
-use crate::tiers::record::IdentitySource;
+use crate::revocation::{Checked, GoodToken};
+use crate::tiers::digest::TokenDigest;
+use crate::tiers::record::{IdentitySource, VerdictRecord};
 use crate::token::claims::VerifiedClaims;
 use crate::token::email::Email;
+use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, Verified};
 
 impl Identities {
@@ -26,7 +29,7 @@ impl Identities {
         attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         match verified {
-            Verified::Local { issuer, claims } => self.local(issuer, claims, attempt).await,
+            Verified::Local { issuer, claims, kid } => self.local(issuer, claims, kid, attempt).await,
             Verified::Foreign { issuer, why } => self.foreign(issuer, why.to_string(), attempt).await,
         }
     }
@@ -35,9 +38,19 @@ impl Identities {
         self: &Arc<Self>,
         issuer: Arc<Issuer>,
         claims: VerifiedClaims,
+        kid: Option<String>,
         attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         let now = self.clock.now();
+        let key = self.digester.subject(issuer.name(), claims.subject());
+        let checked = self.revocations.check(GoodToken {
+            issuer: issuer.name(),
+            subject: key,
+            claims: claims.all(),
+            digest: attempt.digest,
+            kid: kid.as_deref(),
+            issued_at: claims.issued_at(),
+        })?;
         let expires_at = claims.expires_at();
         // In grace it is served this once and not remembered: as soon as the breaker is closed, it is refused.
         let end = if claims.in_grace() { now } else { claims.not_after() };
@@ -65,7 +78,7 @@ impl Identities {
         } else if let reach @ (Reach::Listed | Reach::Possible) = issuer.reach(&identity.claims) {
             let profile = Profile {
                 reach,
-                key: self.digester.subject(issuer.name(), &identity.subject),
+                key,
                 issuer,
                 subject: identity.subject.clone(),
                 token: attempt.token.to_owned(),
@@ -94,7 +107,7 @@ impl Identities {
         } else {
             self.metrics.email_from("none");
         }
-        Ok(Resolved { identity, serving, store, email_unknown })
+        Ok(Resolved { identity, serving, store, checked, email_unknown })
     }
 
     /// A token that only the issuer can judge.
@@ -105,6 +118,13 @@ impl Identities {
         attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         let (token, digest) = (attempt.token.to_owned(), attempt.digest);
+        self.revocations.check_token(&digest)?;
+        // What is known to be revoked is no call's worth.
+        if let Some(record) = self.stores.verdict_of(&digest, &(Timestamp::EPOCH..=self.clock.now()))
+            && let Some(identity) = self.identity_of(&issuer, &record)
+        {
+            self.check_foreign(&identity, &record, digest)?;
+        }
         let verdict = Verdict { issuer: issuer.clone(), token, digest, since: attempt.since, why };
         let bounds = Bounds { end: Timestamp::MAX, oldest: attempt.oldest };
         let Answered { record, serving, store } = self.answer(verdict, bounds).await?;
@@ -112,7 +132,25 @@ impl Identities {
         if store.is_none() {
             self.metrics.email_from(asked_source(identity.email.is_some()));
         }
-        Ok(Resolved { identity, serving, store, email_unknown: None })
+        let checked = self.check_foreign(&identity, &record, digest)?;
+        Ok(Resolved { identity, serving, store, checked, email_unknown: None })
+    }
+
+    /// A token whose `iat` nobody can read counts as issued when its issuer first vouched for it.
+    fn check_foreign(
+        &self,
+        identity: &Identity,
+        record: &VerdictRecord,
+        digest: TokenDigest,
+    ) -> Result<Checked, Refusal> {
+        self.revocations.check(GoodToken {
+            issuer: &identity.issuer,
+            subject: self.digester.subject(&identity.issuer, &identity.subject),
+            claims: &identity.claims,
+            digest,
+            kid: None,
+            issued_at: record.first_verified_at,
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::issuer::CannotTell;
+use crate::revocation::Checked;
 use crate::store::invalidation::Epoch;
 use crate::tiers::digest::TokenDigest;
 use crate::tiers::policy::Serving;
@@ -43,6 +44,8 @@ pub struct Resolved {
     pub serving: Serving,
     /// The store that the tier's record came from; `None` if it was made just now.
     pub store: Option<&'static str>,
+    /// When it was checked against what is revoked.
+    pub checked: Checked,
     /// Why the issuer could not tell, if no email is known for that reason.
     pub email_unknown: Option<CannotTell>,
 }

@@ -111,8 +111,12 @@ impl Verdict {
         let refusal = match self.issuer.ask(query).await? {
             UserinfoAnswer::Accepted { subject, claims } => {
                 let found = identities.find_email(&self.issuer, &claims);
+                let now = identities.clock.now();
+                let known = identities.stores.verdict(&self.digest, since).await;
+                let known = known.filter(|(record, _)| record.issuer == **self.issuer.name());
                 let record = Arc::new(VerdictRecord {
-                    verified_at: identities.clock.now(),
+                    verified_at: now,
+                    first_verified_at: known.map_or(now, |(record, _)| record.first_verified_at.min(now)),
                     not_after: None,
                     foreign: true,
                     issuer: self.issuer.name().to_string(),

@@ -313,6 +313,8 @@ fn row_of(refusal: &Refusal, outline: &Outline) -> &'static str {
         Refusal::BareClaims | Refusal::BareClaimsNotAllowed | Refusal::NestedTooDeep => "content",
         Refusal::ForeignRefused { .. } => "foreign tokens",
         Refusal::IssuerRejects { .. } | Refusal::IssuerForbids { .. } => "issuer's word",
+        // Deny records are the running instance's; none is known here.
+        Refusal::Revoked { .. } => "not revoked",
     }
 }
 

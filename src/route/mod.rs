@@ -108,6 +108,12 @@ impl Required<'_> {
         self.oldest_tier(table).is_some_and(|oldest| oldest < tier)
     }
 
+    /// Whether it is met only where no revocation can have been missed.
+    #[must_use]
+    pub fn needs_current_revocations(&self) -> bool {
+        !matches!(self, Self::Nothing) && !self.values_of(Requirement::Revocation.name()).is_empty()
+    }
+
     /// What it asks for under this name, for log lines.
     #[must_use]
     pub fn values_of(&self, name: &str) -> Vec<String> {

@@ -12,6 +12,17 @@ pub enum Peer {
     Unix,
 }
 
+impl Peer {
+    /// Whether it is on this machine, by its address.
+    #[must_use]
+    pub fn is_loopback(self) -> bool {
+        match self {
+            Self::Address(address) => address.to_canonical().is_loopback(),
+            Self::Unix => true,
+        }
+    }
+}
+
 /// One entry of `trusted_peers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trusted {

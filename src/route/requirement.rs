@@ -34,6 +34,8 @@ pub enum Requirement {
     Issuer,
     /// The oldest tier that is good enough.
     MaxTier,
+    /// `current`: this instance cannot have missed a revocation.
+    Revocation,
 }
 
 /// A requirement that cannot be understood: the proxy's configuration, or ours, is wrong.
@@ -51,7 +53,7 @@ pub enum BadRequirement {
 }
 
 impl Requirement {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Scope,
         Self::Permission,
         Self::Role,
@@ -62,9 +64,10 @@ impl Requirement {
         Self::Audience,
         Self::Issuer,
         Self::MaxTier,
+        Self::Revocation,
     ];
     /// Their names, as they are written.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "scope",
         "permission",
         "role",
@@ -75,6 +78,7 @@ impl Requirement {
         "audience",
         "issuer",
         "max_tier",
+        "revocation",
     ];
 
     /// All of them.
@@ -105,6 +109,7 @@ impl Requirement {
             Self::Audience => value == "checked",
             Self::Issuer => value.starts_with("https://") || value.starts_with("http://"),
             Self::MaxTier => table.find(value).is_some(),
+            Self::Revocation => value == "current",
         };
         if good { Ok(()) } else { Err(BadRequirement::Value(self.name())) }
     }

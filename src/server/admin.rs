@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,14 +10,13 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::plain::{respond, text};
+use super::order;
+use super::plain::{date, respond, text};
 use crate::clock::Timestamp;
 use crate::guard::{GuardStatus, Reason, State};
 use crate::instance::Instance;
 use crate::issuer::endpoint::Endpoint;
-
-/// Of the year 9999: dates have no more digits.
-const LAST_SECOND: u64 = 253_402_300_799;
+use crate::route::peer::Peer;
 
 /// Answers one request of an operator or a monitoring system. `leaving` is whether the service is about to stop.
 ///
@@ -27,6 +25,7 @@ const LAST_SECOND: u64 = 253_402_300_799;
 pub async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
+    peer: Peer,
     leaving: bool,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !super::named::is_ours(request.uri(), request.headers(), &instance.settings.admin.hosts) {
@@ -35,7 +34,17 @@ pub async fn answer(
             "the admin listener answers by its address, by localhost, and by the names in admin.hosts\n",
         ));
     }
+    let is_order = request.method() == Method::POST || request.uri().path() == "/revocations";
+    if is_order && let Err(refused) = order::check(request.headers(), peer, &instance) {
+        return Ok(text(refused.status(), format!("{refused}\n")));
+    }
     match request.uri().path() {
+        "/revoke" if request.method() == Method::POST => {
+            return Ok(super::revoke::answer(instance, request, false).await);
+        }
+        "/unrevoke" if request.method() == Method::POST => {
+            return Ok(super::revoke::answer(instance, request, true).await);
+        }
         "/purge" if request.method() == Method::POST => {
             return Ok(super::purge::answer(instance, request).await);
         }
@@ -53,7 +62,9 @@ pub async fn answer(
         return Ok(answer);
     }
     Ok(match request.uri().path() {
+        "/revocations" => super::revoke::list(&instance).await,
         "/metrics" => {
+            instance.revocations.show();
             instance.stores.count();
             instance.issuers.iter().flat_map(|issuer| issuer.endpoints()).for_each(Endpoint::show);
             instance.forget_former_issuers();
@@ -69,7 +80,8 @@ pub async fn answer(
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "here are /metrics, /healthz, /readyz, /status, POST /purge, POST /breaker and POST /checkpoint\n",
+            "here are /metrics, /healthz, /readyz, /status, POST /purge, POST /breaker,
+POST /checkpoint, POST /revoke, POST /unrevoke and /revocations\n",
         ),
     })
 }
@@ -79,6 +91,10 @@ fn ready(instance: &Instance) -> Response<Full<Bytes>> {
     let waiting: Vec<&str> =
         instance.issuers.iter().filter(|issuer| !issuer.is_ready()).map(|issuer| &**issuer.name()).collect();
     if waiting.is_empty() {
+        let behind = match instance.revocations.is_behind() {
+            true => ", but behind: revocations of other instances may be missing",
+            false => "",
+        };
         let degraded = match (instance.stores.disk_is_degraded(), instance.stores.shared_is_degraded()) {
             (false, false) => "",
             (true, false) => {
@@ -89,7 +105,7 @@ fn ready(instance: &Instance) -> Response<Full<Bytes>> {
                 ", but degraded: the disk store and the shared store are not well, records are kept in memory only"
             }
         };
-        text(StatusCode::OK, format!("ready{degraded}\n"))
+        text(StatusCode::OK, format!("ready{degraded}{behind}\n"))
     } else {
         let body = format!("not ready: no keys yet of {}\n", waiting.join(", "));
         respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", body.into_bytes())
@@ -128,7 +144,8 @@ pub fn status(instance: &Instance) -> Value {
         "configuration": { "issuers": own.issuers, "store": own.store }, "issuers": issuers, "tiers": tiers,
         "verdict_ceiling": instance.settings.policy.verdict_ceiling,
         "disk_degraded": instance.stores.disk_is_degraded(),
-        "shared_degraded": instance.stores.shared_is_degraded() })
+        "shared_degraded": instance.stores.shared_is_degraded(),
+        "revocations_behind": instance.revocations.is_behind() })
 }
 
 /// Times as dates, since it is people who read them; `until` is when an open breaker lets a probe through, or a forced
@@ -158,10 +175,4 @@ fn guard_status(status: &GuardStatus, now: Timestamp) -> Value {
         "held_back_subjects": status.held_back,
         "suspects_pause_for_seconds": status.suspects_pause_for.as_secs_f64(),
     })
-}
-
-/// RFC 3339, to the second.
-fn date(at: Timestamp) -> String {
-    let at = UNIX_EPOCH + Duration::from_secs(at.as_secs().min(LAST_SECOND));
-    humantime::format_rfc3339_seconds(at).to_string()
 }

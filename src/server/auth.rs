@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
@@ -25,6 +26,9 @@ use crate::tiers::digest::TokenDigest;
 use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, NotLocal};
+
+/// When to ask again where a revocation may have been missed: Redis is tried every few seconds.
+const BEHIND_RETRY: Duration = Duration::from_secs(5);
 
 /// Answers one request of a proxy.
 ///
@@ -180,7 +184,7 @@ fn tell_of_foreign(
 }
 
 fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Resolved) -> Decision {
-    let Resolved { identity, serving, store, email_unknown } = resolved;
+    let Resolved { identity, serving, store, checked, email_unknown } = resolved;
     let table = instance.identities.policy().table();
     match Pass::new(&identity, &instance.settings.headers, table, serving) {
         Ok(pass) => {
@@ -192,7 +196,7 @@ fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Reso
                 instance.metrics.served_stale(tier);
             }
             debug!(?digest, tier, source = identity.source.name(), stale = serving.stale, "accepted");
-            instance.answers.keep(digest, pass.clone(), since);
+            instance.answers.keep(digest, pass.clone(), checked, since);
             Decision::Allow(pass)
         }
         Err(unmet) => match (email_unknown, &unmet) {
@@ -232,6 +236,10 @@ fn allow(
         instance.tier_hits.memory(pass.tier()).inc();
     }
     match pass.meets_required(required, instance.identities.policy().table()) {
+        Ok(()) if instance.revocations.is_behind() && required.needs_current_revocations() => {
+            let behind = Decision::Undecided { reason: "revocations_behind", retry_after: BEHIND_RETRY };
+            decline(instance, headers, &behind, required, close)
+        }
         Ok(()) => {
             let now = match seen {
                 AnswerOrigin::Before(then) => {

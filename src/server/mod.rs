@@ -11,4 +11,5 @@ mod named;
 mod order;
 mod plain;
 pub mod purge;
+pub mod revoke;
 mod unread;

@@ -1,6 +1,9 @@
 //! What an operator posts to the admin listener: a short JSON object.
 //!
-//! It has to say that it is JSON, and must not come from a web page: one in an operator's browser can post a form to a
+//! Who may give orders: whoever knows the token of `admin.token_file`. Without such a file, whoever reaches the listener
+//! over loopback.
+//!
+//! An order has to say that it is JSON, and must not come from a web page: one in an operator's browser can post a form to a
 //! loopback address, and JSON, too, once the page's own name leads there (DNS rebinding).
 
 use std::time::Duration;
@@ -8,11 +11,13 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, ORIGIN};
-use hyper::{Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::credential::MAX_TOKEN_BYTES;
+use crate::instance::Instance;
+use crate::route::peer::Peer;
 
 /// A token, and what stands around it.
 const MAX_BODY_BYTES: usize = 2 * MAX_TOKEN_BYTES;
@@ -35,6 +40,12 @@ pub(super) enum OrderRefused {
     /// It is not one of these. What it is instead is not repeated: it may hold a token.
     #[error("the body is none of {0}")]
     Unknown(&'static str),
+    /// It does not bring the token.
+    #[error("orders need the token in admin.token_file of this instance, as Authorization: Bearer")]
+    Token,
+    /// It does not come over loopback, and there is no token that it could bring.
+    #[error("without admin.token_file, orders are taken over loopback only")]
+    Remote,
     /// It names an issuer that is not configured: an order about it would do nothing.
     #[error("no issuer {named:?} is configured{hint}", hint = .nearest.as_ref().map_or_else(String::new, |nearest| format!("; is {nearest:?} meant?")))]
     NoSuchIssuer {
@@ -49,10 +60,37 @@ impl OrderRefused {
     pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::WebPage => StatusCode::FORBIDDEN,
+            Self::Token => StatusCode::UNAUTHORIZED,
+            Self::WebPage | Self::Remote => StatusCode::FORBIDDEN,
             Self::Body | Self::Unknown(_) | Self::NoSuchIssuer { .. } => StatusCode::BAD_REQUEST,
         }
     }
+}
+
+/// Whether a request from `peer` may give orders.
+pub(super) fn check(headers: &HeaderMap, peer: Peer, instance: &Instance) -> Result<(), OrderRefused> {
+    match &instance.admin_token {
+        None if peer.is_loopback() => Ok(()),
+        None => Err(OrderRefused::Remote),
+        Some(token) if token.is_in(headers) => Ok(()),
+        Some(_) => Err(OrderRefused::Token),
+    }
+}
+
+/// The issuers that an order is about: the one that it names, or all.
+pub(super) fn issuers(named: Option<String>, instance: &Instance) -> Result<Vec<String>, OrderRefused> {
+    match named {
+        Some(issuer) if instance.issuers.named(Some(&issuer)).is_err() => Err(no_such(issuer, instance)),
+        Some(issuer) => Ok(vec![issuer]),
+        None => Ok(instance.issuers.iter().map(|issuer| issuer.name().to_string()).collect()),
+    }
+}
+
+fn no_such(named: String, instance: &Instance) -> OrderRefused {
+    let distance = |issuer: &str| strsim::damerau_levenshtein(issuer, &named);
+    let names = instance.issuers.iter().map(|issuer| issuer.name().to_string());
+    let nearest = names.min_by_key(|issuer| distance(issuer));
+    OrderRefused::NoSuchIssuer { named, nearest }
 }
 
 /// Reads an order; `unknown` is the error for a body that is something else.

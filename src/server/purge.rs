@@ -91,13 +91,7 @@ impl PurgeRequest {
     fn meaning(self, instance: &Instance) -> Result<Purge, OrderRefused> {
         match self {
             Self { subject: Some(subject), issuer, token: None, all: false } => {
-                let issuers = match issuer {
-                    Some(issuer) if instance.issuers.named(Some(&issuer)).is_err() => {
-                        return Err(no_such(issuer, instance));
-                    }
-                    Some(issuer) => vec![issuer],
-                    None => instance.issuers.iter().map(|issuer| issuer.name().to_string()).collect(),
-                };
+                let issuers = order::issuers(issuer, instance)?;
                 let keys = issuers.iter().map(|issuer| instance.digester.subject(issuer, &subject)).collect();
                 Ok(Purge::Subject(Subject { subject, issuers }, keys))
             }
@@ -108,11 +102,4 @@ impl PurgeRequest {
             _ => Err(UNKNOWN),
         }
     }
-}
-
-fn no_such(named: String, instance: &Instance) -> OrderRefused {
-    let distance = |issuer: &str| strsim::damerau_levenshtein(issuer, &named);
-    let names = instance.issuers.iter().map(|issuer| issuer.name().to_string());
-    let nearest = names.min_by_key(|issuer| distance(issuer));
-    OrderRefused::NoSuchIssuer { named, nearest }
 }

@@ -4,10 +4,11 @@
 //! looks up sealed records: the [`shared`] store, in Redis, serves several instances; the [`disk`] store
 //! survives restarts. Its writer writes behind the request, and its checkpoints are copies that take over
 //! when it is corrupt. A record that was forgotten while a request was under way does not come back with that
-//! request ([`invalidation`]). [`subscriber`] applies what other instances have forgotten. Whether a record
+//! request ([`invalidation`]). [`revocations`] keeps deny records in all stores. [`subscriber`] applies what other instances have forgotten. Whether a record
 //! may be served is decided elsewhere, in [`tiers::policy`](crate::tiers::policy).
 
 pub mod archive;
+mod denials;
 pub mod disk;
 mod forgetting;
 pub mod invalidation;
@@ -16,6 +17,8 @@ pub mod open;
 pub mod purge;
 pub mod purging;
 pub mod refused;
+mod revocation_sync;
+pub mod revocations;
 pub mod settings;
 pub mod shared;
 pub mod stores;

@@ -22,12 +22,14 @@ mod framing;
 mod names;
 mod pending;
 mod reconnect;
+mod revocation_log;
 mod settings;
 mod state;
 mod stream;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, broadcast, watch};
@@ -36,6 +38,7 @@ use tokio::task::JoinHandle;
 pub use self::error::SharedError;
 pub use self::forget::Forget;
 pub use self::framing::ReplyError;
+pub use self::revocation_log::{LOG_START, LogId, LogPage};
 pub use self::settings::{RedisAddress, SharedSettings};
 
 use self::names::Names;
@@ -84,6 +87,7 @@ impl SharedStore {
             connection: ArcSwapOption::empty(),
             pending: Mutex::new(Pending::new(settings.queue)),
             arrived: Notify::new(),
+            revoked: Notify::new(),
             refuses: AtomicBool::new(false),
             writing: tokio::sync::Mutex::new(()),
             health: watch::Sender::new(Health::Starting),
@@ -146,6 +150,7 @@ impl SharedStore {
             Forget::Token(digest) => pending.drop_put(Family::Verdicts, digest),
             Forget::Profile(key) => pending.drop_put(Family::Profiles, key),
             Forget::Subject { .. } | Forget::Everybody => pending.drop_people(),
+            Forget::Revocations => {}
         }
     }
 
@@ -184,6 +189,38 @@ impl SharedStore {
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         *self.shared.health.borrow() == Health::Away || self.shared.refuses.load(Ordering::Relaxed)
+    }
+
+    /// Appends a deny record to the log that instances share, and notifies them. The record stays there for `keep`.
+    /// Returns its place.
+    ///
+    /// # Errors
+    /// When Redis is unreachable or refuses.
+    pub async fn append_revocation(
+        &self,
+        key: &[u8],
+        sealed: &[u8],
+        keep: Duration,
+    ) -> Result<LogId, SharedError> {
+        revocation_log::append(&self.shared, key, sealed, keep).await
+    }
+
+    /// A part of the log, from this place on.
+    ///
+    /// # Errors
+    /// When Redis is unreachable or refuses.
+    pub async fn revocations_from(&self, first: &str) -> Result<LogPage, SharedError> {
+        revocation_log::read(&self.shared, first).await
+    }
+
+    /// Waits until another instance says that the log has a new entry.
+    pub async fn revocation_arrived(&self) {
+        self.shared.revoked.notified().await;
+    }
+
+    /// Waits until the store is connected, but no longer than `patience`.
+    pub async fn well_or(&self, patience: Duration) {
+        let _ = tokio::time::timeout(patience, self.well()).await;
     }
 
     /// Writes what waits, if Redis is reachable. For the end of the process.

@@ -45,6 +45,9 @@ pub struct Metrics {
     store_errors: IntCounterVec,
     records: IntGaugeVec,
     reloads: IntCounterVec,
+    revoked: IntCounterVec,
+    revocations: IntGaugeVec,
+    revocation_lag: GaugeVec,
 }
 
 impl Metrics {
@@ -175,6 +178,17 @@ impl Metrics {
             )?,
             records: new.gauges("records", "Records in a store, estimated for disk.", &["store"])?,
             reloads,
+            revoked: new.counters(
+                "revocations_total",
+                "Revocations that took effect here, by kind (subject, session, token, kid, everybody) and source.",
+                &["kind", "source"],
+            )?,
+            revocations: new.gauges("revocations", "Deny records in memory, by kind.", &["kind"])?,
+            revocation_lag: new.float_gauges(
+                "revocation_lag_seconds",
+                "Time since this instance last read the shared log of revocations to its end; 0 if nothing is shared.",
+                &[],
+            )?,
             requests,
             registry: registry.clone(),
         };
@@ -309,6 +323,22 @@ impl Metrics {
     /// How many records a store holds now.
     pub fn records(&self, store: &str, count: u64) {
         self.records.with_label_values(&[store]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many revocations of a kind took effect.
+    pub fn revoked(&self, kind: &str, source: &str, count: u64) {
+        self.revoked.with_label_values(&[kind, source]).inc_by(count);
+    }
+
+    /// How many deny records of a kind are in memory.
+    pub fn revocations(&self, kind: &str, count: usize) {
+        self.revocations.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How long ago the log of revocations was read to its end. A year stands for never.
+    pub fn revocation_lag(&self, lag: Duration) {
+        let lag = lag.min(Duration::from_secs(365 * 86_400));
+        self.revocation_lag.with_label_values::<&str>(&[]).set(lag.as_secs_f64());
     }
 
     /// The configuration was reloaded, or kept because the new one was bad.

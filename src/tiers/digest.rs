@@ -27,6 +27,7 @@ pub struct SubjectKey(pub [u8; DIGEST_LENGTH]);
 pub struct TokenDigester {
     tokens: hmac::Key,
     subjects: hmac::Key,
+    revocations: hmac::Key,
 }
 
 impl TokenDigester {
@@ -35,7 +36,11 @@ impl TokenDigester {
     /// # Errors
     /// Never in practice: see [`DerivationFailed`].
     pub fn new(secret: &InstanceSecret) -> Result<Self, DerivationFailed> {
-        Ok(Self { tokens: secret.hmac_key("token digest 1")?, subjects: secret.hmac_key("subject key 1")? })
+        Ok(Self {
+            tokens: secret.hmac_key("token digest 1")?,
+            subjects: secret.hmac_key("subject key 1")?,
+            revocations: secret.hmac_key("revocation key 1")?,
+        })
     }
 
     /// The digest of a token. Allocates nothing.
@@ -48,12 +53,26 @@ impl TokenDigester {
     /// has none.
     #[must_use]
     pub fn subject(&self, issuer: &str, subject: &str) -> SubjectKey {
-        let mut context = hmac::Context::with_key(&self.subjects);
-        context.update(issuer.as_bytes());
-        context.update(&[0]);
-        context.update(subject.as_bytes());
-        SubjectKey(bytes(&context.sign()))
+        SubjectKey(digest_of(&self.subjects, [issuer, subject]))
     }
+
+    /// What a deny record about `name` of an issuer is found by. `kind` keeps a session apart from a `kid` of the same name.
+    #[must_use]
+    pub fn revocation(&self, kind: &str, issuer: &str, name: &str) -> [u8; DIGEST_LENGTH] {
+        digest_of(&self.revocations, [kind, issuer, name])
+    }
+}
+
+/// The digest of several texts with a NUL between them.
+fn digest_of<const N: usize>(key: &hmac::Key, texts: [&str; N]) -> [u8; DIGEST_LENGTH] {
+    let mut context = hmac::Context::with_key(key);
+    for (number, text) in texts.iter().enumerate() {
+        if number > 0 {
+            context.update(&[0]);
+        }
+        context.update(text.as_bytes());
+    }
+    bytes(&context.sign())
 }
 
 fn bytes(tag: &hmac::Tag) -> [u8; DIGEST_LENGTH] {

@@ -33,10 +33,7 @@ pub trait Record: Serialize + DeserializeOwned {
     /// # Errors
     /// When it was not, or bytes are left over.
     fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
-        match postcard::take_from_bytes(bytes) {
-            Ok((record, [])) => Ok(record),
-            Ok(_) | Err(_) => Err(OpenError::Undecodable),
-        }
+        decode(bytes)
     }
 
     /// Seals this record under `key`.
@@ -53,6 +50,13 @@ pub trait Record: Serialize + DeserializeOwned {
     /// When it is not such a record, sealed for this key under this secret: a miss.
     fn open(sealer: &Sealer, key: &[u8], sealed: &[u8]) -> Result<Self, OpenError> {
         Self::decode(&sealer.open(Place { family: Self::FAMILY, key }, sealed)?)
+    }
+}
+
+fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, OpenError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((record, [])) => Ok(record),
+        Ok(_) | Err(_) => Err(OpenError::Undecodable),
     }
 }
 
@@ -97,6 +101,9 @@ pub struct VerdictRecord {
     pub source: IdentitySource,
     /// The claims that headers and route rules need, as a JSON object.
     pub claims: String,
+    /// When the issuer first vouched for this token: a revocation compares with it. The Unix epoch in a record of a version
+    /// that did not keep it: such a token is refused by any revocation of its subject.
+    pub first_verified_at: Timestamp,
 }
 
 impl VerdictRecord {
@@ -114,6 +121,38 @@ impl Record for VerdictRecord {
 
     fn kept(&self) -> Known {
         self.known()
+    }
+
+    /// Reads records without `first_verified_at`, too.
+    fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
+        type Before = (
+            Timestamp,
+            Option<Timestamp>,
+            bool,
+            String,
+            String,
+            Option<String>,
+            Option<bool>,
+            IdentitySource,
+            String,
+        );
+        let (before, rest): (Before, _) =
+            postcard::take_from_bytes(bytes).map_err(|_| OpenError::Undecodable)?;
+        let (verified_at, not_after, foreign, issuer, subject, email, email_verified, source, claims) =
+            before;
+        let first_verified_at = if rest.is_empty() { Timestamp::EPOCH } else { decode(rest)? };
+        Ok(Self {
+            verified_at,
+            not_after,
+            foreign,
+            issuer,
+            subject,
+            email,
+            email_verified,
+            source,
+            claims,
+            first_verified_at,
+        })
     }
 }
 
@@ -197,6 +236,7 @@ mod tests {
             email_verified: Some(true),
             source: IdentitySource::Userinfo,
             claims: r#"{"scope":"openid email"}"#.to_owned(),
+            first_verified_at: NOW,
         }
     }
 
@@ -238,6 +278,16 @@ mod tests {
     }
 
     #[test]
+    fn a_verdict_without_the_time_of_the_first_is_read_and_counts_as_the_oldest() {
+        let encoded = verdict().encode().unwrap();
+        let before = &encoded[..encoded.len() - 6];
+        assert_eq!(
+            VerdictRecord::decode(before),
+            Ok(VerdictRecord { first_verified_at: Timestamp::EPOCH, ..verdict() })
+        );
+    }
+
+    #[test]
     fn the_encoding_of_this_version_is_fixed() {
         // A later version must either read this or have another version byte.
         let profile = ProfileRecord {
@@ -249,6 +299,6 @@ mod tests {
         };
         let expected = [0xac, 0x02, 1, 3, b'a', b'@', b'b', 1, 1, 0, 1, 2, 3, 4];
         assert_eq!(postcard::to_stdvec(&profile).unwrap(), expected);
-        assert_eq!(postcard::to_stdvec(&verdict()).unwrap().len(), 114);
+        assert_eq!(postcard::to_stdvec(&verdict()).unwrap().len(), 120);
     }
 }

@@ -120,6 +120,13 @@ impl VerifiedClaims {
         self.expires_at
     }
 
+    /// `iat`; the Unix epoch if it has none.
+    #[must_use]
+    pub fn issued_at(&self) -> Timestamp {
+        // A wrong one was refused.
+        date(&self.all, "iat").ok().flatten().unwrap_or(Timestamp::EPOCH)
+    }
+
     /// The end of the token's life: `exp` plus leeway. From then on nothing admits it but grace, and where that already
     /// does, this is when it is to be looked at again.
     #[must_use]

@@ -97,6 +97,12 @@ pub enum Refusal {
         /// As for [`Refusal::IssuerRejects`].
         certain: bool,
     },
+    /// A deny record covers the token.
+    #[error("the token is revoked, by a deny record about its {kind}")]
+    Revoked {
+        /// What the deny record is about.
+        kind: &'static str,
+    },
     /// An ID token, a logout token, or another kind of JWT.
     #[error("this is not an access token: {0}")]
     NotAnAccessToken(&'static str),
@@ -124,6 +130,7 @@ impl Refusal {
             Self::ForeignRefused { .. } => "foreign_refused",
             Self::IssuerRejects { .. } => "issuer_rejects",
             Self::IssuerForbids { .. } => "issuer_forbids",
+            Self::Revoked { .. } => "revoked",
         }
     }
 
@@ -159,9 +166,9 @@ impl Refusal {
         }
     }
 
-    /// Whether it may be remembered under the token's digest. Not if time alone or a new key can change it.
+    /// Whether it may be remembered under the token's digest. Not if time alone, a new key or an operator can change it.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
-        !matches!(self, Self::NotYetValid { .. } | Self::KeyUnknown | Self::KeyUnfit)
+        !matches!(self, Self::NotYetValid { .. } | Self::KeyUnknown | Self::KeyUnfit | Self::Revoked { .. })
     }
 }

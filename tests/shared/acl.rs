@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use redis::aio::MultiplexedConnection;
 
-use crate::scene::{Scene, assert_alice, connected, purge, readyz, shared_hits};
+use crate::scene::{Scene, assert_alice, connected, order, purge, readyz, shared_hits};
 use crate::support::service::Running;
 use crate::support::until;
 
@@ -66,6 +66,9 @@ async fn the_user_of_the_guide_may_do_all_that_is_done_and_nothing_else() {
         .await;
         scene.redis.has("verdicts", 1).await;
     }
+    let revoked = order(&a, "/revoke", "{\"subject\": \"auth0|alice\"}").await;
+    assert_eq!(revoked.status, 200, "{revoked:?}");
+    until("b refuses", async || (b.ask(&opaque).await.status == 401).then_some(())).await;
     assert_eq!(readyz(&a).await, "ready\n");
 
     let denied: Vec<redis::Value> =

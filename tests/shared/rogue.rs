@@ -57,6 +57,7 @@ async fn talk(stream: TcpStream, told: Arc<Told>, command: &str, announcement: &
             "GETRANGE" => "$0\r\n\r\n".to_owned(),
             "TIME" => "*2\r\n$10\r\n1800000000\r\n$1\r\n0\r\n".to_owned(),
             "EVAL" => ":1\r\n".to_owned(),
+            "XRANGE" => "*0\r\n".to_owned(),
             _ => "+OK\r\n".to_owned(),
         };
         if asked[0].eq_ignore_ascii_case(command) && told.floods.load(Ordering::SeqCst) {

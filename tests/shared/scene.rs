@@ -1,5 +1,7 @@
 //! Several instances, a Redis, a tenant.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -124,8 +126,14 @@ pub async fn readyz(running: &Running) -> String {
 }
 
 pub async fn purge(running: &Running, body: &str) -> Reply {
-    let head =
-        "POST /purge HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    order(running, "/purge", body).await
+}
+
+/// Sends an order to the admin listener.
+pub async fn order(running: &Running, path: &str, body: &str) -> Reply {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    );
     admin(running, format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await
 }
 

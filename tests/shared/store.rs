@@ -83,6 +83,7 @@ fn verdict(subject: &str, verified_at: Timestamp) -> VerdictRecord {
         email_verified: None,
         source: IdentitySource::Userinfo,
         claims: "{}".to_owned(),
+        first_verified_at: Timestamp::EPOCH,
     }
 }
 

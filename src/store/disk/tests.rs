@@ -170,6 +170,7 @@ fn neither_token_nor_identity_is_in_clear_in_any_file() {
         email_verified: Some(true),
         source: IdentitySource::Userinfo,
         claims: r#"{"name":"claim-in-clear"}"#.to_owned(),
+        first_verified_at: Timestamp::EPOCH,
     };
     let key = digester.token(token).0;
     assert!(store.put(Family::Verdicts, &key, record.seal(&sealer, &key, NOW.after(HOUR)).unwrap()));

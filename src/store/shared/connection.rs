@@ -213,6 +213,14 @@ impl Connection {
         self.strikes.load(Relaxed) >= MAX_STRIKES
     }
 
+    /// The answer to one command for which no request waits.
+    pub(super) async fn query<T: redis::FromRedisValue>(
+        &self,
+        command: &redis::Cmd,
+    ) -> Result<T, SharedError> {
+        patiently(command.query_async(&mut self.redis.clone())).await
+    }
+
     /// Checks that Redis answers.
     pub(super) async fn ping(&self) -> Result<(), SharedError> {
         patiently(redis::cmd("PING").exec_async(&mut self.redis.clone())).await

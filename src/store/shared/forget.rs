@@ -35,6 +35,8 @@ pub enum Forget {
     },
     /// All answers, verdicts and profiles.
     Everybody,
+    /// Nothing: the log of revocations has a new entry.
+    Revocations,
 }
 
 impl Forget {
@@ -43,7 +45,7 @@ impl Forget {
     pub fn into_purge(self) -> Option<Purge> {
         match self {
             Self::Token(digest) => Some(Purge::Token(TokenDigest(digest))),
-            Self::Profile(_) => None,
+            Self::Profile(_) | Self::Revocations => None,
             Self::Subject { subject, issuers, profiles } => Some(Purge::Subject(
                 Subject { subject, issuers },
                 profiles.into_iter().map(SubjectKey).collect(),

@@ -43,6 +43,11 @@ impl Names {
         format!("{}purged", self.prefix)
     }
 
+    /// The name of the log of revocations.
+    pub(super) fn revocations(&self) -> String {
+        format!("{}revocation_log", self.prefix)
+    }
+
     /// The pattern that matches all names of a family, for `SCAN`. The prefix has no special characters.
     pub(super) fn pattern(&self, family: Family) -> String {
         format!("{}{}:*", self.prefix, family.name())

@@ -94,6 +94,7 @@ impl ReconnectTask {
 
     fn rise(&self, connection: Arc<Connection>) {
         self.shared.connection.store(Some(connection));
+        self.shared.revoked.notify_one();
         match self.shared.health.send_replace(Health::Well) {
             Health::Away => tracing::info!("the shared store is back"),
             Health::Starting | Health::Well => tracing::info!("records are shared through Redis"),
@@ -133,6 +134,10 @@ impl ReconnectTask {
     fn hear(&self, heard: Option<Heard>) -> Result<(), SharedError> {
         match heard {
             None | Some(Heard::End) => Err(SharedError::Redis("the connection broke".to_owned())),
+            Some(Heard::Forget(Forget::Revocations)) => {
+                self.shared.revoked.notify_one();
+                Ok(())
+            }
             Some(Heard::Forget(forget)) => {
                 // Without a receiver an instance is still being built, and has nothing to forget.
                 drop(self.shared.forgets.send(forget));
@@ -192,7 +197,7 @@ async fn write_changes(
 
 /// Whether the server says that another one takes writes now, or that it takes none yet: after a failover, or
 /// while it loads. Then a reconnect leads to the right one.
-fn is_elsewhere(code: &str) -> bool {
+pub(super) fn is_elsewhere(code: &str) -> bool {
     matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "MOVED" | "CLUSTERDOWN")
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub(super) connection: ArcSwapOption<Connection>,
     pub(super) pending: Mutex<Pending>,
     pub(super) arrived: Notify,
+    /// Another instance says that the log of revocations has a new entry.
+    pub(super) revoked: Notify,
     /// Redis serves reads but refuses writes, for example because it is full.
     pub(super) refuses: AtomicBool,
     /// Held while writing, so that a purge and a write of the same record do not overlap.

@@ -1,0 +1,170 @@
+//! `holdfast revoke` and `holdfast unrevoke`: the running holdfast refuses tokens that were good, or takes that back.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Args};
+use holdfast::server::revoke::RevocationRequest;
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use super::reach::{AdminArguments, reach};
+use super::{SourceArguments, block_on, fail};
+
+/// The exit code when it counts, and a store that is not well has still to keep it.
+const UNFINISHED: u8 = 3;
+
+/// What is to be refused. Tokens issued later pass.
+#[derive(Args)]
+#[command(group(ArgGroup::new("order").required(true).args(["subject", "session", "token_file", "kid", "all", "list"])))]
+pub struct RevokeArguments {
+    #[command(flatten)]
+    whom: Whom,
+    /// Refuse tokens issued at or before this time, as 2026-01-31T12:00:00Z; without it, those issued until now.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["token_file", "list"])]
+    issued_before: Option<String>,
+    /// Do not ask before everybody is revoked.
+    #[arg(long)]
+    yes: bool,
+    /// Show what is revoked.
+    #[arg(long, conflicts_with = "issuer")]
+    list: bool,
+}
+
+/// Which revocation is to be taken back.
+#[derive(Args)]
+#[command(group(ArgGroup::new("order").required(true).args(["subject", "session", "token_file", "kid", "all"])))]
+pub struct UnrevokeArguments {
+    #[command(flatten)]
+    whom: Whom,
+}
+
+/// Whom or what it is about.
+#[derive(Args)]
+struct Whom {
+    #[command(flatten)]
+    admin: AdminArguments,
+    /// The issuer, exactly as in the token's `iss`; without it, every issuer.
+    #[arg(long, value_name = "URL", conflicts_with = "token_file")]
+    issuer: Option<String>,
+    /// All tokens of a subject (`sub`).
+    #[arg(long, value_name = "SUB")]
+    subject: Option<String>,
+    /// All tokens of a session (`sid`, or what `revocation.session_claims` names).
+    #[arg(long, value_name = "SID")]
+    session: Option<String>,
+    /// The token in this file; on a command line, others could read it.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// All tokens signed with the key of this `kid`.
+    #[arg(long, value_name = "KID")]
+    kid: Option<String>,
+    /// All tokens.
+    #[arg(long)]
+    all: bool,
+}
+
+impl Whom {
+    fn request(&self, issued_before: Option<String>) -> Result<String, ExitCode> {
+        let request = RevocationRequest {
+            subject: self.subject.clone(),
+            session: self.session.clone(),
+            token: self.token_file.as_deref().map(read_token).transpose()?,
+            kid: self.kid.clone(),
+            all: self.all,
+            issuer: self.issuer.clone(),
+            issued_before,
+        };
+        serde_json::to_string(&request).map_err(fail)
+    }
+}
+
+/// The token in a file.
+///
+/// # Errors
+/// When it cannot be read, which is said.
+pub fn read_token(file: &Path) -> Result<String, ExitCode> {
+    let read = std::fs::read_to_string(file).map(|token| token.trim().to_owned());
+    read.map_err(|error| fail(format!("cannot read the token in {}: {error}", file.display())))
+}
+
+/// Asks for the revocation, or for the list.
+pub fn revoke(arguments: RevokeArguments) -> Result<(), ExitCode> {
+    let RevokeArguments { whom, issued_before, yes, list } = arguments;
+    if list {
+        return show(whom.admin);
+    }
+    let request = whom.request(issued_before)?;
+    ask(whom, "/revoke", request, !yes)
+}
+
+/// Asks for it to be taken back.
+pub fn unrevoke(UnrevokeArguments { whom }: UnrevokeArguments) -> Result<(), ExitCode> {
+    let request = whom.request(None)?;
+    ask(whom, "/unrevoke", request, false)
+}
+
+fn ask(whom: Whom, path: &str, request: String, confirm: bool) -> Result<(), ExitCode> {
+    let (any, all) = (whom.admin.any, whom.all);
+    let settings = SourceArguments::from(whom.admin).read_for_upkeep()?;
+    block_on(async {
+        let admin = reach(&settings, any).await.map_err(fail)?;
+        if all && confirm && io::stdin().is_terminal() && !is_confirmed(settings.admin.listen) {
+            return Err(fail("nobody was revoked"));
+        }
+        let (status, said) = admin.order(path, request).await.map_err(fail)?;
+        print!("{said}");
+        if status == StatusCode::ACCEPTED { Err(ExitCode::from(UNFINISHED)) } else { Ok(()) }
+    })
+}
+
+fn is_confirmed(instance: SocketAddr) -> bool {
+    let mut answer = String::new();
+    let asked = write!(io::stderr(), "Refuse every token that is in use at holdfast on {instance}? [y/N] ");
+    asked.and_then(|()| io::stdin().read_line(&mut answer)).is_ok() && answer.trim().eq_ignore_ascii_case("y")
+}
+
+fn show(admin: AdminArguments) -> Result<(), ExitCode> {
+    let any = admin.any;
+    let settings = SourceArguments::from(admin).read_for_upkeep()?;
+    block_on(async {
+        let admin = reach(&settings, any).await.map_err(fail)?;
+        let list = admin.get("/revocations").await.map_err(fail)?;
+        let list: Value = serde_json::from_str(&list).map_err(fail)?;
+        for row in list["revocations"].as_array().into_iter().flatten() {
+            println!("{}", line(row));
+        }
+        if list["behind"].as_bool() == Some(true) {
+            eprintln!("this instance may have missed revocations: its disk or Redis is not well");
+        }
+        Ok(())
+    })
+}
+
+/// One row of `/revocations`, as a person would say it.
+fn line(row: &Value) -> String {
+    let text = |key: &str| row[key].as_str().unwrap_or("-");
+    let force = match row["issued_before"].as_str() {
+        Some(before) => format!("issued until {before}"),
+        None => format!("taken back {}", text("changed_at")),
+    };
+    format!("{} {}: {force}, kept until {}", text("kind"), text("what"), text("kept_until"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_refused_and_what_was_taken_back() {
+        let mut row = json!({ "kind": "subject", "what": "a of https://t/", "issued_before": "T", "changed_at": "C",
+            "kept_until": "U" });
+        assert_eq!(line(&row), "subject a of https://t/: issued until T, kept until U");
+        row["issued_before"] = Value::Null;
+        assert_eq!(line(&row), "subject a of https://t/: taken back C, kept until U");
+    }
+}

@@ -1,0 +1,219 @@
+//! A deny record, and what it is found by.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::tiers::digest::{DIGEST_LENGTH, SubjectKey, TokenDigest, TokenDigester};
+use crate::tiers::policy::{Known, RecordKind};
+use crate::tiers::record::{Family, Record};
+
+/// What is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// All tokens of a subject.
+    Subject = 1,
+    /// All tokens of a session (`sid`).
+    Session,
+    /// One token.
+    Token,
+    /// All tokens signed with a key (`kid`).
+    Key,
+    /// All tokens of an issuer.
+    Everybody,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Subject, Self::Session, Self::Token, Self::Key, Self::Everybody];
+
+    /// The metric label, and the word in lists.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Session => "session",
+            Self::Token => "token",
+            Self::Key => "kid",
+            Self::Everybody => "everybody",
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// The bytes of a digest that a key keeps: 128 bits, of which nobody finds two that are equal.
+const DIGEST_PART: usize = 16;
+
+/// What a deny record is found by: its kind, and a part of a keyed digest of whom or what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RevocationKey {
+    /// What is revoked.
+    pub kind: Kind,
+    /// The digest's first 16 bytes.
+    pub digest: [u8; DIGEST_PART],
+}
+
+impl RevocationKey {
+    /// The length of [`RevocationKey::to_bytes`].
+    pub const LENGTH: usize = DIGEST_PART + 1;
+
+    /// The key of a subject.
+    #[must_use]
+    pub fn subject(key: &SubjectKey) -> Self {
+        Self::new(Kind::Subject, &key.0)
+    }
+
+    /// The key of one token.
+    #[must_use]
+    pub fn token(digest: &TokenDigest) -> Self {
+        Self::new(Kind::Token, &digest.0)
+    }
+
+    /// The key of a session of an issuer.
+    #[must_use]
+    pub fn session(digester: &TokenDigester, issuer: &str, session: &str) -> Self {
+        Self::new(Kind::Session, &digester.revocation(Kind::Session.name(), issuer, session))
+    }
+
+    /// The key of a signing key of an issuer.
+    #[must_use]
+    pub fn kid(digester: &TokenDigester, issuer: &str, kid: &str) -> Self {
+        Self::new(Kind::Key, &digester.revocation(Kind::Key.name(), issuer, kid))
+    }
+
+    /// The key of all tokens of an issuer.
+    #[must_use]
+    pub fn everybody(digester: &TokenDigester, issuer: &str) -> Self {
+        Self::new(Kind::Everybody, &digester.revocation(Kind::Everybody.name(), issuer, ""))
+    }
+
+    /// As stores write it: the kind, then the digest.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let mut bytes = [self.kind as u8; Self::LENGTH];
+        bytes[1..].copy_from_slice(&self.digest);
+        bytes
+    }
+
+    /// What [`RevocationKey::to_bytes`] wrote; `None` for anything else.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (kind, digest) = bytes.split_first()?;
+        Some(Self { kind: Kind::from_byte(*kind)?, digest: digest.try_into().ok()? })
+    }
+
+    fn new(kind: Kind, digest: &[u8; DIGEST_LENGTH]) -> Self {
+        let mut part = [0; DIGEST_PART];
+        part.copy_from_slice(&digest[..DIGEST_PART]);
+        Self { kind, digest: part }
+    }
+}
+
+/// A deny record: from when on which tokens are refused, and for how long that is kept. Its key says whose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// Tokens issued at or before this time are refused. The Unix epoch: the revocation was taken back.
+    pub issued_before: Timestamp,
+    /// When this was last changed: of two records with one key the later one counts.
+    pub changed_at: Timestamp,
+    /// Until when it is kept.
+    pub until: Timestamp,
+    /// Whom or what it is about, for lists; empty where only the digest is known.
+    pub label: String,
+}
+
+impl Denial {
+    /// Whether it refuses anything.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        self.issued_before != Timestamp::EPOCH
+    }
+
+    /// What two instances know of one key, as one. The later record counts; but of two revocations none is
+    /// lost: tokens that either of them refuses are refused. If both are of one moment, the revocation counts.
+    #[must_use]
+    pub fn merged_with(self, other: Self) -> Self {
+        let rank = |denial: &Self| (denial.changed_at, denial.issued_before, denial.until);
+        let (later, earlier) = if rank(&self) >= rank(&other) { (self, other) } else { (other, self) };
+        if !later.is_in_force() || !earlier.is_in_force() {
+            return later;
+        }
+        Self {
+            issued_before: later.issued_before.max(earlier.issued_before),
+            changed_at: later.changed_at,
+            until: later.until.max(earlier.until),
+            label: if later.label.is_empty() { earlier.label } else { later.label },
+        }
+    }
+}
+
+impl Record for Denial {
+    const FAMILY: Family = Family::Revocations;
+
+    fn kept(&self) -> Known {
+        Known { kind: RecordKind::Profile, verified_at: self.changed_at, not_after: Some(self.until) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tiers::secret::InstanceSecret;
+
+    fn digester() -> TokenDigester {
+        TokenDigester::new(&InstanceSecret::from_bytes(&[7; 32])).unwrap()
+    }
+
+    #[test]
+    fn a_key_comes_back_from_its_bytes_and_nothing_else_is_one() {
+        let digester = digester();
+        let keys = [
+            RevocationKey::subject(&digester.subject("i", "s")),
+            RevocationKey::token(&digester.token(b"t")),
+            RevocationKey::session(&digester, "i", "s"),
+            RevocationKey::kid(&digester, "i", "s"),
+            RevocationKey::everybody(&digester, "i"),
+        ];
+        for (number, key) in keys.iter().enumerate() {
+            assert_eq!(RevocationKey::from_bytes(&key.to_bytes()), Some(*key));
+            assert!(keys[number + 1..].iter().all(|other| other.digest != key.digest), "{key:?}");
+        }
+        for wrong in [&[][..], &[0; 17], &[6; 17], &[1; 16], &[1; 18]] {
+            assert_eq!(RevocationKey::from_bytes(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn issuer_and_name_are_told_apart() {
+        let digester = digester();
+        let session = |issuer, name| RevocationKey::session(&digester, issuer, name);
+        assert_ne!(session("ab", "c"), session("a", "bc"));
+    }
+
+    fn any_denial() -> impl Strategy<Value = Denial> {
+        (0..4_u64, 0..4_u64, 0..4_u64).prop_map(|(before, changed, until)| Denial {
+            issued_before: Timestamp::from_millis(before),
+            changed_at: Timestamp::from_millis(changed),
+            until: Timestamp::from_millis(until),
+            label: String::new(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn two_instances_agree_whoever_hears_of_which_record_first(one in any_denial(), other in any_denial()) {
+            let merged = one.clone().merged_with(other.clone());
+            prop_assert_eq!(&merged, &other.clone().merged_with(one.clone()));
+            prop_assert_eq!(&merged, &merged.clone().merged_with(one.clone()));
+            prop_assert_eq!(&merged, &merged.clone().merged_with(other.clone()));
+            if one.is_in_force() && other.is_in_force() {
+                prop_assert_eq!(merged.issued_before, one.issued_before.max(other.issued_before));
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The settings of revocation.
+
+use std::time::Duration;
+
+use crate::token::pointer::ClaimPath;
+
+/// `[revocation]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevocationSettings {
+    /// `keep`: how long a deny record is kept; at least as long as the longest life of a token. Default 30 days.
+    pub keep: Duration,
+    /// `session_claims`: where a token names its session; the first one that it has counts. Default: `sid`, then
+    /// `session_id` under any namespace.
+    pub session_claims: Vec<ClaimPath>,
+}
+
+impl RevocationSettings {
+    /// How long a deny record is kept by default.
+    pub const KEEP: Duration = Duration::from_secs(30 * 86_400);
+
+    /// Where a token names its session by default. Auth0 does not allow `sid` in an access token, so its Action
+    /// writes a claim under a namespace.
+    #[must_use]
+    pub fn default_session_claims() -> Vec<ClaimPath> {
+        ["sid", "*/session_id"].iter().filter_map(|path| path.parse().ok()).collect()
+    }
+
+    /// The session that these claims name.
+    #[must_use]
+    pub fn session<'c>(&'c self, claims: &'c crate::token::json::Object) -> Option<&'c str> {
+        let named = self.session_claims.iter().flat_map(|path| path.values(claims));
+        named.filter_map(|value| value.as_str()).find(|session| !session.is_empty())
+    }
+}
+
+impl Default for RevocationSettings {
+    fn default() -> Self {
+        Self { keep: Self::KEEP, session_claims: Self::default_session_claims() }
+    }
+}

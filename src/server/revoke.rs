@@ -1,0 +1,179 @@
+//! `POST /revoke`, `POST /unrevoke`, and `GET /revocations` on the admin listener.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tracing::{info, warn};
+
+use super::order::{self, OrderRefused};
+use super::plain::{date, respond, text};
+use crate::clock::Timestamp;
+use crate::instance::Instance;
+use crate::revocation::RevocationKey;
+use crate::store::revocations::{Source, Target, Unkept};
+
+const UNKNOWN: OrderRefused = OrderRefused::Unknown(
+    r#"{"subject": "…"}, {"session": "…"}, {"kid": "…"}, {"all": true}, each with "issuer" or for every issuer, and {"token": "…"}; \
+     a revocation may have "issued_before", a time as 2026-01-31T12:00:00Z"#,
+);
+
+/// The longest name of a subject, a session or a key, in bytes. No token names a longer subject.
+const LONGEST_NAME: usize = 512;
+
+/// What is to be revoked: exactly one of `subject`, `session`, `token`, `kid`, `all`.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevocationRequest {
+    /// `sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// `sid`, or what `revocation.session_claims` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The token itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The `kid` of the key that signed the tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    /// Whether everybody is meant.
+    #[serde(default)]
+    pub all: bool,
+    /// Whose subject, session, key or users; without it, each configured issuer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Tokens issued at or before this time are refused (RFC 3339); without it, those issued until now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_before: Option<String>,
+}
+
+/// Revokes, or takes a revocation back, and answers when that is kept.
+pub(super) async fn answer(
+    instance: Arc<Instance>,
+    request: Request<Incoming>,
+    take_back: bool,
+) -> Response<Full<Bytes>> {
+    let order = order::read(request, UNKNOWN).await;
+    let order = order.and_then(|order: RevocationRequest| {
+        let before = order.issued_before(&instance, take_back)?;
+        Ok((before, order.what(), order.targets(&instance)?))
+    });
+    let (before, what, targets) = match order {
+        Ok(order) => order,
+        Err(refused) => return text(refused.status(), format!("{refused}\n")),
+    };
+    // As a task: a revocation that its caller does not wait for is kept all the same.
+    let keep = instance.settings.revocation.keep;
+    let done = tokio::spawn(async move {
+        let revocations = &instance.revocations;
+        match take_back {
+            false => revocations.revoke(targets, before, keep, Source::Admin).await,
+            true => revocations.take_back(targets, keep).await,
+        }
+    });
+    let verb = if take_back { "taken back" } else { "revoked" };
+    match done.await {
+        Ok(Ok(())) => {
+            info!("{verb}: {what}");
+            text(StatusCode::OK, format!("{verb}: {what}\n"))
+        }
+        Ok(Err(error @ Unkept::Later(..))) => {
+            warn!("{verb}, but not kept everywhere yet: {what}: {error}");
+            text(StatusCode::ACCEPTED, format!("{verb}: {what}; {error}\n"))
+        }
+        Ok(Err(error @ Unkept::Nowhere(_))) => {
+            warn!("{verb} in memory alone: {what}: {error}");
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{verb} in memory alone: {what}; {error}\n"))
+        }
+        Err(error) => {
+            warn!("a revocation ended half-way: {error}");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "not done: repeat it\n")
+        }
+    }
+}
+
+/// Every deny record, as JSON. It names subjects where a disk keeps them.
+pub(super) async fn list(instance: &Instance) -> Response<Full<Bytes>> {
+    let mut all = instance.revocations.list().await;
+    all.sort_by_key(|(key, denial)| (std::cmp::Reverse(denial.changed_at), key.to_bytes()));
+    let rows: Vec<_> = all
+        .into_iter()
+        .map(|(key, denial)| {
+            let digest: String = key.digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+            json!({
+                "kind": key.kind.name(),
+                "what": if denial.label.is_empty() { format!("({digest}…)") } else { denial.label.clone() },
+                "issued_before": denial.is_in_force().then(|| date(denial.issued_before)),
+                "changed_at": date(denial.changed_at),
+                "kept_until": date(denial.until),
+            })
+        })
+        .collect();
+    let body = format!("{:#}\n", json!({ "behind": instance.revocations.is_behind(), "revocations": rows }));
+    respond(StatusCode::OK, "application/json", body.into_bytes())
+}
+
+impl RevocationRequest {
+    fn what(&self) -> String {
+        let of = self.issuer.as_ref().map_or_else(String::new, |issuer| format!(" of {issuer}"));
+        match self {
+            Self { subject: Some(_), .. } => format!("a subject{of}"),
+            Self { session: Some(_), .. } => format!("a session{of}"),
+            Self { token: Some(_), .. } => "a token".to_owned(),
+            Self { kid: Some(_), .. } => format!("a key{of}"),
+            _ => format!("everybody{of}"),
+        }
+    }
+
+    fn issued_before(&self, instance: &Instance, take_back: bool) -> Result<Timestamp, OrderRefused> {
+        match &self.issued_before {
+            None => Ok(instance.clock.now()),
+            Some(_) if take_back => Err(UNKNOWN),
+            Some(text) => {
+                let time = humantime::parse_rfc3339_weak(text).map_err(|_| UNKNOWN)?;
+                let time = time.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| UNKNOWN)?;
+                Ok(Timestamp::from_secs(time.as_secs()))
+            }
+        }
+    }
+
+    fn targets(self, instance: &Instance) -> Result<Vec<Target>, OrderRefused> {
+        let Self { subject, session, token, kid, all, issuer, .. } = self;
+        let digester = &instance.digester;
+        if let (None, None, Some(token), None, false, None) = (&subject, &session, &token, &kid, all, &issuer)
+        {
+            let key = RevocationKey::token(&digester.token(token.as_bytes()));
+            return Ok(vec![Target { key, label: String::new() }]);
+        }
+        let issuers = order::issuers(issuer, instance)?.into_iter();
+        let targets = |key: &dyn Fn(&str) -> RevocationKey, name: &str| {
+            let target = |issuer: String| Target {
+                key: key(&issuer),
+                label: format!("{name}{}of {issuer}", if name.is_empty() { "" } else { " " }),
+            };
+            issuers.map(target).collect()
+        };
+        let is_good = |name: &str| (1..=LONGEST_NAME).contains(&name.len());
+        match (subject, session, token, kid, all) {
+            (Some(name), None, None, None, false) if is_good(&name) => {
+                Ok(targets(&|issuer| RevocationKey::subject(&digester.subject(issuer, &name)), &name))
+            }
+            (None, Some(name), None, None, false) if is_good(&name) => {
+                Ok(targets(&|issuer| RevocationKey::session(digester, issuer, &name), &name))
+            }
+            (None, None, None, Some(name), false) if is_good(&name) => {
+                Ok(targets(&|issuer| RevocationKey::kid(digester, issuer, &name), &name))
+            }
+            (None, None, None, None, true) => {
+                Ok(targets(&|issuer| RevocationKey::everybody(digester, issuer), ""))
+            }
+            _ => Err(UNKNOWN),
+        }
+    }
+}

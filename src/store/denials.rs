@@ -1,0 +1,43 @@
+//! Deny records on disk: sealed, by [`RevocationKey`].
+
+use super::archive::Archive;
+use super::disk::DiskError;
+use crate::revocation::{Denial, RevocationKey};
+use crate::tiers::record::{Family, Record as _};
+
+impl Archive {
+    /// Shows every deny record on disk that opens. Blocks.
+    pub(super) fn scan_denials(&self, mut visit: impl FnMut(RevocationKey, Denial)) -> Result<(), DiskError> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        disk.scan(Family::Revocations, |key, sealed| {
+            let known = RevocationKey::from_bytes(key);
+            if let Some((key, denial)) = known.and_then(|key| Some((key, self.open_denial(key, sealed)?))) {
+                visit(key, denial);
+            }
+        })
+    }
+
+    pub(super) fn has_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Whether it was queued, or there is no disk.
+    pub(super) fn put_denial(&self, key: RevocationKey, denial: &Denial) -> bool {
+        let Some(disk) = &self.disk else { return true };
+        let sealed = self.seal_denial(key, denial);
+        sealed.is_some_and(|sealed| disk.put(Family::Revocations, &key.to_bytes(), sealed))
+    }
+
+    pub(super) fn sync_disk(&self) -> Result<(), DiskError> {
+        self.disk.as_ref().map_or(Ok(()), |disk| disk.sync())
+    }
+
+    /// `None` if the system gives no random bytes.
+    pub(super) fn seal_denial(&self, key: RevocationKey, denial: &Denial) -> Option<Vec<u8>> {
+        denial.seal(&self.sealer, &key.to_bytes(), denial.until).ok()
+    }
+
+    pub(super) fn open_denial(&self, key: RevocationKey, sealed: &[u8]) -> Option<Denial> {
+        Denial::open(&self.sealer, &key.to_bytes(), sealed).ok()
+    }
+}

@@ -1,0 +1,357 @@
+//! Revoked means refused: at once, on every route to an answer, after a restart, and at every instance.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+#[path = "shared/scene.rs"]
+mod scene;
+mod support;
+
+use std::time::Duration;
+
+use holdfast::clock::Clock;
+use holdfast_devtenant::Tenant;
+use scene::{Scene, connected, write_secret};
+use serde_json::{Value, json};
+use support::service::{Running, decryption_keys, held_clock, issuer, tenant, value};
+use support::{Reply, exchange, until};
+use tokio::net::TcpStream;
+
+const ALICE: &str = "auth0|alice";
+const SESSION: &str = "https://holdfast.example/session_id";
+
+/// Sends an order to the admin listener.
+async fn order(running: &Running, path: &str, body: &Value) -> Reply {
+    order_with(running, path, body, "").await
+}
+
+async fn order_with(running: &Running, path: &str, body: &Value, lines: &str) -> Reply {
+    let body = body.to_string();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(TcpStream::connect(running.admin).await.unwrap(), request.as_bytes()).await
+}
+
+async fn revoke(running: &Running, body: Value) {
+    let reply = order(running, "/revoke", &body).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+}
+
+async fn list(running: &Running) -> Value {
+    let request = b"GET /revocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let reply = exchange(TcpStream::connect(running.admin).await.unwrap(), request).await;
+    serde_json::from_str(&reply.body).unwrap_or_else(|_| panic!("{reply:?}"))
+}
+
+fn assert_revoked(reply: &Reply, what: &str) {
+    assert_eq!(reply.status, 401, "{what}: {reply:?}");
+    let challenge = value(reply, "www-authenticate").unwrap();
+    assert!(challenge.contains("invalid_token"), "{what}: {challenge}");
+    assert_eq!(value(reply, "x-user-email"), None, "{what}");
+}
+
+async fn start(config: &str) -> (Tenant, Running, Clock) {
+    let tenant = tenant().await;
+    let clock = held_clock(&tenant);
+    let running = Running::start(&issuer(&tenant, config), clock.clone()).await;
+    (tenant, running, clock)
+}
+
+/// Moves both clocks: that of holdfast and that of the tenant, whose tokens say when they were issued.
+fn pass(tenant: &Tenant, clock: &Clock, by: Duration) {
+    clock.advance(by);
+    tenant.set_time(Some(clock.now().as_secs()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_token_is_refused_from_when_its_subject_is_revoked_and_one_issued_later_passes() {
+    let tenant = tenant().await;
+    let (_files, keys) = decryption_keys(&tenant);
+    let clock = held_clock(&tenant);
+    let running = Running::start(&issuer(&tenant, &keys), clock.clone()).await;
+    let mint = || {
+        let mint = || tenant.mint().subject(ALICE);
+        let local = [mint().email_direct("a@x.org"), mint(), mint().email_direct("a@x.org").nested_jwe()];
+        let foreign = [mint().opaque(), mint().tenant_dir_jwe()];
+        local.into_iter().chain(foreign).map(|token| token.build().unwrap()).collect::<Vec<_>>()
+    };
+    let before = mint();
+    let bob = tenant.mint().subject("auth0|bob").email_direct("b@x.org").build().unwrap();
+    for token in before.iter().chain([&bob]) {
+        assert_eq!(running.ask(token).await.status, 200);
+    }
+    let calls = tenant.calls().userinfo;
+    revoke(&running, json!({ "subject": ALICE })).await;
+    for (number, token) in before.iter().enumerate() {
+        for _ in 0..2 {
+            assert_revoked(&running.ask(token).await, &number.to_string());
+        }
+    }
+    assert_eq!(tenant.calls().userinfo, calls, "what is known to be revoked costs no call");
+    assert_eq!(running.ask(&bob).await.status, 200);
+    pass(&tenant, &clock, Duration::from_secs(1));
+    for (number, token) in mint().iter().enumerate() {
+        assert_eq!(running.ask(token).await.status, 200, "{number}");
+    }
+    for token in &before {
+        assert_revoked(&running.ask(token).await, "still");
+    }
+    assert_eq!(running.counted("holdfast_revocations_total{", "kind=\"subject\"").await, 1);
+    assert_eq!(running.counted("holdfast_revocations{", "kind=\"subject\"").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_a_token_a_key_and_everybody_can_be_revoked_and_it_can_be_taken_back() {
+    let (tenant, running, _) = start("").await;
+    let mint = |session: &str| {
+        tenant.mint().subject(ALICE).email_direct("a@x.org").claim(SESSION, session).build().unwrap()
+    };
+    let [one, other] = [mint("s1"), mint("s2")];
+    let opaque = tenant.mint().subject(ALICE).opaque().build().unwrap();
+    let status = async || {
+        let mut all = Vec::new();
+        for token in [&one, &other, &opaque] {
+            all.push(running.ask(token).await.status);
+        }
+        all
+    };
+    let kid = running.service.instance().issuers.iter().next().unwrap().key_ids()[0].clone();
+    assert_eq!(status().await, [200, 200, 200]);
+    for (what, refused) in [
+        (json!({ "session": "s1" }), [401, 200, 200]),
+        (json!({ "token": other }), [200, 401, 200]),
+        (json!({ "token": opaque }), [200, 200, 401]),
+        (json!({ "kid": kid }), [401, 401, 200]),
+        (json!({ "all": true, "issuer": tenant.issuer() }), [401, 401, 401]),
+        (json!({ "session": "another" }), [200, 200, 200]),
+    ] {
+        revoke(&running, what.clone()).await;
+        assert_eq!(status().await, refused, "{what}");
+        assert_eq!(status().await, refused, "{what}, asked again");
+        let reply = order(&running, "/unrevoke", &what).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        assert_eq!(status().await, [200, 200, 200], "{what}, taken back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_issued_before_a_given_time_is_refused_and_no_more() {
+    let (tenant, running, clock) = start("").await;
+    let old = tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
+    pass(&tenant, &clock, Duration::from_secs(600));
+    let new = tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
+    let before = humantime::format_rfc3339_seconds(
+        std::time::UNIX_EPOCH + Duration::from_secs(clock.now().as_secs() - 300),
+    );
+    revoke(&running, json!({ "subject": ALICE, "issued_before": before.to_string() })).await;
+    assert_eq!([running.ask(&old).await.status, running.ask(&new).await.status], [401, 200]);
+    let without = tenant.mint().subject(ALICE).email_direct("a@x.org").remove_claim("iat").build().unwrap();
+    assert_revoked(&running.ask(&without).await, "a token that does not say when it was issued");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opaque_token_that_its_issuer_vouches_for_again_stays_revoked() {
+    let (tenant, running, clock) = start("").await;
+    let opaque = tenant.mint().subject(ALICE).expires_in(30 * 86_400).opaque().build().unwrap();
+    assert_eq!(running.ask(&opaque).await.status, 200);
+    // Asked about anew: the record is younger than the token's first sight.
+    pass(&tenant, &clock, Duration::from_secs(13 * 3600));
+    assert_eq!(running.ask(&opaque).await.status, 200);
+    let before = humantime::format_rfc3339_seconds(
+        std::time::UNIX_EPOCH + Duration::from_secs(clock.now().as_secs() - 3600),
+    );
+    revoke(&running, json!({ "subject": ALICE, "issued_before": before.to_string() })).await;
+    assert_revoked(&running.ask(&opaque).await, "it was first seen before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_and_a_purge_leave_revocations_as_they_are() {
+    let (_tenant, running, _) = start("").await;
+    let token = _tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
+    assert_eq!(running.ask(&token).await.status, 200);
+    revoke(&running, json!({ "subject": ALICE })).await;
+    running.service.reload().unwrap();
+    assert_revoked(&running.ask(&token).await, "after a reload");
+    assert_eq!(order(&running, "/purge", &json!({ "all": true })).await.status, 200);
+    assert_revoked(&running.ask(&token).await, "after a purge");
+    let reply = order(&running, "/unrevoke", &json!({ "subject": ALICE })).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(running.ask(&token).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_on_the_same_directory_still_refuses_and_the_list_says_whom() {
+    let tenant = tenant().await;
+    let clock = held_clock(&tenant);
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!("[store]\npath = \"{}\"\n{}", directory.path().display(), issuer(&tenant, ""));
+    let token = tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
+    let running = Running::start(&config, clock.clone()).await;
+    assert_eq!(running.ask(&token).await.status, 200);
+    revoke(&running, json!({ "subject": ALICE })).await;
+    running.service.drain().await;
+    let running = until("the data directory is free", async || {
+        let head = "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+        let source = holdfast::config::Source::text("test.toml", &format!("{head}{config}"));
+        let service = holdfast::service::Service::start(source, clock.clone()).await.ok()?;
+        let auth = service.auth_addresses()[0].parse().unwrap();
+        let admin = service.admin_address().parse().unwrap();
+        Some(Running { service, auth, admin })
+    })
+    .await;
+    until("keys", async || (running.ask(&token).await.status != 503).then_some(())).await;
+    assert_revoked(&running.ask(&token).await, "after a restart");
+    let listed = list(&running).await;
+    assert_eq!(listed["revocations"][0]["kind"], "subject");
+    assert_eq!(listed["revocations"][0]["what"], format!("{ALICE} of {}", tenant.issuer()));
+    assert_eq!(listed["behind"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_instances_refuse_what_one_was_told_and_one_that_starts_later_does_so_too() {
+    let Some(scene) = Scene::new().await else { return };
+    let (a, b) = (scene.instance().await, scene.instance().await);
+    let token = scene.tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
+    for running in [&a, &b] {
+        assert_eq!(running.ask(&token).await.status, 200);
+    }
+    revoke(&a, json!({ "subject": ALICE })).await;
+    assert_revoked(&a.ask(&token).await, "where it was said");
+    until("the other instance refuses", async || (b.ask(&token).await.status == 401).then_some(())).await;
+    let later = scene.instance().await;
+    assert_revoked(&later.ask(&token).await, "the first answer of one that starts later");
+    let reply = order(&b, "/unrevoke", &json!({ "subject": ALICE })).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    until("the first lets it in again", async || (a.ask(&token).await.status == 200).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_has_lost_is_written_to_it_again() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let a = scene.instance().await;
+    let token = scene.tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
+    revoke(&a, json!({ "subject": ALICE })).await;
+    redis::cmd("FLUSHALL").exec_async(&mut scene.redis.client().await).await.unwrap();
+    log_has(&scene, 1).await;
+    // The same after a restart of Redis, which keeps nothing, with another revocation meanwhile.
+    scene.redis.kill().await;
+    let reply = order(&a, "/revoke", &json!({ "subject": "auth0|bob" })).await;
+    assert_eq!(reply.status, 503, "no store has it: {reply:?}");
+    scene.redis.restart().await;
+    connected(&a).await;
+    log_has(&scene, 2).await;
+    let b = scene.instance().await;
+    assert_revoked(&b.ask(&token).await, "at an instance that has only Redis to tell it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_redis_misses_is_on_disk_and_gets_there_later_and_the_command_says_so() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("path = \"{}\"\n", directory.path().display());
+    let a = scene.instance_with(&store, &scene.clock).await;
+    scene.redis.kill().await;
+    until("degraded", async || {
+        scene::readyz(&a).await.contains("the shared store is not well").then_some(())
+    })
+    .await;
+    let admin = a.admin.to_string();
+    let arguments = ["revoke", "--subject", ALICE, "--admin", &admin];
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast")).args(arguments).output();
+    let output = output.await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("Redis is not well and gets it when it is back"), "{said}");
+    scene.redis.restart().await;
+    log_has(&scene, 1).await;
+    let b = scene.instance().await;
+    let token = scene.tenant.mint().subject(ALICE).email_direct("a@x.org").issued_ago(60).build().unwrap();
+    assert_revoked(&b.ask(&token).await, "at another instance");
+}
+
+/// Waits until the log in Redis has so many entries.
+async fn log_has(scene: &Scene, entries: usize) {
+    until("the log has its entries", async || {
+        let names = scene.redis.names().await;
+        let name = names.iter().find(|name| name.ends_with(":revocation_log"))?;
+        let length: usize =
+            redis::cmd("XLEN").arg(name).query_async(&mut scene.redis.client().await).await.ok()?;
+        (length == entries).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_change_something_need_the_token_if_there_is_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = write_secret(&directory.path().join("token"), b"0123456789abcdef0123\n");
+    let tenant = tenant().await;
+    let config = format!(
+        "[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"{}\"\n{}",
+        file.display(),
+        issuer(&tenant, "")
+    );
+    let source = format!("[auth]\nlisten = [\"127.0.0.1:0\"]\n{config}");
+    let source = holdfast::config::Source::text("test.toml", &source);
+    let service = holdfast::service::Service::start(source, held_clock(&tenant)).await.unwrap();
+    let (auth, admin) =
+        (service.auth_addresses()[0].parse().unwrap(), service.admin_address().parse().unwrap());
+    let running = Running { service, auth, admin };
+    for (path, body) in [
+        ("/revoke", json!({ "subject": ALICE })),
+        ("/unrevoke", json!({ "subject": ALICE })),
+        ("/purge", json!({ "subject": ALICE })),
+        ("/breaker", json!({ "action": "reset" })),
+    ] {
+        for wrong in ["", "Authorization: Bearer 0123456789abcdef012\r\n"] {
+            let reply = order_with(&running, path, &body, wrong).await;
+            assert_eq!(reply.status, 401, "{path}: {reply:?}");
+        }
+        let good = "Authorization: Bearer 0123456789abcdef0123\r\n";
+        let reply = order_with(&running, path, &body, good).await;
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+    }
+    let request = b"GET /revocations HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let reply = exchange(TcpStream::connect(running.admin).await.unwrap(), request).await;
+    assert_eq!(reply.status, 401, "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_names_nothing_or_two_things_is_refused() {
+    let (_tenant, running, _) = start("").await;
+    for body in [
+        json!({}),
+        json!({ "subject": "" }),
+        json!({ "subject": "a".repeat(513) }),
+        json!({ "subject": "a", "session": "b" }),
+        json!({ "token": "a", "issuer": "https://t/" }),
+        json!({ "all": false }),
+        json!({ "subject": "a", "issued_before": "yesterday" }),
+        json!({ "subject": "a", "issuer": "https://unknown.example/" }),
+        json!({ "user": "a" }),
+    ] {
+        let reply = order(&running, "/revoke", &body).await;
+        assert_eq!(reply.status, 400, "{body}: {reply:?}");
+    }
+    assert_eq!(list(&running).await["revocations"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_needs_current_revocations_gets_a_503_where_one_may_be_missed() {
+    let Some(mut scene) = Scene::new().await else { return };
+    let running = scene.instance().await;
+    let token = scene.tenant.mint().email_direct("a@x.org").build().unwrap();
+    let current = async || running.ask_at("/auth?revocation=current", &token).await;
+    assert_eq!(current().await.status, 200);
+    scene.redis.kill().await;
+    // The log is read once a second; its clock is held.
+    scene.clock.advance(Duration::from_secs(5));
+    let reply = until("a 503", async || Some(current().await).filter(|reply| reply.status == 503)).await;
+    assert_eq!(value(&reply, "retry-after"), Some("5"));
+    assert_eq!(running.ask(&token).await.status, 200, "where it is not asked for");
+    assert!(scene::readyz(&running).await.contains("behind"));
+    assert_eq!(running.ask_at("/auth?revocation=old", &token).await.status, 500, "no such value");
+    scene.redis.restart().await;
+    until("a 200", async || (current().await.status == 200).then_some(())).await;
+}
