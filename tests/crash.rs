@@ -1,11 +1,11 @@
-//! What the disk store promises when a process or a disk dies: the directory always opens, nothing that was synced is
-//! lost, no record is wrong, and a full disk costs a miss, not a restart.
+//! What the disk store promises when a process or a disk fails: the directory always opens, no synced record
+//! is lost, no record is wrong, and a full disk costs a miss, not a restart.
 //!
-//! Each test starts this binary again as a child that can be killed, or that lives on a small file system of its own. The
-//! children are the ignored tests at the end.
+//! Each test starts this binary again as a child that can be killed, or that runs on its own small file
+//! system. The children are the ignored tests at the end.
 //!
-//! `kill -9` takes the process and leaves the operating system: it shows that the order of writes is right, not what a
-//! power cut does to a disk that lies about syncing.
+//! `kill -9` ends the process and not the operating system. It shows that the order of writes is right, not
+//! what a power cut does to a disk that reports a sync too early.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy takes the helpers of a test for no test")]
 
@@ -43,17 +43,18 @@ fn killed_in_the_middle_of_heavy_writes_it_opens_with_all_that_was_synced_and_no
         let mut child = start_child("child_that_writes_until_it_is_killed", directory.path(), first);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut reports = lines.by_ref().filter_map(|line| synced(&line.unwrap()));
-        // Killed early and late, and never at the same point of a batch, a flush, or a checkpoint.
+        // The child is killed early and late, and never at the same point of a batch, a flush or a
+        // checkpoint.
         let reports_to_see = 1 + round * 7 % 40;
         let seen = reports.by_ref().take(reports_to_see).last().expect("the child must sync at least once");
         thread::sleep(Duration::from_micros(u64::try_from(round).unwrap() * 997 % 10_000));
         child.kill().unwrap();
         child.wait().unwrap();
-        // What it said between the last report that was waited for and its death.
+        // The child may have reported more before it was killed.
         let synced = reports.last().unwrap_or(seen);
         assert!(synced >= first);
         check(directory.path(), synced);
-        // The next child does again what this one did after its last sync: that may be on the disk or not.
+        // The next child repeats what this one did after its last sync, which may be on the disk or not.
         first = synced + 1;
     }
     assert!(first > 500 * rounds as u64, "{first} writes are not heavy");
@@ -120,7 +121,7 @@ fn check(directory: &Path, synced: u64) {
         match deleted_by {
             None => assert!(there, "operation {operation} of {synced} is lost"),
             Some(by) if by <= synced => assert!(!there, "operation {operation} of {synced} is back"),
-            // The delete was done or not: both are right.
+            // The delete may be done or not.
             Some(_) => {}
         }
     }
@@ -138,8 +139,8 @@ fn start_child(name: &str, directory: &Path, first: u64) -> Child {
         .unwrap()
 }
 
-/// The operation that a line of the child reports. The test harness writes lines that report none, and the last line may
-/// be cut short: then its number could be a wrong one, but never a greater one.
+/// The operation that a line of the child reports. The test harness writes lines without one. The last line
+/// may be cut short: then its number may be wrong, but never greater.
 fn synced(line: &str) -> Option<u64> {
     line.split("synced ").nth(1)?.trim().parse().ok()
 }
@@ -147,7 +148,7 @@ fn synced(line: &str) -> Option<u64> {
 fn settings(directory: &Path) -> DiskSettings {
     DiskSettings {
         block_cache: 1 << 20,
-        // Small, so that flushes, compactions and checkpoints go on while the child is killed.
+        // Small, so that flushes, compactions and checkpoints are under way when the child is killed.
         memtables: 1 << 20,
         sync_interval: Duration::from_millis(20),
         checkpoint_interval: Duration::from_millis(50),
@@ -234,7 +235,7 @@ fn child_on_a_disk_that_fills_up() {
         put(&store, &sealer, operation);
         operation += 1;
         if operation.is_multiple_of(100) {
-            // Else the queue takes it all, and the disk never sees it.
+            // Otherwise the queue holds everything, and nothing is written to the disk.
             store.sync().ok();
         }
     }

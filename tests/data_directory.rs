@@ -1,5 +1,5 @@
-//! The data directory is deleted under a running holdfast: requests are answered, holdfast says what is wrong, and what
-//! comes after that is kept.
+//! The data directory is deleted while holdfast runs: requests are answered, holdfast says what is wrong, and
+//! later records are kept.
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
 

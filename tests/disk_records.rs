@@ -1,5 +1,5 @@
-//! Records on disk as requests meet them: what cannot be kept or read is counted, and what a purge names is gone, wherever
-//! it was on its way.
+//! Records on disk, seen by requests: a record that cannot be kept or read is counted, and a purged record is
+//! gone, even if it was under way.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, that is how it fails")]
 
@@ -23,7 +23,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 const LATER: Timestamp = Timestamp::from_secs(1_900_000_000);
 const ISSUER: &str = "https://tenant.example/";
 
-/// A data directory with a secret, and what is counted.
+/// A data directory with a secret, and the metrics.
 struct Scene {
     directory: TempDir,
     metrics: Arc<Metrics>,

@@ -1,5 +1,5 @@
-//! A disk that is full, or becomes so under a running holdfast: requests go on being answered, holdfast says what is
-//! wrong, and all is well without a restart once there is room.
+//! A disk that is full, or becomes full while holdfast runs: requests are still answered, holdfast says what
+//! is wrong, and it recovers without a restart once there is room.
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
 
@@ -34,7 +34,8 @@ const ERRORS: &str = "holdfast_store_errors_total{";
 fn config(tenant: &Tenant, data: &Path) -> String {
     format!(
         "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"{}\"\n\
-         sync_interval = \"5ms\"\ncheckpoint_interval = \"0s\"\n[budget]\nrate = 100000\nburst = 100\nbackground_share = 1\nsuspect_share = 1\n{}",
+         sync_interval = \"5ms\"\ncheckpoint_interval = \"0s\"\n[budget]\nrate = 100000\n\
+         burst = 100\nbackground_share = 1\nsuspect_share = 1\n{}",
         data.display(),
         issuer(tenant, "")
     )
@@ -101,7 +102,7 @@ async fn child_on_a_disk_that_is_full() {
 #[ignore = "run by another test, on a small file system"]
 async fn child_on_a_disk_that_fills_up() {
     let tenant = tenant().await;
-    // The log has room set aside, some MiB, which small records would take long to fill.
+    // The log has some MiB preallocated, which small records would take long to fill.
     let large = User::new("auth0|large").email("large@example.com").claim("padding", "x".repeat(50_000));
     tenant.add_user(large);
     let directory = tempfile::tempdir().unwrap();
@@ -120,7 +121,8 @@ async fn child_on_a_disk_that_fills_up() {
         holdfast.admin("/readyz").await.body.starts_with(DEGRADED).then_some(())
     })
     .await;
-    // Nobody notices: who is known is answered from memory, who is new by the issuer, and then from memory.
+    // Users notice nothing: known users are answered from memory, new ones from the issuer and then from
+    // memory.
     let new = opaque(-2);
     tenant.reset_calls();
     for token in [&old, &new, &new] {
@@ -148,7 +150,7 @@ async fn child_on_a_disk_that_fills_up() {
         assert_eq!(reply.status, 200, "what was written {when} is lost: {}", holdfast.log());
         assert_eq!(reply.header("x-user-email"), ["alice@example.com"]);
     }
-    // It came while there was no room.
+    // It was learned while there was no room.
     assert_eq!(holdfast.ask(&new).await.status, 503);
 }
 

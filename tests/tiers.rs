@@ -1,4 +1,4 @@
-//! What is remembered of an identity, and for how long: with the clock held by hand and the issuer gone.
+//! What holdfast remembers of an identity, and for how long, with a held clock and no issuer.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -44,7 +44,7 @@ impl Scene {
         self.holdfast.ask_at(&format!("/auth{query}"), token).await
     }
 
-    /// Moves the clock to this many seconds after the start, and asks.
+    /// Sets the clock to this many seconds after the start, and asks.
     async fn ask_at(&self, token: &str, after: u64) -> Reply {
         let target = Timestamp::from_secs(START + after);
         self.clock.advance(target.since(self.clock.now()));
@@ -120,11 +120,12 @@ async fn a_definitive_no_beats_every_tier() {
     let token = scene.tenant.mint().opaque().build().unwrap();
     assert_eq!(tier(&scene.ask(&token, "").await), "primary");
     scene.tenant.revoke_token(&token);
-    // While the verdict is fresh it answers; the first question after that brings the no, and from then on it is no.
+    // While the verdict is fresh it answers. The first call after that brings the no, and from then on the
+    // answer is no.
     assert_eq!(scene.ask_at(&token, 13 * HOUR).await.status, 401);
     scene.tenant.go_down().await;
     assert_eq!(scene.ask(&token, "").await.status, 401);
-    // The no is forgotten after a while, and the yes does not come back.
+    // The no is dropped after a while, and the yes does not come back.
     assert_eq!(scene.ask_at(&token, 14 * HOUR).await.status, 503);
 }
 

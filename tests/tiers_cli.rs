@@ -1,4 +1,4 @@
-//! What an operator does with the stores: back up, restore, purge, look; and what a bad disk does to them.
+//! What an operator does with the stores (backup, restore, purge, listing), and what a bad disk does to them.
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
 
@@ -25,13 +25,14 @@ fn config(tenant: &Tenant, data: &Path, store: &str) -> String {
 
 async fn post(holdfast: &Holdfast, kind: &str, body: &str) -> Reply {
     let request = format!(
-        "POST /purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "POST /purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
     exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request.as_bytes()).await
 }
 
-/// Runs `holdfast` to its end: exit code, and what it said.
+/// Runs `holdfast` to its end: exit code and output.
 async fn run(arguments: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_holdfast")).args(arguments).output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
@@ -111,7 +112,7 @@ async fn a_running_holdfast_is_backed_up_at_once_with_all_that_it_knows() {
     let mut holdfast = Holdfast::start(directory.path(), &config(&tenant, &data, ""), 1).await.ready().await;
     let opaque = tenant.mint().opaque().build().unwrap();
     assert_eq!(holdfast.ask(&opaque).await.status, 200);
-    // Nobody whom it could ask: then it says what to do.
+    // No instance can be reached: then it says what to do.
     let nobody = ["backup", "--data", text(&data), "--to", text(&copy), "--admin", "127.0.0.1:1"];
     let (code, said) = run(&nobody).await;
     assert_eq!(code, Some(1), "{said}");
@@ -220,7 +221,7 @@ async fn a_purge_makes_the_next_request_ask_the_issuer_again_and_leaves_bystande
     assert_eq!((asked(&holdfast, &alice).await, asked(&holdfast, &alice_too).await), (1, 1));
     assert_eq!(asked(&holdfast, &bob).await, 0);
 
-    // From the disk as well, and from every checkpoint: nobody remembers alice after a restart.
+    // Also on the disk and in every checkpoint: after a restart alice is unknown.
     assert_eq!(run(&["purge", "--subject", &subject, "--admin", &at]).await.0, Some(0));
     holdfast.kill().await;
     let mut holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
@@ -275,7 +276,7 @@ async fn the_table_of_tiers_is_shown_with_and_without_a_running_holdfast() {
     assert_eq!(row(&said, "ultra-backup")[3..5], ["no", "if the issuer cannot tell"], "{said}");
     assert!(said.contains("records in memory: ") && said.contains("records in disk: "), "{said}");
     assert!(!said.contains("is another"), "{said}");
-    // What is in force is what runs, whatever the file says by now.
+    // The settings of the running instance count, whatever the file says now.
     for change in [
         "[policy]\nverdict_ceiling = \"ultra-backup\"\n",
         "[[tier]]\nname = \"emergency\"\nage = \"1h\"\nrole = \"outage\"\n",
@@ -343,7 +344,7 @@ async fn an_instance_secret_of_its_own_opens_a_backup_elsewhere_and_a_bad_one_is
     holdfast.kill().await;
     tenant.go_down().await;
 
-    // Another instance, from a copy of the file: the same digests, the same seals.
+    // Another instance with a copy of the file has the same digests and seals.
     let (same, other) = (at("same"), at("other"));
     write(&same, 32, 0o600);
     std::fs::write(&other, [8; 32]).unwrap();
@@ -384,7 +385,7 @@ async fn the_example_configuration_is_good_also_with_every_setting_of_the_store_
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("configuration: good") && said.contains("answers; keys: "), "{said}");
     }
-    // All that the documentation lists of the store.
+    // All metrics of the store that the documentation lists.
     let docs = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
     let section = docs.split("\n## `[store]`").nth(1).unwrap().split("\n## ").next().unwrap();
     let keys: Vec<_> = section

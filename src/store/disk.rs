@@ -1,28 +1,32 @@
 //! The disk store: sealed records in RocksDB, which survive restarts, crashes and outages.
 //!
-//! It stores bytes and knows neither what they say nor the key that opens them; the clear expiry in front of each is all
-//! it looks at, to drop what nobody can use. Three rules shape it:
+//! It stores bytes. It knows neither their content nor the key that opens them. It looks only at the clear
+//! expiry in front of each record, to drop records that are of no more use. Three rules shape it:
 //!
-//! 1. **Nothing here ever holds up a request for long.** A lookup that memory can answer (memtable, filter, block cache)
-//!    is answered on the spot; any other goes to reader threads and is waited for no longer than
-//!    [`DiskSettings::read_timeout`]; not at all while the disk does not answer (`reader.rs`). Writes go behind the
-//!    request (`writer.rs`).
-//! 2. **A broken disk is not a broken holdfast.** Whatever happens to the disk while the store is open, it answers misses
-//!    until the disk is well, and then it is back without a restart.
+//! 1. **Nothing here delays a request for long.** A lookup that memory can answer (memtable, filter, block
+//!    cache) is answered at once. Any other lookup goes to reader threads, and the request waits for it for
+//!    at most [`DiskSettings::read_timeout`], or not at all while the disk does not answer (`reader.rs`).
+//!    Writes happen after the request (`writer.rs`).
+//! 2. **A broken disk is not a broken holdfast.** Whatever happens to the disk while the store is open, the
+//!    store answers misses until the disk is well. Then it is back without a restart.
 //! 3. **Each way in which a directory can be wrong has one outcome**:
 //!
 //! | at open | outcome |
 //! |---|---|
-//! | corrupt | moved aside, the newest good checkpoint takes its place, or what can be read of a damaged one, or nothing: [`Opened::recovery`] |
+//! | corrupt | moved aside and replaced by a checkpoint, or empty: [`Opened::recovery`] |
 //! | missing or behind what it was, and there is a checkpoint | as corrupt (`database.rs`) |
 //! | damage inside the write-ahead log | what precedes the damage is there, what follows is not |
-//! | damage inside a table file, met later | that read fails and counts as a miss; a write or compaction that meets it: as corrupt |
+//! | damage in a table file, found later | in a read: a miss; in a write or compaction: as corrupt |
 //! | full, or an error that may pass | the store starts degraded: [`Opened::degraded`] |
 //! | cannot be written to | [`DiskError::Unwritable`] |
 //! | held by another instance | [`DiskError::InUse`] |
 //! | from a newer version | [`DiskError::NewerFormat`] |
 //!
-//! A directory that is deleted or replaced while the store is open degrades the store until it has opened what is there.
+//! A corrupt database is replaced by the newest good checkpoint, else by the readable part of a damaged one,
+//! else by an empty database.
+//!
+//! A directory that is deleted or replaced while the store is open degrades the store until it has opened
+//! what is there.
 
 pub mod checkpoint;
 mod database;
@@ -124,11 +128,12 @@ impl DiskStore {
         Ok(Opened { store, recovery, degraded })
     }
 
-    /// The value under `key`, on an async worker: what memory cannot tell is read on another thread. A degraded store
-    /// has nothing.
+    /// The value under `key`, on an async worker. What is not in memory is read on another thread. A degraded
+    /// store has no records.
     ///
     /// # Errors
-    /// When the read fails, the disk does not answer in time, or too many wait for it: to the request, that is a miss.
+    /// When the read fails, the disk does not answer in time, or too many lookups wait for it. The request
+    /// treats that as a miss.
     pub async fn lookup(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
         let shared = &self.0.shared;
         match shared.get_in_memory(family, key)? {
@@ -145,15 +150,15 @@ impl DiskStore {
         }
     }
 
-    /// The value under `key`. Blocks while the disk is read. A degraded store has nothing.
+    /// The value under `key`. Blocks while the disk is read. A degraded store has no records.
     ///
     /// # Errors
-    /// When the read fails: to the request, that is a miss.
+    /// When the read fails. The request treats that as a miss.
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
         self.0.shared.get(family, key)
     }
 
-    /// Queues a write. Never blocks. Returns whether there was room; a put that is turned away is counted.
+    /// Queues a write. Never blocks. Returns whether there was room. A put that is rejected is counted.
     pub fn put(&self, family: Family, key: &[u8], value: Vec<u8>) -> bool {
         let queued = self.0.shared.queue.put(family, key, value);
         if !queued {
@@ -162,21 +167,21 @@ impl DiskStore {
         queued
     }
 
-    /// Queues a delete. Never blocks, and is never turned away: see `writer.rs`. No lookup that begins after it finds the
-    /// record.
+    /// Queues a delete. Never blocks and is never rejected: see `writer.rs`. No lookup that begins after it
+    /// finds the record.
     pub fn delete(&self, family: Family, key: &[u8]) {
         self.0.shared.queue.delete(family, key);
     }
 
-    /// Waits until all that was queued before is on the disk. Blocks.
+    /// Waits until everything that was queued before is on the disk. Blocks.
     ///
     /// # Errors
-    /// When the store is or becomes degraded: it is then not known what is on the disk.
+    /// When the store is or becomes degraded. It is then unknown what is on the disk.
     pub fn sync(&self) -> Result<(), DiskError> {
         self.ask(Order::Sync)
     }
 
-    /// Drops every record of the families, and all checkpoints, since they have the same records. Blocks.
+    /// Drops every record of the families, and all checkpoints, because they hold the same records. Blocks.
     ///
     /// # Errors
     /// When the store is degraded; the records are then dropped before it answers again.
@@ -184,8 +189,8 @@ impl DiskStore {
         self.ask(|reply| Order::Purge(families.to_vec(), reply))
     }
 
-    /// Sets what is done each time that the disk is well again, before a record is written: the data directory may be
-    /// another one, and lack what lies there beside the records. Only the first call counts.
+    /// Sets what is done each time that the disk is well again, before a record is written: the data
+    /// directory may be another one, and lack what lies there beside the records. Only the first call counts.
     pub(super) fn when_back(&self, action: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.shared.when_back.set(Box::new(action));
     }
@@ -253,8 +258,8 @@ impl DiskStore {
         counters.read(self.is_degraded(), queue.bytes())
     }
 
-    /// Writes and syncs what is queued and closes the database. Blocks. The store is degraded from then on, for all
-    /// clones.
+    /// Writes and syncs what is queued and closes the database. Blocks. From then on the store is degraded
+    /// for all clones.
     pub fn close(&self) {
         self.0.close();
     }

@@ -1,8 +1,9 @@
-//! What stores know a token and a subject by: keyed digests, from which neither can be told back or guessed.
+//! Keyed digests, by which stores know a token and a subject. A token or subject cannot be recovered or
+//! guessed from its digest.
 //!
-//! HMAC-SHA-256 under keys derived from the instance secret. Being keyed, the digest is uniform and nobody outside can
-//! look for two tokens whose digests share a prefix. So a hash table may take the first 8 bytes as the hash, and
-//! needs no second hash function over bytes that already are one ([`DigestHasher`]).
+//! HMAC-SHA-256 under keys derived from the instance secret. Because it is keyed, the digest is uniform, and
+//! an attacker cannot search for two tokens whose digests share a prefix. So a hash table can use the first 8
+//! bytes as the hash and needs no second hash function ([`DigestHasher`]).
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -14,11 +15,11 @@ use super::secret::{DerivationFailed, InstanceSecret};
 /// The length of a digest, in bytes.
 pub const DIGEST_LENGTH: usize = 32;
 
-/// What stores know a token by.
+/// The digest of a token, its key in stores.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenDigest(pub [u8; DIGEST_LENGTH]);
 
-/// What stores know a subject of an issuer by.
+/// The digest of a subject of an issuer, its key in stores.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SubjectKey(pub [u8; DIGEST_LENGTH]);
 
@@ -49,8 +50,8 @@ impl TokenDigester {
         TokenDigest(bytes(&hmac::sign(&self.tokens, token)))
     }
 
-    /// The key of a subject. The NUL between the two keeps (`ab`, `c`) apart from (`a`, `bc`): an issuer is a URL, which
-    /// has none.
+    /// The key of a subject. The NUL between issuer and subject keeps (`ab`, `c`) apart from (`a`, `bc`): an
+    /// issuer is a URL and contains no NUL.
     #[must_use]
     pub fn subject(&self, issuer: &str, subject: &str) -> SubjectKey {
         SubjectKey(digest_of(&self.subjects, [issuer, subject]))
@@ -133,7 +134,7 @@ impl Hasher for DigestHasher {
         self.0 = prefix;
     }
 
-    /// Not used by digests. Keeps other keys right, if slow (FNV-1a).
+    /// Not used by digests. Correct but slow for other keys (FNV-1a).
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_change_of_derivation_would_lose_every_stored_record() {
-        // Fixed on purpose: stores are read by later versions. Computed apart, by RFC 5869 and RFC 2104.
+        // Fixed on purpose: later versions read the stores. Computed independently, by RFC 5869 and RFC 2104.
         let token = digester(1).token(b"token");
         assert_eq!(format!("{token:?}"), "TokenDigest(42f10a86)");
         let subject = digester(1).subject("https://tenant.example/", "auth0|1");
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(hashes.len(), 10_000);
         let digest = digester(1).token(b"token");
         assert_eq!(BuildDigestHasher::default().hash_one(digest).to_le_bytes(), digest.0[..8]);
-        // A quarter of them in each quarter of the space, give or take far more than chance would.
+        // About a quarter of them is in each quarter of the space, within far more than chance would deviate.
         for quarter in 0..4 {
             let share = hashes.iter().filter(|hash| **hash >> 62 == quarter).count();
             assert!((2_200..2_800).contains(&share), "{share}");

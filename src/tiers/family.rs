@@ -1,6 +1,7 @@
 //! The families of records: each has a place of its own in every store.
 
-/// The four kinds of data that a store keeps apart: column families on disk, key prefixes in the shared store.
+/// The four kinds of data that a store keeps apart: column families on disk, key prefixes in the shared
+/// store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// [`VerdictRecord`](super::record::VerdictRecord)s, by token digest.

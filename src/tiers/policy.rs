@@ -1,42 +1,44 @@
 //! What may be done with a record of some age: serve it, ask first, serve it stale, or refuse. Pure.
 //!
-//! The idea: the question is put twice, before and after asking the issuer, and both answers are values.
-//! [`Policy::before_asking`] looks at the record and the clock and gives a [`Plan`]; [`Plan::within`] turns it into one
-//! that a route's `max_tier` admits, if asking can; [`Plan::after_asking`] looks at the plan and what the issuer said and
-//! gives what is [`Served`]; [`Policy::unseen_until`] says how long that may be given out without a second look. Nothing
-//! is decided in between, so the order of I/O, the number of stores and who waits for whom cannot change a decision.
+//! The policy decides twice, before and after the call to the issuer, and both decisions are values.
+//! [`Policy::before_asking`] takes the record and the clock and returns a [`Plan`]. [`Plan::within`] makes it
+//! a plan that a route's `max_tier` admits, if asking can achieve that. [`Plan::after_asking`] takes the plan
+//! and the issuer's answer and returns what is [`Served`]. [`Policy::unseen_until`] says how long that may be
+//! served without a second look. Nothing is decided in between, so the order of I/O, the number of stores and
+//! the waiting of requests cannot change a decision.
 //!
-//! Four rules stand above the table, and the properties at the end prove them over arbitrary tables and clocks:
+//! Four rules take precedence over the table. The property tests check them with arbitrary tables and clocks:
 //!
-//! 1. A definitive no is never turned into a yes, by no tier.
+//! 1. No tier ever turns a definitive no into a yes.
 //! 2. A verdict on a foreign token is never served past the ceiling.
-//! 3. No tier lengthens a token's own life: past `exp` + leeway it is refused, whatever is known of it. `expired_grace`
-//!    is the one, opt-in exception, for a token that expired while the breaker was already open.
-//! 4. A record from the future (the clock was wrong when it was written, or is now) has no known age. It is never
-//!    served without asking. If the issuer cannot tell, it is served as the **oldest permitted tier**, on two
-//!    conditions: that tier's role is outage, and the record is not further in the future than that tier reaches into
-//!    the past. So a clock set back by an hour, or by a year, costs one question to the issuer instead of locking
-//!    everybody out while the issuer is down, and the answer is never called younger than it may be. As soon as the
-//!    issuer says yes, the record is written anew with the present time, and all is as before.
+//! 3. No tier extends a token's own life: after `exp` + leeway the token is refused, whatever records exist.
+//!    `expired_grace` is the only exception, and opt-in, for a token that expired while the breaker was
+//!    already open.
+//! 4. A record from the future (the clock was wrong when it was written, or is now) has no known age. It is
+//!    never served without asking. If the issuer cannot tell, it is served as the **oldest permitted tier**,
+//!    on two conditions: that tier's role is outage, and the record is not further in the future than that
+//!    tier reaches into the past. So a clock set back by an hour or a year costs one call to the issuer
+//!    instead of locking all users out while the issuer is down. The answer is never labelled younger than it
+//!    may be. As soon as the issuer says yes, the record is written again with the present time.
 
 use std::time::Duration;
 
 use super::table::{Role, TierIndex, TierTable};
 use crate::clock::Timestamp;
 
-/// How far ahead of the clock a record may be and still count as new: instances that share a store have clocks that
-/// differ a little, and NTP steps.
+/// How far ahead of the clock a record may be and still count as new: the clocks of instances that share a
+/// store differ a little, and NTP can step a clock.
 pub const FUTURE_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// How long an answer is given out unseen that another look at the record, or at the issuer, might change: it is past the
-/// fresh tiers, or the issuer could not tell. Short, so that a recovery or a revalidation is noticed; long enough that an
-/// outage does not cost a signature check for every request.
+/// How long an answer is served without a second look if that look might change it, because it is past the
+/// fresh tiers or the issuer could not tell. Short, so that a recovery or a revalidation is noticed. Long
+/// enough that an outage does not cost a signature check for each request.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// What a record tells.
+/// The content of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecordKind {
-    /// That the issuer accepted exactly this token, which only the issuer can judge.
+    /// The issuer accepted exactly this token, which only the issuer can judge.
     ForeignVerdict,
     /// Who a subject is: the email and what else `/userinfo` says. The token itself was verified here.
     Profile,
@@ -44,26 +46,26 @@ pub enum RecordKind {
     Keys,
 }
 
-/// What is known before asking.
+/// What is known before the issuer is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// What the record tells.
     pub kind: RecordKind,
-    /// When the issuer, or a signature, last vouched for it.
+    /// When the issuer or a signature last confirmed it.
     pub verified_at: Timestamp,
-    /// The `exp` of the token that is being judged, where it can be read: without leeway.
+    /// The `exp` of the judged token, if it can be read; without leeway.
     pub not_after: Option<Timestamp>,
 }
 
-/// The limits that hold above the table.
+/// The limits that take precedence over the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The oldest tier whose verdict on a foreign token may be served.
     pub verdict_ceiling: TierIndex,
     /// How far clocks may differ: a token is good until `exp` plus this (RFC 7519 §4.1.4).
     pub leeway: Duration,
-    /// How long past `exp` + leeway a token is good that expired while the breaker was already open. Zero switches
-    /// this off.
+    /// How long after `exp` + leeway a token is good if it expired while the breaker was already open. Zero
+    /// switches this off.
     pub expired_grace: Duration,
 }
 
@@ -74,7 +76,7 @@ pub struct Policy {
     limits: Limits,
 }
 
-/// What to do with a record, before the issuer is asked.
+/// What to do with a record before the issuer is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// Answer from it.
@@ -83,7 +85,7 @@ pub enum Plan {
     ServeAndRevalidate(TierIndex),
     /// Ask, and wait for the answer.
     Ask {
-        /// The tier it may be served as if the issuer cannot tell; `None`: not at all.
+        /// The tier that it may be served as if the issuer cannot tell; `None`: not at all.
         stale: Option<TierIndex>,
     },
     /// Refuse without asking: the token's own life is over.
@@ -93,7 +95,7 @@ pub enum Plan {
 /// What the issuer said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IssuerAnswer {
-    /// It vouches.
+    /// It confirms.
     Yes,
     /// A definitive no.
     No,
@@ -104,7 +106,7 @@ pub enum IssuerAnswer {
 /// What is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// What the issuer has said just now.
+    /// The issuer's answer of just now.
     Fresh,
     /// The record, as one of this tier.
     Stale(TierIndex),
@@ -117,11 +119,12 @@ pub enum Served {
 /// Where a token stands in its own life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenLife {
-    /// Before `exp` + leeway, or `exp` cannot be read.
+    /// Before `exp` + leeway, or with an `exp` that cannot be read.
     Good,
-    /// Past it, but within `expired_grace`, and the breaker was already open: good only while the issuer cannot tell.
+    /// After that, but within `expired_grace`, and the breaker was already open: good only while the issuer
+    /// cannot tell.
     Grace,
-    /// Past it.
+    /// After that.
     Over,
 }
 
@@ -148,10 +151,10 @@ impl Policy {
         &self.table
     }
 
-    /// What to do with a record, before the issuer is asked. `breaker_open_since` is when the breaker of the endpoint
-    /// that would be asked left the closed state, while it has not returned to it.
+    /// What to do with a record before the issuer is asked. `breaker_open_since` is when the breaker of the
+    /// endpoint left the closed state, if it has not returned to it.
     ///
-    /// With no record at all the plan is [`Plan::NOTHING_KNOWN`], if [`Policy::token_life`] is good.
+    /// Without a record the plan is [`Plan::NOTHING_KNOWN`], if [`Policy::token_life`] is good.
     #[must_use]
     pub fn before_asking(
         &self,
@@ -201,11 +204,12 @@ impl Policy {
         }
     }
 
-    /// Until when an answer that rests on a record of `tier` may be given out without a second look. In a fresh tier a
-    /// second look would bring the same, so that is until the tier ends. Else it is [`LOOK_AGAIN`] from now, whatever the
-    /// position of the tier in the table; or, if the issuer could not tell, as much longer as it is `no_use_asking`.
+    /// Until when an answer from a record of `tier` may be served without a second look. In a fresh tier a
+    /// second look would have the same result, so until the tier ends. Otherwise [`LOOK_AGAIN`] from now,
+    /// whatever the position of the tier in the table. If the issuer could not tell, it is longer by the time
+    /// `no_use_asking`.
     ///
-    /// A token's own life may end sooner. That is not looked at here.
+    /// A token's own life may end sooner. That is not considered here.
     #[must_use]
     pub fn unseen_until(
         &self,
@@ -223,8 +227,8 @@ impl Policy {
         }
     }
 
-    /// From when on a record can be of no use any more, so that stores may drop it: it is past the oldest tier that its
-    /// kind may reach, or its token is past `exp` + leeway + grace.
+    /// When a record becomes useless, so that stores may drop it: it is past the oldest tier that its kind
+    /// may reach, or its token is past `exp` + leeway + grace.
     #[must_use]
     pub fn useless_from(&self, known: &Known) -> Timestamp {
         const NEXT: Duration = Duration::from_millis(1);
@@ -270,7 +274,7 @@ impl Plan {
     /// The plan when no store has a record that may be served.
     pub const NOTHING_KNOWN: Self = Self::Ask { stale: None };
 
-    /// The tier that is answered from without waiting for the issuer, if that is the plan.
+    /// The tier that is served without waiting for the issuer, if that is the plan.
     #[must_use]
     pub const fn serves_now(self) -> Option<TierIndex> {
         match self {
@@ -279,9 +283,9 @@ impl Plan {
         }
     }
 
-    /// The plan for somebody who takes nothing older than the tier `oldest`. Where an older one would be served at once, the
-    /// issuer is asked first: it may say yes, and then the answer is young enough. If it cannot tell, the record is
-    /// served all the same, as what it is, to be refused by whoever wanted a younger one.
+    /// The plan for a route that takes nothing older than the tier `oldest`. If an older record would be
+    /// served at once, the issuer is asked first: if it says yes, the answer is young enough. If it cannot
+    /// tell, the record is served under its true tier, and the route refuses it.
     #[must_use]
     pub fn within(self, oldest: Option<TierIndex>) -> Self {
         match (self.serves_now(), oldest) {
@@ -290,8 +294,9 @@ impl Plan {
         }
     }
 
-    /// Whether a record with this plan is to be preferred to another record of the same key, which another store had:
-    /// the younger tier is. Of two records of one tier neither is, so the store that was asked first keeps its own.
+    /// Whether a record with this plan is preferred to a record of the same key from another store: the
+    /// younger tier is. With equal tiers neither is preferred, and the record of the store that was asked
+    /// first is used.
     #[must_use]
     pub const fn is_better_than(self, other: Self) -> bool {
         match (self.servable(), other.servable()) {
@@ -301,7 +306,7 @@ impl Plan {
         }
     }
 
-    /// The tier that the record may be served as, before or after asking, unless the issuer says no.
+    /// The tier that the record may be served as before or after asking, unless the issuer says no.
     const fn servable(self) -> Option<TierIndex> {
         match self {
             Self::Serve(tier) | Self::ServeAndRevalidate(tier) => Some(tier),
@@ -310,8 +315,8 @@ impl Plan {
         }
     }
 
-    /// What is served, now that the issuer was asked. For [`Plan::ServeAndRevalidate`] this is what the *next* request
-    /// gets: a no that arrives in the background is a no from then on.
+    /// What is served after the issuer was asked. For [`Plan::ServeAndRevalidate`] this is what the *next*
+    /// request gets: a no that arrives in the background is a no from then on.
     #[must_use]
     pub const fn after_asking(self, answer: IssuerAnswer) -> Served {
         match (self, answer) {
@@ -332,16 +337,16 @@ pub fn is_from_the_future(verified_at: Timestamp, now: Timestamp) -> bool {
     verified_at > now.after(FUTURE_TOLERANCE)
 }
 
-/// How an identity is to be served.
+/// How an identity is served.
 #[derive(Clone, Copy, Debug)]
 pub struct Serving {
     /// As a record of this tier.
     pub tier: TierIndex,
     /// Whether the issuer could not be asked.
     pub stale: bool,
-    /// When that was found. A clock that shows an earlier time was wrong then or is wrong now.
+    /// When that was found. If the clock shows an earlier time later, it was wrong then or is wrong now.
     pub from: Timestamp,
-    /// Until when the pass may be given out unseen.
+    /// Until when the pass may be served without a second look.
     pub until: Timestamp,
 }
 

@@ -1,8 +1,8 @@
 //! What stores keep: verdicts, profiles, keys, and deny records.
 //!
-//! A record is a plain struct, encoded by postcard (compact, fixed by its fields in order) and then sealed. Fields are
-//! never reordered or removed without a new [`VERSION`](super::seal::VERSION): postcard has no field names that could
-//! tell.
+//! A record is a plain struct, encoded by postcard (compact, fixed by its fields in order) and then sealed.
+//! Fields are never reordered or removed without a new [`VERSION`](super::seal::VERSION), because postcard
+//! has no field names.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,13 +14,13 @@ use crate::clock::Timestamp;
 
 /// A record that can be sealed into its family and opened from it.
 pub trait Record: Serialize + DeserializeOwned {
-    /// Where records of this type lie.
+    /// The family of records of this type.
     const FAMILY: Family;
 
-    /// What the policy has to know of it, apart from any token that it may be used for.
+    /// What the policy needs to know of it, without any token that it may be used for.
     fn kept(&self) -> Known;
 
-    /// This record in as few bytes as it takes, not sealed.
+    /// This record in compact form, not sealed.
     ///
     /// # Errors
     /// Never in practice: there are no records that cannot be encoded.
@@ -28,10 +28,10 @@ pub trait Record: Serialize + DeserializeOwned {
         postcard::to_stdvec(self).map_err(|_| SealFailed::Encoding)
     }
 
-    /// The record that was [encoded](Self::encode) so.
+    /// Decodes an [encoded](Self::encode) record.
     ///
     /// # Errors
-    /// When it was not, or bytes are left over.
+    /// When the bytes are no such record, or bytes are left over.
     fn decode(bytes: &[u8]) -> Result<Self, OpenError> {
         decode(bytes)
     }
@@ -47,7 +47,7 @@ pub trait Record: Serialize + DeserializeOwned {
     /// Opens the record that was found under `key`.
     ///
     /// # Errors
-    /// When it is not such a record, sealed for this key under this secret: a miss.
+    /// When it is not such a record, sealed for this key under this secret. That is a miss.
     fn open(sealer: &Sealer, key: &[u8], sealed: &[u8]) -> Result<Self, OpenError> {
         Self::decode(&sealer.open(Place { family: Self::FAMILY, key }, sealed)?)
     }
@@ -83,9 +83,9 @@ impl IdentitySource {
 /// "This exact token was accepted, for this identity."
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictRecord {
-    /// When the issuer, or a signature, vouched for it.
+    /// When the issuer or a signature confirmed it.
     pub verified_at: Timestamp,
-    /// The token's `exp`, where it can be read; without leeway.
+    /// The token's `exp`, if it can be read; without leeway.
     pub not_after: Option<Timestamp>,
     /// Whether only the issuer can judge the token.
     pub foreign: bool,
@@ -107,8 +107,8 @@ pub struct VerdictRecord {
 }
 
 impl VerdictRecord {
-    /// What the policy has to know of it. A verdict that was reached here ages as a profile does: its token's own life
-    /// is what bounds it.
+    /// What the policy needs to know of it. A verdict of holdfast's own verification ages like a profile: its
+    /// token's own life bounds it.
     #[must_use]
     pub const fn known(&self) -> Known {
         let kind = if self.foreign { RecordKind::ForeignVerdict } else { RecordKind::Profile };
@@ -156,10 +156,10 @@ impl Record for VerdictRecord {
     }
 }
 
-/// What `/userinfo` says of a subject.
+/// The answer of `/userinfo` about a subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileRecord {
-    /// When it was said.
+    /// When `/userinfo` answered.
     pub verified_at: Timestamp,
     /// The email, if there is one.
     pub email: Option<String>,
@@ -167,12 +167,13 @@ pub struct ProfileRecord {
     pub email_verified: Option<bool>,
     /// The name, if there is one.
     pub name: Option<String>,
-    /// Which `email_claims` the email was taken by: a part of their digest. By others it might be another one, or none.
+    /// A part of the digest of the `email_claims` by which the email was found. With other `email_claims` it
+    /// might be another email, or none.
     pub email_rules: [u8; 4],
 }
 
 impl ProfileRecord {
-    /// What the policy has to know of it, for a token of this `exp`.
+    /// What the policy needs to know of it, for a token of this `exp`.
     #[must_use]
     pub const fn known(&self, not_after: Option<Timestamp>) -> Known {
         Known { kind: RecordKind::Profile, verified_at: self.verified_at, not_after }
@@ -187,7 +188,7 @@ impl Record for ProfileRecord {
     }
 }
 
-/// The keys of an issuer, so that a restart during an outage still verifies.
+/// The keys of an issuer, so that tokens can be verified after a restart during an outage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeysRecord {
     /// When they were fetched.
@@ -199,7 +200,7 @@ pub struct KeysRecord {
 }
 
 impl KeysRecord {
-    /// What the policy has to know of it.
+    /// What the policy needs to know of it.
     #[must_use]
     pub const fn known(&self) -> Known {
         Known { kind: RecordKind::Keys, verified_at: self.verified_at, not_after: None }
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_encoding_of_this_version_is_fixed() {
-        // A later version must either read this or have another version byte.
+        // A later version must read this or have another version byte.
         let profile = ProfileRecord {
             verified_at: Timestamp::from_millis(300),
             email: Some("a@b".to_owned()),

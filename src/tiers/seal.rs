@@ -1,22 +1,24 @@
-//! Sealed records: whoever can write to a store can destroy a record, but neither read nor forge one.
+//! Sealed records. An attacker who can write to a store can destroy a record, but can neither read nor forge
+//! one.
 //!
 //! A sealed record is, byte by byte:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 8 | from when on it is useless, in seconds since the Unix epoch, big-endian; in clear, so that a store can drop it without a key |
+//! | 8 | expiry, seconds since the Unix epoch, big-endian; in clear, so that a store needs no key |
 //! | 1 | version of this layout and of the record inside |
 //! | 12 | nonce, random |
 //! | n | the record, AES-256-GCM |
 //! | 16 | tag |
 //!
-//! The associated data is everything that says *where* and *how long*: expiry, version, column family and the record's
-//! key. So a record that is moved under another key or into another family, or whose expiry is changed, does not open.
-//! A record that does not open is a miss, never an error for the request.
+//! The associated data is everything that says *where* and *how long*: expiry, version, column family and the
+//! record's key. So a record does not open if it is moved to another key or family, or if its expiry is
+//! changed. A record that does not open is a miss, never an error for the request.
 //!
-//! Random nonces allow 2^32 seals under one AES-GCM key (NIST SP 800-38D §8.3), which several instances that share a
-//! secret would reach within months. So there are 256 keys, and the first byte of the record's key, which is uniform
-//! where records are many, says which one: 2^40 seals, centuries at the highest rate that Auth0 sells.
+//! Random nonces allow 2^32 seals under one AES-GCM key (NIST SP 800-38D §8.3). Several instances that share
+//! a secret would reach that within months. So there are 256 keys, chosen by the first byte of the record's
+//! key, which is uniform where records are many. That allows 2^40 seals: centuries at the highest rate that
+//! Auth0 sells.
 
 use std::fmt;
 
@@ -37,13 +39,13 @@ const HEADER_LENGTH: usize = EXPIRY_LENGTH + 1;
 const CIPHERTEXT_START: usize = HEADER_LENGTH + NONCE_LEN;
 const TAG_LENGTH: usize = 16;
 
-/// How much longer a sealed record is than its plaintext, in bytes.
+/// The overhead of sealing, in bytes.
 pub const OVERHEAD: usize = CIPHERTEXT_START + TAG_LENGTH;
 
-/// Where a record lies: it opens there and nowhere else.
+/// The place of a record. It opens only there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place<'a> {
-    /// The column family, or the part of the shared store that stands for it.
+    /// The column family, or its part of the shared store.
     pub family: Family,
     /// The key under which the store keeps it.
     pub key: &'a [u8],
@@ -92,10 +94,10 @@ impl Sealer {
         Ok(sealed)
     }
 
-    /// Opens what was found at `place`.
+    /// Opens a sealed record from `place`.
     ///
     /// # Errors
-    /// When it is not, in every bit, what was sealed for this place under this secret.
+    /// When it differs in any bit from what was sealed for this place under this secret.
     pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let (header, rest) = sealed.split_at_checked(HEADER_LENGTH).ok_or(OpenError::Truncated)?;
         if header.last() != Some(&VERSION) {
@@ -124,15 +126,16 @@ impl fmt::Debug for Sealer {
     }
 }
 
-/// From when on a sealed record is useless, as its clear prefix says; `None` if it is too short to be one. The prefix
-/// is only a hint for dropping what nobody can use any more: what is served is decided by the record inside.
+/// The expiry in the clear prefix of a sealed record; `None` if it is too short to be a record. The prefix is
+/// only a hint for dropping useless records: the record inside decides what is served.
 #[must_use]
 pub fn useless_from(sealed: &[u8]) -> Option<Timestamp> {
     let prefix = sealed.first_chunk::<EXPIRY_LENGTH>()?;
     Some(Timestamp::from_secs(u64::from_be_bytes(*prefix)))
 }
 
-/// Expiry and version, then the family's name, which has no NUL, then NUL, then the key: no two places look the same.
+/// Expiry and version, then the family's name, which contains no NUL, then NUL, then the key. So no two
+/// places have the same encoding.
 fn associated_data(header: &[u8], place: Place<'_>) -> Vec<u8> {
     let family = place.family.name().as_bytes();
     let mut data = Vec::with_capacity(header.len() + family.len() + 1 + place.key.len());
@@ -165,10 +168,11 @@ pub enum OpenError {
     Truncated,
     /// It was changed, moved from another key, or sealed under another secret.
     #[error(
-        "the record does not open: it was changed, moved, or sealed under another instance secret; it is treated as missing"
+        "the record does not open: it was changed, moved, or sealed under another instance secret; it \
+         is treated as missing"
     )]
     Unsealable,
-    /// It opens, but what is inside is not a record of the kind. A fault of the program that wrote it.
+    /// It opens, but is no record of this kind inside: a fault of the program that wrote it.
     #[error("the record opens but does not decode: it is treated as missing")]
     Undecodable,
 }

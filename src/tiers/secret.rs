@@ -1,7 +1,8 @@
-//! The instance secret: the one secret that digests and seals hang on.
+//! The instance secret: the one secret that digests and seals depend on.
 //!
-//! It is 32 random bytes in a file that is private ([`private_file`]). Every key in use is derived from it by HKDF-SHA-256
-//! (RFC 5869) under a label of its own, so that no key serves two purposes. Instances that share a store share the file.
+//! It is 32 random bytes in a private file ([`private_file`]). Every key is derived from it by HKDF-SHA-256
+//! (RFC 5869) with its own label, so that no key has two purposes. Instances that share a store share the
+//! file.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -17,20 +18,20 @@ use crate::private_file::{self, PrivateFileError};
 /// The length of the secret, in bytes.
 pub const SECRET_LENGTH: usize = 32;
 
-/// The most bytes that are read, to tell how long a wrong file is.
+/// The greatest number of bytes that are read, to report the length of a wrong file.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// The instance secret. Holds no more than what keys are derived from; the memory is cleared when it is dropped.
+/// The instance secret. It holds only what keys are derived from. The memory is cleared when it is dropped.
 pub struct InstanceSecret(hkdf::Prk);
 
 impl InstanceSecret {
-    /// The secret in the file at `path`; if there is none, a new one is made there, readable by its owner alone.
+    /// The secret in the file at `path`. If there is none, makes a new one there, readable only by its owner.
     ///
-    /// The file appears under its name in one piece: neither a crash nor a second instance that starts at the same
-    /// moment finds half a secret, and of two that make one, both use the first.
+    /// The file appears atomically: no crash leaves half a secret, and no second instance reads one. If two
+    /// instances make a secret at the same moment, both use the first.
     ///
     /// # Errors
-    /// When it cannot be read or made, is of another length, or others may read it.
+    /// When it cannot be read or made, has another length, or others may read it.
     pub fn load_or_create(path: &Path) -> Result<Self, SecretError> {
         match Self::load(path) {
             Err(SecretError::Read { problem: PrivateFileError::Read(error), .. })
@@ -56,7 +57,7 @@ impl InstanceSecret {
         Ok(Self::from_bytes(&bytes))
     }
 
-    /// A secret that is given. It must be random: everything rests on it.
+    /// A given secret. It must be random: all protection depends on it.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; SECRET_LENGTH]) -> Self {
         Self(hkdf::Salt::new(hkdf::HKDF_SHA256, b"holdfast instance secret").extract(bytes))
@@ -83,7 +84,8 @@ impl fmt::Debug for InstanceSecret {
     }
 }
 
-/// The open file of a secret, which can be put back if it is deleted. The secret itself is not kept in memory.
+/// The open file of a secret, which can be put back if it is deleted. The secret itself is not kept in
+/// memory.
 #[derive(Debug)]
 pub struct SecretFile {
     file: File,
@@ -125,8 +127,8 @@ fn random<const LENGTH: usize>() -> io::Result<[u8; LENGTH]> {
     Ok(bytes)
 }
 
-/// Writes a secret under a name of its own and links it to `path`, which fails if another process was first: then
-/// theirs is the secret.
+/// Writes a secret to a temporary name and links it to `path`. That fails if another process was first; then
+/// its secret is used.
 fn write(path: &Path, secret: &[u8; SECRET_LENGTH]) -> io::Result<()> {
     let suffix: String = random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let draft = path.with_extension(suffix);
@@ -155,7 +157,11 @@ pub struct DerivationFailed;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read, or is not private.
-    #[error("cannot use the instance secret {}: it {problem}; it must exist, belong to the user that holdfast runs as, and if others may have read it, be deleted to get a new one", path.display())]
+    #[error(
+        "cannot use the instance secret {}: it {problem}; it must exist and belong to the user that holdfast \
+         runs as; if others may have read it, delete it to get a new one",
+        path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -163,7 +169,11 @@ pub enum SecretError {
         problem: PrivateFileError,
     },
     /// The file cannot be made.
-    #[error("cannot create the instance secret {}: {source}: check that its directory exists and can be written to", path.display())]
+    #[error(
+        "cannot create the instance secret {}: {source}: check that its directory exists and can \
+         be written to",
+        path.display()
+    )]
     Create {
         /// The file.
         path: PathBuf,
@@ -172,7 +182,9 @@ pub enum SecretError {
     },
     /// The file is not 32 bytes long.
     #[error(
-        "the instance secret {} does not hold exactly {SECRET_LENGTH} bytes (read {length}): give it {SECRET_LENGTH} random bytes, not text, or delete it to get a new one (stored records are lost then)",
+        "the instance secret {} does not hold exactly {SECRET_LENGTH} bytes (read {length}): give it \
+         {SECRET_LENGTH} random bytes, not text, or delete it to get a new one (stored records are \
+         lost then)",
         path.display()
     )]
     WrongLength {

@@ -1,10 +1,10 @@
 //! The table of tiers: age classes of a record, youngest first.
 //!
-//! A tier is not a place but an age. One record carries one time, `verified_at`; which row of this table it falls into
-//! follows from the clock. So seven tiers cost one record per store, and no two of them can disagree.
+//! A tier is an age, not a place. A record has one time, `verified_at`, and the clock decides in which row of
+//! this table it is. So seven tiers cost one record per store, and no two of them can disagree.
 //!
-//! A [`TierTable`] can only be made by [`TierTable::new`], which checks it: whoever holds one need not ask again whether
-//! ages rise or names repeat.
+//! Only [`TierTable::new`] makes a [`TierTable`], and it checks it. So no code needs to check again that ages
+//! rise and names are unique.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The most rows that a table may have: each row is a value of a metric label, which has to stay bounded.
+/// The greatest number of rows: each row is a value of a metric label, and labels must stay bounded.
 pub const MAX_TIERS: usize = 32;
 
-/// The longest name that a tier may have, in bytes: it is sent in `X-Auth-Tier` with every answer.
+/// The greatest length of a tier's name, in bytes: it is sent in `X-Auth-Tier` with every answer.
 pub const MAX_NAME_LENGTH: usize = 32;
 
-/// What may be done with a record of a tier. In the order from fresh to stale.
+/// What may be done with a record of a tier, in the order from fresh to stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -70,24 +70,24 @@ impl TierIndex {
         self.0
     }
 
-    /// The index that a byte was made of.
+    /// The index of a byte made by [`TierIndex::to_byte`].
     pub(crate) const fn from_byte(byte: u8) -> Self {
         Self(byte)
     }
 }
 
-/// A checked table of tiers: at least one row, ages that strictly rise, names that are unique, roles that never become
-/// fresher as ages rise.
+/// A checked table of tiers: at least one row, strictly rising ages, unique names, and roles that never
+/// become fresher with age.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TierTable {
     rows: Vec<Tier>,
 }
 
 impl TierTable {
-    /// Checks the rows and makes a table of them, youngest first.
+    /// Checks the rows, youngest first, and makes a table of them.
     ///
     /// # Errors
-    /// The first thing that is wrong, and in which row.
+    /// The first fault, and its row.
     pub fn new(rows: Vec<Tier>) -> Result<Self, TierTableError> {
         if rows.is_empty() {
             return Err(TierTableError::Empty);
@@ -118,7 +118,8 @@ impl TierTable {
         Ok(Self { rows })
     }
 
-    /// The tier of a record of this age: the youngest whose age it does not exceed; `None` if it is older than all.
+    /// The tier of a record of this age: the youngest tier whose age it does not exceed; `None` if it is
+    /// older than all tiers.
     #[must_use]
     pub fn tier_of(&self, age: Duration) -> Option<TierIndex> {
         self.position(|tier| age <= tier.age)
@@ -130,7 +131,7 @@ impl TierTable {
         self.position(|tier| tier.name == name)
     }
 
-    /// The row at `index`; `None` for an index of a longer table, such as the one before a reload.
+    /// The row at `index`; `None` for an index of a longer table, such as the table before a reload.
     #[must_use]
     pub fn row(&self, index: TierIndex) -> Option<&Tier> {
         self.rows.get(index.as_usize())
@@ -153,8 +154,8 @@ impl TierTable {
 }
 
 impl Default for TierTable {
-    /// The seven tiers of the default: primary, secondary, emergency, ultra-backup, disaster-recovery, last-resort,
-    /// ultimate-fallback.
+    /// The seven tiers of the default: primary, secondary, emergency, ultra-backup, disaster-recovery,
+    /// last-resort, ultimate-fallback.
     fn default() -> Self {
         const HOUR: u64 = 3600;
         const DAY: u64 = 24 * HOUR;
@@ -176,7 +177,7 @@ impl Default for TierTable {
     }
 }
 
-/// Why rows do not make a table. Rows are counted from 1, as a person counts them.
+/// Why rows do not make a table. Rows are counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TierTableError {
     /// There is no row.
@@ -190,7 +191,8 @@ pub enum TierTableError {
     },
     /// A name is empty, too long, or has a character outside `[a-z0-9-]`.
     #[error(
-        "tier {row}: the name {name:?} is not usable: write 1 to {MAX_NAME_LENGTH} of the characters a-z, 0-9 and '-'"
+        "tier {row}: the name {name:?} is not usable: write 1 to {MAX_NAME_LENGTH} of the \
+         characters a-z, 0-9 and '-'"
     )]
     BadName {
         /// The row, from 1.
@@ -208,7 +210,7 @@ pub enum TierTableError {
         /// The first row of the name.
         first: usize,
     },
-    /// An age is not above the one before it, or the first is zero.
+    /// An age is not greater than the age before it, or the first age is zero.
     #[error(
         "tier {row} ({name}): its age is not above that of the tier before it: order the tiers by rising age"
     )]
@@ -220,7 +222,8 @@ pub enum TierTableError {
     },
     /// A row has a fresher role than a younger row.
     #[error(
-        "tier {row} ({name}): its role {role} is fresher than {younger}, that of a younger tier: older records cannot be trusted more"
+        "tier {row} ({name}): its role {role} is fresher than {younger}, that of a younger tier: \
+         older records cannot be trusted more"
     )]
     RoleGetsFresher {
         /// The row, from 1.
@@ -235,7 +238,7 @@ pub enum TierTableError {
 }
 
 impl TierTableError {
-    /// The row that is wrong, from 1; `None` if it is the table as a whole.
+    /// The faulty row, from 1; `None` if the table as a whole is faulty.
     #[must_use]
     pub fn row(&self) -> Option<usize> {
         match self {

@@ -1,4 +1,5 @@
-//! Clocks that were wrong, and are set right: nobody is locked out, or served something old, until that future comes.
+//! Clocks that were wrong and are corrected: no user is locked out or served an old answer until that future
+//! comes.
 
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ async fn what_was_answered_by_a_wrong_clock_is_looked_at_again_when_it_is_right(
     for (what, token) in
         [("a profile", mint().build().unwrap()), ("a verdict", mint().opaque().build().unwrap())]
     {
-        // The tenant's clock is right all along.
+        // The tenant's clock is always right.
         scene.clock.set_wall(Timestamp::from_secs(START));
         assert_eq!(tier(&scene.ask(&token, "").await), "primary", "{what}");
         scene.tenant.set_fault(Endpoint::Userinfo, Fault::Status(503));
@@ -64,7 +65,8 @@ async fn what_was_answered_by_a_wrong_clock_is_looked_at_again_when_it_is_right(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_was_stale_by_a_clock_that_was_ahead_does_not_stay_so() {
-    // Both times are in one tier, so that only the moment at which it was made tells that it is no answer of now.
+    // Both times are in one tier, so that only the time at which the answer was made shows that it is not of
+    // now.
     let scene = Scene::start("").await;
     let token = scene.tenant.mint().opaque().build().unwrap();
     assert_eq!(tier(&scene.ask(&token, "").await), "primary");

@@ -1,4 +1,5 @@
-//! `expired_grace`: a signed token that expired while the breaker was open is good for so long, and only while it is open.
+//! `expired_grace`: a signed token that expired while the breaker was open is good for this long, and only
+//! while it is open.
 
 use holdfast_devtenant::Tenant;
 use tokio::net::TcpStream;
@@ -12,15 +13,16 @@ const POLICY: &str = "[policy]\nleeway = \"0s\"\nexpired_grace = \"1h\"\n";
 /// When the tokens expire, in seconds after the start.
 const EXP: u64 = 600;
 
-/// A token that names its email, and one whose email is asked for.
+/// A token with an email, and one whose email comes from `/userinfo`.
 fn tokens(tenant: &Tenant) -> [String; 2] {
     let mint = || tenant.mint().expires_in(i64::try_from(EXP).unwrap());
     [mint().email_direct("alice@example.com").build().unwrap(), mint().build().unwrap()]
 }
 
-/// What an operator orders the breakers to do.
+/// An operator's order to the breakers.
 async fn breakers(holdfast: &Running, order: &str) {
-    let head = "POST /breaker HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    let head = "POST /breaker HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                Content-Type: application/json\r\n";
     let request = format!("{head}Content-Length: {}\r\n\r\n{order}", order.len());
     let reply = exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request.as_bytes()).await;
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -40,8 +42,7 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_expired_while_the_breaker_was_open_is_good_until_the_grace_ends_and_not_a_second_longer()
- {
+async fn a_token_that_expired_while_the_breaker_was_open_is_good_until_the_grace_ends_and_no_longer() {
     for (policy, in_grace) in [(POLICY, 200), ("[policy]\nleeway = \"0s\"\n", 401)] {
         let scene = Scene::start(policy).await;
         let tokens = tokens(&scene.tenant);
@@ -61,7 +62,7 @@ async fn a_token_that_was_seen_before_it_expired_is_not_good_for_longer_once_the
     let tokens = tokens(&scene.tenant);
     assert_eq!(scene.statuses(&tokens[1..], 0).await, [200]);
     breakers(&scene.holdfast, OPEN).await;
-    // Seen for the first time with the breaker open, and long before it expires.
+    // It is seen for the first time with the breaker open, and long before it expires.
     assert_eq!(scene.statuses(&tokens, 1).await, [200, 200]);
     breakers(&scene.holdfast, RESET).await;
     assert_eq!(scene.statuses(&tokens, EXP - 1).await, [200, 200]);
@@ -76,7 +77,7 @@ async fn grace_ends_with_the_outage_and_nothing_that_was_answered_in_it_is_remem
     breakers(&scene.holdfast, OPEN).await;
     assert_eq!(scene.statuses(&tokens, EXP + 1).await, [200, 200]);
     breakers(&scene.holdfast, RESET).await;
-    // Not a moment later by the clock.
+    // The clock has not moved.
     assert_eq!(scene.statuses(&tokens, EXP + 1).await, [401, 401]);
 }
 

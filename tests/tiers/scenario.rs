@@ -1,5 +1,6 @@
-//! One identity through all seven tiers, with the tenant dead: nothing listens where it was. At each boundary, one second
-//! before and one after, for the profile of a subject and for a verdict on a foreign token.
+//! One identity through all seven tiers, with the tenant down: nothing listens on its address. At each
+//! boundary, one second before and one after, for the profile of a subject and for a verdict on a foreign
+//! token.
 
 use std::path::Path;
 
@@ -12,18 +13,18 @@ use crate::support::service::{self, Running, assert_undecided, issuer};
 use crate::support::{Reply, until};
 use crate::{ALL_TIERS, DAY, START, tier};
 
-/// The verdict's tiers as they are by default, and with the ceiling raised.
+/// The verdict's tiers by default, and with the ceiling raised.
 const CEILINGS: [(&str, usize); 2] =
     [("", 3), ("[policy]\nverdict_ceiling = \"ultimate-fallback\"\n", ALL_TIERS.len())];
 
-/// Two tokens of alice that outlive all tiers, so that only what is known of them ages.
+/// Two tokens of alice that outlive all tiers, so that only the records age.
 fn tokens(tenant: &Tenant) -> (String, String) {
     let long = i64::try_from(400 * DAY).unwrap();
     let mint = || tenant.mint().expires_in(long);
     (mint().build().unwrap(), mint().opaque().build().unwrap())
 }
 
-/// A second before and a second after each boundary: how old records are, and the tier that they are of, if any.
+/// One second before and one second after each boundary: the age of records, and their tier, if any.
 fn moments() -> impl Iterator<Item = (u64, Option<usize>)> {
     (0..ALL_TIERS.len()).flat_map(|row| {
         let (age, next) = (ALL_TIERS[row].0, Some(row + 1).filter(|next| *next < ALL_TIERS.len()));
@@ -68,10 +69,11 @@ async fn what_is_known_answers_from_every_tier_and_not_a_second_longer() {
     }
 }
 
-/// Starts on this directory when whoever was there before has left it.
+/// Starts on this directory once the instance before has left it.
 async fn start_on(data: &Path, config: &str, now: u64) -> Running {
     let config = format!(
-        "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"{}\"\n{config}",
+        "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n[store]\n\
+         path = \"{}\"\n{config}",
         data.display()
     );
     let clock = Clock::held_at(Timestamp::from_secs(now));

@@ -1,4 +1,4 @@
-//! What is remembered was said under the settings of then; what is answered follows the settings of now.
+//! Records were made under earlier settings; answers follow the present settings.
 
 use std::path::PathBuf;
 
@@ -100,7 +100,7 @@ async fn an_issuer_that_is_not_configured_any_more_lets_nobody_in_as_anothers_us
     assert_eq!(holdfast.ask(&token).await.status, 401);
     assert_eq!(second.calls().userinfo, 1, "it is a question to the one that is configured");
 
-    // The same from the disk; and while the other one cannot tell, nobody's word is taken for its.
+    // The same from the disk. While the other issuer cannot tell, no other word is taken for its.
     let mut holdfast_of_disk = Changing::start(&both).await;
     assert_eq!(holdfast_of_disk.ask(&token).await.status, 200);
     holdfast_of_disk.write(&issuer(&second, ""));
@@ -126,7 +126,7 @@ async fn an_email_that_is_not_verified_does_not_count_from_the_moment_at_which_i
     for token in [&signed, &opaque, &verified[0], &verified[1]] {
         assert_eq!(holdfast.ask(token).await.status, 200);
     }
-    // In an outage, so that only what is remembered can answer; first after a reload, then after a restart.
+    // In an outage only records can answer; first after a reload, then after a restart.
     tenant.go_down().await;
     holdfast.reload(&strict);
     for again in [false, true] {
@@ -162,13 +162,13 @@ async fn an_email_out_of_a_claim_that_does_not_count_any_more_is_not_served() {
     for token in [&signed, &opaque] {
         assert_eq!(value(&holdfast.ask(token).await, "x-user-email"), Some("bob@claims.example"));
     }
-    // What was asked about anew is remembered, for as long as before.
+    // New answers are remembered for as long as before.
     tenant.go_down().await;
     holdfast.restart().await;
     for token in [&signed, &opaque] {
         assert_eq!(value(&holdfast.ask(token).await, "x-user-email"), Some("bob@claims.example"));
     }
-    // And the settings of before do not find what was found by these.
+    // And the former settings do not find what these settings found.
     holdfast.reload(&issuer(&tenant, ""));
     assert_undecided(&holdfast.ask(&signed).await, "the first of the claims is not known");
     assert_eq!(value(&holdfast.ask(&opaque).await, "x-user-email"), Some("bob@example.com"));
@@ -200,7 +200,7 @@ async fn an_address_that_the_issuer_may_not_name_any_more_is_nobodys_email_whate
     for token in [&signed, &opaque, &named, &own[0], &own[1]] {
         assert_eq!(holdfast.ask(token).await.status, 200);
     }
-    // In an outage only what is remembered can answer; first after a reload, then out of the disk.
+    // In an outage only records can answer; first after a reload, then from the disk.
     tenant.go_down().await;
     let config = issuer(&tenant, "email_domains = [\"Example.com\", \"partner.example\"]\n");
     holdfast.reload(&config);
@@ -217,7 +217,7 @@ async fn an_address_that_the_issuer_may_not_name_any_more_is_nobodys_email_whate
         for token in &own {
             holdfast.clock.advance(std::time::Duration::from_secs(600));
             let reply = holdfast.ask(token).await;
-            // A profile that was kept by other rules is none; a verdict is judged anew.
+            // A profile that was kept under other rules does not count; a verdict is judged again.
             let known = *token == own[1];
             assert_eq!(value(&reply, "x-user-email"), known.then_some("alice@example.com"), "{reply:?}");
         }

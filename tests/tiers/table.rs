@@ -1,4 +1,4 @@
-//! Tables that an owner writes, and routes that want fresher answers than the table gives.
+//! Configured tables, and routes that want fresher answers than the table gives.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn the_role_of_the_youngest_row_is_obeyed_too() {
         }
         assert_eq!(scene.tenant.calls().userinfo, 2);
     }
-    // With the issuer gone it answers all the same.
+    // Without the issuer it still answers.
     let token = outage.tenant.mint().opaque().build().unwrap();
     assert_eq!(tier(&outage.ask(&token, "").await), "emergency");
     outage.tenant.go_down().await;
@@ -42,7 +42,7 @@ async fn the_role_of_the_youngest_row_is_obeyed_too() {
     assert_eq!(tier(&outage.ask(&token, "").await), "emergency");
 }
 
-/// Two fresh tiers, so that nothing is asked behind a request.
+/// Two fresh tiers, so that there is no revalidation in the background.
 fn two_fresh() -> String {
     "[policy]\nverdict_ceiling = \"last\"\n".to_owned()
         + &row("young", "1h", "fresh")

@@ -1,15 +1,16 @@
-//! Copies of the disk store: periodic checkpoints, backups, and how either becomes the store again.
+//! Copies of the disk store: periodic checkpoints and backups, and how a copy becomes the store.
 //!
-//! A checkpoint is a directory that RocksDB fills in one moment: table files are linked, the rest is copied, so it costs
-//! next to nothing until compaction replaces the linked files. It counts only when its `FORMAT` file is there, which is
-//! written last. Which is the newest, its number says: a clock that was wrong for a while must not put an old one first.
+//! RocksDB makes a checkpoint in one step: it links the table files and copies the rest. So a checkpoint
+//! costs nearly nothing until compaction replaces the linked files. It is complete once its `FORMAT` file is
+//! there, which is written last. The highest number marks the newest checkpoint, not the time: a wrong clock
+//! must not make an old one the newest.
 //!
-//! A copy becomes the store only after every block of it was read and its checksum was right, and after what was deleted
-//! since was deleted from it (`delete_markers.rs`). Links share bytes with the original, so one flipped bit in a table file
-//! damages the checkpoints as well. If no checkpoint is whole, the records that can still be read of the newest are taken
-//! one by one: that costs the block that is damaged, not the store.
+//! A copy becomes the store only after two steps: every block of it was read with the right checksum, and the
+//! records that were deleted since were deleted from it (`delete_markers.rs`). Linked files share bytes with
+//! the original, so one flipped bit in a table file damages the checkpoints, too. If no checkpoint is whole,
+//! the readable records of the newest are copied one by one. That costs the damaged block, not the store.
 //!
-//! The instance secret is in no copy. Without it a copy opens, and none of its records do.
+//! The instance secret is in no copy. Without the secret a copy opens, but none of its records does.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -39,7 +40,7 @@ pub struct Recovered {
     pub moved_to: Option<PathBuf>,
     /// The checkpoint that took its place, and when it was made; `None`: the store starts empty.
     pub restored_from: Option<(PathBuf, Timestamp)>,
-    /// The checkpoint is damaged as well, and what could be read of it was taken.
+    /// The checkpoint is damaged, too; its readable records were taken.
     pub salvaged: bool,
 }
 
@@ -68,11 +69,12 @@ pub struct Backup {
     pub from_checkpoint: bool,
 }
 
-/// Makes a backup of the store in the new directory `to`, which appears complete or not at all. If an instance holds the
-/// store, its newest checkpoint is what is backed up. May block for long.
+/// Makes a backup of the store in the new directory `to`, which appears complete or not at all. If an
+/// instance holds the store, the backup is a copy of its newest checkpoint. May block for long.
 ///
 /// # Errors
-/// When `to` exists, nothing can be read or written, or an instance holds the store and has made no checkpoint yet.
+/// When `to` exists, nothing can be read or written, or an instance holds the store and has made no
+/// checkpoint yet.
 pub fn backup(settings: &DiskSettings, clock: &Clock, to: &Path) -> Result<Backup, DiskError> {
     let layout = Layout::new(&settings.path);
     if layout.has_database() != Ok(true) {
@@ -90,7 +92,7 @@ pub fn backup(settings: &DiskSettings, clock: &Clock, to: &Path) -> Result<Backu
                 newest.ok_or_else(|| DiskError::NoCheckpoint { path: settings.path.clone() })?;
             match copy_complete(&path, to) {
                 Ok(()) => return Ok(Backup { state_of: made_at, from_checkpoint: true }),
-                // It made way for a newer one while it was copied.
+                // A newer checkpoint replaced it during the copy.
                 Err(_) if !path.exists() => {}
                 Err(error) => return Err(error),
             }
@@ -99,22 +101,24 @@ pub fn backup(settings: &DiskSettings, clock: &Clock, to: &Path) -> Result<Backu
     }
 }
 
-/// Puts the backup or checkpoint in `from` in the place of the store, after reading all of it, and returns where the
-/// store that was there is now. No instance may be running on it. May block for long.
+/// Replaces the store by the backup or checkpoint in `from`, after reading all of it. Returns the new path of
+/// the former store. No instance may be running on it. May block for long.
 ///
 /// # Errors
-/// When an instance runs, `from` is no backup, of a newer version, or damaged: the store is then left as it is.
+/// When an instance is running, or `from` is no backup, is of a newer version, or is damaged. The store then
+/// stays as it is.
 pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Option<PathBuf>, DiskError> {
-    // Before a directory is made for it.
+    // Before a directory is made for the store.
     if !layout::check_format(from)? {
         return Err(DiskError::NothingThere { path: from.to_owned() });
     }
     let layout = Layout::new(&settings.path);
     layout.prepare()?;
-    // Held while the copy is made, so that no instance starts on what is about to be moved away.
+    // Hold the store while the copy is made, so that no instance starts on a store that is about to be moved.
     let mut held = hold(&layout, settings, clock)?;
     layout.finish_restoring()?;
-    // Also a restored copy has nothing of what was forgotten since, as far as that is known here.
+    // A restored copy must not bring back records that were deleted since, as far as there are delete
+    // markers.
     let noted = kept::newest_first(&layout).into_iter().map(|kept| Deleted::since(&kept.path));
     let deleted = noted.filter(|noted| *noted != Deleted::Unknown).reduce(Deleted::and);
     let deleted = deleted.unwrap_or(Deleted::These(Vec::new()));
@@ -122,14 +126,14 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     if held.is_none() {
         held = hold(&layout, settings, clock)?;
     }
-    // RocksDB must not be open on files that are moved: it would clean up after itself in those that come.
+    // Close RocksDB before its files are moved: otherwise it would remove files of the new database.
     drop(held);
     // The copy is another database: how far this one had come says nothing about it.
     database::forget_progress(&layout)?;
     layout.install_restored(ReplaceReason::Replaced, clock.now())
 }
 
-/// Opens the store, if there is one that opens, to have its lock.
+/// Opens the store to take its lock, if there is one that opens.
 fn hold(layout: &Layout, settings: &DiskSettings, clock: &Clock) -> Result<Option<Engine>, DiskError> {
     if layout.has_database() != Ok(true) {
         return Ok(None);
@@ -137,7 +141,7 @@ fn hold(layout: &Layout, settings: &DiskSettings, clock: &Clock) -> Result<Optio
     match database::open(layout, false, settings, clock) {
         Ok(engine) => Ok(Some(engine)),
         Err(Fault::Locked) => Err(DiskError::InUse { path: layout.database() }),
-        // It is replaced because it does not open, perhaps.
+        // Perhaps the operator replaces it because it does not open.
         Err(_) => Ok(None),
     }
 }
@@ -170,7 +174,7 @@ fn make_at(engine: &Engine, to: &Path) -> Result<(), DiskError> {
     completed.map_err(copying_to(to))
 }
 
-/// Copies under another name beside `to` first: a copy that fails leaves nothing behind that a second try would meet.
+/// Copies to a temporary name beside `to` first, so that a failed copy does not block a second try.
 fn copy_complete(from: &Path, to: &Path) -> Result<(), DiskError> {
     can_be_made(to)?;
     let name = to.file_name().ok_or_else(|| DiskError::TargetExists { path: to.to_owned() })?;
@@ -189,7 +193,7 @@ fn copy_complete(from: &Path, to: &Path) -> Result<(), DiskError> {
         layout::sync_directory(parent)
     };
     copied().map_err(|error| {
-        // What is left is found and removed by the next try, if it cannot be now.
+        // If this fails, the next try removes the rest.
         let _ = fs::remove_dir_all(&draft);
         copying_to(to)(error)
     })
@@ -199,24 +203,24 @@ fn copying_to(to: &Path) -> impl FnOnce(io::Error) -> DiskError {
     |source| DiskError::FileSystem { doing: "making a copy", path: to.to_owned(), source }
 }
 
-/// Drops all copies that have the same records as the store: checkpoints, and what the store was before.
+/// Drops all copies that hold the same records as the store: checkpoints and former databases.
 pub(super) fn remove_all(layout: &Layout) -> Result<(), DiskError> {
     let names = layout::names_in(&layout.checkpoints());
     let removed = names.into_iter().map(|name| layout.remove(&layout.checkpoints().join(name)));
-    // One that cannot be removed is no reason to leave the others.
+    // If one cannot be removed, remove the others all the same.
     let failed = removed.chain([layout.remove_former()]).filter_map(Result::err).last();
     failed.map_or(Ok(()), Err)
 }
 
-/// Moves a corrupt database aside and puts the newest good checkpoint in its place, or what can be read of a damaged one,
-/// or nothing.
+/// Moves a corrupt database aside and puts the newest good checkpoint in its place, else the readable part of
+/// a damaged one, else nothing.
 pub(super) fn recover(
     layout: &Layout,
     settings: &DiskSettings,
     clock: &Clock,
     cause: String,
 ) -> Result<Recovered, DiskError> {
-    // What was deleted since a checkpoint stands beside it and beside each that is newer.
+    // The deletes since a checkpoint are noted beside it and beside each newer one.
     let mut deleted = Deleted::These(Vec::new());
     let candidates: Vec<_> = kept::newest_first(layout)
         .into_iter()
@@ -248,7 +252,7 @@ pub(super) fn recover(
     Ok(Recovered { cause, moved_to, restored_from: None, salvaged: false })
 }
 
-/// Makes a copy of `from` that may become the database: every block of it is read, and what was deleted since is deleted.
+/// Makes a copy of `from` that may become the database: reads every block and applies the deletes since.
 fn copy_and_check(
     layout: &Layout,
     settings: &DiskSettings,
@@ -271,7 +275,7 @@ fn copy_and_check(
     copied().inspect_err(|_| drop_draft(layout))
 }
 
-/// Makes a database of the records of `from` that can still be read.
+/// Makes a database of the readable records of `from`.
 fn salvage(
     layout: &Layout,
     settings: &DiskSettings,
@@ -330,7 +334,7 @@ fn drop_draft(layout: &Layout) {
     }
 }
 
-/// Whether a backup may be made at `to`, which is there once it is made, and not before.
+/// Checks whether a backup may be made at `to`, where nothing may exist yet.
 ///
 /// # Errors
 /// [`DiskError::TargetExists`], also for a link that leads nowhere.

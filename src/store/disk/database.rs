@@ -1,10 +1,11 @@
 //! Opens `db/`, and notices if it has lost a part of itself.
 //!
-//! RocksDB lists the files of a database in its MANIFEST: it appends to it, and begins one of a higher number at each
-//! open. A MANIFEST that is cut short is valid. RocksDB then opens what the database was before, and deletes the files
-//! that it does not know any more. Sequence numbers do not show the loss, because the write-ahead log brings the latest
-//! ones. So the number and the length of the MANIFEST are noted in the data directory. A database that is behind this
-//! note is corrupt if there is a checkpoint to take its place; without one, what is left is better than nothing.
+//! RocksDB lists the files of a database in its MANIFEST: it appends to it, and begins one of a higher number
+//! at each open. A MANIFEST that is cut short is valid. RocksDB then opens an older state of the database,
+//! and deletes the files that this state does not name. Sequence numbers do not show the loss, because the
+//! write-ahead log brings the latest ones. So the number and the length of the MANIFEST are noted in the data
+//! directory. A database that is behind this note is corrupt if there is a checkpoint to take its place;
+//! without one, what is left is better than nothing.
 
 use std::fs::{self, File};
 use std::io;

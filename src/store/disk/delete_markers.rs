@@ -1,12 +1,13 @@
-//! What was deleted since a checkpoint was made, written beside the checkpoint.
+//! Deletes since a checkpoint was made, noted beside the checkpoint.
 //!
-//! A delete stands for a definitive no. When a checkpoint takes the place of a corrupt database, the deletes of the
-//! meantime are lost with it, and the no would be a yes again. So each is noted in a file of the newest checkpoint as
-//! well, and applied to whichever checkpoint takes over. The file is brought to the disk before the log of the database is,
-//! so it lacks no delete that the database would have had.
+//! A delete stands for a definitive no. When a checkpoint replaces a corrupt database, later deletes are lost
+//! with the database, and a no would become a yes. So each delete is also noted in a file of the newest
+//! checkpoint, and applied to the checkpoint that takes over. The file is synced before the log of the
+//! database, so it has every delete that the database has.
 //!
-//! An entry is a byte for the family, a byte for the key's length, the key, and four bytes of checksum. If it cannot be
-//! told what was deleted, all that a delete may be meant for is dropped: a miss costs a question, a wrong yes is none.
+//! An entry is a byte for the family, a byte for the key's length, the key, and four bytes of checksum. If it
+//! is unknown what was deleted, every record of the deniable families is dropped: a miss costs a call to the
+//! issuer, and a wrong yes must not happen.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,13 +20,14 @@ use crate::tiers::record::Family;
 
 const CHECK_LENGTH: usize = 4;
 
-/// How long the file may become, in bytes: some 400,000 deletes. What is more stands for everything.
+/// The greatest length of the file, in bytes: some 400,000 deletes. More deletes than that stand for
+/// everything.
 const LIMIT: u64 = 16 * 1024 * 1024;
 
-/// In place of a family: more than can be named.
+/// In place of a family: everything is deleted.
 const EVERYTHING: u8 = 0xff;
 
-/// The families whose records a delete may be meant for.
+/// The families whose records can be deleted by a definitive no.
 pub(super) const DENIABLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
 
 /// The open file of the newest checkpoint.
@@ -39,27 +41,27 @@ pub(super) struct DeleteMarkers {
 /// Which records.
 type Keys = Vec<(Family, Vec<u8>)>;
 
-/// What is to be deleted from a checkpoint that takes over.
+/// The records to delete from a checkpoint that takes over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Deleted {
     /// These records.
     These(Keys),
-    /// Nobody knows which.
+    /// It is unknown which.
     Unknown,
 }
 
 impl DeleteMarkers {
-    /// Starts the file of a checkpoint that is being made.
+    /// Creates the empty file of a new checkpoint.
     pub(super) fn start(checkpoint: &Path) -> io::Result<()> {
         File::create(checkpoint.join(TOMBSTONES_FILE))?.sync_all()
     }
 
-    /// Opens the file of a checkpoint to go on with it. An entry that a crash has cut off is removed.
+    /// Opens the file of a checkpoint to append to it. Removes an entry that a crash cut short.
     pub(super) fn of(checkpoint: &Path) -> io::Result<Self> {
         let path = checkpoint.join(TOMBSTONES_FILE);
         let content = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Nobody knows what was deleted before, and that must not be lost.
+                // It is unknown what was deleted before. That fact must not be lost.
                 let everything = everything();
                 fs::write(&path, &everything)?;
                 everything
@@ -101,7 +103,7 @@ impl DeleteMarkers {
         Ok(())
     }
 
-    /// Notes beside the checkpoint `older`, which stays, what was noted beside `newer`, which goes.
+    /// Copies the deletes noted beside the checkpoint `newer`, which is removed, to `older`, which stays.
     pub(super) fn carry(newer: &Path, older: &Path) -> io::Result<()> {
         let mut markers = Self::of(older)?;
         match Deleted::since(newer) {
@@ -116,7 +118,7 @@ impl DeleteMarkers {
         markers.sync()
     }
 
-    /// Brings what was noted to the disk.
+    /// Syncs the noted deletes to the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.unsynced {
             self.file.sync_data()?;
@@ -127,7 +129,7 @@ impl DeleteMarkers {
 }
 
 impl Deleted {
-    /// What was noted beside a checkpoint.
+    /// The deletes noted beside a checkpoint.
     pub(super) fn since(checkpoint: &Path) -> Self {
         let Ok(content) = fs::read(checkpoint.join(TOMBSTONES_FILE)) else { return Self::Unknown };
         match entries(&content) {
@@ -136,7 +138,7 @@ impl Deleted {
         }
     }
 
-    /// This and what was noted beside another one.
+    /// These deletes and those noted beside another checkpoint.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::These(mut these), Self::These(those)) => {
@@ -148,13 +150,13 @@ impl Deleted {
     }
 }
 
-/// The entry that stands for more than can be named.
+/// The entry that stands for everything.
 fn everything() -> Vec<u8> {
     let entry = [EVERYTHING, 0];
     [&entry[..], &check(&entry)].concat()
 }
 
-/// The entries that are whole, as far as the first that is not, and what follows; no entries if one stands for
+/// The whole entries up to the first damaged one, and the rest. `None` instead of entries if one stands for
 /// everything.
 fn entries(mut content: &[u8]) -> (Option<Keys>, &[u8]) {
     let mut entries = Some(Vec::new());
@@ -168,7 +170,7 @@ fn entries(mut content: &[u8]) -> (Option<Keys>, &[u8]) {
     (entries, content)
 }
 
-/// The entry that `content` begins with, and what follows it.
+/// The entry at the start of `content`, and the rest.
 fn entry(content: &[u8]) -> Option<(Option<Family>, &[u8], &[u8])> {
     let [first, length, ..] = content else { return None };
     let (entry, rest) = content.split_at_checked(2 + usize::from(*length))?;
@@ -178,7 +180,8 @@ fn entry(content: &[u8]) -> Option<(Option<Family>, &[u8], &[u8])> {
     is_entry.then_some((family, entry.get(2..)?, rest))
 }
 
-/// Whether a crash explains what follows the last whole entry: a part of one, or room that was never written to.
+/// Whether a crash explains what follows the last whole entry: a part of an entry, or zeros from
+/// preallocation.
 fn is_cut_off(rest: &[u8]) -> bool {
     let is_part = match rest {
         [_, length, ..] => rest.len() < 2 + usize::from(*length) + CHECK_LENGTH,
@@ -187,7 +190,7 @@ fn is_cut_off(rest: &[u8]) -> bool {
     is_part || rest.iter().all(|byte| *byte == 0)
 }
 
-/// No family's is zero, which is what a file system fills up with after a crash.
+/// No number is zero, because a file system may fill the end of a file with zeros after a crash.
 const fn number(family: Family) -> u8 {
     match family {
         Family::Verdicts => 1,

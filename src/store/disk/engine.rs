@@ -1,7 +1,8 @@
 //! RocksDB as this store uses it: its options, its four column families, and what its errors mean.
 //!
-//! Nothing outside this file and `checkpoint.rs` names RocksDB. Everything is bounded: block cache and memtables by
-//! configuration, the write-ahead log by twice the memtables, RocksDB's own log by a few files of one mebibyte.
+//! Only this file and `checkpoint.rs` use RocksDB's types. Everything is bounded: block cache and memtables
+//! by configuration, the write-ahead log by twice the memtables, RocksDB's own log by a few files of one
+//! mebibyte.
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -29,11 +30,11 @@ pub(super) struct Engine {
     writing: WriteOptions,
 }
 
-/// What a read found without touching the disk.
+/// The result of a read that does not touch the disk.
 pub(super) enum InMemory {
     /// The record, or that there is none.
     Known(Option<Vec<u8>>),
-    /// Neither: the disk has to be read.
+    /// Unknown: the disk has to be read.
     NeedsDisk,
 }
 
@@ -53,7 +54,7 @@ pub(super) enum Change {
 }
 
 impl Engine {
-    /// Opens the database in `path`; makes it if `create`.
+    /// Opens the database in `path`. Creates it if `create`.
     pub(super) fn open(
         path: &Path,
         create: bool,
@@ -70,17 +71,17 @@ impl Engine {
         let mut in_memory = ReadOptions::default();
         in_memory.set_read_tier(ReadTier::BlockCache);
         let mut writing = WriteOptions::default();
-        // A stall must not hold the writer for as long as RocksDB likes: it comes back as a fault of the disk instead.
+        // A stall must not block the writer without limit: RocksDB returns an error instead.
         writing.set_no_slowdown(true);
         Ok(Self { db, in_memory, writing })
     }
 
-    /// The value under `key`, from disk if need be: may block.
+    /// The value under `key`, from disk if necessary. May block.
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
         Ok(self.db.get_cf(self.family(family)?, key)?)
     }
 
-    /// The value under `key` if memtables, filters and block cache can tell: never touches the disk.
+    /// The value under `key` if memtables, filters and block cache have the answer. Never touches the disk.
     pub(super) fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<InMemory, Fault> {
         match self.db.get_cf_opt(self.family(family)?, key, &self.in_memory) {
             Ok(value) => Ok(InMemory::Known(value)),
@@ -89,8 +90,8 @@ impl Engine {
         }
     }
 
-    /// Applies all changes of the batch or none. They are in the operating system's hands afterwards, and on the disk
-    /// after the next [`Engine::sync`].
+    /// Applies all changes of the batch or none. The operating system has them afterwards; they are on the
+    /// disk after the next [`Engine::sync`].
     pub(super) fn write(&self, batch: &Batch) -> Result<(), Fault> {
         let mut changes = WriteBatch::default();
         for change in &batch.changes {
@@ -107,12 +108,12 @@ impl Engine {
         patiently(|| self.write(batch))
     }
 
-    /// Brings all that was written to the disk.
+    /// Syncs all writes to the disk.
     pub(super) fn sync(&self) -> Result<(), Fault> {
         Ok(self.db.flush_wal(true)?)
     }
 
-    /// Drops every record of the families, and rewrites their files so that the bytes are gone as well.
+    /// Drops every record of the families and rewrites their files, so that the bytes are gone, too.
     pub(super) fn purge(&self, families: &[Family]) -> Result<(), Fault> {
         let mut whole = CompactOptions::default();
         whole.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
@@ -126,7 +127,7 @@ impl Engine {
         self.sync()
     }
 
-    /// Compacts every family now, which drops what has expired.
+    /// Compacts every family now, which drops expired records.
     pub(super) fn compact(&self) -> Result<(), Fault> {
         let mut whole = CompactOptions::default();
         whole.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
@@ -138,7 +139,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Shows every record of a family to `visit`, checking the checksum of every block on the way.
+    /// Passes every record of a family to `visit`, and checks the checksum of every block.
     pub(super) fn scan(&self, family: Family, mut visit: impl FnMut(&[u8], &[u8])) -> Result<(), Fault> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
@@ -151,8 +152,8 @@ impl Engine {
         Ok(records.status()?)
     }
 
-    /// Shows to `visit` every record of a family that can still be read, and passes over what cannot: blocks whose
-    /// checksum is wrong, and what lies between their keys. `visit` ends it by returning a fault.
+    /// Passes every readable record of a family to `visit`. Skips blocks with a wrong checksum and the keys
+    /// within them. Stops when `visit` returns a fault.
     pub(super) fn scan_what_opens(
         &self,
         family: Family,
@@ -173,8 +174,8 @@ impl Engine {
             if records.status().is_ok() {
                 return Ok(());
             }
-            // Where the next good block begins is not told, so it is looked for, in strides twice as long each time. Keys
-            // are digests, spread evenly: little more is passed over than what is lost.
+            // RocksDB does not say where the next good block begins. Search for it with steps that double
+            // each time. Keys are digests, spread evenly, so the search skips little more than what is lost.
             let Some(next) = leading(&from).checked_add(step) else { return Ok(()) };
             from = next.to_be_bytes().to_vec();
             step = step.saturating_mul(2);
@@ -228,7 +229,7 @@ impl Batch {
         })
     }
 
-    /// The changes, to put them elsewhere when they could not be applied.
+    /// The changes, for use when they could not be applied.
     pub(super) fn into_changes(self) -> Vec<Change> {
         self.changes
     }
@@ -252,10 +253,10 @@ impl Change {
     }
 }
 
-/// How long RocksDB may stall writes before it counts as a fault of the disk.
+/// How long RocksDB may stall writes before that counts as a fault of the disk.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Tries again for a while what RocksDB refuses because it would have to wait.
+/// Retries for a while an action that RocksDB rejects because it would have to wait.
 pub(super) fn patiently(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
     let started = Instant::now();
     loop {
@@ -273,7 +274,7 @@ const LAST_KEY: [u8; 33] = [0xff; 33];
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// How far behind a key the first look for a good block is, in terms of a key's first eight bytes.
+/// The first step of the search for a good block, added to the first eight bytes of a key.
 const FIRST_STEP: u64 = 1 << 32;
 
 /// A key's first eight bytes as a number.
@@ -287,13 +288,13 @@ fn database_options(create: bool, settings: &DiskSettings) -> Options {
     let mut options = Options::default();
     options.create_if_missing(create);
     options.create_missing_column_families(true);
-    // What precedes a torn or damaged piece of the log is kept; what follows it is not trusted.
+    // Entries before a torn or damaged part of the log are kept; entries after it are not trusted.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_db_write_buffer_size(settings.memtables);
-    // Else a family that is hardly written to would keep every log since its last write.
+    // Otherwise a family with few writes would keep every log since its last write.
     options.set_max_total_wal_size(2 * settings.memtables as u64);
     options.set_max_background_jobs(2);
-    // Files are deleted by RocksDB's own threads, never by one that only reads.
+    // RocksDB's own threads delete files, never a thread that only reads.
     options.set_avoid_unnecessary_blocking_io(true);
     options.set_skip_stats_update_on_db_open(true);
     options.set_manifest_preallocation_size(64 * 1024);
@@ -308,8 +309,9 @@ fn database_options(create: bool, settings: &DiskSettings) -> Options {
 fn block_cache(settings: &DiskSettings) -> Cache {
     let mut options = LruCacheOptions::default();
     options.set_capacity(settings.block_cache);
-    // As few parts as serve the handful of threads here: a block has to fit into its part, and RocksDB's own choice of
-    // 64 parts leaves too little for the index of a table file, which would then be read from the disk every time.
+    // Few shards, because few threads use them. A block has to fit into its shard. RocksDB's default of 64
+    // shards leaves too little room for the index of a table file, which would then be read from the disk
+    // each time.
     options.set_num_shard_bits(2);
     Cache::new_lru_cache_opts(&options)
 }
@@ -320,29 +322,29 @@ fn family_options(settings: &DiskSettings, cache: &Cache, expiry: ExpiryClock) -
     table.set_bloom_filter(10.0, false);
     // Filters and indexes count against the one bound on memory.
     table.set_cache_index_and_filter_blocks(true);
-    // And stay there, about 6 bytes a record: so a lookup of what is not there never needs the disk.
+    // They stay in memory, about 6 bytes a record, so that a lookup of a missing key never needs the disk.
     table.set_unpartitioned_pinning_tier(BlockBasedTablePinningTier::All);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(settings.memtables / Family::ALL.len());
-    // Small enough that the index and filter of one file are a small part of the block cache.
+    // Small, so that the index and filter of one file are a small part of the block cache.
     options.set_target_file_size_base(16 * MEBIBYTE as u64);
-    // Sealed records are as good as random: they do not compress.
+    // Sealed records look random and do not compress.
     options.set_compression_type(rocksdb::DBCompressionType::None);
     options.set_compaction_filter_factory(expiry);
-    // Every file passes the filter once a day, so nothing outlives its expiry by more than that.
+    // Every file passes the filter once a day, so no record outlives its expiry by more than a day.
     options.set_periodic_compaction_seconds(24 * 60 * 60);
     options
 }
 
-/// What time it is for dropping records, which must not be believed lightly: a clock that is ahead, and is set right
-/// later, must not have emptied the store by then.
+/// The time that is used for dropping expired records. It does not trust the wall clock at once: a clock that
+/// is ahead, and is corrected later, must not empty the store meanwhile.
 ///
-/// - In the first [`ExpiryClock::SETTLING`] nothing is dropped: a machine that starts with a wrong clock has had it set
-///   by then.
-/// - After that it is wall time, but never further ahead than [`ExpiryClock::STEP`] and twice the monotonic time since
-///   then. So a jump ahead by a year while holdfast runs drops nothing for half a year, and a clock that stood still
-///   while the machine slept is caught up with.
+/// - During the first [`ExpiryClock::SETTLING`] nothing is dropped. A machine that starts with a wrong clock
+///   has corrected it by then.
+/// - After that it is the wall time, but at most [`ExpiryClock::STEP`] plus twice the monotonic time since
+///   then. So a jump ahead by a year while holdfast runs drops nothing for half a year. It also catches up
+///   with the wall time after the machine slept.
 #[derive(Clone)]
 struct ExpiryClock {
     clock: Clock,
@@ -351,10 +353,10 @@ struct ExpiryClock {
 }
 
 impl ExpiryClock {
-    /// How long a clock may be wrong after the start without any harm.
+    /// How long a clock may be wrong after the start without harm.
     const SETTLING: Duration = Duration::from_secs(60 * 60);
 
-    /// How far wall time may run ahead of monotonic time and still be believed.
+    /// How far wall time may be ahead of monotonic time and still be trusted.
     const STEP: Duration = Duration::from_secs(60 * 60);
 
     fn new(clock: &Clock) -> Self {
@@ -384,7 +386,7 @@ impl CompactionFilterFactory for ExpiryClock {
     }
 }
 
-/// Drops what is useless by its clear prefix, and what is too short to have one.
+/// Drops records that are expired by their clear prefix, or too short to have one.
 struct ExpiryFilter {
     now: Timestamp,
 }

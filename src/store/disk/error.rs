@@ -12,7 +12,11 @@ pub(super) const FORMAT: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The data directory cannot be made, read or written to.
-    #[error("cannot write to the data directory {}: {source}: give it to the user that holdfast runs as, on a file system that is not read-only", path.display())]
+    #[error(
+        "cannot write to the data directory {}: {source}: give it to the user that holdfast runs as, on a \
+         file system that is not read-only",
+        path.display()
+    )]
     Unwritable {
         /// The data directory.
         path: PathBuf,
@@ -20,13 +24,21 @@ pub enum DiskError {
         source: io::Error,
     },
     /// Another instance has it open.
-    #[error("another holdfast is running on {}: it holds the lock on the file LOCK there; stop it, or give this one a data directory of its own", path.display())]
+    #[error(
+        "another holdfast is running on {}: it holds the lock on the file LOCK there; stop it, or give this \
+         one a data directory of its own",
+        path.display()
+    )]
     InUse {
         /// The database.
         path: PathBuf,
     },
     /// A newer version wrote it.
-    #[error("{} is in format {found}, which a newer holdfast wrote; this one reads up to format {FORMAT}: run the newer one, or start with an empty data directory", path.display())]
+    #[error(
+        "{} is in format {found}, which a newer holdfast wrote; this one reads up to format {FORMAT}: run \
+         the newer one, or start with an empty data directory",
+        path.display()
+    )]
     NewerFormat {
         /// The data directory, or the backup.
         path: PathBuf,
@@ -34,7 +46,11 @@ pub enum DiskError {
         found: u32,
     },
     /// The file `FORMAT` says nothing that any version writes.
-    #[error("{} holds a file FORMAT that no holdfast wrote: check that this is the right directory, or start with an empty one", path.display())]
+    #[error(
+        "{} holds a file FORMAT that no holdfast wrote: check that this is the right directory, or start \
+         with an empty one",
+        path.display()
+    )]
     UnknownFormat {
         /// The data directory, or the backup.
         path: PathBuf,
@@ -81,7 +97,11 @@ pub enum DiskError {
         path: PathBuf,
     },
     /// A running instance holds the store, and there is no checkpoint to back up instead.
-    #[error("holdfast is running on {} and has made no checkpoint yet: name its admin listener (--admin, or --config), so that it can be asked for one, or stop it for the backup", path.display())]
+    #[error(
+        "holdfast is running on {} and has made no checkpoint yet: name its admin listener (--admin, or \
+         --config), so that it can be asked for one, or stop it for the backup",
+        path.display()
+    )]
     NoCheckpoint {
         /// The data directory.
         path: PathBuf,
@@ -120,8 +140,8 @@ impl DiskError {
         }
     }
 
-    /// Whether the disk may be well later without anybody changing the configuration: then the store starts degraded
-    /// instead of not at all.
+    /// Whether the disk may be well later without anybody changing the configuration: then the store starts
+    /// degraded instead of not at all.
     #[must_use]
     pub(super) fn may_pass(&self) -> bool {
         match self {

@@ -1,22 +1,22 @@
-//! What can go wrong in RocksDB, by what is to be done about it.
+//! Faults of RocksDB, classed by what to do about them.
 
 use rocksdb::ErrorKind;
 
-/// What went wrong, by what is to be done about it. Holds RocksDB's own sentence.
+/// A fault, classed by what to do about it. Holds RocksDB's own message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Another instance holds the lock.
     Locked,
-    /// What is on the disk is not what was written: no retry helps.
+    /// The data on the disk is not what was written. A retry does not help.
     Corrupt(String),
-    /// It would have to wait until flushes or compactions have caught up.
+    /// RocksDB would have to wait for flushes or compactions.
     Stalled,
-    /// The disk is full or broken: a later retry may help.
+    /// The disk is full or broken. A later retry may help.
     Disk(String),
 }
 
 impl Fault {
-    /// RocksDB's sentence.
+    /// RocksDB's message.
     pub(super) fn message(&self) -> &str {
         match self {
             Self::Locked => "another process holds the lock",
@@ -27,7 +27,8 @@ impl Fault {
 }
 
 impl From<&rocksdb::Error> for Fault {
-    /// RocksDB's C interface gives errors as text alone. A test meets each of these with the RocksDB that is linked.
+    /// RocksDB's C interface gives errors only as text. A test provokes each of these with the linked
+    /// RocksDB.
     fn from(error: &rocksdb::Error) -> Self {
         let message: &str = error.as_ref();
         let names_a_missing_file = message.contains("No such file or directory");

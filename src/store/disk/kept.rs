@@ -1,7 +1,7 @@
 //! Which checkpoints there are, and which of them stay.
 //!
-//! The newest [`KEPT`] stay. One more stays if the database was replaced by one with fewer changes, such as an empty
-//! one: the checkpoints of that must not push out the last one of what was there before.
+//! The newest [`KEPT`] stay. One more stays if the database was replaced by one with fewer changes, such as
+//! an empty one: the checkpoints of the new database must not push out the last one of the old database.
 
 use std::fs;
 use std::io;

@@ -1,16 +1,17 @@
-//! The data directory: what lies where, and who may open it.
+//! The data directory: its files, and who may open it.
 //!
 //! | name | what |
 //! |---|---|
 //! | `FORMAT` | the version of this layout, written before anything else |
 //! | `db/` | the database in use |
 //! | `PROGRESS` | how far `db/` had come: the number and the length of its MANIFEST |
-//! | `checkpoints/<number>-<time>/` | copies of it that can be restored, newest two, each with what was deleted since |
-//! | `db.draft/`, `db.salvaged/` | a copy that is being made and checked; of no use if that was cut off |
-//! | `db.restoring/` | a copy that was found good, on its way to becoming `db/` |
-//! | `db.corrupt-<time>/`, `db.replaced-<time>/` | what `db/` was before, the newest one of each, until the next purge |
+//! | `checkpoints/<number>-<time>/` | the newest copies of it, each with the deletes since |
+//! | `db.draft/`, `db.salvaged/` | a copy that is being made and checked; removed if that was interrupted |
+//! | `db.restoring/` | a copy that passed the check and becomes `db/` |
+//! | `db.corrupt-<time>/`, `db.replaced-<time>/` | former `db/`, the newest of each, until the next purge |
 //!
-//! `db/` is a directory inside the data directory so that it can be renamed even if the data directory is a mount.
+//! `db/` is a directory inside the data directory so that it can be renamed even if the data directory is a
+//! mount.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -25,10 +26,10 @@ const FORMAT_WORD: &str = "holdfast-disk";
 const CORRUPT: &str = "db.corrupt-";
 const REPLACED: &str = "db.replaced-";
 
-/// Beside a checkpoint's own files: what was deleted since.
+/// Beside a checkpoint's own files: the deletes since.
 pub(super) const TOMBSTONES_FILE: &str = "deleted-since";
 
-/// Beside a checkpoint's own files: how many changes the database had had.
+/// Beside a checkpoint's own files: how many changes the database had had by then.
 pub(super) const SEQUENCE_FILE: &str = "sequence";
 
 /// In the data directory: how far `db/` had come.
@@ -77,12 +78,12 @@ impl Layout {
         self.root.join("db.draft")
     }
 
-    /// Where the records that can still be read of a damaged copy are put.
+    /// Where the readable records of a damaged copy are written.
     pub(super) fn salvaged(&self) -> PathBuf {
         self.root.join("db.salvaged")
     }
 
-    /// Where a copy that was found good waits to become the database.
+    /// Where a copy that passed the check waits to become the database.
     pub(super) fn restoring(&self) -> PathBuf {
         self.root.join("db.restoring")
     }
@@ -92,22 +93,22 @@ impl Layout {
         self.root.join("checkpoints")
     }
 
-    /// Which directories the data directory and the database are, by device and inode: others once they were deleted
-    /// or replaced.
+    /// Which directories the data directory and the database are, by device and inode: others once they were
+    /// deleted or replaced.
     pub(super) fn identity(&self) -> io::Result<Identity> {
         let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
         Ok(Identity { root: identity(&self.root)?, database: identity(&self.database())? })
     }
 
-    /// Makes the directory if need be, proves that it can be written to, and checks its version.
+    /// Makes the directory if necessary, proves that it can be written to, and checks its version.
     pub(super) fn prepare(&self) -> Result<(), DiskError> {
         let unwritable = |source| DiskError::Unwritable { path: self.root.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&self.root).map_err(unwritable)?;
         fs::create_dir_all(self.checkpoints()).map_err(unwritable)?;
         let probe = self.root.join(".writable");
         File::create(&probe).map_err(unwritable)?;
-        // An instance that starts at the same moment may have removed it, and have written the version: this one is
-        // refused a little later, by the lock.
+        // An instance that starts at the same moment may have removed the probe and written the version. The
+        // lock refuses this instance a little later.
         let _ = fs::remove_file(&probe);
         if !check_format(&self.root)?
             && let Err(source) = write_format(&self.root)
@@ -121,8 +122,8 @@ impl Layout {
     /// Whether there is a database to open: `Ok(false)` if there is none yet.
     ///
     /// # Errors
-    /// When there are files of a database, but not the one that names all others: RocksDB would start anew there, and
-    /// delete them.
+    /// When there are files of a database, but not `CURRENT`, which names the others: RocksDB would create a
+    /// new database and delete them.
     pub(super) fn has_database(&self) -> Result<bool, String> {
         let database = self.database();
         if database.join("CURRENT").exists() {
@@ -134,8 +135,8 @@ impl Layout {
         orphan.map_or(Ok(false), |orphan| Err(format!("CURRENT is missing although {orphan} is there")))
     }
 
-    /// Has a copy that was found good wait at [`Layout::restoring`]. A copy gets that name complete or not at all, since
-    /// the next start takes what lies there for good.
+    /// Moves a copy that passed the check to [`Layout::restoring`]. A copy gets that name complete or not at
+    /// all, because the next start trusts what is there.
     pub(super) fn approve(&self, copy: &Path) -> Result<(), DiskError> {
         self.file_system("approving a copy", || {
             remove_if_there(&self.restoring())?;
@@ -144,9 +145,9 @@ impl Layout {
         })
     }
 
-    /// Has a database that replaced another one wait at [`Layout::restoring`] until [`Layout::finish_restoring`], so
-    /// that RocksDB can be closed on the other. It writes and removes files by their path when it is closed, and would
-    /// damage what lies there.
+    /// Moves a database that replaced another one to [`Layout::restoring`] until
+    /// [`Layout::finish_restoring`], so that RocksDB can close the other one. On close RocksDB writes and
+    /// removes files by path, and would damage the new database.
     pub(super) fn set_aside(&self) -> Result<(), DiskError> {
         if self.database().exists() { self.approve(&self.database()) } else { Ok(()) }
     }
@@ -159,7 +160,7 @@ impl Layout {
         self.file_system("removing an old copy", || fs::remove_dir_all(copy))
     }
 
-    /// Removes what `db/` was before: it has the same records.
+    /// Removes former databases: they hold the same records.
     pub(super) fn remove_former(&self) -> Result<(), DiskError> {
         self.file_system("removing a former database", || {
             let former = |name: &String| [CORRUPT, REPLACED].iter().any(|prefix| name.starts_with(prefix));
@@ -170,15 +171,15 @@ impl Layout {
         })
     }
 
-    /// Removes copies that nobody will finish. Only for whoever holds the database.
+    /// Removes unfinished copies. Only for the instance that holds the database.
     pub(super) fn remove_drafts(&self) -> Result<(), DiskError> {
         self.file_system("removing a copy that was cut off", || {
             remove_if_there(&self.draft()).and_then(|()| remove_if_there(&self.salvaged()))
         })
     }
 
-    /// Puts the copy at [`Layout::restoring`] in the place of the database, which is kept aside if there is one; only
-    /// the newest one is, or a fault that comes back would fill the disk.
+    /// Replaces the database by the copy at [`Layout::restoring`]. The former database is kept aside, but
+    /// only the newest one, because a recurring fault would fill the disk.
     pub(super) fn install_restored(
         &self,
         why: ReplaceReason,
@@ -189,7 +190,8 @@ impl Layout {
         Ok(moved)
     }
 
-    /// Completes an [`Layout::install_restored`] that was cut off between its two steps. Returns whether there was one.
+    /// Completes a [`Layout::install_restored`] that was interrupted between its two steps. Returns whether
+    /// there was one.
     pub(super) fn finish_restoring(&self) -> Result<bool, DiskError> {
         if self.database().exists() || !self.restoring().exists() {
             return Ok(false);
@@ -201,7 +203,7 @@ impl Layout {
         Ok(true)
     }
 
-    /// Moves the database out of the way and returns where to; `None` if there is none.
+    /// Moves the database aside and returns its new path; `None` if there is no database.
     pub(super) fn move_aside(
         &self,
         why: ReplaceReason,
@@ -225,7 +227,7 @@ impl Layout {
         Ok(Some(aside))
     }
 
-    /// Does something with the file system, and says what if it fails.
+    /// Runs a file system action. An error says what was being done.
     pub(super) fn file_system<T>(
         &self,
         doing: &'static str,
@@ -246,7 +248,7 @@ pub(super) fn write_format(directory: &Path) -> io::Result<()> {
     write_whole(directory, FORMAT_FILE, &format!("{FORMAT_WORD} {FORMAT}\n"))
 }
 
-/// Writes a small file of a directory in one piece: it is there with all its content, or as it was before.
+/// Writes a small file of a directory atomically: it has all of its new content, or stays as it was.
 pub(super) fn write_whole(directory: &Path, name: &str, content: &str) -> io::Result<()> {
     let draft = directory.join(format!(".{name}.draft"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
@@ -284,17 +286,17 @@ fn remove_if_there(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes renames in a directory last.
+/// Syncs a directory, so that renames in it survive a crash.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Whether a copy may share the files that never change with its original.
+/// Whether a copy may share files that never change with its original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CopyMode {
-    /// By hard links, where the file system has them: quick, and takes no space.
+    /// By hard links, where the file system supports them: fast, and takes no space.
     Links,
-    /// Not at all: damage to the one is no damage to the other.
+    /// Not at all: damage to one does not damage the other.
     Nothing,
 }
 
@@ -309,7 +311,7 @@ pub(super) fn copy_database(from: &Path, to: &Path, sharing: CopyMode) -> io::Re
         if is_ours || !entry.file_type()?.is_file() {
             continue;
         }
-        // RocksDB never writes to a table file again, but it does to all others.
+        // RocksDB never changes a table file, but it may change all other files.
         let never_changes = source.extension().is_some_and(|extension| extension == "sst");
         let linked = never_changes && sharing == CopyMode::Links && fs::hard_link(&source, &target).is_ok();
         if !linked {

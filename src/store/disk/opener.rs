@@ -1,4 +1,4 @@
-//! Opens the database, and replaces one that is corrupt.
+//! Opens the database, and replaces a corrupt one.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::settings::DiskSettings;
 use crate::clock::Clock;
 
-/// Opens the database, at the start and again after the disk failed.
+/// Opens the database at the start, and again after a fault of the disk.
 pub(super) struct Opener {
     layout: Layout,
     settings: DiskSettings,
@@ -36,7 +36,7 @@ impl Opener {
         &self.clock
     }
 
-    /// Opens the database; if it is corrupt, replaces it first.
+    /// Opens the database. Replaces a corrupt one first.
     pub(super) fn open(&self) -> Result<(Engine, Option<Recovered>), DiskError> {
         self.layout.prepare()?;
         self.layout.finish_restoring()?;
@@ -57,8 +57,8 @@ impl Opener {
         }
     }
 
-    /// Opens the database again after a fault; replaces it first if it is `corrupt`. A data directory that was deleted
-    /// is made again, but not what holds it: that may be a mount that comes back.
+    /// Opens the database again after a fault; replaces it first if it is `corrupt`. A deleted data directory
+    /// is made again, but not the directory above it: that may be a mount that comes back.
     pub(super) fn reopen(&self, corrupt: Option<String>) -> Result<(Engine, Option<Recovered>), DiskError> {
         let parent = self.layout.root().parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent {
@@ -74,7 +74,7 @@ impl Opener {
         }
     }
 
-    /// Replaces a database that is corrupt by the newest good checkpoint, or by an empty one, and opens that.
+    /// Replaces a corrupt database by the newest good checkpoint, or by an empty database, and opens that.
     fn replace(&self, cause: String) -> Result<(Engine, Option<Recovered>), DiskError> {
         if self.layout.database().exists()
             && let Err(fault @ Fault::Locked) =
@@ -83,7 +83,7 @@ impl Opener {
             return Err(self.error(&fault));
         }
         let recovered = checkpoint::recover(&self.layout, &self.settings, &self.clock, cause)?;
-        // What was noted is about the one that was replaced.
+        // The note describes the database that was replaced.
         let create = recovered.restored_from.is_none();
         let engine = Engine::open(&self.layout.database(), create, &self.settings, &self.clock)
             .map_err(|fault| self.error(&fault))?;

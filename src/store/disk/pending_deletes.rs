@@ -1,4 +1,4 @@
-//! What a degraded store has still to forget, and where deletes are noted.
+//! Deletes that a degraded store has not applied yet, and where deletes are noted.
 
 use std::time::Instant;
 
@@ -13,13 +13,13 @@ use super::opener::Opener;
 use super::queue::CHANGE_OVERHEAD;
 use crate::tiers::record::Family;
 
-/// Deletes that a degraded store has still to apply.
+/// Deletes that a degraded store has not applied yet.
 #[derive(Default)]
 pub(super) struct PendingDeletes {
     pub(super) deletes: Vec<Change>,
     pub(super) bytes: usize,
     pub(super) purge: Vec<Family>,
-    /// When to try again to remove the copies, which a purge could not.
+    /// When to retry the removal of the copies, after a purge failed to remove them.
     pub(super) remove_copies_at: Option<Instant>,
 }
 
@@ -48,7 +48,8 @@ impl PendingDeletes {
         self.deletes.is_empty() && self.purge.is_empty()
     }
 
-    /// Applies all that is pending_deletes; keeps it if that fails. Returns where deletes are noted from then on.
+    /// Applies all pending deletes. Keeps them if that fails. Returns the file in which deletes are noted
+    /// from then on.
     pub(super) fn settle(
         &mut self,
         engine: &Engine,
@@ -79,13 +80,13 @@ impl PendingDeletes {
     }
 }
 
-/// Where deletes are noted: beside the newest checkpoint, if there is one.
+/// The file in which deletes are noted, beside the newest checkpoint if there is one.
 pub(super) fn markers_of(layout: &Layout) -> Result<Option<DeleteMarkers>, Fault> {
     let newest = kept::newest(layout).map(|newest| DeleteMarkers::of(&newest.path)).transpose();
     newest.map_err(|error| Fault::Disk(format!("opening the file of deletes: {error}")))
 }
 
-/// Notes what the batch deletes, before it is written.
+/// Notes the deletes of the batch before it is written.
 pub(super) fn note(markers: Option<&mut DeleteMarkers>, batch: &Batch) -> Result<(), Fault> {
     let noted = markers.map_or(Ok(()), |markers| markers.note(batch.deletes()));
     noted.map_err(|error| Fault::Disk(format!("noting a delete: {error}")))

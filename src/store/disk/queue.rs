@@ -1,8 +1,8 @@
-//! The queue between the requests and the writer's thread.
+//! The queue between the requests and the writer thread.
 //!
-//! A put that waits is not found yet, which costs a miss. A delete counts as soon as it is queued: what is to be deleted is
-//! not found any more, however long the disk takes. Else whoever looks in between would find the record and promote it,
-//! and a no would be a yes again.
+//! A queued put is not found yet, which costs a miss. A delete takes effect as soon as it is queued: no
+//! lookup finds the record from then on, however long the disk takes. Otherwise a lookup in between could
+//! find the record and promote it, and a no would become a yes.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -16,23 +16,23 @@ use super::engine::Change;
 use super::error::DiskError;
 use crate::tiers::record::Family;
 
-/// A queued change costs this much beside its bytes.
+/// The memory that a queued change takes in addition to its bytes.
 pub(super) const CHANGE_OVERHEAD: usize = 96;
 
-/// Where a caller waits for what it asked for.
+/// Where a caller waits for the result of its order.
 pub(super) type Reply<T> = SyncSender<Result<T, DiskError>>;
 
-/// What the writer is asked to do.
+/// An order to the writer.
 pub(super) enum Order {
     /// Apply a change.
     Change(Change),
-    /// Bring everything before this to the disk.
+    /// Sync everything before this order to the disk.
     Sync(Reply<()>),
     /// Drop all records of these families, and all checkpoints.
     Purge(Vec<Family>, Reply<()>),
     /// Make a checkpoint among the others, or in this directory.
     Checkpoint(Option<PathBuf>, Reply<PathBuf>),
-    /// Drop what has expired.
+    /// Drop expired records.
     Compact(Reply<()>),
 }
 
@@ -41,21 +41,21 @@ pub(super) struct Queue {
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     limit: usize,
-    /// How many deletes are not applied yet, so that a lookup that nothing is deleted under takes no lock.
+    /// How many deletes are not applied yet, so that a lookup takes no lock while there are none.
     deleting: AtomicUsize,
 }
 
-/// What waits in the queue.
+/// The content of the queue.
 #[derive(Default)]
 pub(super) struct Inbox {
     /// In the order of arrival.
     pub(super) orders: VecDeque<Order>,
     bytes: usize,
-    /// There were more deletes than could be queued.
+    /// There were more deletes than the queue can hold.
     pub(super) too_many_deletes: bool,
-    /// How often each key is to be deleted, also by what the thread has taken.
+    /// How many deletes of each key are not applied yet, including those that the thread has taken.
     deletes: Deletes,
-    /// Nothing comes any more.
+    /// No more orders come.
     pub(super) closing: bool,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Inbox {
 #[derive(Default)]
 struct Deletes {
     keys: HashMap<(Family, Vec<u8>), usize>,
-    /// All that a delete may be meant for is to be deleted.
+    /// Every record of the deniable families is to be deleted.
     all: bool,
 }
 
@@ -87,7 +87,7 @@ impl Queue {
     /// Queues a delete.
     pub(super) fn delete(&self, family: Family, key: &[u8]) {
         let mut inbox = self.lock();
-        // It is kept twice: in order, and to be looked up.
+        // It is stored twice: in the order of arrival, and for lookups.
         let bytes = 2 * (key.len() + CHANGE_OVERHEAD);
         if inbox.bytes + bytes > 2 * self.limit {
             inbox.too_many_deletes = true;
@@ -101,8 +101,8 @@ impl Queue {
         self.add(&mut inbox, Order::Change(Change::Delete(family, key.to_vec())), bytes);
     }
 
-    /// Whether the record under this key is to be deleted. Ask before reading: what is not to be deleted by then is not
-    /// in the database either.
+    /// Whether the record under this key is to be deleted. Call this before reading: a delete that is no
+    /// longer queued then has been applied to the database.
     pub(super) fn is_deleting(&self, family: Family, key: &[u8]) -> bool {
         if self.deleting.load(Ordering::SeqCst) == 0 {
             return false;
@@ -111,7 +111,7 @@ impl Queue {
         (deletes.all && DENIABLE.contains(&family)) || deletes.keys.contains_key(&(family, key.to_vec()))
     }
 
-    /// These deletes are applied, or pending_deletes by a store that answers nothing until they are.
+    /// Marks these deletes as applied, or as pending in a store that answers nothing until they are applied.
     pub(super) fn deleted(&self, deleted: &[(Family, Vec<u8>)]) {
         let mut inbox = self.lock();
         for key in deleted {
@@ -125,7 +125,8 @@ impl Queue {
         }
     }
 
-    /// All that a delete may be meant for is deleted, or pending_deletes. If there were too many again meanwhile, that comes next.
+    /// Marks the deletion of all deniable records as done or pending. If there were too many deletes again
+    /// meanwhile, that is handled next.
     pub(super) fn all_deleted(&self) {
         let mut inbox = self.lock();
         if inbox.deletes.all && !inbox.too_many_deletes {
@@ -134,7 +135,7 @@ impl Queue {
         }
     }
 
-    /// Queues what somebody waits for. Returns false if nobody will ever do it.
+    /// Queues an order that a caller waits for. Returns false if the queue is closed.
     pub(super) fn order(&self, order: Order) -> bool {
         let mut inbox = self.lock();
         if !inbox.closing {
@@ -143,7 +144,7 @@ impl Queue {
         !inbox.closing
     }
 
-    /// Lets the thread end once the queue is empty. Nothing is queued any more.
+    /// Lets the thread end once the queue is empty. Nothing more is queued.
     pub(super) fn close(&self) {
         self.lock().closing = true;
         self.arrived.notify_one();
@@ -167,7 +168,7 @@ impl Queue {
         }
     }
 
-    /// Takes all that waits; waits for something until `deadline`.
+    /// Takes everything from the queue. If it is empty, waits for an order until `deadline`.
     pub(super) fn take(&self, deadline: Option<Instant>) -> Inbox {
         let mut inbox = self.lock();
         while inbox.orders.is_empty() && !inbox.closing {
@@ -186,7 +187,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inbox> {
-        // Nothing panics while it holds this lock; if something did, the queue would still be whole.
+        // No code panics while it holds this lock. If it did, the queue would still be consistent.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,9 @@
-//! Reads that have to touch the disk, on threads of their own, so that a slow disk never holds up an async worker.
+//! Disk reads, on separate threads, so that a slow disk never blocks an async worker.
 //!
-//! Two bounds, each of which makes a lookup a miss: the queue has a length, and who waits does so for a time. After
-//! [`MAX_STRIKES`] lookups in a row that waited in vain nobody waits any more: a disk that hangs would cost every request
-//! the whole time. From then on one lookup after the other is read for nobody, as a probe, and when one is read in time, all
-//! is as before.
+//! Two bounds turn a lookup into a miss: the length of the queue, and the time that a lookup waits. After
+//! [`MAX_STRIKES`] timeouts in a row no lookup waits any more, because with a hanging disk every request
+//! would wait for the full time. From then on one lookup at a time is read as a probe, with no request
+//! waiting for it. When a probe is read in time, lookups wait again.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -22,7 +22,7 @@ use crate::tiers::record::Family;
 /// How many lookups may wait for the disk.
 const WAITING: usize = 1024;
 
-/// How many lookups in a row may wait in vain before no other does. One may be a hiccup.
+/// How many lookups in a row may time out before no other waits. A single timeout may be a short delay.
 const MAX_STRIKES: u32 = 3;
 
 type Found = Result<Option<Vec<u8>>, DiskError>;
@@ -30,7 +30,7 @@ type Found = Result<Option<Vec<u8>>, DiskError>;
 struct Lookup {
     family: Family,
     key: Vec<u8>,
-    /// Where somebody waits; nowhere, if this is a probe.
+    /// Where the request waits; `None` for a probe.
     reply: Option<oneshot::Sender<Found>>,
 }
 
@@ -81,7 +81,7 @@ impl Readers {
         }
     }
 
-    /// Whether so many lookups waited in vain that no other does.
+    /// Whether so many lookups timed out that no other waits.
     pub(super) fn is_slow(&self) -> bool {
         self.pace.strikes.load(Relaxed) >= MAX_STRIKES
     }
@@ -107,7 +107,7 @@ impl Drop for Readers {
     fn drop(&mut self) {
         self.lookups = None;
         for thread in self.threads.drain(..) {
-            // A thread that panicked has nothing left to do either.
+            // A thread that panicked has ended, too.
             let _ = thread.join();
         }
     }
@@ -133,18 +133,19 @@ impl Pace {
 
 fn read_all(waiting: &Mutex<Receiver<Lookup>>, shared: &Shared, pace: &Pace) {
     loop {
-        // The lock is held while waiting, so that one thread waits and the others wait for it: the work is outside.
+        // One thread holds the lock while it waits for a lookup; the others wait for the lock. The read
+        // happens without the lock.
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Lookup { family, key, reply }) = next else { return };
         if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
-            // Whoever asked has gone away meanwhile.
+            // The request has gone away meanwhile.
             continue;
         }
         let started = Instant::now();
         let found = shared.get(family, &key);
         pace.read(started.elapsed());
         match reply {
-            // As above.
+            // The request may have gone away meanwhile.
             Some(reply) => drop(reply.send(found)),
             None => pace.probing.store(false, Relaxed),
         }
@@ -170,7 +171,8 @@ mod tests {
         assert!(store.put(Family::Profiles, b"key", value.clone()));
         store.compact().unwrap();
         store.close();
-        // Open anew, the block cache is cold: every lookup needs the disk. And the disk is so slow that no reader comes.
+        // The block cache is cold after the reopening, so every lookup needs the disk. There are no readers:
+        // the disk is too slow.
         let store = open();
         let shared = Arc::clone(&store.0.shared);
         let (sender, waiting) = sync_channel(WAITING);
@@ -244,7 +246,7 @@ mod tests {
             assert_eq!(error.reason(), "timeout");
         }
 
-        // The disk answers again: what waited is for nobody, the one probe is read.
+        // The disk answers again: no request waits for the queued lookups, and the one probe is read.
         let pace = Arc::new(Pace { timeout: Duration::from_secs(3600), ..Pace::new(Duration::ZERO) });
         pace.strikes.store(MAX_STRIKES, Relaxed);
         pace.probing.store(true, Relaxed);

@@ -1,16 +1,16 @@
-//! What the disk store may use.
+//! Settings of the disk store.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the disk store lies and what it may use.
+/// The place and the limits of the disk store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskSettings {
     /// The data directory.
     pub path: PathBuf,
-    /// The bound of the block cache, in bytes; it holds filters and indexes as well.
+    /// The bound of the block cache, in bytes. It holds filters and indexes, too.
     pub block_cache: usize,
-    /// The bound of all memtables, in bytes. The write-ahead log is kept under twice this.
+    /// The bound of all memtables, in bytes. The write-ahead log stays below twice this.
     pub memtables: usize,
     /// How many bytes of writes may wait for the writer.
     pub queue: usize,
@@ -18,7 +18,8 @@ pub struct DiskSettings {
     pub sync_interval: Duration,
     /// How often a checkpoint is made, if anything was written since; zero: never.
     pub checkpoint_interval: Duration,
-    /// How often a degraded store tries whether the disk is well.
+    /// How often a degraded store tries to open the database again, and an open one checks that its directory
+    /// is there.
     pub retry_interval: Duration,
     /// How many threads read from the disk.
     pub readers: usize,
@@ -40,7 +41,7 @@ impl DiskSettings {
             checkpoint_interval: Duration::from_secs(6 * 60 * 60),
             retry_interval: Duration::from_secs(5),
             readers: 2,
-            // Many times what a disk takes that is well and busy, and little beside a question to the issuer.
+            // Many times what a busy healthy disk takes, and short compared with a call to the issuer.
             read_timeout: Duration::from_secs(1),
         }
     }

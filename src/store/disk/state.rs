@@ -1,4 +1,4 @@
-//! What the threads of the disk store share: the open database, the queue of changes, the counters.
+//! State that the threads of the disk store share: the open database, the queue of changes, the counters.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,9 +13,9 @@ use super::queue::Queue;
 use super::stats::Counters;
 use crate::tiers::record::Family;
 
-/// What the store's threads share.
+/// State that the store's threads share.
 pub(super) struct Shared {
-    /// The open database; none while the store is degraded.
+    /// The open database; `None` while the store is degraded.
     pub(super) engine: ArcSwapOption<Engine>,
     pub(super) queue: Queue,
     pub(super) counters: Counters,

@@ -1,4 +1,4 @@
-//! What the disk store counts.
+//! Counters of the disk store.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,9 +22,9 @@ pub(super) struct Counters {
 /// A reading of the store's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskStats {
-    /// Whether the store answers misses because its disk is not well.
+    /// Whether the store answers misses because of a fault of its disk.
     pub degraded: bool,
-    /// Bytes of writes that wait.
+    /// Bytes of queued writes.
     pub queued_bytes: u64,
     /// Puts that were lost because the queue was full or the store degraded.
     pub dropped_puts: u64,
@@ -36,11 +36,11 @@ pub struct DiskStats {
     pub write_errors: u64,
     /// Reads that failed.
     pub read_errors: u64,
-    /// Lookups that were turned away because too many waited for the disk.
+    /// Lookups that were rejected because too many waited for the disk.
     pub busy: u64,
-    /// Lookups that the disk did not answer in time, or that did not wait because it had not answered others.
+    /// Lookups that the disk did not answer in time, or that did not wait because earlier ones timed out.
     pub slow: u64,
-    /// Times that the write-ahead log was brought to the disk.
+    /// Times that the write-ahead log was synced to the disk.
     pub syncs: u64,
     /// Checkpoints that were made.
     pub checkpoints: u64,
@@ -51,7 +51,7 @@ pub struct DiskStats {
 }
 
 impl Counters {
-    /// A reading, with what is known from elsewhere.
+    /// A reading. The arguments come from other parts of the store.
     pub(super) fn read(&self, degraded: bool, queued_bytes: usize) -> DiskStats {
         DiskStats {
             degraded,

@@ -55,18 +55,18 @@ impl Fixture {
         self.settings.path.join("db")
     }
 
-    /// The only file of the database whose name starts or ends like this.
+    /// The only file of the database whose name starts or ends with this pattern.
     fn file(&self, pattern: &str) -> PathBuf {
         let matches = |name: &String| name.starts_with(pattern) || name.ends_with(pattern);
         let names: Vec<_> = layout::names_in(&self.database()).into_iter().filter(matches).collect();
         assert!(!names.is_empty(), "no {pattern}");
-        // Several table files: the one with the records of the tests is the largest.
+        // If there are several table files, the largest has the records of the tests.
         let largest = |name: &&String| fs::metadata(self.database().join(name)).unwrap().len();
         self.database().join(names.iter().max_by_key(largest).unwrap())
     }
 }
 
-/// A value as the store sees it: eight bytes of expiry, then anything.
+/// A value as the store sees it: eight bytes of expiry, then any content.
 fn value(useless_from: Timestamp, rest: &[u8]) -> Vec<u8> {
     [&useless_from.as_secs().to_be_bytes(), rest].concat()
 }
@@ -266,7 +266,7 @@ fn what_was_deleted_since_a_checkpoint_stays_deleted_when_that_takes_over() {
         store.delete(Family::Verdicts, b"second");
         store.sync().unwrap();
         drop(store);
-        // A restart in between goes on with the same notes.
+        // A restart in between continues with the same delete markers.
         let store = fixture.open();
         store.delete(Family::Verdicts, b"third");
         drop(store);
@@ -391,7 +391,7 @@ fn a_purge_takes_what_the_store_was_before_with_it() {
 #[test]
 fn a_restore_that_was_cut_off_while_it_copied_becomes_nothing() {
     let fixture = Fixture::new();
-    // Not yet there: nothing says that what lies there is not the store.
+    // There is no store yet.
     let draft = fixture.settings.path.join("db.draft");
     fs::create_dir_all(&draft).unwrap();
     fs::write(draft.join("CURRENT"), "MANIFEST-000005\n").unwrap();
@@ -453,7 +453,7 @@ const DAMAGES: [(&str, Damage); 8] = [
     ("CURRENT empty", |fixture| fs::write(fixture.file("CURRENT"), "").unwrap()),
     ("CURRENT missing", |fixture| fs::remove_file(fixture.file("CURRENT")).unwrap()),
     ("table file cut short", |fixture| {
-        // A new file of the same name: the checkpoint shares the old one.
+        // Write a new file of the same name: the checkpoint shares the old one.
         let path = fixture.file(".sst");
         let content = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();

@@ -1,18 +1,18 @@
-//! Writes behind the request: a bounded queue and one thread that empties it into the disk store.
+//! Writes after the request: a bounded queue, and one thread that writes its content to the disk store.
 //!
-//! The request path only appends to the queue, under a lock that is held for as long as that takes. The thread takes all
-//! that has gathered, writes it as one batch, and syncs at an interval. What happens when it cannot keep up, or the disk
-//! cannot:
+//! The request path only appends to the queue, under a lock held for just that. The thread takes everything
+//! from the queue, writes it as one batch, and syncs at an interval. What happens when the thread or the disk
+//! cannot keep up:
 //!
-//! - **A put may be lost**, and is then counted: it is a cache, the record comes again. This happens when the queue is
-//!   full and while the store is degraded.
-//! - **A delete is never lost** while the process lives, since it stands for a definitive no: it is accepted even if the
-//!   queue is full, it counts from that moment on (`queue.rs`), it is remembered while the store is degraded and applied
-//!   before the store answers again. If too many gather, all verdicts and profiles are dropped instead, which covers
-//!   them. Each is noted beside the newest checkpoint, too, so that a checkpoint that takes over has it applied
-//!   (`delete_markers.rs`).
-//! - **A failed write degrades the store**: it answers misses and drops puts. The thread closes the database, tries to
-//!   open it again at an interval, and the store is back without a restart when the disk is.
+//! - **A put may be lost**, and is then counted. The store is a cache: the record comes again. Puts are lost
+//!   when the queue is full and while the store is degraded.
+//! - **A delete is never lost** while the process lives, because it stands for a definitive no. It is
+//!   accepted even if the queue is full, and takes effect at once (`queue.rs`). A degraded store remembers it
+//!   and applies it before it answers again. If there are too many, all verdicts and profiles are dropped
+//!   instead, which includes them. Each delete is also noted beside the newest checkpoint, so that it is
+//!   applied to a checkpoint that takes over (`delete_markers.rs`).
+//! - **A failed write degrades the store**: it answers misses and drops puts. The thread closes the database
+//!   and tries to open it again at an interval. The store is back without a restart when the disk is well.
 
 #[cfg(test)]
 mod tests;
@@ -37,8 +37,8 @@ use super::queue::Order;
 use super::state::Shared;
 use crate::tiers::record::Family;
 
-/// How much is written as one batch: enough that a batch costs little more than its bytes, little enough that its copy
-/// in memory does not count.
+/// The size of a batch, in bytes: large, so that the cost per batch does not matter, and small, so that its
+/// copy in memory does not matter.
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// The thread's side.
@@ -50,20 +50,20 @@ pub(super) struct Writer {
     sync_at: Option<Instant>,
     checkpoint_at: Option<Instant>,
     changed_since_checkpoint: bool,
-    /// The directories that the database was opened in.
+    /// The directories in which the database was opened.
     identity: Option<Identity>,
-    /// When to look whether these are still there.
+    /// When to check that these are still there.
     look_at: Instant,
-    /// Of the newest checkpoint, if there is one.
+    /// The delete markers of the newest checkpoint, if there is one.
     markers: Option<DeleteMarkers>,
 }
 
 enum State {
     Open(Arc<Engine>),
     Degraded {
-        /// The engine that failed, until the last reader has let go of it.
+        /// The engine that failed, until no reader uses it any more.
         failed: Option<Arc<Engine>>,
-        /// Whether it failed because what is on the disk is corrupt.
+        /// Why the data on the disk is corrupt, if that is the fault.
         corrupt: Option<String>,
         retry_at: Instant,
     },
@@ -116,7 +116,7 @@ impl Writer {
                 tracing::warn!(
                     "too many deletes for the queue of the disk store: dropping all verdicts and profiles"
                 );
-                // If it fails now, it is pending_deletes, and done before the store answers again.
+                // If it fails now, it stays pending and is done before the store answers again.
                 let _ = self.purge(&DENIABLE);
                 self.shared.queue.all_deleted();
             }
@@ -124,7 +124,7 @@ impl Writer {
             self.look_if_due();
             self.checkpoint_if_due();
             if closing {
-                // What has only just come to be pending_deletes.
+                // Deletes that became pending just now.
                 self.retry_if_due(closing);
                 return self.end();
             }
@@ -156,7 +156,7 @@ impl Writer {
                 order => order,
             };
             self.write(std::mem::take(&mut batch));
-            // A caller that no longer waits for the answer does not matter here.
+            // The caller may no longer wait for the answer.
             let _ = match order {
                 Order::Change(_) => Ok(()),
                 Order::Sync(reply) => reply.send(self.sync()).map_err(drop),
@@ -176,7 +176,7 @@ impl Writer {
         }
         let deleted: Vec<_> = batch.deletes().map(|(family, key)| (family, key.to_vec())).collect();
         self.apply(batch);
-        // Now the records are gone, or nothing is found any more until they are.
+        // Now the records are gone, or the store answers nothing until they are.
         self.shared.queue.deleted(&deleted);
     }
 
@@ -215,7 +215,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A database that loses something later is noticed by this.
+    /// Notes the state of the database, to notice at the next open if it has lost something.
     fn note_progress(&mut self) -> Result<(), DiskError> {
         database::note_progress(self.opener.layout())
             .inspect_err(|error| self.degrade(&Fault::Disk(error.to_string())))
@@ -223,13 +223,13 @@ impl Writer {
 
     fn sync_if_due(&mut self, closing: bool) {
         if self.sync_at.is_some_and(|at| closing || at <= Instant::now()) {
-            // The fault is counted and logged where it degrades the store.
+            // `degrade` has counted and logged the fault.
             let _ = self.sync();
         }
     }
 
     fn purge(&mut self, families: &[Family]) -> Result<(), DiskError> {
-        // A copy that cannot be removed now is pending_deletes, like all else.
+        // A copy that cannot be removed now stays pending, too.
         let removed = checkpoint::remove_all(self.opener.layout());
         self.pending_deletes.remove_copies_at = removed.as_ref().err().map(|_| self.retry_at());
         if let Err(fault) = self.open_tombstones() {
@@ -257,7 +257,7 @@ impl Writer {
         Instant::now() + self.opener.settings().retry_interval
     }
 
-    /// From now on deletes are noted beside the newest checkpoint.
+    /// Notes deletes beside the newest checkpoint from now on.
     fn open_tombstones(&mut self) -> Result<(), Fault> {
         self.markers = pending_deletes::markers_of(self.opener.layout())?;
         Ok(())
@@ -270,8 +270,8 @@ impl Writer {
         }
     }
 
-    /// Looks whether the database still lies where it was opened. RocksDB itself notices nothing as long as it writes to
-    /// files that it has open, and what it writes there is gone after a restart.
+    /// Checks that the database is still where it was opened. RocksDB itself notices nothing while it writes
+    /// to open files, and what it writes there is gone after a restart.
     fn look(&mut self) {
         if matches!(self.state, State::Open(_)) && !self.is_in_place() {
             let root = self.opener.layout().root().display();
@@ -312,7 +312,7 @@ impl Writer {
         if self.changed_since_checkpoint
             && let Err(error) = self.checkpoint(None)
         {
-            // The store itself is whole: the next one may succeed.
+            // The store itself is well, and the next checkpoint may succeed.
             tracing::warn!(%error, "no checkpoint of the disk store was made");
         }
     }
@@ -339,7 +339,7 @@ impl Writer {
         self.sync_at = None;
         let corrupt = match fault {
             Fault::Corrupt(message) if self.is_in_place() => Some(message.clone()),
-            // A file that is missing because its directory is.
+            // The file is missing because its directory is.
             Fault::Corrupt(_) | Fault::Locked | Fault::Stalled | Fault::Disk(_) => None,
         };
         self.shared.engine.store(None);
@@ -366,7 +366,8 @@ impl Writer {
             return;
         }
         if let Some(engine) = failed.take() {
-            // RocksDB must be closed before it can be opened again, and only here: closing may block.
+            // RocksDB must be closed before it can be opened again. Close it only here, because that may
+            // block.
             match Arc::try_unwrap(engine) {
                 Ok(engine) => drop(engine),
                 Err(still_read) => {
@@ -401,7 +402,7 @@ impl Writer {
         }
     }
 
-    /// Closes the database: whoever opens it next finds it unlocked.
+    /// Closes the database and releases its lock.
     fn end(self) {
         self.shared.engine.store(None);
         let in_place = self.is_in_place();
@@ -412,7 +413,7 @@ impl Writer {
             tracing::warn!(%error, "RocksDB may damage the database that replaced its own");
         }
         while let Err(still_read) = Arc::try_unwrap(engine) {
-            // A read is on its way. It takes microseconds, or as long as the disk takes.
+            // A read is under way. It takes microseconds, or as long as the disk takes.
             engine = still_read;
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -422,8 +423,8 @@ impl Writer {
     }
 }
 
-/// When the first checkpoint is due: an interval after the newest one, whenever this process started, or at once if there
-/// is none.
+/// When the first checkpoint is due: one interval after the newest checkpoint, also across restarts, or at
+/// once if there is none.
 fn first_checkpoint(opener: &Opener, has_records: bool) -> Option<Instant> {
     let interval = opener.settings().checkpoint_interval;
     let passed = match kept::newest(opener.layout()) {
@@ -434,7 +435,7 @@ fn first_checkpoint(opener: &Opener, has_records: bool) -> Option<Instant> {
     next(interval).map(|due| due.checked_sub(passed.min(interval)).unwrap_or_else(Instant::now))
 }
 
-/// When something is due that happens every `interval`; never if it is zero.
+/// When something is due that happens every `interval`; `None` if that is zero.
 fn next(interval: Duration) -> Option<Instant> {
     (!interval.is_zero()).then(|| Instant::now() + interval)
 }

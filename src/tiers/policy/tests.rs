@@ -165,7 +165,7 @@ fn an_answer_is_given_out_unseen_as_long_as_its_row_is_fresh_and_else_for_a_mome
         let policy = only(role);
         assert_eq!(at(&policy, 0, None), secs(just_asked), "{role}");
         assert_eq!(at(&policy, 3595, None), secs(at_its_end), "{role}");
-        // The issuer could not tell: soon again, or as soon as there is any use in asking.
+        // The issuer could not tell: look again soon, or as soon as asking is of use.
         assert_eq!(at(&policy, 0, Some(1)), secs(10), "{role}");
         assert_eq!(at(&policy, 0, Some(300)), secs(300), "{role}");
         assert_eq!(at(&policy, 3595, Some(300)), secs(3600), "{role}");
@@ -241,7 +241,8 @@ proptest! {
 
     #[test]
     fn a_definitive_no_is_never_turned_into_a_yes(
-        policy in any_policy(), known in any_known(), breaker in prop::option::of(any_time()), oldest in any_wish(),
+        policy in any_policy(), known in any_known(), breaker in prop::option::of(any_time()),
+        oldest in any_wish(),
     ) {
         let plan = policy.before_asking(&known, NOW, breaker).within(oldest.map(TierIndex::from_byte));
         prop_assert_eq!(plan.after_asking(IssuerAnswer::No), Served::Refuse);
@@ -249,7 +250,8 @@ proptest! {
 
     #[test]
     fn a_wish_for_a_younger_answer_has_the_issuer_asked_and_admits_nothing_that_was_not_admitted_before(
-        policy in any_policy(), known in any_known(), breaker in prop::option::of(any_time()), oldest in any_wish(),
+        policy in any_policy(), known in any_known(), breaker in prop::option::of(any_time()),
+        oldest in any_wish(),
     ) {
         let (plan, oldest) = (policy.before_asking(&known, NOW, breaker), oldest.map(TierIndex::from_byte));
         let within = plan.within(oldest);
@@ -257,7 +259,7 @@ proptest! {
         if let (Some(tier), Some(oldest)) = (within.serves_now(), oldest) {
             prop_assert!(tier <= oldest);
         }
-        // It never keeps the issuer from being asked, nor has it asked about a token whose life is over.
+        // It never prevents a call to the issuer, and never causes one for a token whose life is over.
         let asks = matches!(within, Plan::Ask { .. });
         prop_assert!(within == plan || asks);
         prop_assert_eq!(within == Plan::Refuse, plan == Plan::Refuse);
@@ -310,7 +312,8 @@ proptest! {
 
     #[test]
     fn no_token_is_served_past_exp_and_leeway_unless_it_expired_while_the_breaker_was_open(
-        policy in any_policy(), known in any_known(), exp in any_time(), breaker in prop::option::of(any_time()),
+        policy in any_policy(), known in any_known(), exp in any_time(),
+        breaker in prop::option::of(any_time()),
     ) {
         let known = Known { not_after: Some(exp), ..known };
         let past = NOW >= exp.after(policy.limits.leeway);
@@ -339,7 +342,8 @@ proptest! {
         if let (Some(tier), false) = (plan.servable(), is_from_the_future(known.verified_at, NOW)) {
             let row = policy.table().row(tier).unwrap();
             prop_assert!(age <= row.age);
-            prop_assert!(policy.table().iter().filter(|(_, row)| age <= row.age).all(|(other, _)| tier <= other));
+            let mut admitting = policy.table().iter().filter(|(_, row)| age <= row.age);
+            prop_assert!(admitting.all(|(other, _)| tier <= other));
             let role = match plan {
                 Plan::Serve(_) => Role::Fresh,
                 Plan::ServeAndRevalidate(_) => Role::Revalidate,
@@ -358,15 +362,18 @@ proptest! {
         prop_assert!(!(plan_a.is_better_than(plan_b) && plan_b.is_better_than(plan_a)));
         if plan_a.is_better_than(plan_b) {
             prop_assert!(plan_b.servable().is_none() || plan_a.servable() < plan_b.servable());
-            // Unless the other one is too old, or from the future and so of unknown age, the younger record wins.
-            let comparable = plan_b.servable().is_some() && ![a, b].iter().any(|known| known.verified_at > NOW);
+            // Unless the other one is too old, or from the future and so of unknown age, the younger record
+            // wins.
+            let from_the_future = [a, b].iter().any(|known| known.verified_at > NOW);
+            let comparable = plan_b.servable().is_some() && !from_the_future;
             prop_assert!(!comparable || a.verified_at > b.verified_at);
         }
     }
 
     #[test]
     fn a_record_from_the_future_is_never_served_without_asking_and_only_as_the_oldest_permitted_tier(
-        policy in any_policy(), known in any_known(), ahead in any_distance(), breaker in prop::option::of(any_time()),
+        policy in any_policy(), known in any_known(), ahead in any_distance(),
+        breaker in prop::option::of(any_time()),
     ) {
         let ahead = FUTURE_TOLERANCE + Duration::from_millis(ahead + 1);
         let known = Known { verified_at: NOW.after(ahead), ..known };
@@ -401,7 +408,7 @@ proptest! {
     fn stores_may_drop_a_record_exactly_when_nothing_can_be_served_from_it_any_more(
         policy in any_policy(), known in any_known(), later in any_distance(),
     ) {
-        // The breaker has been open for ever, so that grace is as long as it can be.
+        // The breaker has always been open, so that grace is as long as possible.
         let breaker = Some(Timestamp::EPOCH);
         let useless = policy.useless_from(&known);
         let after = useless.after(Duration::from_millis(later));

@@ -9,8 +9,8 @@ fn wait_until_back(store: &DiskStore) {
     wait_until("the store is back", || store.stats().reopened == 1 && !store.is_degraded());
 }
 
-/// Waits until RocksDB has removed the files that it does not need any more. It does so behind us and by their paths,
-/// which are those of other files once the directory is replaced.
+/// Waits until RocksDB has removed its obsolete files. It removes them in the background and by path, and
+/// these paths belong to other files once the directory is replaced.
 fn wait_until_tidy(fixture: &Fixture) {
     for pattern in ["MANIFEST", ".sst", ".log"] {
         let is_one = |name: &String| name.starts_with(pattern) || name.ends_with(pattern);

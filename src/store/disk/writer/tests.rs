@@ -1,4 +1,5 @@
-//! The queue on its own, and the writer run to its end on the thread of the test, so that nothing is left to chance.
+//! The queue alone, and the writer run to its end on the thread of the test, so that nothing depends on
+//! timing.
 
 use super::super::queue::{CHANGE_OVERHEAD, Queue};
 use super::*;
@@ -24,7 +25,7 @@ impl Fixture {
         Opener::new(self.settings.clone(), Clock::held_at(Timestamp::from_secs(1_800_000_000)))
     }
 
-    /// Runs a writer over what `fill` queues and returns what it shared.
+    /// Runs a writer over the orders that `fill` queues, and returns the shared state.
     fn run(&self, degraded: bool, fill: impl FnOnce(&Queue)) -> Arc<Shared> {
         let engine = Arc::new(self.opener().open().unwrap().0);
         let engine = if degraded { None } else { Some(engine) };
@@ -110,7 +111,7 @@ fn while_degraded_puts_are_dropped_and_deletes_are_owed_until_the_store_is_back(
     writer.carry_out(shared.queue.take(None).orders);
     assert_eq!(shared.counters.dropped_puts.load(Relaxed), 1);
     assert!(matches!(writer.sync(), Err(DiskError::Degraded)));
-    // Closing is the last chance to pay what is pending_deletes.
+    // Closing is the last chance to apply pending deletes.
     writer.retry_if_due(true);
     assert!(matches!(writer.state, State::Open(_)) && writer.pending_deletes.is_empty());
     assert!(shared.engine.load().is_some());
@@ -138,7 +139,7 @@ fn copies_that_a_purge_could_not_remove_are_owed() {
     let mut writer = Writer::new(shared, fixture.opener(), Some(engine));
     let checkpoints = fixture.settings.path.join("checkpoints");
     writer.checkpoint(None).unwrap();
-    // No directory, so it cannot be removed as one.
+    // It is no directory, so it cannot be removed as one.
     std::fs::write(checkpoints.join("in-the-way"), "").unwrap();
     assert!(writer.purge(&DENIABLE).is_err());
     assert!(writer.pending_deletes.remove_copies_at.is_some() && matches!(writer.state, State::Open(_)));
@@ -187,7 +188,7 @@ fn the_first_checkpoint_is_due_by_the_age_of_the_newest_one_and_not_by_that_of_t
 fn a_delete_counts_as_soon_as_it_is_queued() {
     let fixture = Fixture::new(1000);
     fixture.run(false, |queue| assert!([1, 2].into_iter().all(|key| queue.put(FAMILY, &[key], value(20)))));
-    // With no writer the disk takes for ever.
+    // Without a writer a delete is never applied.
     let engine = Arc::new(fixture.opener().open().unwrap().0);
     let shared = Shared::new(Some(engine), 1000);
     let found = |key| {
@@ -201,14 +202,14 @@ fn a_delete_counts_as_soon_as_it_is_queued() {
     assert!(found(1) && found(2));
     shared.queue.delete(FAMILY, &[1]);
     assert!(!found(1) && found(2));
-    // What is deleted twice is not there before both are done.
+    // After two deletes the record counts as deleted until both are applied.
     shared.queue.delete(FAMILY, &[1]);
     let deleted = [(FAMILY, vec![1])];
     shared.queue.deleted(&deleted);
     assert!(!found(1));
     shared.queue.deleted(&deleted);
     assert!(found(1));
-    // More than can be queued are all.
+    // More deletes than the queue holds count as all records.
     (0..100).for_each(|key| shared.queue.delete(FAMILY, &[100 + key]));
     assert!(!found(1) && !found(2));
     assert!(shared.queue.take(None).too_many_deletes);
