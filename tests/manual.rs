@@ -204,3 +204,52 @@ fn every_decision_is_short_and_stands_in_the_index() {
         assert!(text.lines().count() <= 40, "{} is long", record.display());
     }
 }
+
+/// The texts in the body of a function: from its name to the brace that ends it.
+fn texts_in<'c>(code: &'c str, function: &str) -> Vec<&'c str> {
+    let body = code.split(&format!("fn {function}(")).nth(1).unwrap().split("\n    }\n").next().unwrap();
+    body.split('"').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_reason_that_a_request_is_counted_by_is_explained() {
+    let code = |path: &str| std::fs::read_to_string(Path::new(ROOT).join("src").join(path)).unwrap();
+    let functions = [
+        ("credential.rs", "reason"),
+        ("token/compact.rs", "reason"),
+        ("token/refusal.rs", "reason"),
+        ("token/jwe/error.rs", "reason"),
+        ("route/closed.rs", "reason"),
+        ("issuer/client.rs", "reason"),
+        ("issuer/endpoint.rs", "reason"),
+        ("guard/singleflight.rs", "reason"),
+        ("guard/suppressed.rs", "as_str"),
+        ("respond.rs", "decline"),
+    ];
+    let mut reasons: BTreeSet<String> = BTreeSet::new();
+    for (file, function) in functions {
+        reasons.extend(texts_in(&code(file), function).into_iter().map(str::to_owned));
+    }
+    let requirements = code("route/requirement.rs");
+    let names = requirements.split("NAMES: [").nth(1).unwrap().split("];").next().unwrap();
+    reasons.extend(names.split('"').skip(1).step_by(2).map(str::to_owned));
+    let auth = code("server/auth.rs");
+    // `answered("outcome", "reason")`, and the reasons of answers that need nobody.
+    let answered = auth.split("answered(\"").skip(1).map(|rest| rest.split('"').collect::<Vec<_>>());
+    reasons.extend(answered.filter(|texts| texts[1] == ", ").map(|texts| texts[2].to_owned()));
+    let anonymous = auth.split("allow_anonymous(&instance, headers, \"").skip(1);
+    reasons.extend(anonymous.map(|rest| rest.split('"').next().unwrap().to_owned()));
+    // Found in memory, it is counted by a counter of its own; outcomes are no reasons; and such a token is foreign.
+    reasons.insert("memory".to_owned());
+    for other in ["allow", "unauthenticated", "forbidden", "undecided", "error", "jwe_no_key"] {
+        reasons.remove(other);
+    }
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/reference/reasons.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let explained = rows.flat_map(|row| {
+        let names = row.split(" | ").next().unwrap();
+        names.split(", ").map(|name| name.trim_matches('`').to_owned()).collect::<Vec<_>>()
+    });
+    let explained: BTreeSet<String> = explained.collect();
+    assert_eq!(explained, reasons, "docs/reference/reasons.md (left) and the code (right)");
+}
