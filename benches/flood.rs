@@ -1,12 +1,13 @@
-//! What a flood of a stranger's tokens does to those whose answers lie in memory: their median and 99th percentile, quiet and
-//! in the flood, one after the other in one run, of a holdfast in a process of its own.
+//! What a flood of a stranger's tokens does to those whose answers lie in memory: their median and 99th
+//! percentile, quiet and in the flood, one after the other in one run, of a holdfast in a process of its own.
 //!
-//! The flood is *open loop*: so many tokens a second are sent, whatever becomes of those before. Each costs an RSA
-//! decryption, which anybody can ask for with the public key. At 5,000 a second that is more than one core can do, so the
-//! queue fills and the rest is turned away (503). In a second flood the tokens open, to what asks for a large tree of JSON.
+//! The flood is *open loop*: so many tokens a second are sent, whatever becomes of those before. Each costs
+//! an RSA decryption, which anybody can ask for with the public key. At 5,000 a second that is more than one
+//! core can do, so the queue fills and the rest is turned away (503). In a second flood the tokens open, to
+//! what asks for a large tree of JSON.
 //!
-//! Attackers, client and server share the machine's cores, so the ratio is worse than it would be with the attackers
-//! elsewhere.
+//! Attackers, client and server share the machine's cores, so the ratio is worse than it would be with the
+//! attackers elsewhere.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! How far holdfast is from what cannot be undercut: each figure is the ratio of its own time to that of the bare
-//! operation, measured in turns in the same run. Ratios travel between machines better than times do.
+//! How far holdfast is from what cannot be undercut: each figure is the ratio of its own time to that of the
+//! bare operation, measured in turns in the same run. Ratios travel between machines better than times do.
 //!
 //! The best of several rounds counts, for either side: what disturbs a measurement only ever makes it slower.
 

@@ -1,9 +1,9 @@
-//! What holding the issuer at arm's length costs: breaker, budget and singleflight for each call that leaves, and an open
-//! breaker and an outage for those whose answers are known.
+//! What holding the issuer at arm's length costs: breaker, budget and singleflight for each call that leaves,
+//! and an open breaker and an outage for those whose answers are known.
 //!
-//! What is compared is measured in turns in the same run, in many short rounds. For a time the best round counts, since
-//! what disturbs a measurement only ever makes it slower; for hits the median of the rounds' ratios; for the outage all
-//! rounds together, since what it costs does not fall into each of them.
+//! What is compared is measured in turns in the same run, in many short rounds. For a time the best round
+//! counts, since what disturbs a measurement only ever makes it slower; for hits the median of the rounds'
+//! ratios; for the outage all rounds together, since what it costs does not fall into each of them.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made has no result")]
 
@@ -125,8 +125,8 @@ fn hits() {
     println!("hits a second, breakers open         {open:>7.0}, {ratio:.3} of it");
 }
 
-/// Known users: in the first tier with the issuer there, and in the third with the issuer gone. There they are resolved
-/// anew from their records now and then, as holdfast's clock moves on with the rounds.
+/// Known users: in the first tier with the issuer there, and in the third with the issuer gone. There they
+/// are resolved anew from their records now and then, as holdfast's clock moves on with the rounds.
 fn outage() {
     let runtime = server();
     let (normal, outage) = (Known::new(&runtime), Known::new(&runtime));
@@ -180,7 +180,8 @@ impl Known {
     }
 }
 
-/// How many questions are answered with 200 in a second, over several connections at once. No other answer is allowed.
+/// How many questions are answered with 200 in a second, over several connections at once. No other answer is
+/// allowed.
 fn answered(address: SocketAddr, questions: &[Vec<u8>]) -> f64 {
     let started = Instant::now();
     let counts: u32 = thread::scope(|scope| {
@@ -204,7 +205,8 @@ fn answered(address: SocketAddr, questions: &[Vec<u8>]) -> f64 {
     f64::from(counts) / started.elapsed().as_secs_f64()
 }
 
-/// The medians of two rates, and of the second's ratio to the first beside it. Who goes first changes from round to round.
+/// The medians of two rates, and of the second's ratio to the first beside it. Who goes first changes from
+/// round to round.
 fn in_turns(mut one: impl FnMut() -> f64, mut other: impl FnMut() -> f64) -> [f64; 3] {
     let mut rounds: [Vec<f64>; 3] = Default::default();
     for round in 0..ROUNDS {

@@ -1,15 +1,17 @@
-//! What the stores cost, against what cannot be undercut: a bare `quick_cache`, a bare RocksDB with the same bytes, the
-//! bytes of the record itself. And how the cost of a lookup grows with the number of identities: no faster than the floor's,
-//! which has to wait for main memory more often.
+//! What the stores cost, against what cannot be undercut: a bare `quick_cache`, a bare RocksDB with the same
+//! bytes, the bytes of the record itself. And how the cost of a lookup grows with the number of identities:
+//! no faster than the floor's, which has to wait for main memory more often.
 //!
-//! **The floor of memory** is the payload, in the fewest bytes that it could have: the key that it is found by, times of
-//! eight bytes, flags of one, and the texts. For an answer these are the header values that are the identity's own and what
-//! route requirements may ask about; not the headers' names, which no entry holds. Against it stands all that stays
-//! allocated when the stores are full, and what their tables use; not what the allocator rounds up.
+//! **The floor of memory** is the payload, in the fewest bytes that it could have: the key that it is found
+//! by, times of eight bytes, flags of one, and the texts. For an answer these are the header values that are
+//! the identity's own and what route requirements may ask about; not the headers' names, which no entry
+//! holds. Against it stands all that stays allocated when the stores are full, and what their tables use; not
+//! what the allocator rounds up.
 //!
-//! Holdfast and floor take turns in the same process, and the median of the rounds counts; for the curve the best one, since
-//! its points are measured minutes apart and must not tell what else ran then. `HOLDFAST_BENCH_TEN_MILLION=1`
-//! adds the row of ten million identities, which takes a quarter of an hour or more and 5 GB under the temporary directory.
+//! Holdfast and floor take turns in the same process, and the median of the rounds counts; for the curve the
+//! best one, since its points are measured minutes apart and must not tell what else ran then.
+//! `HOLDFAST_BENCH_TEN_MILLION=1` adds the row of ten million identities, which takes a quarter of an hour or
+//! more and 5 GB under the temporary directory.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot be made has no result")]
 
@@ -212,9 +214,10 @@ fn start(disk: &Disk, table: &mut Table) {
     );
 }
 
-/// What an identity in seven tiers costs on disk. Each is vouched for and kept, asked for in the last second of every tier
-/// (after a restart, so that it has to come from the disk, and once more), and then vouched for again. All that goes
-/// through the stores, as a request does; what is counted is what RocksDB has then, and how often it was written to.
+/// What an identity in seven tiers costs on disk. Each is vouched for and kept, asked for in the last second
+/// of every tier (after a restart, so that it has to come from the disk, and once more), and then vouched for
+/// again. All that goes through the stores, as a request does; what is counted is what RocksDB has then, and
+/// how often it was written to.
 fn written(table: &mut Table) {
     const ENTRIES: usize = 50_000;
     const VOUCHED: usize = 2;
@@ -281,7 +284,8 @@ fn written(table: &mut Table) {
     );
 }
 
-/// How much more a lookup costs against the floor with a hundred times as many identities, or a thousand times.
+/// How much more a lookup costs against the floor with a hundred times as many identities, or a thousand
+/// times.
 fn growth(curve: &[Point], table: &mut Table) {
     let [first, .., last] = curve else { return };
     for (column, (first, last)) in first.columns.iter().zip(&last.columns).enumerate() {
@@ -496,7 +500,8 @@ impl Disk {
         assert!(self.runtime.block_on(archive.load::<ProfileRecord>(&key.0, &self.policy)).is_some());
     }
 
-    /// What a lookup costs with so many identities: in memory, and on disk three ways; each beside the floor's.
+    /// What a lookup costs with so many identities: in memory, and on disk three ways; each beside the
+    /// floor's.
     fn curve(&self, count: usize) -> Point {
         const FEW_BLOCKS: usize = 128 * 1024;
         // Ten million ready-made answers are more than a machine of this size should hold.
@@ -527,7 +532,8 @@ impl Disk {
         )
         .map(best);
         drop((archive, bare));
-        // Filters and indexes in memory, records in files. The bare RocksDB keeps the former outside its block cache.
+        // Filters and indexes in memory, records in files. The bare RocksDB keeps the former outside its
+        // block cache.
         let (archive, bare) = (self.open(FEW_BLOCKS + count * 6), self.bare(FEW_BLOCKS));
         let files = in_turns(
             count,

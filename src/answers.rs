@@ -1,7 +1,7 @@
 //! Answers that lie ready, by token digest: the hot path, one lookup and no parsing.
 //!
-//! They are made by one configuration from what the stores know. The stores tell when that is over: what is forgotten there
-//! is forgotten here, and what was begun before is not kept.
+//! They are made by one configuration from what the stores know. The stores tell when that is over: what is
+//! forgotten there is forgotten here, and what was begun before is not kept.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The clock that tests can hold still.
 //!
-//! Every rule that depends on time (token life, tiers, breaker, budget) takes `now` as an argument; this is where
-//! `now` comes from. There are two readings, because they answer different questions:
+//! Every rule that depends on time (token life, tiers, breaker, budget) takes `now` as an argument; this is
+//! where `now` comes from. There are two readings, because they answer different questions:
 //!
 //! - [`Clock::now`] is wall time, for comparing with `exp`, `nbf` and a record's `verified_at`. It may jump.
 //! - [`Clock::ticks`] is monotonic time, for windows, back-offs and buckets. It never goes back.
@@ -101,7 +101,8 @@ impl Ticks {
     }
 }
 
-/// Where `now` comes from: the machine, or a test's hand. Cheap to clone; clones of a held clock share its hands.
+/// Where `now` comes from: the machine, or a test's hand. Cheap to clone; clones of a held clock share its
+/// hands.
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -180,8 +181,8 @@ impl Clock {
         }
     }
 
-    /// Sets the wall time of a held clock, forward or back, as an administrator or NTP does: monotonic time does not
-    /// move. Does nothing to the system clock.
+    /// Sets the wall time of a held clock, forward or back, as an administrator or NTP does: monotonic time
+    /// does not move. Does nothing to the system clock.
     pub fn set_wall(&self, now: Timestamp) {
         if let Source::Held(hands) = &self.0 {
             hands.wall_millis.store(now.0, Ordering::SeqCst);

@@ -1,12 +1,13 @@
 //! Request → token: exactly one credential, by a grammar that leaves nothing to guess.
 //!
-//! There are two places, `Authorization: Bearer` and one configured cookie, and no third. With an `Authorization` header
-//! the cookie is not looked at, whatever the header says. A browser keeps 4 KiB in a cookie, so a long token may come in
-//! pieces, named as those who split cookies name them: `name.0` (express-openid-connect, NextAuth), `name_0`
-//! (oauth2-proxy), `name__0` (nextjs-auth0). They count only as a whole.
+//! There are two places, `Authorization: Bearer` and one configured cookie, and no third. With an
+//! `Authorization` header the cookie is not looked at, whatever the header says. A browser keeps 4 KiB in a
+//! cookie, so a long token may come in pieces, named as those who split cookies name them: `name.0`
+//! (express-openid-connect, NextAuth), `name_0` (oauth2-proxy), `name__0` (nextjs-auth0). They count only as
+//! a whole.
 //!
-//! A second `Authorization` header, a second scheme on one line, a byte outside the token grammar: whoever sends such
-//! a thing hopes that two readers disagree about it. None is read; each is a defined 401.
+//! A second `Authorization` header, a second scheme on one line, a byte outside the token grammar: whoever
+//! sends such a thing hopes that two readers disagree about it. None is read; each is a defined 401.
 
 use std::borrow::Cow;
 
@@ -19,14 +20,17 @@ pub use crate::token::compact::MAX_TOKEN_BYTES;
 /// `[credential]`.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialSettings {
-    /// `cookie`: name of a cookie that carries the token when there is no `Authorization` header. None by default.
+    /// `cookie`: name of a cookie that carries the token when there is no `Authorization` header. None by
+    /// default.
     pub cookie: Option<String>,
 }
 
-/// The most pieces of a cookie that are read: [`MAX_TOKEN_BYTES`] in pieces of 1 KiB, a quarter of what a cookie holds.
+/// The most pieces of a cookie that are read: [`MAX_TOKEN_BYTES`] in pieces of 1 KiB, a quarter of what a
+/// cookie holds.
 const MAX_PIECES: usize = 16;
 
-/// What stands between a cookie's name and the number of a piece. The longer one of two that begin alike is first.
+/// What stands between a cookie's name and the number of a piece. The longer one of two that begin alike is
+/// first.
 const SEPARATORS: [&str; 3] = ["__", "_", "."];
 
 /// A token whose grammar was checked (RFC 6750 §2.1 `b64token`), and nothing else.
@@ -131,13 +135,15 @@ impl<'r> Credential<'r> {
         Self::parse(rest.trim_start_matches(' '))
     }
 
-    /// RFC 6265 §4.2. A browser sends a cookie once for each domain and path that it was set for, so the same name may come
-    /// twice. With equal values, or beside an empty one, which is what a logout leaves, that is one credential. With
-    /// different ones it is none: two readers would disagree about it. Nor is a whole beside pieces.
+    /// RFC 6265 §4.2. A browser sends a cookie once for each domain and path that it was set for, so the same
+    /// name may come twice. With equal values, or beside an empty one, which is what a logout leaves, that is
+    /// one credential. With different ones it is none: two readers would disagree about it. Nor is a whole
+    /// beside pieces.
     fn from_cookies(headers: &'r HeaderMap, name: &str) -> Result<Self, CredentialError> {
         let mut whole = None;
         let mut pieces = Pieces::default();
-        // As bytes: what other cookies say is not ours to judge, and browsers send what any page has put into them.
+        // As bytes: what other cookies say is not ours to judge, and browsers send what any page has put into
+        // them.
         for line in headers.get_all(COOKIE) {
             for (key, value) in line.as_bytes().split(|byte| *byte == b';').filter_map(name_and_value) {
                 match key.strip_prefix(name.as_bytes()) {
@@ -176,8 +182,8 @@ fn name_and_value(pair: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((pair[..place].trim_ascii(), pair[place + 1..].trim_ascii()))
 }
 
-/// Whether all bytes are of RFC 6750's `b64token`, but for the `=` at its end. Every request's token passes here, so this
-/// looks at all bytes without a branch, which a processor does for many at once.
+/// Whether all bytes are of RFC 6750's `b64token`, but for the `=` at its end. Every request's token passes
+/// here, so this looks at all bytes without a branch, which a processor does for many at once.
 fn in_grammar(token: &[u8]) -> bool {
     token.iter().fold(true, |good, byte| {
         // `-`, `.`, `/` and the digits are neighbours in ASCII.
@@ -194,8 +200,8 @@ struct Pieces<'r> {
 }
 
 impl<'r> Pieces<'r> {
-    /// Takes a cookie whose name is the configured one and then `rest`, if that makes it a piece. Another separator
-    /// than before, or a number in another spelling, would be a second reading of the same name.
+    /// Takes a cookie whose name is the configured one and then `rest`, if that makes it a piece. Another
+    /// separator than before, or a number in another spelling, would be a second reading of the same name.
     fn take(&mut self, rest: &[u8], value: &'r [u8]) -> Result<(), CredentialError> {
         let number = |separator: &&'static str| {
             let digits = std::str::from_utf8(rest.strip_prefix(separator.as_bytes())?).ok()?;
@@ -417,8 +423,8 @@ mod tests {
             let rotation = rotation % pairs.len();
             pairs.rotate_left(rotation);
             prop_assert_eq!(split(&pairs.join("; ")), Ok(token.clone()));
-            // One of them again is nothing new; with another value, or beside a whole, there is no token, and without one of
-            // them none, or (without the last) another one.
+            // One of them again is nothing new; with another value, or beside a whole, there is no token, and
+            // without one of them none, or (without the last) another one.
             let again = format!("{}; {}", pairs.join("; "), pairs[0]);
             prop_assert_eq!(split(&again), Ok(token.clone()));
             let other = format!("{again}x");

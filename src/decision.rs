@@ -1,7 +1,7 @@
 //! Identity + tier + what the route requires → [`Decision`]. Pure: no I/O, no clock.
 //!
-//! There is one way to an allow: a [`Pass`], which can be made only of an [`Identity`], which only the verifier and the
-//! issuer's word can give.
+//! There is one way to an allow: a [`Pass`], which can be made only of an [`Identity`], which only the
+//! verifier and the issuer's word can give.
 
 mod anonymous;
 mod facts;
@@ -72,8 +72,8 @@ impl From<Rejection> for Decision {
 }
 
 impl Decision {
-    /// Whether a login may change it: there is no credential, or one that is no good. One that came in a form that is
-    /// wrong is not among them: whatever sends it would send it again after a login.
+    /// Whether a login may change it: there is no credential, or one that is no good. One that came in a form
+    /// that is wrong is not among them: whatever sends it would send it again after a login.
     #[must_use]
     pub fn invites_login(&self) -> bool {
         match self {
@@ -84,10 +84,11 @@ impl Decision {
     }
 }
 
-/// An allow, ready to be sent: the header values lie prepared, and what route requirements ask about beside them. Clones
-/// share them.
+/// An allow, ready to be sent: the header values lie prepared, and what route requirements ask about beside
+/// them. Clones share them.
 ///
-/// It does not hold the headers' names, which are the configuration's: it is good for the instance that made it.
+/// It does not hold the headers' names, which are the configuration's: it is good for the instance that made
+/// it.
 #[derive(Clone)]
 pub struct Pass(Packed);
 
@@ -95,7 +96,8 @@ impl Pass {
     /// Prepares an allow for `identity`.
     ///
     /// # Errors
-    /// [`Unmet::Header`], if a required header has no value, and [`Unmet::TooLarge`], if the headers are too long.
+    /// [`Unmet::Header`], if a required header has no value, and [`Unmet::TooLarge`], if the headers are too
+    /// long.
     pub fn new(
         identity: &Identity,
         rules: &[HeaderRule],
@@ -151,8 +153,8 @@ impl Pass {
         now.since(self.0.head().verified_at).as_secs()
     }
 
-    /// Whether it may be given out at `now` without a second look: from when it was made, since a clock that was ahead
-    /// then would else have it given out for as long as it was ahead, and until its time is over.
+    /// Whether it may be given out at `now` without a second look: from when it was made, since a clock that
+    /// was ahead then would else have it given out for as long as it was ahead, and until its time is over.
     #[must_use]
     pub fn holds_at(&self, now: Timestamp) -> bool {
         let Head { serve_from, serve_until, .. } = self.0.head();
@@ -165,8 +167,8 @@ impl Pass {
         self.0.head().tier
     }
 
-    /// Whether asking the issuer now would bring nothing younger: it is of the youngest tier, or the issuer was just asked
-    /// and could not tell.
+    /// Whether asking the issuer now would bring nothing younger: it is of the youngest tier, or the issuer
+    /// was just asked and could not tell.
     #[must_use]
     pub fn cannot_be_younger(&self) -> bool {
         self.tier() == TierIndex::YOUNGEST || self.is_stale()
@@ -427,7 +429,8 @@ mod tests {
     #[test]
     fn letters_that_unicode_folds_into_others_are_other_letters() {
         let mut who = identity("{}");
-        // The Kelvin sign, the long s, the dotted capital I, the sharp S, a Greek final sigma, and plain capitals.
+        // The Kelvin sign, the long s, the dotted capital I, the sharp S, a Greek final sigma, and plain
+        // capitals.
         for (email, query) in [
             ("eve@\u{212a}aufmann.example", "email_domain=kaufmann.example"),
             ("eve@\u{212a}aufmann.example", "email=eve@kaufmann.example"),

@@ -1,10 +1,10 @@
 //! One token, explained to a person: what `holdfast inspect` shows.
 //!
-//! The verdict is the server's own: [`Verifier::verify`](crate::verifier::Verifier::verify), [`Identities`], [`Pass`]
-//! and the responder of an instance that remembers nothing. The rows beside it are derived from that verdict: the
-//! checks have an order, the one that failed is known by its refusal, those before it held, those after it were not
-//! reached. So no row can contradict the answer. No part of the token that could be used again is told: not the token,
-//! no part of it in base64, no signature.
+//! The verdict is the server's own: [`Verifier::verify`](crate::verifier::Verifier::verify), [`Identities`],
+//! [`Pass`] and the responder of an instance that remembers nothing. The rows beside it are derived from that
+//! verdict: the checks have an order, the one that failed is known by its refusal, those before it held,
+//! those after it were not reached. So no row can contradict the answer. No part of the token that could be
+//! used again is told: not the token, no part of it in base64, no signature.
 //!
 //! [`Identities`]: crate::identity::Identities
 
@@ -113,7 +113,8 @@ struct Course {
     identity: Option<Identity>,
 }
 
-/// Judges `token` as the server would that has never seen it, for a route that requires `required`, and explains.
+/// Judges `token` as the server would that has never seen it, for a route that requires `required`, and
+/// explains.
 pub async fn inspect(instance: &Instance, token: &str, asking: Asking, required: &Required<'_>) -> Report {
     let outline = Outline::of(instance, token);
     let course = run(instance, &outline, token, asking, required).await;

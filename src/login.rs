@@ -1,9 +1,10 @@
-//! Where a browser without a good credential is sent: who is a browser, what its login page is told, and how that is
-//! signed.
+//! Where a browser without a good credential is sent: who is a browser, what its login page is told, and how
+//! that is signed.
 //!
-//! A login page sends people back to where they came from. Whoever can choose that place has an open redirect, so it is
-//! put together here from what a trusted proxy tells of the original request, only for hosts that are configured, by
-//! character sets instead of repair, and signed, so that the login page need not think about it.
+//! A login page sends people back to where they came from. Whoever can choose that place has an open
+//! redirect, so it is put together here from what a trusted proxy tells of the original request, only for
+//! hosts that are configured, by character sets instead of repair, and signed, so that the login page need
+//! not think about it.
 
 mod settings;
 
@@ -41,8 +42,8 @@ const MAX_SECRET_BYTES: u64 = 4096;
 /// The longest URL that is answered, in bytes. nginx takes 4 KiB of headers in an answer, all in all.
 const MAX_URL_BYTES: usize = 3000;
 
-/// What browsers leave as it is in a path or query (WHATWG URL §1.3) and RFC 3986 wants encoded. A `\` is among it in a
-/// query alone: in a path it is a slash to some.
+/// What browsers leave as it is in a path or query (WHATWG URL §1.3) and RFC 3986 wants encoded. A `\` is
+/// among it in a query alone: in a path it is a slash to some.
 const LEFT_RAW: &AsciiSet = &CONTROLS.add(b'|').add(b'{').add(b'}').add(b'^').add(b'`').add(b'\\');
 
 /// Why there is no secret for `[login]`.
@@ -128,7 +129,8 @@ impl Login {
         HeaderValue::try_from(url.unwrap_or_else(|| self.url.to_string())).ok()
     }
 
-    /// Host and target of the original request, if everybody reads them alike. The target is encoded as RFC 3986 wants it.
+    /// Host and target of the original request, if everybody reads them alike. The target is encoded as RFC
+    /// 3986 wants it.
     fn place(&self, authority: &[u8], target: &[u8]) -> Option<(String, String)> {
         let authority = std::str::from_utf8(authority).ok()?.to_ascii_lowercase();
         // A port that is not the scheme's own would be another server.
@@ -158,8 +160,8 @@ fn sign(key: &hmac::Key, return_to: &str, expires: u64) -> String {
     URL_SAFE_NO_PAD.encode(hmac::sign(key, message.as_bytes()))
 }
 
-/// A path that begins with exactly one slash, and what may follow it: the characters of RFC 3986, those that browsers send
-/// besides, and no others.
+/// A path that begins with exactly one slash, and what may follow it: the characters of RFC 3986, those that
+/// browsers send besides, and no others.
 fn is_target(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%[]|{}^`".contains(&byte);
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
@@ -167,8 +169,8 @@ fn is_target(text: &str) -> bool {
     starts_well && path.bytes().all(allowed) && query.bytes().all(|byte| byte == b'\\' || allowed(byte))
 }
 
-/// Whether a browser wants to show a page. A script, an image, a frame or a program gets its 401: what would it do with
-/// a login page?
+/// Whether a browser wants to show a page. A script, an image, a frame or a program gets its 401: what would
+/// it do with a login page?
 fn is_navigation(headers: &HeaderMap) -> bool {
     let says = |name: &str, expected: &str| {
         let mut values = headers.get_all(name).iter();

@@ -1,12 +1,13 @@
 //! Files of keys and secrets: read only if nobody can who has no business with them.
 //!
-//! Whoever could read the file may have the key, and whoever could write it may have put it there; so such a file is
-//! refused where a person reads the answer, at start and at reload.
+//! Whoever could read the file may have the key, and whoever could write it may have put it there; so such a
+//! file is refused where a person reads the answer, at start and at reload.
 //!
-//! **The rule is PostgreSQL's** for its `ssl_key_file`: a file is its owner's alone (mode 0600 or less), but one that root
-//! owns may be read by its group (0640 or less). That is how a system hands out keys: in a group whose members may use
-//! them, as Debian's `ssl-cert`, or as the files of a Kubernetes Secret under `fsGroup`. Nobody but
-//! root can make such a file, so its group was chosen and is not an accident of somebody's umask.
+//! **The rule is PostgreSQL's** for its `ssl_key_file`: a file is its owner's alone (mode 0600 or less), but
+//! one that root owns may be read by its group (0640 or less). That is how a system hands out keys: in a
+//! group whose members may use them, as Debian's `ssl-cert`, or as the files of a Kubernetes Secret under
+//! `fsGroup`. Nobody but root can make such a file, so its group was chosen and is not an accident of
+//! somebody's umask.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -66,7 +67,8 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
     Ok(bytes)
 }
 
-/// As [`read`], for a secret that is one line: without the line ends at its end, which editors and `echo` put there.
+/// As [`read`], for a secret that is one line: without the line ends at its end, which editors and `echo` put
+/// there.
 ///
 /// # Errors
 /// As [`read`].

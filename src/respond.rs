@@ -1,7 +1,9 @@
-//! Decision → HTTP. The only place that knows status codes and the names of the headers that are not configured.
+//! Decision → HTTP. The only place that knows status codes and the names of the headers that are not
+//! configured.
 //!
-//! Every body is empty with `Content-Length: 0`, because nginx keeps the connection to an auth server only then; and
-//! nothing may be cached by a proxy on the way, because revocation and `exp` would be ignored there.
+//! Every body is empty with `Content-Length: 0`, because nginx keeps the connection to an auth server only
+//! then; and nothing may be cached by a proxy on the way, because revocation and `exp` would be ignored
+//! there.
 
 mod age;
 
@@ -48,8 +50,8 @@ impl Responder {
         Self { undecided, rules, ages: Ages::new() }
     }
 
-    /// An allow. `headers` is the request's own map, emptied and filled anew: hyper keeps it from request to request,
-    /// so that an answer needs no memory of its own.
+    /// An allow. `headers` is the request's own map, emptied and filled anew: hyper keeps it from request to
+    /// request, so that an answer needs no memory of its own.
     pub fn allow(&self, mut headers: HeaderMap, pass: &Pass, now: Timestamp, close: bool) -> Answer {
         headers.clear();
         for (name, value) in pass.headers(&self.rules) {
@@ -72,7 +74,8 @@ impl Responder {
     pub fn decline(&self, mut headers: HeaderMap, decision: &Decision, close: bool) -> (Answer, Label) {
         headers.clear();
         let (status, label) = match decision {
-            // An allow is answered by `allow`; to end up here would be our mistake, and mistakes do not let in.
+            // An allow is answered by `allow`; to end up here would be our mistake, and mistakes do not let
+            // in.
             Decision::Allow(_) | Decision::Misconfigured(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, ("error", "bad_requirement"))
             }

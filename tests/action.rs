@@ -1,5 +1,5 @@
-//! What the Auth0 Action of `deploy/auth0` sets is what holdfast finds: its own file runs, its claims are signed (and
-//! sealed), and the email comes out at the other end.
+//! What the Auth0 Action of `deploy/auth0` sets is what holdfast finds: its own file runs, its claims are
+//! signed (and sealed), and the email comes out at the other end.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -10,7 +10,8 @@ use holdfast::service::Service;
 use support::exchange;
 use tokio::net::TcpStream;
 
-/// An attacker's page in an operator's browser, whose name leads to the admin listener, reads nothing and orders nothing.
+/// An attacker's page in an operator's browser, whose name leads to the admin listener, reads nothing and
+/// orders nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_whose_name_leads_to_the_admin_listener_is_told_nothing() {
     let text = "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\nhosts = [\"holdfast.monitoring.svc\"]\n\

@@ -1,8 +1,8 @@
-//! What was published about other auth servers and proxies, tried at holdfast's own door. Each test has the name of its
-//! advisory; what needs a real proxy between is tested with one.
+//! What was published about other auth servers and proxies, tried at holdfast's own door. Each test has the
+//! name of its advisory; what needs a real proxy between is tested with one.
 //!
-//! The peers' holes are of few kinds: a header of the client decides, a path is read in two ways, an error lets in, an
-//! absent identity header leaves the client's own.
+//! The peers' holes are of few kinds: a header of the client decides, a path is read in two ways, an error
+//! lets in, an absent identity header leaves the client's own.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -48,7 +48,8 @@ async fn status(holdfast: &Running, lines: &str) -> u16 {
     holdfast.raw(&request("/auth", lines)).await.status
 }
 
-/// Asserts that the route which needs an identity is not to be had without one, and is with one, whatever else is sent.
+/// Asserts that the route which needs an identity is not to be had without one, and is with one, whatever
+/// else is sent.
 async fn assert_no_way_around(holdfast: &Running, token: &str, lines: &str) {
     assert_eq!(status(holdfast, lines).await, 401, "{lines}");
     let reply = holdfast.raw(&request("/auth", &format!("{lines}{}", bearer(token)))).await;
@@ -173,8 +174,8 @@ async fn cve_2026_40574_an_email_domain_is_what_stands_behind_the_only_at() {
     }
 }
 
-/// oauth2-proxy, Traefik and Caddy: `X_Forwarded_User` is another header for the proxy and the same one for the backend. What
-/// Traefik makes of it is in `tests/traefik.rs`.
+/// oauth2-proxy, Traefik and Caddy: `X_Forwarded_User` is another header for the proxy and the same one for
+/// the backend. What Traefik makes of it is in `tests/traefik.rs`.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2025_64484_cve_2026_33433_cve_2026_54763_cve_2026_88011_aliases_of_identity_headers_do_nothing()
 {
@@ -232,8 +233,8 @@ async fn ghsa_7rh7_c77v_6434_a_query_makes_no_path_public() {
     }
 }
 
-/// Traefik: `X_Forwarded_Proto` reached the auth server, `X-Forwarded-Prefix` and `-Port` of a client were believed;
-/// oathkeeper: `X-Forwarded-Proto` was, though nobody was trusted.
+/// Traefik: `X_Forwarded_Proto` reached the auth server, `X-Forwarded-Prefix` and `-Port` of a client were
+/// believed; oathkeeper: `X-Forwarded-Proto` was, though nobody was trusted.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2026_39858_cve_2026_35051_cve_2026_54764_ghsa_vhr5_ggp3_qq85_no_other_header_decides() {
     let (_tenant, by_query, token) = served("", "").await;
@@ -571,8 +572,8 @@ async fn authelia_3506_large_requests_are_taken_and_larger_ones_refused_in_good_
     assert_no_way_around(&holdfast, &token, &of(1, 200_000)).await;
 }
 
-/// caddy#5430, traefik#3039: a WebSocket handshake is a question like any other; HAProxy's Lua client waits for the end
-/// of the connection.
+/// caddy#5430, traefik#3039: a WebSocket handshake is a question like any other; HAProxy's Lua client waits
+/// for the end of the connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn caddy_5430_a_handshake_is_answered_and_the_connection_closed() {
     let (_tenant, holdfast, token) = served("", "").await;

@@ -1,8 +1,9 @@
-//! An answer from memory takes no memory: what holdfast does between hyper's reading a head and hyper's writing one
-//! allocates nothing. Counted, not believed.
+//! An answer from memory takes no memory: what holdfast does between hyper's reading a head and hyper's
+//! writing one allocates nothing. Counted, not believed.
 //!
-//! `allocation_counter` brings the counting allocator, so that `unsafe` stays forbidden in all of this repository. It
-//! counts for the thread that measures; servers run on a runtime of that one thread, clients on another.
+//! `allocation_counter` brings the counting allocator, so that `unsafe` stays forbidden in all of this
+//! repository. It counts for the thread that measures; servers run on a runtime of that one thread, clients
+//! on another.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -56,7 +57,8 @@ fn from_the_credential_to_the_answer_nothing_is_allocated() {
     let line = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
     drop(line.clone()); // the first clone of a value allocates
 
-    // What `server::auth::answer` does, in its order, with a map as hyper hands it on from request to request.
+    // What `server::auth::answer` does, in its order, with a map as hyper hands it on from request to
+    // request.
     let answer = |mut headers: HeaderMap| {
         headers.clear();
         headers.insert(AUTHORIZATION, line.clone());
@@ -122,8 +124,8 @@ fn what_a_request_needs_is_told_without_allocating() {
     }
 }
 
-/// What a stranger wrote may ask for a tree of many times its size. It is read over where requests are answered, and built
-/// nowhere, since nobody vouches for it.
+/// What a stranger wrote may ask for a tree of many times its size. It is read over where requests are
+/// answered, and built nowhere, since nobody vouches for it.
 #[test]
 fn what_a_stranger_wrote_is_not_built_where_requests_are_answered() {
     let scene = Scene::new();
@@ -159,8 +161,8 @@ fn what_a_stranger_wrote_is_not_built_where_requests_are_answered() {
     }
 }
 
-/// How many allocations the thread of a server makes for [`REQUESTS`] requests over one connection. What `start` gives
-/// besides the address is kept until then.
+/// How many allocations the thread of a server makes for [`REQUESTS`] requests over one connection. What
+/// `start` gives besides the address is kept until then.
 fn allocations<K>(request: &[u8], start: impl AsyncFnOnce() -> (SocketAddr, K)) -> u64 {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let (address, _kept) = runtime.block_on(start());

@@ -1,5 +1,5 @@
-//! The source tree against ARCHITECTURE.md: imports point down its layers, no circle, no long file, and what it names
-//! exists. Cargo.toml against the table of dependencies.
+//! The source tree against ARCHITECTURE.md: imports point down its layers, no circle, no long file, and what
+//! it names exists. Cargo.toml against the table of dependencies.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -1,8 +1,8 @@
-//! Every known attack on a token, one row each, through the whole service: what is answered, under which reason it is
-//! metered, and that nobody but holdfast had to be asked.
+//! Every known attack on a token, one row each, through the whole service: what is answered, under which
+//! reason it is metered, and that nobody but holdfast had to be asked.
 //!
-//! What the rows have in common is that each differs from a token that passes in one thing only. Attacks on the
-//! decryption of a JWE itself are in `jose.rs`.
+//! What the rows have in common is that each differs from a token that passes in one thing only. Attacks on
+//! the decryption of a JWE itself are in `jose.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -192,7 +192,8 @@ async fn a_token_has_one_spelling() {
     let join = |header: &str, payload: &str, signature: &str| format!("{header}.{payload}.{signature}");
     let text = |part: &str| String::from_utf8(URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
 
-    // A signature of 256 bytes leaves four bits of its last character unused; they are zero in the one spelling.
+    // A signature of 256 bytes leaves four bits of its last character unused; they are zero in the one
+    // spelling.
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (start, last) = signature.split_at(signature.len() - 1);
     let last = alphabet.find(last).unwrap();

@@ -1,5 +1,5 @@
-//! What is not a proper request, and what is not a proper answer of the issuer: neither lets anybody in, and neither
-//! leaves a trace once it is over.
+//! What is not a proper request, and what is not a proper answer of the issuer: neither lets anybody in, and
+//! neither leaves a trace once it is over.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -1,4 +1,5 @@
-//! What an operator does with the breakers, by `holdfast breaker` and `POST /breaker`, and what that does to users.
+//! What an operator does with the breakers, by `holdfast breaker` and `POST /breaker`, and what that does to
+//! users.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -147,7 +148,8 @@ async fn an_order_that_is_not_understood_changes_nothing() {
     let running = Running::start(&issuer(&tenant, ""), held_clock(&tenant)).await;
     for (kind, body, status) in [
         ("text/plain", r#"{"action": "force-open"}"#, 415),
-        // A page whose name an attacker leads to the loopback address may post what it likes, but not without an origin.
+        // A page whose name an attacker leads to the loopback address may post what it likes, but not without
+        // an origin.
         ("application/json\r\nOrigin: http://evil.example:9180", r#"{"action": "force-open"}"#, 403),
         ("application/json\r\nOrigin: null", r#"{"action": "force-open"}"#, 403),
         ("application/json", "", 400),

@@ -75,7 +75,8 @@ async fn the_reference_has_one_row_for_each_command() {
     assert_eq!(rows.into_iter().collect::<BTreeSet<_>>(), commands);
 }
 
-/// The exit codes that the reference names for each command: of each, the number that begins a part of the last column.
+/// The exit codes that the reference names for each command: of each, the number that begins a part of the
+/// last column.
 fn documented_codes() -> BTreeMap<String, BTreeSet<i32>> {
     let page = std::fs::read_to_string(in_repository("docs/reference/commands.md")).unwrap();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `holdfast "));
@@ -288,7 +289,8 @@ async fn health_is_not_ready_before_the_keys_are_known() {
     assert_eq!(run(&["health", "--ready", "--admin", &admin], &[]).await.0, Some(1));
 }
 
-/// There is no Docker here, so its file is read: images by minor version, and a health check that is a command of ours.
+/// There is no Docker here, so its file is read: images by minor version, and a health check that is a
+/// command of ours.
 #[tokio::test]
 async fn the_dockerfile_pins_its_images_and_its_health_check_is_a_command_that_there_is() {
     let text = std::fs::read_to_string(in_repository("deploy/docker/Dockerfile")).unwrap();

@@ -1,5 +1,5 @@
-//! Whose a sealed token is, where several issuers have decryption keys; and how a key is rolled over while tokens sealed
-//! to the old one are still about.
+//! Whose a sealed token is, where several issuers have decryption keys; and how a key is rolled over while
+//! tokens sealed to the old one are still about.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

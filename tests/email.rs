@@ -1,5 +1,5 @@
-//! Which email a backend is told, for every shape of claims that Auth0 and the Action make: through the whole service, as
-//! a signed token, in an encrypted one, and in the answer of `/userinfo`.
+//! Which email a backend is told, for every shape of claims that Auth0 and the Action make: through the whole
+//! service, as a signed token, in an encrypted one, and in the answer of `/userinfo`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -13,8 +13,8 @@ use support::service::{Running, decryption_keys, issuer, tenant, value};
 
 const NAMESPACE: &str = "https://claims.example.com";
 
-/// Claims, and what comes of them: the email as in the header, whether it is said to be verified, and whether there is a
-/// conflict.
+/// Claims, and what comes of them: the email as in the header, whether it is said to be verified, and whether
+/// there is a conflict.
 struct Row {
     name: &'static str,
     claims: Value,

@@ -1,6 +1,6 @@
-//! A flood of forged tokens, each of which costs an RSA decryption: those whose answers lie in memory do not notice, and
-//! the issuer is not asked. How much later answers come then is measured by `benches/flood.rs`; here is what does not
-//! depend on time.
+//! A flood of forged tokens, each of which costs an RSA decryption: those whose answers lie in memory do not
+//! notice, and the issuer is not asked. How much later answers come then is measured by `benches/flood.rs`;
+//! here is what does not depend on time.
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
 
@@ -15,8 +15,8 @@ use std::thread;
 use scene::{Client, Scene, forged_jwe, request};
 use tokio::runtime::Builder;
 
-/// While the pool has more to do than may wait, a token that was never seen is neither accepted nor refused, at once; what
-/// lies in memory is answered.
+/// While the pool has more to do than may wait, a token that was never seen is neither accepted nor refused,
+/// at once; what lies in memory is answered.
 #[test]
 fn when_the_pool_is_full_new_tokens_are_turned_away_and_hits_are_not() {
     let scene = Scene::new();

@@ -1,5 +1,5 @@
-//! Tokens that are not plain JWS: those sealed for us open here; those that only the issuer can judge are judged by it,
-//! once, and what it said is kept while it is away.
+//! Tokens that are not plain JWS: those sealed for us open here; those that only the issuer can judge are
+//! judged by it, once, and what it said is kept while it is away.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

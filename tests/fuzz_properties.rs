@@ -1,5 +1,5 @@
-//! Whatever the bytes, the verifier neither panics nor accepts a token that the issuer did not sign. Good tokens are the
-//! seeds: what differs from one in a single place is the most likely to slip through.
+//! Whatever the bytes, the verifier neither panics nor accepts a token that the issuer did not sign. Good
+//! tokens are the seeds: what differs from one in a single place is the most likely to slip through.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -41,8 +41,8 @@ static SEEDS: LazyLock<Seeds> = LazyLock::new(|| {
     Seeds { jws, jwe, instance: service.instance(), runtime, _scene: scene }
 });
 
-/// Whether the verifier vouches for `token` by itself. What only the issuer can judge is not accepted here. Panics on the
-/// pool of the verifier are caught there and would come out as "busy".
+/// Whether the verifier vouches for `token` by itself. What only the issuer can judge is not accepted here.
+/// Panics on the pool of the verifier are caught there and would come out as "busy".
 fn accepts(token: &str) -> bool {
     match SEEDS.runtime.block_on(SEEDS.instance.verifier.verify(token)) {
         Ok(Verified::Local { .. }) => true,

@@ -1,5 +1,5 @@
-//! `holdfast inspect`, the real binary: its verdict is the server's, its output is good for people and programs, and the
-//! token is nowhere in it.
+//! `holdfast inspect`, the real binary: its verdict is the server's, its output is good for people and
+//! programs, and the token is nowhere in it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -1,5 +1,5 @@
-//! What one token, one user, or something that stands before the issuer can make of its answers, and that nobody else
-//! pays for it; and what is asked when nobody asks.
+//! What one token, one user, or something that stands before the issuer can make of its answers, and that
+//! nobody else pays for it; and what is asked when nobody asks.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -278,7 +278,8 @@ async fn a_breaker_that_nobody_probes_is_probed_and_the_metrics_say_how_it_stand
     assert_eq!(tenant.calls(), calls, "what is closed needs no probe");
 }
 
-/// Waits until the fetch of the start is over, and the one of the test, if they were not the same; forgets their calls.
+/// Waits until the fetch of the start is over, and the one of the test, if they were not the same; forgets
+/// their calls.
 async fn settled(running: &Running, tenant: &Tenant) {
     until("the first fetches", async || {
         let fetched = running.counted("holdfast_upstream_requests_total{", "endpoint=\"jwks\"").await;

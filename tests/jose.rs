@@ -1,9 +1,10 @@
-//! Tokens sealed for us open, whoever made them, and nothing else does: the examples of RFC 7520, tokens of two
-//! independent JOSE implementations across every `alg` and `enc` that we accept, and one row for every known attack.
+//! Tokens sealed for us open, whoever made them, and nothing else does: the examples of RFC 7520, tokens of
+//! two independent JOSE implementations across every `alg` and `enc` that we accept, and one row for every
+//! known attack.
 //!
-//! The implementations are the npm package `jose` and the Python package `jwcrypto`; `make setup` installs them.
-//! `HOLDFAST_TEST_NODE_MODULES` (a directory with `node_modules` in it) and `HOLDFAST_TEST_PYTHON` (an interpreter) say
-//! where they are, if not in `tests/jose/`.
+//! The implementations are the npm package `jose` and the Python package `jwcrypto`; `make setup` installs
+//! them. `HOLDFAST_TEST_NODE_MODULES` (a directory with `node_modules` in it) and `HOLDFAST_TEST_PYTHON` (an
+//! interpreter) say where they are, if not in `tests/jose/`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -43,7 +44,8 @@ fn b64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The token with one bit flipped in its first, middle or last byte of each part; the number is that of the part.
+/// The token with one bit flipped in its first, middle or last byte of each part; the number is that of the
+/// part.
 fn flipped(token: &str) -> Vec<(usize, String)> {
     let parts: Vec<Vec<u8>> = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
     let mut tokens = Vec::new();
@@ -130,8 +132,8 @@ mod rfc7520 {
         }
     }
 
-    /// Checks the signature of a compact JWS. These hold prose, which is no claims: that is found only after the signature
-    /// was good, and so tells that it was.
+    /// Checks the signature of a compact JWS. These hold prose, which is no claims: that is found only after
+    /// the signature was good, and so tells that it was.
     fn verify(key: &Value, alg: &str, token: &str) -> Result<(), &'static str> {
         let jws = UnverifiedJws::parse(token).map_err(|malformed| malformed.reason())?;
         let algorithm: SignatureAlgorithm = alg.parse().map_err(|_| "algorithm_not_allowed")?;
@@ -258,7 +260,8 @@ mod independent {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jose").join(name)
     }
 
-    /// Runs a generator, opens all that it made, and answers with every pair of `alg` and `enc` that there was.
+    /// Runs a generator, opens all that it made, and answers with every pair of `alg` and `enc` that there
+    /// was.
     fn open_all_of(generator: &mut Command) -> BTreeSet<(String, String)> {
         let output = match generator.output() {
             Ok(output) if output.status.success() => output,

@@ -50,7 +50,8 @@ async fn a_burst_of_connections_waits_in_line_and_none_is_dropped() {
     let address = scene.service.auth_addresses()[0].clone();
     let mut waiting = Vec::new();
     for number in 0..burst {
-        // A kernel with a full line lets a client on TCP try again and again, in vain, and refuses one on a unix socket.
+        // A kernel with a full line lets a client on TCP try again and again, in vain, and refuses one on a
+        // unix socket.
         let connected = tokio::time::timeout(PATIENCE, TcpStream::connect(&address)).await;
         waiting
             .push(connected.unwrap_or_else(|_| panic!("connection {number} found the line full")).unwrap());

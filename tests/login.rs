@@ -1,4 +1,5 @@
-//! Browsers are sent to the login page and programs are not: over HTTP, as proxies ask. The real ones are in `tests/contract`.
+//! Browsers are sent to the login page and programs are not: over HTTP, as proxies ask. The real ones are in
+//! `tests/contract`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

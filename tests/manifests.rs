@@ -1,11 +1,13 @@
-//! The examples that need a cluster are not run here. Their manifests are held against the published schemas of their kinds,
-//! and what the proxies make of them is replayed: the requests that ingress-nginx and a gateway with the filter
-//! `ExternalAuth` send to holdfast.
+//! The examples that need a cluster are not run here. Their manifests are held against the published schemas
+//! of their kinds, and what the proxies make of them is replayed: the requests that ingress-nginx and a
+//! gateway with the filter `ExternalAuth` send to holdfast.
 //!
-//! A schema knows neither the annotations and settings of ingress-nginx nor which header names are the right ones, so these
-//! are looked at by themselves, and what is replayed is read out of the manifests. Traefik's are in `tests/traefik.rs`.
+//! A schema knows neither the annotations and settings of ingress-nginx nor which header names are the right
+//! ones, so these are looked at by themselves, and what is replayed is read out of the manifests. Traefik's
+//! are in `tests/traefik.rs`.
 //!
-//! The schemas come from npm; `make setup` installs them beside `HOLDFAST_TEST_NODE_MODULES`, or `tests/manifests/` has them.
+//! The schemas come from npm; `make setup` installs them beside `HOLDFAST_TEST_NODE_MODULES`, or
+//! `tests/manifests/` has them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -32,8 +34,8 @@ use support::yaml::{documents, example, example_with, in_repository, modules, te
 const IDENTITY: [&str; 6] =
     ["x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source"];
 
-/// Whether these are the names of all headers of an identity: a proxy that is told fewer passes the others on as the client
-/// sent them.
+/// Whether these are the names of all headers of an identity: a proxy that is told fewer passes the others on
+/// as the client sent them.
 fn check_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<(), String> {
     let mut names: Vec<_> = names.into_iter().map(str::to_lowercase).collect();
     names.sort();
@@ -141,8 +143,9 @@ fn assert_empty(reply: &Reply, status: u16, what: &str) {
     assert!(reply.body.is_empty() && value(reply, "content-length") == Some("0"), "{what}: {reply:?}");
 }
 
-/// Asks as ingress-nginx does, by its template, about what a manifest protects: a GET for every method, HTTP/1.0 unless
-/// auth-keepalive is set, and all that the client sent. The example's `/admin` is for the scope `admin`.
+/// Asks as ingress-nginx does, by its template, about what a manifest protects: a GET for every method,
+/// HTTP/1.0 unless auth-keepalive is set, and all that the client sent. The example's `/admin` is for the
+/// scope `admin`.
 async fn replay(asked: &[Subrequest]) -> Result<(), String> {
     let tenant = tenant().await;
     let running = Running::start(&issuer(&tenant, ""), Clock::system()).await;
@@ -245,8 +248,8 @@ fn a_slip_in_the_manifest_of_external_auth_is_noticed() {
     }
 }
 
-/// What a gateway with the filter `ExternalAuth` sends, as GEP-1494 has it: the client's method, host, path and query behind
-/// `http.path`, with Authorization. holdfast's side is the one of the example.
+/// What a gateway with the filter `ExternalAuth` sends, as GEP-1494 has it: the client's method, host, path
+/// and query behind `http.path`, with Authorization. holdfast's side is the one of the example.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_questions_of_a_gateway_with_external_auth_are_answered() {
     let tenant = tenant().await;

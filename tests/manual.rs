@@ -146,7 +146,8 @@ fn every_page_of_the_manual_is_once_in_its_table_of_contents() {
     }
 }
 
-/// `make docs` makes a book of the pages in SUMMARY.md, of the decision records, and of the folders with files to show.
+/// `make docs` makes a book of the pages in SUMMARY.md, of the decision records, and of the folders with
+/// files to show.
 #[test]
 fn every_link_of_the_book_stays_in_the_book() {
     let pages = pages();

@@ -1,5 +1,5 @@
-//! What a client and a backend may rely on when nginx asks holdfast: the files of `examples/nginx/`, the real nginx, the
-//! real holdfast, and a dev tenant in place of Auth0.
+//! What a client and a backend may rely on when nginx asks holdfast: the files of `examples/nginx/`, the real
+//! nginx, the real holdfast, and a dev tenant in place of Auth0.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -12,7 +12,8 @@ use stack::{Changes, Front, Stack, bearer};
 use support::Reply;
 use support::relay::server_that_answers;
 
-/// The lines by which the backend was told of an identity, in any spelling that some backend might take for one.
+/// The lines by which the backend was told of an identity, in any spelling that some backend might take for
+/// one.
 fn identity(page: &Reply) -> Vec<String> {
     let names_one = |line: &&str| {
         let name = line.split(':').next().unwrap_or_default().to_lowercase().replace(['_', '.'], "-");
@@ -442,7 +443,8 @@ async fn nginx_as_it_is_without_keepalive_works_too() {
     }
 }
 
-/// nginx takes an answer whose head is longer than 4 KiB for an error, and would give a user with long claims a 503 for good.
+/// nginx takes an answer whose head is longer than 4 KiB for an error, and would give a user with long claims
+/// a 503 for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_that_are_too_long_for_an_answer_are_a_403_and_never_an_error_of_nginx() {
     let rows = "[headers]\nX-A = \"a\"\nX-B = \"b\"\nX-C = \"c\"\n";

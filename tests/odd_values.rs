@@ -1,5 +1,5 @@
-//! What issuers really send: one value that cannot be told, types that differ, keys that come twice or come and go. It refuses
-//! nobody whose token and identity are good, and lets nobody in whose are not.
+//! What issuers really send: one value that cannot be told, types that differ, keys that come twice or come
+//! and go. It refuses nobody whose token and identity are good, and lets nobody in whose are not.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -52,7 +52,8 @@ async fn a_claim_that_nobody_asks_for_locks_no_user_out() {
         let more = format!(r#""email":"a@x.example",{odd}"#);
         let reply = holdfast.ask(&signed(&tenant, &claims(&tenant, &subject, &more))).await;
         assert_eq!((reply.status, value(&reply, "x-user-email")), (200, Some("a@x.example")), "{odd}");
-        // The same from /userinfo, about a token that has no email, and about one that only the issuer can judge.
+        // The same from /userinfo, about a token that has no email, and about one that only the issuer can
+        // judge.
         tenant.add_user(User::new(&*subject));
         tenant.set_fault(Endpoint::Userinfo, answer(format!(r#"{{"sub":"{subject}",{more}}}"#)));
         for token in [tenant.mint(), tenant.mint().opaque()] {

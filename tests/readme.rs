@@ -1,6 +1,6 @@
-//! What the pages tell a new user to paste, pasted. Only addresses, directories and the tenant are replaced, and what
-//! needs root or the network (`sudo`, `systemctl`, `useradd`, …) is noted instead of done. README.md shows the same as
-//! the examples, and no more than fits.
+//! What the pages tell a new user to paste, pasted. Only addresses, directories and the tenant are replaced,
+//! and what needs root or the network (`sudo`, `systemctl`, `useradd`, …) is noted instead of done. README.md
+//! shows the same as the examples, and no more than fits.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -55,7 +55,8 @@ fn the_readme_is_read_in_five_minutes() {
     assert!(lines <= 160, "{lines} lines: move what is not needed at first into docs/");
 }
 
-/// A machine to paste into: directories that stand for the system's, and commands that do nothing but tell that they ran.
+/// A machine to paste into: directories that stand for the system's, and commands that do nothing but tell
+/// that they ran.
 struct Machine(TempDir);
 
 impl Machine {
@@ -232,7 +233,8 @@ async fn a_key_that_is_made_as_the_manual_says_opens_tokens() {
     machine.paste(&format!("cd '{}'\n{make}", machine.0.path().display())).await;
     let public = std::fs::read_to_string(machine.path("jwe.pub.pem")).unwrap();
     assert!(public.starts_with("-----BEGIN PUBLIC KEY-----"), "{public}");
-    // The lines for the check end with a token. The dev tenant encrypts to a key of its own, so that takes its place.
+    // The lines for the check end with a token. The dev tenant encrypts to a key of its own, so that takes
+    // its place.
     let check = machine.adapted(check, &tenant);
     let (check, inspect) = check.trim_end().rsplit_once('\n').unwrap();
     machine.paste(check).await;

@@ -1,5 +1,5 @@
-//! What a 401 or 403 at `/userinfo` means: the issuer's own no, the no of something that stands before it, or only that there
-//! is no email to be had with this token.
+//! What a 401 or 403 at `/userinfo` means: the issuer's own no, the no of something that stands before it, or
+//! only that there is no email to be had with this token.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -52,7 +52,8 @@ fn of_auth0() -> [Fault; 3] {
     ]
 }
 
-/// holdfast on a clock that is held, and tokens that live for long: one that only the issuer can judge, one without an email.
+/// holdfast on a clock that is held, and tokens that live for long: one that only the issuer can judge, one
+/// without an email.
 async fn scene() -> (Tenant, Running, Clock, [String; 2]) {
     let tenant = tenant().await;
     let clock = held_clock(&tenant);
@@ -107,7 +108,8 @@ async fn the_issuers_own_no_is_one_and_no_outage_takes_it_back() {
     }
 }
 
-/// It may be the issuer's and it may be a gateway's. The request gets its no; the record stays for the outage.
+/// It may be the issuer's and it may be a gateway's. The request gets its no; the record stays for the
+/// outage.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_that_does_not_say_why_is_believed_for_the_request_and_destroys_nothing() {
     for (fault, status) in [

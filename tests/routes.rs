@@ -1,5 +1,5 @@
-//! What a route requires holds, wherever it is written; and there is no other way past an identity than the two that
-//! somebody configured, which are nobody's.
+//! What a route requires holds, wherever it is written; and there is no other way past an identity than the
+//! two that somebody configured, which are nobody's.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -592,8 +592,8 @@ fn strange_request() -> impl Strategy<Value = String> {
     })
 }
 
-/// The invariant: a 200 implies a verified identity. With the two exceptions that can be configured: those say
-/// nobody's name.
+/// The invariant: a 200 implies a verified identity. With the two exceptions that can be configured: those
+/// say nobody's name.
 #[test]
 fn a_200_without_a_good_token_is_nobodys_and_only_where_configured() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

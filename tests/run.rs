@@ -1,5 +1,5 @@
-//! What `make run` starts, with ports that are taken and the lines that it tells people to try; and the tutorial, which
-//! goes on from there.
+//! What `make run` starts, with ports that are taken and the lines that it tells people to try; and the
+//! tutorial, which goes on from there.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -35,7 +35,8 @@ fn without_ports(command: &str) -> String {
 async fn what_make_run_tells_people_to_try_is_true_also_where_its_ports_are_taken() {
     // Whoever has these already serves as well.
     let _taken: Vec<_> = [4190, 4180, 8080].map(|port| TcpListener::bind(("127.0.0.1", port))).into();
-    // A shell cannot trap a signal that is ignored when it starts, as SIGINT is in what a script runs in the background.
+    // A shell cannot trap a signal that is ignored when it starts, as SIGINT is in what a script runs in the
+    // background.
     let mut run = Command::new("env")
         .args(["--default-signal=INT", "bash", "scripts/run.sh"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -65,7 +66,8 @@ async fn what_make_run_tells_people_to_try_is_true_also_where_its_ports_are_take
         assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
     }
 
-    // The tutorial shows the first command with ports that it does not promise, and tells what to find on the page.
+    // The tutorial shows the first command with ports that it does not promise, and tells what to find on the
+    // page.
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tutorial/first-steps.md");
     let page = std::fs::read_to_string(page).unwrap();
     assert_eq!(without_ports(&tutorial("2", 1)), without_ports(&commands[0]));
@@ -139,7 +141,8 @@ async fn paste(lines: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Starts the dev tenant as a line of the tutorial says, but on ports that the system chooses; and its issuer's URL.
+/// Starts the dev tenant as a line of the tutorial says, but on ports that the system chooses; and its
+/// issuer's URL.
 async fn started_tenant(line: &str) -> (Child, String) {
     let line = changed(line, "127.0.0.1:4190", "127.0.0.1:0");
     let line = changed(&line, "127.0.0.1:4191", "127.0.0.1:0");

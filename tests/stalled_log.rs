@@ -21,7 +21,8 @@ async fn get(address: SocketAddr, path: &str, lines: &str) -> Reply {
     tokio::time::timeout(PATIENCE, exchange(stream, &request(path, lines))).await.unwrap()
 }
 
-/// holdfast with a pipe as its log, and every line that there is. Its ports are told in the log alone, so they are given.
+/// holdfast with a pipe as its log, and every line that there is. Its ports are told in the log alone, so
+/// they are given.
 async fn start(tenant: &Tenant, directory: &Path) -> (Child, PipeReader, SocketAddr, SocketAddr) {
     let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (auth, admin) = (free(), free());

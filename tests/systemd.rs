@@ -24,7 +24,8 @@ fn calls(name: &str) -> BTreeSet<String> {
     lines.flat_map(calls).collect()
 }
 
-/// What the filters of the unit leave, in their order: the first makes a list of what is allowed, `~` takes away.
+/// What the filters of the unit leave, in their order: the first makes a list of what is allowed, `~` takes
+/// away.
 fn allowed() -> BTreeSet<String> {
     let mut allowed = calls("@default");
     for filter in UNIT.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
@@ -54,8 +55,8 @@ fn the_unit_allows_what_settings_need_and_no_privileges() {
     }
 }
 
-/// The calls that the real binary makes, from its start to its end: with a socket for a group, records on disk, checkpoints,
-/// an issuer that is asked, a reload, and a drain. None of them is refused by the unit.
+/// The calls that the real binary makes, from its start to its end: with a socket for a group, records on
+/// disk, checkpoints, an issuer that is asked, a reload, and a drain. None of them is refused by the unit.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_the_binary_calls_is_allowed() {
     let tenant = Tenant::start(Options::default()).await.unwrap();

@@ -1,4 +1,5 @@
-//! TLS and mutual TLS on the auth listener: real certificates, curl, and the real nginx with the example's files.
+//! TLS and mutual TLS on the auth listener: real certificates, curl, and the real nginx with the example's
+//! files.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -1,5 +1,5 @@
-//! Traefik configured by labels of Docker and by resources of Kubernetes: both say what the file says that the contract
-//! holds against all cases, the real Traefik takes them, and a slip in them is noticed.
+//! Traefik configured by labels of Docker and by resources of Kubernetes: both say what the file says that
+//! the contract holds against all cases, the real Traefik takes them, and a slip in them is noticed.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -117,8 +117,8 @@ async fn labels_and_resources_protect_a_service() {
     }
 }
 
-/// Traefik passed on what a backend takes for an identity header, in another spelling. `aliasHeadersStrategy` takes that away;
-/// without it, the last step, it is still so.
+/// Traefik passed on what a backend takes for an identity header, in another spelling. `aliasHeadersStrategy`
+/// takes that away; without it, the last step, it is still so.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2026_54763_cve_2026_88011_aliases_of_identity_headers_reach_no_backend() {
     let tenant = service::tenant().await;

@@ -178,8 +178,8 @@ struct Memory {
     answers: Arc<Answers>,
 }
 
-/// Requests end with the configuration that they began with, so several answer at the same time. Whatever one of them learns to
-/// be over is over for all.
+/// Requests end with the configuration that they began with, so several answer at the same time. Whatever one
+/// of them learns to be over is over for all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_and_a_purge_reach_the_answers_of_every_configuration_in_use() {
     let scene = Scene::new("").await;
@@ -230,7 +230,8 @@ async fn a_no_and_a_purge_reach_the_answers_of_every_configuration_in_use() {
     }
 }
 
-/// A request began before a reload and brings the issuer's no; meanwhile the new configuration has made a yes of its own.
+/// A request began before a reload and brings the issuer's no; meanwhile the new configuration has made a yes
+/// of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_to_a_request_from_before_a_reload_ends_the_yes_of_after_it() {
     let scene = Scene::new("").await;

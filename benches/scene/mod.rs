@@ -1,5 +1,5 @@
-//! What is measured, and the floor it is measured against: a holdfast in this process with a dev tenant for its issuer,
-//! and a bare hyper server with the same settings that says 200 to everything.
+//! What is measured, and the floor it is measured against: a holdfast in this process with a dev tenant for
+//! its issuer, and a bare hyper server with the same settings that says 200 to everything.
 //!
 //! Shared by the benches and by the tests that count what the benches time.
 
@@ -170,8 +170,8 @@ pub fn request(token: &str) -> Vec<u8> {
     format!("GET /auth HTTP/1.1\r\nHost: holdfast\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes()
 }
 
-/// A JWE that costs an RSA decryption and is nothing: the most expensive thing that anybody can send. Each number makes
-/// another one.
+/// A JWE that costs an RSA decryption and is nothing: the most expensive thing that anybody can send. Each
+/// number makes another one.
 pub fn forged_jwe(number: u64) -> String {
     let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let mut sealed_key = [0x5a; 256];

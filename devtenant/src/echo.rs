@@ -1,8 +1,8 @@
 //! A backend that tells what reached it.
 //!
-//! It reads HTTP/1.1 by itself, since every HTTP library tidies headers up: here each line comes back exactly as it
-//! was received, in order, with its case and its duplicates. That is what shows whether a proxy let a client's own
-//! identity header through.
+//! It reads HTTP/1.1 by itself, since every HTTP library tidies headers up: here each line comes back exactly
+//! as it was received, in order, with its case and its duplicates. That is what shows whether a proxy let a
+//! client's own identity header through.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,9 +23,10 @@ const MAX_HEAD: u64 = 256 * 1024;
 
 /// A running echo backend; it stops when dropped.
 ///
-/// Every request gets a 200 and a page of text: the request line, each header line as it was received, an empty line,
-/// `body: N bytes`, and the trailer lines if there are any. An upgrade, to whatever protocol, gets a 101, `CONNECT` a 200, and
-/// from then on every byte comes back; no frame is looked at. So a proxy that lets one through has opened a tunnel.
+/// Every request gets a 200 and a page of text: the request line, each header line as it was received, an
+/// empty line, `body: N bytes`, and the trailer lines if there are any. An upgrade, to whatever protocol,
+/// gets a 101, `CONNECT` a 200, and from then on every byte comes back; no frame is looked at. So a proxy
+/// that lets one through has opened a tunnel.
 #[derive(Debug)]
 pub struct EchoBackend {
     address: SocketAddr,
@@ -148,8 +149,9 @@ impl Head {
         self.values(name).any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
     }
 
-    /// The answer that opens a tunnel, if the client asks for one. Of several protocols it takes the first that is no WebSocket,
-    /// and does not mind if `Connection` does not name them: the most careless backend there can be.
+    /// The answer that opens a tunnel, if the client asks for one. Of several protocols it takes the first
+    /// that is no WebSocket, and does not mind if `Connection` does not name them: the most careless backend
+    /// there can be.
     fn tunnel(&self) -> Option<String> {
         if self.text.starts_with("CONNECT ") {
             return Some("HTTP/1.1 200 Connected\r\n\r\n".to_owned());

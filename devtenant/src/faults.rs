@@ -61,8 +61,8 @@ pub enum Fault {
     Redirect(String),
     /// 403.
     Forbidden,
-    /// `/userinfo` only: 431 to an `Authorization` of more than this many bytes, as an edge gives it; else the right
-    /// answer.
+    /// `/userinfo` only: 431 to an `Authorization` of more than this many bytes, as an edge gives it; else
+    /// the right answer.
     TooLong(usize),
     /// Exactly this answer. Headers that HTTP does not allow are left out.
     Custom {

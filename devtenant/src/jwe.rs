@@ -1,8 +1,8 @@
 //! The keys that encrypt tokens: the API's own (RSA, EC, symmetric), and the one that only the tenant has.
 //!
-//! Auth0 seals an access token to a key that the API's owner uploaded ("nested JWE"), or, for a token without an
-//! audience, to a key of its own that nobody else ever sees (`dir`). The dev tenant keeps both halves of every key:
-//! tests hand the private halves to holdfast, and `/userinfo` opens what it is shown.
+//! Auth0 seals an access token to a key that the API's owner uploaded ("nested JWE"), or, for a token without
+//! an audience, to a key of its own that nobody else ever sees (`dir`). The dev tenant keeps both halves of
+//! every key: tests hand the private halves to holdfast, and `/userinfo` opens what it is shown.
 
 use std::sync::Arc;
 
@@ -81,7 +81,8 @@ impl JweKeys {
         tenant_dir(issuer, payload, &self.tenant)
     }
 
-    /// Opens what [`seal`](Self::seal) or [`seal_for_tenant`](Self::seal_for_tenant) made; `None` for all else.
+    /// Opens what [`seal`](Self::seal) or [`seal_for_tenant`](Self::seal_for_tenant) made; `None` for all
+    /// else.
     pub(crate) fn open(&self, token: &str) -> Option<Opened> {
         let header: Value =
             serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?).ok()?;

@@ -1,13 +1,13 @@
 //! The tenant's signing keys, and the JWKS that lists them.
 //!
-//! A *generation* is one set of keys, one for every kind of signature; rotation adds a generation, revocation drops
-//! all but the newest. Key ids are stable strings (`dev-rs-1` is the RS256 key of the first generation), so a test
-//! can name them.
+//! A *generation* is one set of keys, one for every kind of signature; rotation adds a generation, revocation
+//! drops all but the newest. Key ids are stable strings (`dev-rs-1` is the RS256 key of the first
+//! generation), so a test can name them.
 //!
-//! Every generation of every tenant has an RSA key of its own, although one costs about a tenth of a second: of two
-//! tenants with the same key, each would sign for the other. Only the keys that belong to no tenant are made once for
-//! the process. One RSA key serves all six RSA algorithms; the JWKS lists it once for each, because an entry's `alg`
-//! binds a key to one algorithm (RFC 7517 §4.4).
+//! Every generation of every tenant has an RSA key of its own, although one costs about a tenth of a second:
+//! of two tenants with the same key, each would sign for the other. Only the keys that belong to no tenant
+//! are made once for the process. One RSA key serves all six RSA algorithms; the JWKS lists it once for each,
+//! because an entry's `alg` binds a key to one algorithm (RFC 7517 §4.4).
 
 use std::sync::{Arc, Mutex};
 
@@ -73,8 +73,8 @@ impl KeyRing {
         signer(algorithm, current.private(algorithm)?)
     }
 
-    /// Whether a listed key for `algorithm` made this signature. The key id is not asked for: the tenant knows its
-    /// own signatures whatever a test wrote into the header.
+    /// Whether a listed key for `algorithm` made this signature. The key id is not asked for: the tenant
+    /// knows its own signatures whatever a test wrote into the header.
     pub(crate) fn verifies(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
         self.generations.iter().any(|generation| {
             generation
@@ -216,8 +216,8 @@ fn verifier(algorithm: &str, jwk: &Jwk) -> Result<Box<dyn JwsVerifier>, TenantEr
     })
 }
 
-/// Keys that belong to no tenant, made when they are first asked for: what the API's owner has uploaded for nested
-/// JWE, what signs nothing, and what an attacker signs with.
+/// Keys that belong to no tenant, made when they are first asked for: what the API's owner has uploaded for
+/// nested JWE, what signs nothing, and what an attacker signs with.
 static ENCRYPTION: Mutex<Option<Arc<Jwk>>> = Mutex::new(None);
 static WRONG: Mutex<Option<Arc<Jwk>>> = Mutex::new(None);
 static STRANGER: Mutex<Option<Arc<Jwk>>> = Mutex::new(None);

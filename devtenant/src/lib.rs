@@ -1,9 +1,9 @@
 //! The dev tenant: a stand-in for Auth0, so that holdfast can be tried and tested without an account.
 //!
-//! It is a real HTTP/1.1 server on loopback with real keys. It mints tokens in every shape that Auth0 gives out (and
-//! some that it never would), answers discovery, JWKS and `/userinfo` as Auth0 does, limits rates as Auth0 does, and
-//! fails on demand in all the ways a remote service can fail. It counts every call, exactly, so that a test can say
-//! "nobody asked".
+//! It is a real HTTP/1.1 server on loopback with real keys. It mints tokens in every shape that Auth0 gives
+//! out (and some that it never would), answers discovery, JWKS and `/userinfo` as Auth0 does, limits rates as
+//! Auth0 does, and fails on demand in all the ways a remote service can fail. It counts every call, exactly,
+//! so that a test can say "nobody asked".
 //!
 //! It is for development and tests only: whoever reaches it can have any token.
 //!
@@ -24,8 +24,9 @@
 //! # }
 //! ```
 //!
-//! A request walks `serve` (listener, connection, routing) → `faults` (what is wrong today) → `userinfo` (judges a
-//! token with `keys` and `jwe`, counts it with `limits`) or a JWKS; `control` is the door for people with curl.
+//! A request walks `serve` (listener, connection, routing) → `faults` (what is wrong today) → `userinfo`
+//! (judges a token with `keys` and `jwe`, counts it with `limits`) or a JWKS; `control` is the door for
+//! people with curl.
 
 mod body;
 mod control;

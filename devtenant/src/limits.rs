@@ -1,7 +1,7 @@
 //! Rate limits as Auth0 has them: one for the whole tenant, one for each user.
 //!
-//! A token bucket that knows no clock: `now` is an argument. It counts in exact steps under one lock, so a test may
-//! assert that no more than `burst + per_second · t` calls were let through.
+//! A token bucket that knows no clock: `now` is an argument. It counts in exact steps under one lock, so a
+//! test may assert that no more than `burst + per_second · t` calls were let through.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

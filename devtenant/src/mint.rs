@@ -1,7 +1,7 @@
 //! Minting tokens: every shape Auth0 gives out, and those an attacker would make.
 //!
-//! A builder with Auth0's defaults, so that a test names only what it is about. Headers and claims are plain JSON
-//! that is signed as it stands: a test may put anything into them, also what no honest issuer would.
+//! A builder with Auth0's defaults, so that a test names only what it is about. Headers and claims are plain
+//! JSON that is signed as it stands: a test may put anything into them, also what no honest issuer would.
 
 use std::sync::Arc;
 
@@ -16,10 +16,12 @@ use crate::keys;
 use crate::lock;
 use crate::state::State;
 
-/// A token in the making; get one from [`Tenant::mint`](crate::Tenant::mint), end with [`build`](Self::build).
+/// A token in the making; get one from [`Tenant::mint`](crate::Tenant::mint), end with
+/// [`build`](Self::build).
 ///
-/// Without further words it is an RS256 access token of `auth0|alice` for the tenant's audience and `/userinfo`,
-/// issued now, good for a day, with scope `openid profile email`, a `jti` of its own, and no email.
+/// Without further words it is an RS256 access token of `auth0|alice` for the tenant's audience and
+/// `/userinfo`, issued now, good for a day, with scope `openid profile email`, a `jti` of its own, and no
+/// email.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until build() is called"]
 pub struct TokenBuilder {
@@ -114,8 +116,8 @@ impl TokenBuilder {
         self
     }
 
-    /// How the token is signed: RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA (Ed25519)
-    /// or HS256, which needs [`hs_secret`](Self::hs_secret) and carries no `kid` unless one is set.
+    /// How the token is signed: RS256 (the default), RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA
+    /// (Ed25519) or HS256, which needs [`hs_secret`](Self::hs_secret) and carries no `kid` unless one is set.
     pub fn algorithm(mut self, algorithm: impl Into<String>) -> Self {
         self.algorithm = algorithm.into();
         self
@@ -196,20 +198,21 @@ impl TokenBuilder {
         self.claim(claim, email.into())
     }
 
-    /// Exactly these bytes in place of the claims, to be signed or encrypted as they are: for JSON that no serializer
-    /// would write.
+    /// Exactly these bytes in place of the claims, to be signed or encrypted as they are: for JSON that no
+    /// serializer would write.
     pub fn payload(mut self, payload: impl AsRef<[u8]>) -> Self {
         self.payload = Some(payload.as_ref().to_vec());
         self
     }
 
-    /// Signed, then encrypted to the API's RSA key with RSA-OAEP-256 and A256GCM: Auth0's `compact-nested-jwe`.
+    /// Signed, then encrypted to the API's RSA key with RSA-OAEP-256 and A256GCM: Auth0's
+    /// `compact-nested-jwe`.
     pub fn nested_jwe(self) -> Self {
         self.nested_jwe_with("RSA-OAEP-256", "A256GCM")
     }
 
-    /// Signed, then encrypted. `alg`: RSA-OAEP, RSA-OAEP-256, ECDH-ES, ECDH-ES+A128KW, ECDH-ES+A256KW, A128KW, A256KW or
-    /// dir; `enc`: A128GCM, A256GCM, A128CBC-HS256 or A256CBC-HS512.
+    /// Signed, then encrypted. `alg`: RSA-OAEP, RSA-OAEP-256, ECDH-ES, ECDH-ES+A128KW, ECDH-ES+A256KW,
+    /// A128KW, A256KW or dir; `enc`: A128GCM, A256GCM, A128CBC-HS256 or A256CBC-HS512.
     pub fn nested_jwe_with(mut self, alg: impl Into<String>, enc: impl Into<String>) -> Self {
         self.shape = Shape::Jwe { alg: alg.into(), enc: enc.into() };
         self
@@ -243,8 +246,8 @@ impl TokenBuilder {
         self
     }
 
-    /// Auth0's token without an audience: `{"alg":"dir","enc":"A256GCM","iss":…}`, an empty second part, and a key
-    /// that only the tenant has. `/userinfo` accepts it.
+    /// Auth0's token without an audience: `{"alg":"dir","enc":"A256GCM","iss":…}`, an empty second part, and
+    /// a key that only the tenant has. `/userinfo` accepts it.
     pub fn tenant_dir_jwe(mut self) -> Self {
         self.shape = Shape::TenantDir;
         self
@@ -256,8 +259,8 @@ impl TokenBuilder {
         self
     }
 
-    /// Signed with a foreign key under the tenant's key id. A tenant `dir` token or an opaque one becomes a foreign
-    /// tenant's: `/userinfo` refuses it.
+    /// Signed with a foreign key under the tenant's key id. A tenant `dir` token or an opaque one becomes a
+    /// foreign tenant's: `/userinfo` refuses it.
     pub fn signed_by_stranger(mut self) -> Self {
         self.signature = Signature::Stranger;
         self

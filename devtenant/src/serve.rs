@@ -1,7 +1,7 @@
 //! The HTTP server: listener, connections, routing.
 //!
-//! One task accepts and owns every connection's task. To go down is to end that one task: the listener closes, the
-//! connections are cut, nothing is left behind.
+//! One task accepts and owns every connection's task. To go down is to end that one task: the listener
+//! closes, the connections are cut, nothing is left behind.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -90,8 +90,8 @@ impl User {
     }
 }
 
-/// How often the tenant was asked, since its start or the last [`reset_calls`](crate::Tenant::reset_calls). A call
-/// counts when it arrives, whatever becomes of it; `/dev/…` does not count.
+/// How often the tenant was asked, since its start or the last [`reset_calls`](crate::Tenant::reset_calls). A
+/// call counts when it arrives, whatever becomes of it; `/dev/…` does not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Calls of `/.well-known/openid-configuration`.

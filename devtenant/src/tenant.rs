@@ -125,14 +125,15 @@ impl Tenant {
         *lock(&self.state.faults) = Faults::default();
     }
 
-    /// Makes new signing keys the current ones; the JWKS lists them first and the older ones after them. May take tenths
-    /// of a second. Should the system be unable to make a key, the current ones stay.
+    /// Makes new signing keys the current ones; the JWKS lists them first and the older ones after them. May
+    /// take tenths of a second. Should the system be unable to make a key, the current ones stay.
     pub fn rotate_keys(&self) {
         // Not an error to the caller: it happens only where no tenant could have started.
         let _ = KeyRing::rotate(&self.state.keys);
     }
 
-    /// Drops every signing key but the current ones from the JWKS; `/userinfo` no longer accepts what they signed.
+    /// Drops every signing key but the current ones from the JWKS; `/userinfo` no longer accepts what they
+    /// signed.
     pub fn revoke_old_keys(&self) {
         lock(&self.state.keys).revoke_old();
     }
@@ -147,9 +148,9 @@ impl Tenant {
         lock(&self.state.limits).set_per_user(limit);
     }
 
-    /// Holds the tenant's wall clock at these Unix seconds, or gives it back to the system. It dates tokens, ends them
-    /// at `/userinfo`, dates `X-RateLimit-Reset`, and fills limits. A limit that is set stays as full as it is when the
-    /// clock is set back.
+    /// Holds the tenant's wall clock at these Unix seconds, or gives it back to the system. It dates tokens,
+    /// ends them at `/userinfo`, dates `X-RateLimit-Reset`, and fills limits. A limit that is set stays as
+    /// full as it is when the clock is set back.
     pub fn set_time(&self, now: Option<u64>) {
         *lock(&self.state.time) = now;
     }
@@ -165,7 +166,8 @@ impl Tenant {
         lock(&self.state.revoked).insert(token.to_owned());
     }
 
-    /// Stops listening and cuts every open connection: new ones are refused. When this returns, both have happened.
+    /// Stops listening and cuts every open connection: new ones are refused. When this returns, both have
+    /// happened.
     pub async fn go_down(&self) {
         if let Some(server) = self.server.lock().await.take() {
             server.close().await;
@@ -196,8 +198,8 @@ impl Tenant {
         self.state.jwe.rsa_public_pem.clone()
     }
 
-    /// The private half of [`jwe_public_key_pem`](Self::jwe_public_key_pem) (PEM, PKCS#8): for the API, that is, for
-    /// holdfast. All tenants of a process share it.
+    /// The private half of [`jwe_public_key_pem`](Self::jwe_public_key_pem) (PEM, PKCS#8): for the API, that
+    /// is, for holdfast. All tenants of a process share it.
     #[must_use]
     pub fn jwe_private_key_pem(&self) -> String {
         self.state.jwe.rsa_private_pem.clone()
@@ -215,8 +217,9 @@ impl Tenant {
         self.jwe_symmetric_jwk_for("dir", "A256GCM")
     }
 
-    /// The symmetric key for `alg` (dir, A128KW or A256KW) and `enc`, as a JWK. Each pair has its own, of the length it
-    /// needs, except that a wrapping key serves every `enc`. A pair the tenant does not know gives `{}`.
+    /// The symmetric key for `alg` (dir, A128KW or A256KW) and `enc`, as a JWK. Each pair has its own, of the
+    /// length it needs, except that a wrapping key serves every `enc`. A pair the tenant does not know gives
+    /// `{}`.
     #[must_use]
     pub fn jwe_symmetric_jwk_for(&self, alg: &str, enc: &str) -> String {
         self.state.jwe.symmetric_jwk(alg, enc)

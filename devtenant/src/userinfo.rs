@@ -1,9 +1,9 @@
 //! `/userinfo`: whose token is this, and what is known of them.
 //!
-//! The tenant accepts what it has minted: a JWS that one of its listed keys signed, such a JWS sealed to the API, bare
-//! claims under a symmetric key, its own `dir` token, an opaque string it has handed out. A signed token must list the
-//! endpoint in `aud`, as Auth0 demands. Issuer and scope are not looked at: what holdfast must refuse, it must refuse by
-//! itself.
+//! The tenant accepts what it has minted: a JWS that one of its listed keys signed, such a JWS sealed to the
+//! API, bare claims under a symmetric key, its own `dir` token, an opaque string it has handed out. A signed
+//! token must list the endpoint in `aud`, as Auth0 demands. Issuer and scope are not looked at: what holdfast
+//! must refuse, it must refuse by itself.
 
 use std::time::Duration;
 

@@ -13,8 +13,8 @@ pub struct AdminSettings {
     pub listen: SocketAddr,
     /// `hosts`: names by which it is asked, besides addresses and `localhost`. Default: none.
     pub hosts: Vec<String>,
-    /// `token_file`: a private file with the token that orders must bring (`Authorization: Bearer …`). Without one, orders are taken
-    /// over loopback only.
+    /// `token_file`: a private file with the token that orders must bring (`Authorization: Bearer …`).
+    /// Without one, orders are taken over loopback only.
     pub token_file: Option<PathBuf>,
 }
 

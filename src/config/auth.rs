@@ -11,19 +11,23 @@ use crate::tls::TlsSettings;
 /// `[auth]`.
 #[derive(Clone, Debug)]
 pub struct AuthSettings {
-    /// `listen`, `--listen`: TCP addresses, with TLS if so marked, and unix sockets. Default `127.0.0.1:4180`.
+    /// `listen`, `--listen`: TCP addresses, with TLS if so marked, and unix sockets. Default
+    /// `127.0.0.1:4180`.
     pub listen: Vec<Listen>,
-    /// `[auth.tls]`: what is shown and asked for at the addresses marked `tls:`. Set if and only if there is one.
+    /// `[auth.tls]`: what is shown and asked for at the addresses marked `tls:`. Set if and only if there is
+    /// one.
     pub tls: Option<TlsSettings>,
     /// `socket_mode`: permissions of the unix sockets, octal. Default `660`.
     pub socket_mode: u32,
-    /// `socket_group`: the group of the unix sockets, by name (in `/etc/group`) or number. Default: the process's.
+    /// `socket_group`: the group of the unix sockets, by name (in `/etc/group`) or number. Default: the
+    /// process's.
     pub socket_group: Option<u32>,
-    /// `idle_timeout`: how long a connection may wait for its next request, take to send one, or leave an answer
-    /// unread. Longer than any proxy's pool keeps it. Default 120 s.
+    /// `idle_timeout`: how long a connection may wait for its next request, take to send one, or leave an
+    /// answer unread. Longer than any proxy's pool keeps it. Default 120 s.
     pub idle_timeout: Duration,
-    /// `lame_duck`: how long everybody is answered on after SIGTERM, while `/readyz` says 503. Default 0 s: a sidecar ends
-    /// with its proxy. Behind a load balancer, longer than it takes to notice; 5 s behind a Kubernetes Service.
+    /// `lame_duck`: how long everybody is answered on after SIGTERM, while `/readyz` says 503. Default 0 s: a
+    /// sidecar ends with its proxy. Behind a load balancer, longer than it takes to notice; 5 s behind a
+    /// Kubernetes Service.
     pub lame_duck: Duration,
     /// `drain_timeout`: how long SIGTERM, after `lame_duck`, waits for requests under way. Default 10 s.
     pub drain_timeout: Duration,
@@ -31,8 +35,8 @@ pub struct AuthSettings {
     pub undecided_status: u16,
     /// `max_connections`: above it, accepting waits. Default 10000.
     pub max_connections: usize,
-    /// `max_head`: the longest head of a request, in bytes. Default 128 KiB: behind nginx a 431 becomes a 500, so this is
-    /// well above what most proxies pass on.
+    /// `max_head`: the longest head of a request, in bytes. Default 128 KiB: behind nginx a 431 becomes a
+    /// 500, so this is well above what most proxies pass on.
     pub max_head: usize,
 }
 

@@ -1,4 +1,5 @@
-//! The documentation against what is read: every key has its row, every row its key, and every default is the true one.
+//! The documentation against what is read: every key has its row, every row its key, and every default is the
+//! true one.
 //!
 //! Which keys there are, an unknown one tells: its error lists those that are known beside it.
 

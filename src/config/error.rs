@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use super::origin::Origin;
 
-/// One thing that is wrong with the configuration, as a sentence that names the place, the key, the value, and what
-/// is allowed.
+/// One thing that is wrong with the configuration, as a sentence that names the place, the key, the value,
+/// and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// The file cannot be read.

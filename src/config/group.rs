@@ -1,7 +1,7 @@
 //! The name of a group of this machine → its number.
 //!
-//! Names are looked up in `/etc/group` alone. A group of a directory service is given by its number: to ask such a
-//! service takes the C library's lookup, which is not to be had without `unsafe`.
+//! Names are looked up in `/etc/group` alone. A group of a directory service is given by its number: to ask
+//! such a service takes the C library's lookup, which is not to be had without `unsafe`.
 
 use std::fs;
 

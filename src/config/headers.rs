@@ -11,7 +11,8 @@ use crate::route::settings::RouteSettings;
 use crate::token::pointer::ClaimPath;
 
 impl HeaderRule {
-    /// Complains of rows that are too much for everybody who lacks their claims, or where nobody is looked at.
+    /// Complains of rows that are too much for everybody who lacks their claims, or where nobody is looked
+    /// at.
     pub(super) fn check_room(rules: &[Self], routes: &RouteSettings, root: &Section<'_>) {
         let bytes = |value: fn(&'_ Self) -> &'_ str| -> usize {
             rules.iter().map(|rule| Self::line_bytes(&rule.name, value(rule))).sum()

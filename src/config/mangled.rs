@@ -1,7 +1,8 @@
 //! Values that are allowed and look as if something had happened to them on their way here.
 //!
-//! An audience in the quotes of an env file is a good text, and refuses everybody. Such a value may still be what is meant,
-//! so this warns and refuses nothing. Values of keys other than an issuer's are never shown: one may hold a password.
+//! An audience in the quotes of an env file is a good text, and refuses everybody. Such a value may still be
+//! what is meant, so this warns and refuses nothing. Values of keys other than an issuer's are never shown:
+//! one may hold a password.
 
 use super::node::Node;
 use super::origin::Origin;

@@ -1,8 +1,8 @@
 //! The configuration as one tree, whichever way its values came in.
 //!
-//! A file, `HOLDFAST_SECTION__KEY` variables and command-line flags all set the same keys. They are laid over one
-//! another here, each value remembering its [`Origin`], so that checking happens once and an error can always say
-//! where the bad value stands.
+//! A file, `HOLDFAST_SECTION__KEY` variables and command-line flags all set the same keys. They are laid over
+//! one another here, each value remembering its [`Origin`], so that checking happens once and an error can
+//! always say where the bad value stands.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -80,7 +80,8 @@ impl Node {
         Ok(table(document.get_ref(), origin(0..0), &origin))
     }
 
-    /// Lays one `value` over the tree at `path`, making tables (and array rows, for numeric parts) on the way.
+    /// Lays one `value` over the tree at `path`, making tables (and array rows, for numeric parts) on the
+    /// way.
     ///
     /// # Errors
     /// [`ConfigError::Value`] if the path leads through a scalar or skips a row of an array.
@@ -124,8 +125,8 @@ impl Node {
         }
     }
 
-    /// Lays the variables named `HOLDFAST_SECTION__KEY` over the tree. A variable without a double underscore is not
-    /// ours: Kubernetes sets `HOLDFAST_PORT` and the like for a service called holdfast.
+    /// Lays the variables named `HOLDFAST_SECTION__KEY` over the tree. A variable without a double underscore
+    /// is not ours: Kubernetes sets `HOLDFAST_PORT` and the like for a service called holdfast.
     ///
     /// # Errors
     /// As [`Node::set`].
@@ -173,8 +174,8 @@ fn node(value: &DeValue<'_>, at: Origin, origin: &impl Fn(Range<usize>) -> Origi
     }
 }
 
-/// Which key the one at `span` is, and where it was first. The parser knows and does not tell, so this looks for a line that
-/// begins alike: in the same table, or anywhere for a table's own name.
+/// Which key the one at `span` is, and where it was first. The parser knows and does not tell, so this looks
+/// for a line that begins alike: in the same table, or anywhere for a table's own name.
 fn duplicate(text: &str, span: Range<usize>) -> String {
     let key = text.get(span.clone()).unwrap_or_default();
     let at = line_of(text, span.start);

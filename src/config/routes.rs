@@ -61,7 +61,8 @@ impl RouteSettings {
         };
         settings.check(auth, root);
         if !says_how && !settings.trusted_peers.is_empty() {
-            // A default would be a trap: headers that the proxy does not set are the client's to set (CVE-2026-40575).
+            // A default would be a trap: headers that the proxy does not set are the client's to set
+            // (CVE-2026-40575).
             auth.complain(
                 "forwarded",
                 "nothing",

@@ -7,7 +7,8 @@ use super::node::Node;
 use super::origin::Origin;
 use super::problems::Problems;
 
-/// One table, with its name for messages. Problems are collected, not thrown: a person wants to see all of them.
+/// One table, with its name for messages. Problems are collected, not thrown: a person wants to see all of
+/// them.
 pub struct Section<'c> {
     path: String,
     origin: Origin,
@@ -95,7 +96,8 @@ impl<'c> Section<'c> {
         }
     }
 
-    /// As [`Section::optional`], for a value that may hold a password: a bad one is noted without being shown.
+    /// As [`Section::optional`], for a value that may hold a password: a bad one is noted without being
+    /// shown.
     pub fn secret<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let node = self.take(key)?;
         let parsed = match &node {
@@ -113,7 +115,8 @@ impl<'c> Section<'c> {
         parsed.map_err(reject).ok()
     }
 
-    /// The list at `key`, each item through `parse`. A single value is a list of one; in a variable, commas separate.
+    /// The list at `key`, each item through `parse`. A single value is a list of one; in a variable, commas
+    /// separate.
     pub fn list<T>(
         &mut self,
         key: &'static str,
@@ -150,8 +153,9 @@ impl<'c> Section<'c> {
         self.members.into_iter().map(move |(key, node)| (key, node, problems))
     }
 
-    /// Notes a problem of a key beside others, or of the section as a whole. It is told where the key was set, and as it
-    /// was set; `value` is what to call it if it is not there, or a table. A key that is bad by itself is told only once.
+    /// Notes a problem of a key beside others, or of the section as a whole. It is told where the key was
+    /// set, and as it was set; `value` is what to call it if it is not there, or a table. A key that is bad
+    /// by itself is told only once.
     pub fn complain(&self, key: &str, value: impl Into<String>, allowed: impl Into<String>) {
         let key = self.name(key);
         if self.problems.concern(&key) {

@@ -1,4 +1,5 @@
-//! The kinds of values a setting may have. Each parser returns what is allowed as its error, to be shown to a person.
+//! The kinds of values a setting may have. Each parser returns what is allowed as its error, to be shown to a
+//! person.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

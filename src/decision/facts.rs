@@ -12,8 +12,9 @@ use crate::tiers::table::TierTable;
 use crate::token::email::is_of_domain;
 use crate::token::lenient;
 
-/// Packs what may be asked about, apart from the email. Claim names as Auth0 uses them: `scope` (RFC 8693 §4.2),
-/// `permissions` (RBAC), `org_id`, `org_name`, and roles under any namespace, since Auth0 has no claim of its own for them.
+/// Packs what may be asked about, apart from the email. Claim names as Auth0 uses them: `scope` (RFC 8693
+/// §4.2), `permissions` (RBAC), `org_id`, `org_name`, and roles under any namespace, since Auth0 has no claim
+/// of its own for them.
 pub(super) fn pack(identity: &Identity, packing: &mut Packing) {
     let claims = &identity.claims;
     let text = |name| claims.get(name).and_then(Value::as_str);

@@ -15,7 +15,8 @@ pub struct HeaderRule {
     pub absent: WhenAbsent,
 }
 
-/// A 200 carries every configured header, non-empty: some proxies let the client's own through when ours is absent.
+/// A 200 carries every configured header, non-empty: some proxies let the client's own through when ours is
+/// absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhenAbsent {
     /// `required = true`: no 200 without it.
@@ -25,8 +26,8 @@ pub enum WhenAbsent {
 }
 
 impl HeaderRule {
-    /// What the lines of all rows and of `X-Auth-Tier` may take in an answer. nginx has 4 KiB for its whole head; the rest
-    /// is for the status line and the lines that do not depend on the identity.
+    /// What the lines of all rows and of `X-Auth-Tier` may take in an answer. nginx has 4 KiB for its whole
+    /// head; the rest is for the status line and the lines that do not depend on the identity.
     pub const MAX_BYTES: usize = 3584;
 
     /// What a header's line takes: name, colon, blank, value, and the line's end.

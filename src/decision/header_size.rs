@@ -1,8 +1,8 @@
 //! How much room the identity's headers have in an answer.
 //!
-//! nginx reads an answer's head into one buffer of 4 KiB (`proxy_buffer_size`). One that is longer it takes for an error
-//! of the auth server, so that the user gets a 500 or 503 as long as the token lives, and nobody is told why. So no such
-//! answer is made: the user is refused, and the log says which header is at fault.
+//! nginx reads an answer's head into one buffer of 4 KiB (`proxy_buffer_size`). One that is longer it takes
+//! for an error of the auth server, so that the user gets a 500 or 503 as long as the token lives, and nobody
+//! is told why. So no such answer is made: the user is refused, and the log says which header is at fault.
 
 use hyper::header::HeaderName;
 

@@ -1,10 +1,12 @@
 //! What a header row shows of an identity, and how that is written in a header.
 //!
-//! No two claims look alike: what is not visible ASCII is percent-encoded as UTF-8, and so is `%` itself. So a backend
-//! that percent-decodes a value has the claim, and whoever compares values as they are never takes one user for another.
-//! Nothing that HTTP would cut off (a blank at an end) is left, so that no value turns out empty on its way.
+//! No two claims look alike: what is not visible ASCII is percent-encoded as UTF-8, and so is `%` itself. So
+//! a backend that percent-decodes a value has the claim, and whoever compares values as they are never takes
+//! one user for another. Nothing that HTTP would cut off (a blank at an end) is left, so that no value turns
+//! out empty on its way.
 //!
-//! `X-User-Email` alone keeps its `%` where nothing needs encoding, because a header beside it says which of both it is.
+//! `X-User-Email` alone keeps its `%` where nothing needs encoding, because a header beside it says which of
+//! both it is.
 
 use serde_json::Value;
 

@@ -1,8 +1,9 @@
 //! An allow in one piece of memory: times and flags in front, then all texts, one after the other.
 //!
-//! There is one for each token in memory, so its size decides how many tokens the memory store remembers. As structures
-//! and lists it took three times the bytes that have to be kept. What an answer needs is made of it anew each time, which
-//! allocates nothing: header values are slices that share the buffer, their names are the configuration's.
+//! There is one for each token in memory, so its size decides how many tokens the memory store remembers. As
+//! structures and lists it took three times the bytes that have to be kept. What an answer needs is made of
+//! it anew each time, which allocates nothing: header values are slices that share the buffer, their names
+//! are the configuration's.
 //!
 //! A text is UTF-8, which has no bytes from `f8` up (RFC 3629 §1); so those can end a text ([`END`]) and say
 //! before it what it is ([`Mark`]), whatever it holds.
@@ -131,7 +132,8 @@ impl Packing {
     pub(super) fn finish(mut self, head: Head) -> Packed {
         self.0[..Head::LENGTH].copy_from_slice(&head.to_bytes());
         let bytes = Bytes::from(self.0.into_boxed_slice());
-        // The first clone moves the bytes under a reference count. Done here, so that answers allocate nothing.
+        // The first clone moves the bytes under a reference count. Done here, so that answers allocate
+        // nothing.
         drop(bytes.clone());
         Packed(bytes)
     }

@@ -47,8 +47,8 @@ pub enum Outcome {
     Success,
     /// 5xx, timeout, connection or TLS error, or an answer that makes no sense.
     Failure {
-        /// How long it asks us to wait, if it says so (`Retry-After` of a 503); bounded to 1 s..5 min. If that
-        /// opens the breaker, no call leaves before.
+        /// How long it asks us to wait, if it says so (`Retry-After` of a 503); bounded to 1 s..5 min. If
+        /// that opens the breaker, no call leaves before.
         until: Option<Duration>,
     },
     /// The issuer limits all of the tenant's calls.
@@ -406,8 +406,9 @@ impl Breaker {
     }
 }
 
-/// `longest`, shortened by up to a fifth, so that the instances of a fleet do not march in step; `jitter` is a
-/// random number from 0 to 1. It is taken in thousandths, so that no value of it, not even NaN, can do harm.
+/// `longest`, shortened by up to a fifth, so that the instances of a fleet do not march in step; `jitter` is
+/// a random number from 0 to 1. It is taken in thousandths, so that no value of it, not even NaN, can do
+/// harm.
 #[must_use]
 pub fn shortened(longest: Duration, jitter: f64) -> Duration {
     let thousandths = (jitter.clamp(0.0, 1.0) * 1000.0) as u32;

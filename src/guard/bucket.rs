@@ -1,9 +1,9 @@
 //! A token bucket that measures tokens in time.
 //!
 //! One token is the time in which it grows back. So the whole state is one moment: when the bucket is full
-//! again. Taking a token moves that moment on by the price of a token, and how long to wait for the next one is
-//! a subtraction. Nothing is ever rounded: over any stretch of time at most `burst + rate × time` calls leave,
-//! exactly. (The generic cell rate algorithm of ITU-T I.371 is the same arithmetic.)
+//! again. Taking a token moves that moment on by the price of a token, and how long to wait for the next one
+//! is a subtraction. Nothing is ever rounded: over any stretch of time at most `burst + rate × time` calls
+//! leave, exactly. (The generic cell rate algorithm of ITU-T I.371 is the same arithmetic.)
 //!
 //! A token may be taken before it has grown back. The caller then waits for it: that is a reservation.
 
@@ -51,8 +51,8 @@ impl Bucket {
         self.capacity().saturating_sub(self.full_at.since(now))
     }
 
-    /// How long until it holds `charge` above `reserve`, after all that was reserved; zero if it does. A charge that
-    /// is larger than the bucket needs a full one.
+    /// How long until it holds `charge` above `reserve`, after all that was reserved; zero if it does. A
+    /// charge that is larger than the bucket needs a full one.
     pub fn wait(&self, charge: Duration, reserve: Duration, now: Ticks) -> Duration {
         let wanted = reserve.saturating_add(charge).saturating_add(self.full_at.since(now));
         wanted.saturating_sub(self.capacity().max(charge))

@@ -3,19 +3,19 @@
 //! A token bucket kept well under the tenant's limit, so that the tenant's own 429 is the exception.
 //!
 //! - [`Priority::Foreground`], a request that waits for the answer, may use all of it.
-//! - [`Priority::Background`], revalidation of what is known anyway, may use only what lies above a reserve. It
-//!   never waits.
-//! - [`Priority::FirstSeen`], a foreign token never seen before, needs a place in a line of its own as well. Anyone
-//!   can send such tokens, different ones without end. While the issuer accepts them they may use the whole budget;
-//!   with each one that it rejects their share falls towards a floor, see [`Trust`].
+//! - [`Priority::Background`], revalidation of what is known anyway, may use only what lies above a reserve.
+//!   It never waits.
+//! - [`Priority::FirstSeen`], a foreign token never seen before, needs a place in a line of its own as well.
+//!   Anyone can send such tokens, different ones without end. While the issuer accepts them they may use the
+//!   whole budget; with each one that it rejects their share falls towards a floor, see [`Trust`].
 //!
 //! **A call waits for its turn.** When the next token grows back is known, so a caller gets a [`Reservation`]
-//! ("leave at T") instead of a refusal, while T is at most [`BudgetSettings::wait`] away. There is no queue: how many
-//! callers wait follows from the rate and the longest wait.
+//! ("leave at T") instead of a refusal, while T is at most [`BudgetSettings::wait`] away. There is no queue:
+//! how many callers wait follows from the rate and the longest wait.
 //!
-//! **Users who are known go first.** A foreground call takes its token when it reserves. A first-seen token reserves
-//! only its place among its own kind, and takes a token of the bucket when it leaves. So a foreground call never
-//! waits behind more than one call of a stranger: the one that took the last token.
+//! **Users who are known go first.** A foreground call takes its token when it reserves. A first-seen token
+//! reserves only its place among its own kind, and takes a token of the bucket when it leaves. So a
+//! foreground call never waits behind more than one call of a stranger: the one that took the last token.
 //!
 //! **Learned downward.** `X-RateLimit-Remaining` can only lower what may be spent until the tenant's reset,
 //! since other programs spend the same limit. It never raises it over the configured rate.
@@ -28,7 +28,8 @@ use super::first_seen::Trust;
 use super::retry_after;
 use crate::clock::Ticks;
 
-/// The longest time that callers who are sent away are told to stay away because others were sent away before them.
+/// The longest time that callers who are sent away are told to stay away because others were sent away before
+/// them.
 const LONGEST_PROMISE: Duration = Duration::from_secs(60);
 
 /// How often, and by which part of the configured rate, the rate in force may grow.
@@ -43,19 +44,19 @@ pub struct BudgetSettings {
     /// Calls a second in the long run (default 4: with the burst this is 260 in any one minute, where Auth0's
     /// smallest plan allows 300 to all programs of the tenant together).
     pub rate: f64,
-    /// The rate that is found by trying, if it is more than `rate` (default none): while calls wait, the rate in force
-    /// grows by a tenth of `rate` each second; at a 429 of the tenant it is halved, but not below `rate`. (Additive
-    /// increase, multiplicative decrease, as TCP does it: RFC 5681 §3.1.)
+    /// The rate that is found by trying, if it is more than `rate` (default none): while calls wait, the rate
+    /// in force grows by a tenth of `rate` each second; at a 429 of the tenant it is halved, but not below
+    /// `rate`. (Additive increase, multiplicative decrease, as TCP does it: RFC 5681 §3.1.)
     pub rate_max: Option<f64>,
     /// Calls that may be made at once after a quiet time (default 20; at least 1).
     pub burst: u32,
     /// The longest time that a call waits for its turn (default 2 s; zero: it is refused at once).
     pub wait: Duration,
-    /// The share of the bucket that background calls and distrusted first-seen tokens may use; the rest is kept for
-    /// foreground calls (default 0.5; 0 to 1, where 0 refuses them all).
+    /// The share of the bucket that background calls and distrusted first-seen tokens may use; the rest is
+    /// kept for foreground calls (default 0.5; 0 to 1, where 0 refuses them all).
     pub background_share: f64,
-    /// The share of rate and burst that first-seen tokens may use however many of them the issuer rejects (default
-    /// 0.5; 0 to 1, but always at least one call).
+    /// The share of rate and burst that first-seen tokens may use however many of them the issuer rejects
+    /// (default 0.5; 0 to 1, but always at least one call).
     pub suspect_share: f64,
 }
 
@@ -80,8 +81,8 @@ impl fmt::Display for BudgetSettings {
     }
 }
 
-/// What a plan of Auth0 lets us spend ("Rate Limit Policy", 2026-08). Each leaves a fifth of the sustained limit, and a
-/// part of the burst, to the tenant's other programs.
+/// What a plan of Auth0 lets us spend ("Rate Limit Policy", 2026-08). Each leaves a fifth of the sustained
+/// limit, and a part of the burst, to the tenant's other programs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
     /// Its name in the configuration.
@@ -157,7 +158,8 @@ pub struct Reservation {
 #[derive(Debug)]
 pub struct Budget {
     main: Bucket,
-    /// The line of first-seen tokens. It is as fast as the main bucket; with less trust each place costs more.
+    /// The line of first-seen tokens. It is as fast as the main bucket; with less trust each place costs
+    /// more.
     line: Bucket,
     /// What of the main bucket is kept for the foreground.
     reserve: Duration,
@@ -287,11 +289,12 @@ impl Budget {
         Ok((reservation, wait))
     }
 
-    /// Uses a reservation whose time has come: zero if the call leaves now, else how much longer it waits, because
-    /// calls with more right went first or the tenant said that nothing remains.
+    /// Uses a reservation whose time has come: zero if the call leaves now, else how much longer it waits,
+    /// because calls with more right went first or the tenant said that nothing remains.
     ///
     /// # Errors
-    /// [`Refused`] if it would wait for longer than a call waits in all. The reservation is then to be cancelled.
+    /// [`Refused`] if it would wait for longer than a call waits in all. The reservation is then to be
+    /// cancelled.
     pub fn depart(
         &mut self,
         reservation: &mut Reservation,
@@ -397,8 +400,8 @@ impl Budget {
         }
     }
 
-    /// Sends a caller away until there is room for it. If callers wait here, those who cannot are told different times:
-    /// room for one caller is no room for all who are sent away at that moment.
+    /// Sends a caller away until there is room for it. If callers wait here, those who cannot are told
+    /// different times: room for one caller is no room for all who are sent away at that moment.
     fn refuse(
         &mut self,
         priority: Priority,

@@ -2,14 +2,16 @@
 //!
 //! Anybody can send such tokens, different ones without end. Two things follow:
 //!
-//! - **A stranger is innocent until strangers misbehave.** [`Trust`] says how much of the budget these tokens may use:
-//!   all of it while the issuer accepts nearly all of them, no more than a floor when it rejects half of them. So a
-//!   morning rush of new users is served, and a flood of garbage ends at the floor within the burst.
-//! - **They cannot stop everybody's calls.** Some tokens make an issuer fail: one that is too long for its edge, one
-//!   that a firewall dislikes. So what calls about them come to is never counted against the endpoint. It is counted
-//!   here, and stops only their kind: as many failures in a row as would open the breaker, without one answer between
-//!   them, or a 429 that does not say that it is one user's own. The pauses last as long as the breaker's openings do.
-//!   Where nearly all tokens are of this kind, this is what spares an issuer that is down.
+//! - **A stranger is innocent until strangers misbehave.** [`Trust`] says how much of the budget these tokens
+//!   may use: all of it while the issuer accepts nearly all of them, no more than a floor when it rejects
+//!   half of them. So a morning rush of new users is served, and a flood of garbage ends at the floor within
+//!   the burst.
+//! - **They cannot stop everybody's calls.** Some tokens make an issuer fail: one that is too long for its
+//!   edge, one that a firewall dislikes. So what calls about them come to is never counted against the
+//!   endpoint. It is counted here, and stops only their kind: as many failures in a row as would open the
+//!   breaker, without one answer between them, or a 429 that does not say that it is one user's own. The
+//!   pauses last as long as the breaker's openings do. Where nearly all tokens are of this kind, this is what
+//!   spares an issuer that is down.
 
 use std::time::Duration;
 
@@ -28,8 +30,9 @@ impl Trust {
     /// The issuer rejects most of them.
     pub const NONE: Self = Self(0.0);
 
-    /// Trust falls evenly, from full where none was rejected to none where half of them were. `benefit` is how many
-    /// accepted ones are assumed beforehand, so that one wrong token among the first few says little.
+    /// Trust falls evenly, from full where none was rejected to none where half of them were. `benefit` is
+    /// how many accepted ones are assumed beforehand, so that one wrong token among the first few says
+    /// little.
     #[must_use]
     pub fn of(judged: u32, rejected: u32, benefit: u32) -> Self {
         let share = f64::from(rejected) / (f64::from(judged) + f64::from(benefit)).max(1.0);
@@ -97,8 +100,8 @@ impl FirstSeen {
         self.judged.record(true, false, now);
     }
 
-    /// A call failed, and asks to wait for `wait` if it says so; `jitter` is a random number from 0 to 1. One that was
-    /// under way when a pause began does not make the next one longer.
+    /// A call failed, and asks to wait for `wait` if it says so; `jitter` is a random number from 0 to 1. One
+    /// that was under way when a pause began does not make the next one longer.
     pub fn failed(&mut self, wait: Option<Duration>, now: Ticks, jitter: f64) {
         if self.remaining(now).is_some() {
             return;

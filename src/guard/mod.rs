@@ -3,9 +3,9 @@
 //! Every call to an endpoint of an issuer passes, in this order:
 //!
 //! 1. [`Singleflight`]: one call for each token or subject, however many wait for it;
-//! 2. [`Guard::admit_in_turn`]: is the subject held back ([`subject_backoff`])? is the breaker open ([`breaker`])? do first-seen
-//!    tokens pause ([`first_seen`])? when is there a token of the budget ([`budget`])? A call waits for that if it is
-//!    soon ([`waiting`]);
+//! 2. [`Guard::admit_in_turn`]: is the subject held back ([`subject_backoff`])? is the breaker open
+//!    ([`breaker`])? do first-seen tokens pause ([`first_seen`])? when is there a token of the budget
+//!    ([`budget`])? A call waits for that if it is soon ([`waiting`]);
 //! 3. the HTTP client, and then [`Admission::finish`] with what the call came to.
 //!
 //! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does

@@ -1,8 +1,8 @@
 //! What a call came to, and whom that says something about: the endpoint, or only who was asked about.
 //!
-//! Were every failure the endpoint's, one user whose profile is too long would stop everybody's calls by asking ten times,
-//! and so would a stranger with ten tokens that the issuer stumbles over. So it matters who was asked about: nobody, a
-//! user who is known, or a token that anybody may have sent.
+//! Were every failure the endpoint's, one user whose profile is too long would stop everybody's calls by
+//! asking ten times, and so would a stranger with ten tokens that the issuer stumbles over. So it matters who
+//! was asked about: nobody, a user who is known, or a token that anybody may have sent.
 
 use std::time::Duration;
 
@@ -20,16 +20,17 @@ pub enum CallOutcome {
     Answered,
     /// It answered, and does not accept the token: 401 or 403. For an endpoint that is as good as a 200.
     Rejected,
-    /// No connection, TLS error, or no answer in time. No token makes that, so it counts whoever was asked about.
+    /// No connection, TLS error, or no answer in time. No token makes that, so it counts whoever was asked
+    /// about.
     Unreachable,
-    /// A status that says that the endpoint is unwell, 502 and 503 among them. It counts, but for an unknown token, which
-    /// may be what a server behind a gateway stumbles over.
+    /// A status that says that the endpoint is unwell, 502 and 503 among them. It counts, but for an unknown
+    /// token, which may be what a server behind a gateway stumbles over.
     Failed {
         /// How long it asks us to wait: [`retry_after::hold`](super::retry_after::hold).
         hold: Option<Duration>,
     },
-    /// 500, an answer that makes no sense or is too long, a connection that broke: the endpoint is unwell, or this one
-    /// user or token is odd. It counts once for each subject, and not at all for an unknown token.
+    /// 500, an answer that makes no sense or is too long, a connection that broke: the endpoint is unwell, or
+    /// this one user or token is odd. It counts once for each subject, and not at all for an unknown token.
     Odd,
     /// Another 4xx: this one request is not to its liking. It counts neither way.
     Declined,
@@ -97,8 +98,9 @@ impl CallOutcome {
         }
     }
 
-    /// What a call about an unknown token says of the endpoint; `None` if nothing. One user can send any number of new
-    /// tokens, and would pass for many users; so it says little while the breaker is closed, but may be a good probe.
+    /// What a call about an unknown token says of the endpoint; `None` if nothing. One user can send any
+    /// number of new tokens, and would pass for many users; so it says little while the breaker is closed,
+    /// but may be a good probe.
     pub(super) fn about_unknown(
         self,
         parts: &mut Parts,
@@ -122,7 +124,8 @@ impl CallOutcome {
             }
             Self::RateLimited { hold, limit } => {
                 parts.subject_backoff.hold(token, hold, now);
-                // Auth0 says whose limit it is. Who does not is not Auth0, and limits everybody for all we know.
+                // Auth0 says whose limit it is. Who does not is not Auth0, and limits everybody for all we
+                // know.
                 if limit.is_none() {
                     parts.first_seen.limited(hold, now);
                 }

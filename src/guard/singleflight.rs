@@ -192,7 +192,8 @@ impl<V: Send + 'static> Future for Lead<V> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<V>> {
         let Some(call) = &mut self.call else { return Poll::Ready(None) };
-        // A panic is the call's, and not of the request that happens to drive it. What it leaves behind is dropped.
+        // A panic is the call's, and not of the request that happens to drive it. What it leaves behind is
+        // dropped.
         let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
         let polled = polled.unwrap_or(Poll::Ready(None));
         if polled.is_ready() {

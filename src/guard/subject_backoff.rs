@@ -3,12 +3,13 @@
 //! Auth0 limits `/userinfo` for each user (a burst of 10, then 5 a minute) while the tenant is perfectly
 //! well, so one noisy user must not open the breaker for everybody. The subject that was limited is held
 //! back, the others go on asking. Only when several *different* subjects are limited within a short time, by
-//! answers that do not say whose limit it is, is it the tenant after all, and [`SubjectBackoff::limited`] says so.
+//! answers that do not say whose limit it is, is it the tenant after all, and [`SubjectBackoff::limited`]
+//! says so.
 //!
-//! Likewise a user's profile may be longer than we read, or make the issuer fail. [`SubjectBackoff::odd`] lets each
-//! subject count once against the endpoint: many users with odd answers are an endpoint that is unwell, the same
-//! user again and again is not. What led to an opening is forgiven ([`SubjectBackoff::forgive`]), since it was the
-//! endpoint's fault then.
+//! Likewise a user's profile may be longer than we read, or make the issuer fail. [`SubjectBackoff::odd`]
+//! lets each subject count once against the endpoint: many users with odd answers are an endpoint that is
+//! unwell, the same user again and again is not. What led to an opening is forgiven
+//! ([`SubjectBackoff::forgive`]), since it was the endpoint's fault then.
 //!
 //! Memory is bounded: what is over is dropped first, then the oldest. A 429 is rare and each costs a call, so
 //! the scan for the oldest runs rarely; asking whether a subject is held back is one look-up.
@@ -19,7 +20,8 @@ use std::time::Duration;
 use super::retry_after;
 use crate::clock::Ticks;
 
-/// How long a subject or token is held back after its first odd answer; a subject after a further one for `hold_for`.
+/// How long a subject or token is held back after its first odd answer; a subject after a further one for
+/// `hold_for`.
 pub const AFTER_ODD: Duration = Duration::from_secs(5);
 
 /// For so long after its latest odd answer a subject does not count again.
@@ -148,8 +150,8 @@ impl SubjectBackoff {
         self.insert(subject, wait, now);
     }
 
-    /// Notes an answer about `subject` that may be as odd as the subject is; holds it back. Whether this is the first
-    /// one of late, which then counts against the endpoint.
+    /// Notes an answer about `subject` that may be as odd as the subject is; holds it back. Whether this is
+    /// the first one of late, which then counts against the endpoint.
     pub fn odd(&mut self, subject: SubjectKey, now: Ticks) -> bool {
         let before = self.held.get(&subject).filter(|held| held.is_odd(now)).and_then(|held| held.odd);
         let wait = if before.is_some() { self.settings.hold_for } else { AFTER_ODD };

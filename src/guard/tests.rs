@@ -180,7 +180,8 @@ fn whatever_unknown_tokens_make_of_the_issuer_the_breaker_stays_closed() {
             assert_eq!(call(&guard, user(255), CallOutcome::Answered), None);
         }
         assert_eq!(guard.status().state, State::Closed);
-        // What the issuer declines is an answer about that one token; failures in a row let all their like pause.
+        // What the issuer declines is an answer about that one token; failures in a row let all their like
+        // pause.
         assert_eq!(asked, if outcome == CallOutcome::Declined { 200 } else { 10 }, "{outcome:?}");
         clock.advance(SECOND * 5);
         assert!(guard.admit(Priority::FirstSeen, user(201)).is_ok());

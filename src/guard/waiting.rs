@@ -1,7 +1,7 @@
 //! The turn of a call: it may leave now, or it waits until there is a token of the budget for it.
 //!
-//! There is no queue. Each waiting call knows when its own turn comes, sleeps until then, and looks again: the
-//! breaker may have opened, or a call with more right may have gone first.
+//! There is no queue. Each waiting call knows when its own turn comes, sleeps until then, and looks again:
+//! the breaker may have opened, or a call with more right may have gone first.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use super::subject_backoff::SubjectKey;
 use super::suppressed::{SuppressReason, Suppressed};
 use crate::clock::Ticks;
 
-/// The most by which jitter lengthens a wait, as a part: one tenth. Callers who were sent away at the same moment do
-/// not all come back at the same moment.
+/// The most by which jitter lengthens a wait, as a part: one tenth. Callers who were sent away at the same
+/// moment do not all come back at the same moment.
 const JITTER_PART: f64 = 0.1;
 
 /// What a caller is told.
@@ -53,8 +53,9 @@ impl Guard {
         }
     }
 
-    /// Asks for leave to make one call, and waits for its turn if that is soon enough ([`BudgetSettings::wait`](super::BudgetSettings::wait)). Also
-    /// tells how long it waited. When the breaker opens meanwhile, nobody waits on.
+    /// Asks for leave to make one call, and waits for its turn if that is soon enough
+    /// ([`BudgetSettings::wait`](super::BudgetSettings::wait)). Also tells how long it waited. When the
+    /// breaker opens meanwhile, nobody waits on.
     ///
     /// # Errors
     /// [`Suppressed`] if the call may not be made; then it has cost nothing.
@@ -179,8 +180,8 @@ impl Drop for Waiting {
 }
 
 impl Parts {
-    /// Hold-back and breaker are asked before the budget, so that a call that cannot leave anyway spends no token. The
-    /// breaker's permit comes last, so that there is none to give back.
+    /// Hold-back and breaker are asked before the budget, so that a call that cannot leave anyway spends no
+    /// token. The breaker's permit comes last, so that there is none to give back.
     fn step(
         &mut self,
         caller: Caller,

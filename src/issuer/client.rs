@@ -21,15 +21,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a whole call may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a connection lies in the pool: shorter than common edges keep an idle one (nginx 75 s, cloud balancers 60 s),
-/// so that it is we who close it.
+/// How long a connection lies in the pool: shorter than common edges keep an idle one (nginx 75 s, cloud
+/// balancers 60 s), so that it is we who close it.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
 /// How often the kernel asks a silent peer whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// For so long what was sent may stay unacknowledged before the peer counts as dead: a few retransmissions, and less than
-/// half of what a call may take, so that there is time for another connection.
+/// For so long what was sent may stay unacknowledged before the peer counts as dead: a few retransmissions,
+/// and less than half of what a call may take, so that there is time for another connection.
 const UNACKNOWLEDGED: Duration = Duration::from_millis(1_200);
 
 /// The longest answer that is read, in bytes. Auth0's are under 10 KiB.
@@ -129,9 +129,9 @@ impl Client {
         Ok(Self { pooled: build(16)?, fresh: build(0)?, answered: Arc::default() })
     }
 
-    /// `GET url`, with `bearer` as the credential if there is one. A connection that lay in the pool may be dead, because the
-    /// other side closed it just now or went away in silence: if nothing comes back on it, the call is made once more on a
-    /// fresh one, within the same time (RFC 9110 §9.2.2).
+    /// `GET url`, with `bearer` as the credential if there is one. A connection that lay in the pool may be
+    /// dead, because the other side closed it just now or went away in silence: if nothing comes back on it,
+    /// the call is made once more on a fresh one, within the same time (RFC 9110 §9.2.2).
     ///
     /// # Errors
     /// [`CallError`]; an answer of any status is not an error here.

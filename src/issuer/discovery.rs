@@ -24,9 +24,9 @@ impl Discovery {
         url
     }
 
-    /// Reads the document, which must be about exactly the issuer that was configured as `issuer` (§4.3): else keys
-    /// of another would be taken for its own. Plain http is followed only from an issuer that is itself plain http,
-    /// which the configuration allows on loopback alone.
+    /// Reads the document, which must be about exactly the issuer that was configured as `issuer` (§4.3):
+    /// else keys of another would be taken for its own. Plain http is followed only from an issuer that is
+    /// itself plain http, which the configuration allows on loopback alone.
     ///
     /// # Errors
     /// What is wrong with it.

@@ -18,8 +18,8 @@ use crate::guard::{
 };
 use crate::telemetry::metrics::Metrics;
 
-/// For so long after its wait a breaker that nobody has probed still counts as open: longer than it takes until it is
-/// probed without a request, see `fresh`, and until that probe is answered.
+/// For so long after its wait a breaker that nobody has probed still counts as open: longer than it takes
+/// until it is probed without a request, see `fresh`, and until that probe is answered.
 const OPEN_LINGERS: Duration = Duration::from_secs(15);
 
 /// Neither yes nor no can be known now. Answered from older tiers, else told to the client as 503.
@@ -168,8 +168,9 @@ impl Endpoint {
         self.guard.status()
     }
 
-    /// When the breaker left the closed state, if it has not returned to it. One that could let a probe through, and has
-    /// not been given one for 15 seconds, is as good as closed: that nobody asks is no outage.
+    /// When the breaker left the closed state, if it has not returned to it. One that could let a probe
+    /// through, and has not been given one for 15 seconds, is as good as closed: that nobody asks is no
+    /// outage.
     #[must_use]
     pub fn open_since(&self) -> Option<Timestamp> {
         let open_since = (*self.open_since.lock().unwrap_or_else(PoisonError::into_inner))?;
@@ -207,8 +208,9 @@ impl Endpoint {
         self.tell(Some(self.guard.reset()));
     }
 
-    /// Makes one call, if the guard lets it, and reads its answer. `read` sees 200, and 401 and 403 that are the
-    /// issuer's own; what it calls garbage, and every other status, is no answer. See [`CallOutcome`] for what that says of the endpoint.
+    /// Makes one call, if the guard lets it, and reads its answer. `read` sees 200, and 401 and 403 that are
+    /// the issuer's own; what it calls garbage, and every other status, is no answer. See [`CallOutcome`] for
+    /// what that says of the endpoint.
     ///
     /// # Errors
     /// [`CannotTell`], with nothing learnt about the token.
@@ -226,8 +228,8 @@ impl Endpoint {
         result
     }
 
-    /// Makes one call without a token, only to find out whether the endpoint is well: it may answer what it likes, as
-    /// long as that is an answer of its own.
+    /// Makes one call without a token, only to find out whether the endpoint is well: it may answer what it
+    /// likes, as long as that is an answer of its own.
     pub async fn probe(&self, url: &Url) {
         let Ok((admission, reply)) = self.send(url, None, Priority::Background, None).await else { return };
         let outcome = match self.judge(reply, |_| Ok(())).0 {
@@ -324,8 +326,8 @@ impl Endpoint {
 
     /// One log line and the metrics for a change of the breaker's state.
     ///
-    /// Two changes may come here in another order than they happened in. So what is told of the state is what the
-    /// breaker says now, under a lock: whoever comes last tells the latest.
+    /// Two changes may come here in another order than they happened in. So what is told of the state is what
+    /// the breaker says now, under a lock: whoever comes last tells the latest.
     fn tell(&self, transition: Option<Transition>) {
         let Some(Transition { from, to, reason, open_for }) = transition else { return };
         self.metrics.breaker_moved(&self.issuer, self.name, from.as_str(), to.as_str());
@@ -370,8 +372,8 @@ fn outcome_of(error: CallError) -> CallOutcome {
     }
 }
 
-/// 408 and 425 are 4xx that no token makes, and a gateway's 502 to 504 and what content networks add speak of the server
-/// as a whole. A 500 may be one request that it stumbles over.
+/// 408 and 425 are 4xx that no token makes, and a gateway's 502 to 504 and what content networks add speak of
+/// the server as a whole. A 500 may be one request that it stumbles over.
 fn outcome_of_status(status: u16, hold: Option<Duration>) -> CallOutcome {
     match status {
         408 | 425 | 501.. => CallOutcome::Failed { hold },

@@ -1,11 +1,12 @@
 //! What an issuer is asked without any request: its keys, and whether it is well again.
 //!
-//! **Keys** are fetched again before they grow old. After a failed fetch the pause doubles from [`RETRY_PAUSE`], with
-//! jitter, so that the instances of a fleet neither ask in step during an outage nor meet the issuer together after it.
+//! **Keys** are fetched again before they grow old. After a failed fetch the pause doubles from
+//! [`RETRY_PAUSE`], with jitter, so that the instances of a fleet neither ask in step during an outage nor
+//! meet the issuer together after it.
 //!
-//! **A half-open breaker** waits for a call as its probe. If no request makes one, it would wait for ever, and look
-//! unwell for ever. So one that is seen waiting twice, [`IDLE`] apart, is given a probe: `/userinfo` a call without a
-//! token, to which a 401 is an answer like any other; the other two a fetch of the keys.
+//! **A half-open breaker** waits for a call as its probe. If no request makes one, it would wait for ever,
+//! and look unwell for ever. So one that is seen waiting twice, [`IDLE`] apart, is given a probe: `/userinfo`
+//! a call without a token, to which a 401 is an answer like any other; the other two a fetch of the keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// After many it waits this long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// Or this long, while no keys are known: nothing can be verified before, and nobody may be sent here to ask for them.
+/// Or this long, while no keys are known: nothing can be verified before, and nobody may be sent here to ask
+/// for them.
 const LONGEST_PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(30);
 
 /// How often keys are fetched in one `jwks_refresh` while some are held that the newest answer lacks.
@@ -37,8 +39,8 @@ impl Issuer {
         tokio::join!(self.keep_keys(), self.probe_what_is_idle());
     }
 
-    /// Instances that were started together fetch at different times. What the instance before a reload has fetched is
-    /// not asked for again before it is time.
+    /// Instances that were started together fetch at different times. What the instance before a reload has
+    /// fetched is not asked for again before it is time.
     async fn keep_keys(self: &Arc<Self>) {
         let jitter = random_jitter();
         let mut failures = 0;
@@ -83,7 +85,8 @@ impl Issuer {
         }
     }
 
-    /// Probes those endpoints whose breakers wait for a probe and `waited` for one before. Which ones wait now.
+    /// Probes those endpoints whose breakers wait for a probe and `waited` for one before. Which ones wait
+    /// now.
     pub async fn probe_idle(self: &Arc<Self>, waited: [bool; 3]) -> [bool; 3] {
         let waits = self.endpoints().map(|endpoint| endpoint.waits_for_a_probe());
         let [discovery, jwks, userinfo] = [0, 1, 2].map(|index| waits[index] && waited[index]);

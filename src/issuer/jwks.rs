@@ -1,9 +1,10 @@
 //! An issuer's public keys, as far as we can verify with them (RFC 7517 §5).
 //!
-//! **Keys of the fetch before stay for a while.** While an issuer deploys, or where its edges do not agree, its answers flap
-//! between two sets, and each is right about half of the tokens. So a key that an answer lacks is held until one
-//! `jwks_refresh` after the first answer without it, and longer only if an answer lists it again. An issuer that revokes a key
-//! by removing it so revokes it within that time; a reload takes only what the newest answer lists.
+//! **Keys of the fetch before stay for a while.** While an issuer deploys, or where its edges do not agree,
+//! its answers flap between two sets, and each is right about half of the tokens. So a key that an answer
+//! lacks is held until one `jwks_refresh` after the first answer without it, and longer only if an answer
+//! lists it again. An issuer that revokes a key by removing it so revokes it within that time; a reload takes
+//! only what the newest answer lists.
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,9 +69,9 @@ pub enum Lookup {
 }
 
 impl KeySet {
-    /// Reads a JWKS document. Keys that we cannot use are passed over (RFC 7517 §5 says to) and noted; equal ones are one. A
-    /// document without any that we can use is an error, so that it never replaces good keys. With `pss_too`, a key for
-    /// RS256 is for PS256 as well.
+    /// Reads a JWKS document. Keys that we cannot use are passed over (RFC 7517 §5 says to) and noted; equal
+    /// ones are one. A document without any that we can use is an error, so that it never replaces good keys.
+    /// With `pss_too`, a key for RS256 is for PS256 as well.
     ///
     /// # Errors
     /// What is wrong with the document.
@@ -106,7 +107,8 @@ impl KeySet {
         Self { listed: vec![Arc::new(VerificationKey::from_secret(secret))], ..Self::default() }
     }
 
-    /// This set, which was fetched at `now`, holding what `before` listed and this does not for as long as `hold_for`.
+    /// This set, which was fetched at `now`, holding what `before` listed and this does not for as long as
+    /// `hold_for`.
     #[must_use]
     pub fn after(mut self, before: &Self, now: Ticks, hold_for: Duration) -> Self {
         let gone = before.listed.iter().map(|key| (key.clone(), now.after(hold_for)));
@@ -179,7 +181,8 @@ impl KeySet {
     }
 }
 
-/// Of a key's members only those that count are looked at. One that is null, as some servers write what is absent, is absent.
+/// Of a key's members only those that count are looked at. One that is null, as some servers write what is
+/// absent, is absent.
 fn read_key(entry: Value, pss_too: bool) -> Result<VerificationKey, &'static str> {
     let Value::Object(mut fields) = entry else { return Err("it is not an object") };
     fields.retain(|name, value| MEMBERS.contains(&name.as_str()) && !value.is_null());

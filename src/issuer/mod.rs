@@ -107,9 +107,9 @@ pub enum KeyLookup {
 }
 
 impl Issuer {
-    /// An issuer. It takes over the public keys and the guards of `previous`, so that a reload of the configuration
-    /// neither forgets an outage, or what an operator has forced, nor asks for what is known; so other settings of the
-    /// guards do not count then. Files of keys and secrets are read anew.
+    /// An issuer. It takes over the public keys and the guards of `previous`, so that a reload of the
+    /// configuration neither forgets an outage, or what an operator has forced, nor asks for what is known;
+    /// so other settings of the guards do not count then. Files of keys and secrets are read anew.
     ///
     /// # Errors
     /// [`IssuerError`], if a file of secrets or keys cannot be used.
@@ -215,14 +215,15 @@ impl Issuer {
         [&self.discovery_endpoint, &self.jwks_endpoint, &self.userinfo_endpoint]
     }
 
-    /// Since when the breaker of `/userinfo` or of the keys has not been closed; see [`Endpoint::open_since`].
+    /// Since when the breaker of `/userinfo` or of the keys has not been closed; see
+    /// [`Endpoint::open_since`].
     #[must_use]
     pub fn open_since(&self) -> Option<Timestamp> {
         [&self.userinfo_endpoint, &self.jwks_endpoint].into_iter().filter_map(Endpoint::open_since).min()
     }
 
-    /// Takes keys that were kept from an earlier fetch, so that a restart during an outage still verifies. Keys that
-    /// were fetched since stay.
+    /// Takes keys that were kept from an earlier fetch, so that a restart during an outage still verifies.
+    /// Keys that were fetched since stay.
     ///
     /// # Errors
     /// What is wrong with the documents.
@@ -270,14 +271,14 @@ impl Issuer {
         self.keys.load_full().ok_or_else(|| CannotTell::NoKeys(self.settings.url.clone()))
     }
 
-    /// Fetches the keys because of an unknown `kid`, at most once a minute. Who asks meanwhile waits for that fetch, and
-    /// who asks later in that minute gets its result: while the issuer cannot be asked, a key that we do not know is no
-    /// reason to say no.
+    /// Fetches the keys because of an unknown `kid`, at most once a minute. Who asks meanwhile waits for that
+    /// fetch, and who asks later in that minute gets its result: while the issuer cannot be asked, a key that
+    /// we do not know is no reason to say no.
     ///
-    /// If it could be asked, it is: for the rest of that minute an unknown key is a no, even one that the issuer made
-    /// since then. Were it "cannot tell", anybody could turn the refusals of all old keys into that, by one forged
-    /// token a minute, and who holds such a token would not be sent to log in again. Issuers announce keys before they
-    /// sign with them, so that a key is rarely that new.
+    /// If it could be asked, it is: for the rest of that minute an unknown key is a no, even one that the
+    /// issuer made since then. Were it "cannot tell", anybody could turn the refusals of all old keys into
+    /// that, by one forged token a minute, and who holds such a token would not be sent to log in again.
+    /// Issuers announce keys before they sign with them, so that a key is rarely that new.
     async fn look_again(self: &Arc<Self>) -> Result<(), CannotTell> {
         if let Some(result) = self.looked_just_now() {
             return result;
@@ -377,8 +378,8 @@ impl Issuer {
         !self.held_key_ids().is_empty()
     }
 
-    /// Whether `/userinfo` can tell the email of a verified token with these claims; [`Reach::None`] if it may not be
-    /// asked for that at all.
+    /// Whether `/userinfo` can tell the email of a verified token with these claims; [`Reach::None`] if it
+    /// may not be asked for that at all.
     #[must_use]
     pub fn reach(&self, claims: &Object) -> Reach {
         if !self.settings.userinfo {
@@ -391,8 +392,8 @@ impl Issuer {
         }
     }
 
-    /// Asks `/userinfo`. That those who ask the same thing share one call is the caller's business, who knows what is the
-    /// same.
+    /// Asks `/userinfo`. That those who ask the same thing share one call is the caller's business, who knows
+    /// what is the same.
     ///
     /// # Errors
     /// [`CannotTell`], with nothing learnt about the token.

@@ -1,13 +1,13 @@
 //! Whether a 401 or 403 is the issuer's own.
 //!
-//! A firewall, a content network or a gateway in front of the issuer refuses as well, by address, by country or by load,
-//! and knows nothing of the token. If its refusal were taken for the issuer's, users would be locked out, and what is
-//! remembered of them would be gone when the outage comes. So a refusal counts only if it has the form in which an issuer
-//! refuses a token. All else is "cannot tell".
+//! A firewall, a content network or a gateway in front of the issuer refuses as well, by address, by country
+//! or by load, and knows nothing of the token. If its refusal were taken for the issuer's, users would be
+//! locked out, and what is remembered of them would be gone when the outage comes. So a refusal counts only
+//! if it has the form in which an issuer refuses a token. All else is "cannot tell".
 //!
-//! Auth0 answers a token that it does not know, that has expired, or whose user is blocked, with 401, the text
-//! `Unauthorized`, and `WWW-Authenticate: Bearer realm="Users", error="invalid_token", error_description="…"`; in older
-//! tenants with `{"error":"unauthorized","error_description":"…"}`.
+//! Auth0 answers a token that it does not know, that has expired, or whose user is blocked, with 401, the
+//! text `Unauthorized`, and `WWW-Authenticate: Bearer realm="Users", error="invalid_token",
+//! error_description="…"`; in older tenants with `{"error":"unauthorized","error_description":"…"}`.
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde_json::Value;
@@ -17,11 +17,11 @@ use crate::token::json;
 /// What the issuer says about the token that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// It says why in the words of RFC 6750 §3.1 (`invalid_token`, `insufficient_scope`) or in Auth0's own. What was
-    /// remembered of the token is worth nothing any more.
+    /// It says why in the words of RFC 6750 §3.1 (`invalid_token`, `insufficient_scope`) or in Auth0's own.
+    /// What was remembered of the token is worth nothing any more.
     Certain,
-    /// It refuses, and does not say why. That is a no to this request. A gateway before the issuer may have sent it, so
-    /// it destroys nothing.
+    /// It refuses, and does not say why. That is a no to this request. A gateway before the issuer may have
+    /// sent it, so it destroys nothing.
     Uncertain,
 }
 
@@ -35,8 +35,8 @@ const UNAUTHORIZED: &str = "unauthorized";
 const UNCERTAIN: &str = "access_denied";
 
 impl Rejection {
-    /// Reads an answer of status 401 or 403; `None` if it is not the issuer's. A challenge (RFC 6750 §3, RFC 9449 §7.1)
-    /// counts for a 401 and a 403, and so does an OAuth error in JSON.
+    /// Reads an answer of status 401 or 403; `None` if it is not the issuer's. A challenge (RFC 6750 §3, RFC
+    /// 9449 §7.1) counts for a 401 and a 403, and so does an OAuth error in JSON.
     #[must_use]
     pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());

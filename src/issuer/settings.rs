@@ -20,22 +20,25 @@ pub struct IssuerSettings {
     pub audience: Vec<String>,
     /// `algorithms`: the allow-list for signatures. Default `RS256`.
     pub algorithms: Vec<SignatureAlgorithm>,
-    /// `pss_with_rs_keys`: whether a key whose JWK says RS256, RS384 or RS512 is for the PS algorithm of the same hash as well.
-    /// Default false.
+    /// `pss_with_rs_keys`: whether a key whose JWK says RS256, RS384 or RS512 is for the PS algorithm of the
+    /// same hash as well. Default false.
     pub pss_with_rs_keys: bool,
     /// `secret_file`: the shared secret of HS256/384/512, at least 32 bytes.
     pub secret_file: Option<PathBuf>,
     /// `email_claims`: where the email is looked for, in this order.
     pub email_claims: Vec<ClaimPath>,
-    /// `email_domains`: the domains of which it may name addresses, in lower case; of any, if this is empty. Default empty.
+    /// `email_domains`: the domains of which it may name addresses, in lower case; of any, if this is empty.
+    /// Default empty.
     pub email_domains: Vec<String>,
     /// `userinfo`: whether `/userinfo` may be asked for a missing email. Default true.
     pub userinfo: bool,
-    /// `foreign_tokens`: whether the issuer is asked about tokens that only it can judge. Default `ask-issuer`.
+    /// `foreign_tokens`: whether the issuer is asked about tokens that only it can judge. Default
+    /// `ask-issuer`.
     pub foreign_tokens: ForeignTokens,
     /// `decryption_keys`: files of private or shared keys that open JWEs.
     pub decryption_keys: Vec<PathBuf>,
-    /// `bare_claims`: whether a JWE under a *shared* key may carry claims without a nested JWS. Default false.
+    /// `bare_claims`: whether a JWE under a *shared* key may carry claims without a nested JWS. Default
+    /// false.
     pub bare_claims: bool,
     /// `jwks_refresh`: how often the keys are fetched anew. Default 10 min.
     pub jwks_refresh: Duration,
@@ -44,7 +47,8 @@ pub struct IssuerSettings {
 /// What is done with a token that only the issuer can judge: opaque, or a JWE that we have no key for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignTokens {
-    /// `/userinfo` is asked. Its audience cannot be checked: any application of the same tenant can obtain one.
+    /// `/userinfo` is asked. Its audience cannot be checked: any application of the same tenant can obtain
+    /// one.
     AskIssuer,
     /// It is refused.
     Refuse,

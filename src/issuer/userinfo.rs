@@ -9,14 +9,15 @@ use crate::token::lenient;
 
 /// Whether `/userinfo` can tell the email of a token that was verified here.
 ///
-/// Auth0 accepts a token there only if its `aud` lists the endpoint, which it does if the client asked for `openid`
-/// ("Access Token Profiles"). A token of a machine never does, nor one that is bound to another resource (RFC 8707). To ask
-/// with it costs a call and gets a 401 that says nothing about the token.
+/// Auth0 accepts a token there only if its `aud` lists the endpoint, which it does if the client asked for
+/// `openid` ("Access Token Profiles"). A token of a machine never does, nor one that is bound to another
+/// resource (RFC 8707). To ask with it costs a call and gets a 401 that says nothing about the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// `aud` lists the endpoint: what it says of the token counts.
     Listed,
-    /// `scope` has `openid`, and `aud` does not list the endpoint: it may answer, and a no means "no email here".
+    /// `scope` has `openid`, and `aud` does not list the endpoint: it may answer, and a no means "no email
+    /// here".
     Possible,
     /// It would refuse.
     None,

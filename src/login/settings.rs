@@ -15,8 +15,8 @@ pub struct LoginSettings {
     pub answer: LoginAnswer,
     /// `return_hosts`: the hosts to which the login page may send the browser back. None by default.
     pub return_hosts: Vec<ReturnHost>,
-    /// `secret_file`: the secret that signs return addresses, which the login page has, too. Set if and only if there
-    /// are `return_hosts`.
+    /// `secret_file`: the secret that signs return addresses, which the login page has, too. Set if and only
+    /// if there are `return_hosts`.
     pub secret_file: Option<PathBuf>,
     /// `lifetime`: how long a signed return address is good. Default 10 min.
     pub lifetime: Duration,
@@ -27,7 +27,8 @@ pub struct LoginSettings {
 pub enum LoginAnswer {
     /// `redirect`: by a 302 that the proxy passes on, as Traefik, Caddy and Envoy do.
     Redirect,
-    /// `header`: by a 401 whose `X-Auth-Login-Url` the proxy makes a redirect of. nginx makes a 500 of any 3xx.
+    /// `header`: by a 401 whose `X-Auth-Login-Url` the proxy makes a redirect of. nginx makes a 500 of any
+    /// 3xx.
     Header,
 }
 

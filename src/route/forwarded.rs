@@ -1,8 +1,8 @@
 //! What the proxy tells of the original request, in the one way that is configured.
 //!
-//! Each proxy has a way of its own, and passes on what clients send in the others': so exactly one is read. Names are
-//! exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and `X-Forwarded-Prefix`, `-Port`, `-Proto` and
-//! `-For` are never read. Each header is there once, or the answer is no.
+//! Each proxy has a way of its own, and passes on what clients send in the others': so exactly one is read.
+//! Names are exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and `X-Forwarded-Prefix`,
+//! `-Port`, `-Proto` and `-For` are never read. Each header is there once, or the answer is no.
 
 use hyper::header::HOST;
 use hyper::{HeaderMap, Method, Uri};
@@ -64,7 +64,8 @@ impl Protocol {
         })
     }
 
-    /// Authority and target as they are told, with nothing checked; for [`Protocol::Request`] the target has no query.
+    /// Authority and target as they are told, with nothing checked; for [`Protocol::Request`] the target has
+    /// no query.
     ///
     /// # Errors
     /// [`Closed`], if they are not told, or more than once.

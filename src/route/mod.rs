@@ -1,8 +1,8 @@
 //! What a request needs before it may pass, told before anybody looks at its credential.
 //!
-//! Requirements have one source, which the configuration chooses: the auth URL's query, a header that the proxy sets, or
-//! rules about the original request. There are two ways past an identity, both off by default: a rule that says
-//! `public`, and a CORS preflight. Everything that is not clear is [`Demand::Closed`].
+//! Requirements have one source, which the configuration chooses: the auth URL's query, a header that the
+//! proxy sets, or rules about the original request. There are two ways past an identity, both off by default:
+//! a rule that says `public`, and a CORS preflight. Everything that is not clear is [`Demand::Closed`].
 
 mod closed;
 pub mod forwarded;
@@ -90,8 +90,8 @@ impl<'r> Demand<'r> {
 }
 
 impl Required<'_> {
-    /// The oldest tier that meets it: of several that `max_tier` names, any will do. `None`: every tier does, or it is not
-    /// understood.
+    /// The oldest tier that meets it: of several that `max_tier` names, any will do. `None`: every tier does,
+    /// or it is not understood.
     #[must_use]
     pub fn oldest_tier(&self, table: &TierTable) -> Option<TierIndex> {
         match self {
@@ -158,8 +158,8 @@ fn in_header(subrequest: Subrequest<'_>, settings: &RouteSettings) -> Demand<'st
     }
 }
 
-/// What the Fetch Standard (§3.2.2) calls a CORS-preflight request: OPTIONS with an origin and the method to come. Each
-/// exactly once, from a trusted peer; anything else is an ordinary request and needs a token.
+/// What the Fetch Standard (§3.2.2) calls a CORS-preflight request: OPTIONS with an origin and the method to
+/// come. Each exactly once, from a trusted peer; anything else is an ordinary request and needs a token.
 fn is_preflight(subrequest: Subrequest<'_>, peer: Peer, settings: &RouteSettings) -> bool {
     // A proxy may write several lines as one, with commas; neither value ever has one, nor a blank.
     let once = |name: &'static str| {

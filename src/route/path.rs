@@ -1,16 +1,16 @@
 //! The path of the original request, read so that nobody can read it otherwise.
 //!
-//! A rule that looks at a path is worth as much as its agreement with proxy and backend on what the path is. They differ:
-//! one decodes `%2f`, one merges `//`, one resolves `..`, one cuts at `;` or `#`, one decodes twice. So nothing is
-//! repaired here. Percent-encoding is undone once, and a path on which two readers could disagree is refused. What is
-//! left has one reading (the test below reads it in all those ways).
+//! A rule that looks at a path is worth as much as its agreement with proxy and backend on what the path is.
+//! They differ: one decodes `%2f`, one merges `//`, one resolves `..`, one cuts at `;` or `#`, one decodes
+//! twice. So nothing is repaired here. Percent-encoding is undone once, and a path on which two readers could
+//! disagree is refused. What is left has one reading (the test below reads it in all those ways).
 
 use std::borrow::Cow;
 
 use thiserror::Error;
 
-/// A path with one reading: begins with `/`; decoded; no empty, `.` or `..` segment; none of `\ ; # ? %`; no control
-/// characters; UTF-8.
+/// A path with one reading: begins with `/`; decoded; no empty, `.` or `..` segment; none of `\ ; # ? %`; no
+/// control characters; UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NormalPath<'r>(Cow<'r, str>);
 
@@ -20,8 +20,8 @@ pub enum Ambiguous {
     /// It does not begin with `/`.
     #[error("it does not begin with a slash")]
     NotAbsolute,
-    /// A character that some readers give a meaning: `\`, `;`, `#`, a blank, a control character; or, percent-encoded,
-    /// one of these, `/`, `?`, `%` or `.`.
+    /// A character that some readers give a meaning: `\`, `;`, `#`, a blank, a control character; or,
+    /// percent-encoded, one of these, `/`, `?`, `%` or `.`.
     #[error("it has a character that is not read alike everywhere")]
     Character,
     /// `%` without two hexadecimal digits behind it.
@@ -36,8 +36,8 @@ pub enum Ambiguous {
 }
 
 impl<'r> NormalPath<'r> {
-    /// Reads the path of a request target; the query is cut off at the first `?`. Nothing is allocated unless something
-    /// is percent-encoded.
+    /// Reads the path of a request target; the query is cut off at the first `?`. Nothing is allocated unless
+    /// something is percent-encoded.
     ///
     /// # Errors
     /// [`Ambiguous`], if somebody could read it otherwise.
@@ -77,8 +77,8 @@ impl<'r> NormalPath<'r> {
         same(self.0.as_bytes(), other.0.as_bytes(), ignore_case)
     }
 
-    /// Whether it is `prefix` or lies below it: `/api` covers `/api`, `/api/` and `/api/x`, not `/apis`. ASCII letters
-    /// count in any case if `ignore_case` says so.
+    /// Whether it is `prefix` or lies below it: `/api` covers `/api`, `/api/` and `/api/x`, not `/apis`.
+    /// ASCII letters count in any case if `ignore_case` says so.
     #[must_use]
     pub fn is_below(&self, prefix: &Self, ignore_case: bool) -> bool {
         let prefix = prefix.0.trim_end_matches('/').as_bytes();

@@ -1,8 +1,8 @@
 //! What a route may require: names and values, wherever they are written.
 //!
 //! One language for three places: the auth URL's query, a header that the proxy sets, and the rules of the
-//! configuration. Repeated, a name means any of its values; different names, all of them. What is not known is an error,
-//! never passed over: a misspelt requirement that required nothing would let everybody in.
+//! configuration. Repeated, a name means any of its values; different names, all of them. What is not known
+//! is an error, never passed over: a misspelt requirement that required nothing would let everybody in.
 
 use std::borrow::Cow;
 
@@ -21,8 +21,8 @@ pub enum Requirement {
     Role,
     /// `org_id` or `org_name`.
     Org,
-    /// The whole address. ASCII letters are compared without regard to case, before the `@` too: Auth0 keeps addresses
-    /// in lower case, and no mailbox provider tells them apart.
+    /// The whole address. ASCII letters are compared without regard to case, before the `@` too: Auth0 keeps
+    /// addresses in lower case, and no mailbox provider tells them apart.
     Email,
     /// What stands after the `@`.
     EmailDomain,
@@ -116,8 +116,8 @@ impl Requirement {
 }
 
 impl BadRequirement {
-    /// The longest unknown name that is shown, in bytes. Where a proxy adds a client's query, the name is the client's, and
-    /// may be a token.
+    /// The longest unknown name that is shown, in bytes. Where a proxy adds a client's query, the name is the
+    /// client's, and may be a token.
     const MAX_NAME: usize = 24;
 
     fn unknown(name: &str) -> Self {

@@ -1,7 +1,7 @@
 //! Which original request needs what: the rules of the configuration.
 //!
-//! The first rule that fits counts, so that a person can follow it with a finger; the last one fits everything, so that
-//! what nobody thought of is decided by a line that somebody wrote.
+//! The first rule that fits counts, so that a person can follow it with a finger; the last one fits
+//! everything, so that what nobody thought of is decided by a line that somebody wrote.
 
 use super::forwarded::Original;
 use super::path::NormalPath;

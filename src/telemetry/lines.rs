@@ -1,8 +1,8 @@
 //! Log lines on their way to stderr. Nobody waits for them.
 //!
-//! stderr may be a pipe that its reader does not drain: a log shipper that hangs. A thread of its own writes the lines; a
-//! line for which there is no room is dropped and counted. What was dropped is told in the log once it drains, and always
-//! in the metric `log_lines_dropped_total`.
+//! stderr may be a pipe that its reader does not drain: a log shipper that hangs. A thread of its own writes
+//! the lines; a line for which there is no room is dropped and counted. What was dropped is told in the log
+//! once it drains, and always in the metric `log_lines_dropped_total`.
 
 use std::io::{self, Write as _};
 use std::sync::OnceLock;

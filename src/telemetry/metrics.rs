@@ -1,7 +1,7 @@
 //! Every metric, declared in one place with its help text.
 //!
-//! Handles are looked up once, here, so that bumping one on the hot path is an atomic addition. No label ever holds a
-//! user, a token, or anything that a stranger can choose.
+//! Handles are looked up once, here, so that bumping one on the hot path is an atomic addition. No label ever
+//! holds a user, a token, or anything that a stranger can choose.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -251,13 +251,14 @@ impl Metrics {
         self.email_conflicts.inc();
     }
 
-    /// Answers from records of this tier are counted from now on: zero so far, so that the first is seen as one more.
+    /// Answers from records of this tier are counted from now on: zero so far, so that the first is seen as
+    /// one more.
     pub fn has_tier(&self, tier: &str) {
         self.stale_answers.with_label_values(&[tier]);
     }
 
-    /// An endpoint has a guard from now on, whose breaker has these states and which suppresses calls for these reasons:
-    /// all counted as zero so far.
+    /// An endpoint has a guard from now on, whose breaker has these states and which suppresses calls for
+    /// these reasons: all counted as zero so far.
     pub fn has_guard(&self, issuer: &str, endpoint: &str, states: &[&str], reasons: &[&str]) {
         for from in states {
             for to in states.iter().filter(|to| *to != from) {
@@ -352,7 +353,8 @@ impl Metrics {
         let behind = super::lines::dropped().saturating_sub(self.log_lines_dropped.get());
         self.log_lines_dropped.inc_by(behind);
         let mut text = Vec::new();
-        // Writing to a vector cannot fail, and metrics that cannot be encoded were refused when they were declared.
+        // Writing to a vector cannot fail, and metrics that cannot be encoded were refused when they were
+        // declared.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         text
     }

@@ -10,20 +10,21 @@ use super::json::{self, Object};
 use super::refusal::Refusal;
 use crate::clock::Timestamp;
 
-/// The latest `NumericDate` that is believed: the end of the year 9999. What is beyond it is a mistake or an attack.
+/// The latest `NumericDate` that is believed: the end of the year 9999. What is beyond it is a mistake or an
+/// attack.
 const MAX_DATE: u64 = 253_402_300_799;
 
 /// The longest `sub`, in bytes (OpenID Connect Core §2: 255 ASCII characters).
 const MAX_SUBJECT_BYTES: usize = 255;
 
-/// A payload that its issuer vouches for: it can be made only by verifying a signature, or by opening a JWE under a
-/// key that only the issuer and we hold.
+/// A payload that its issuer vouches for: it can be made only by verifying a signature, or by opening a JWE
+/// under a key that only the issuer and we hold.
 #[derive(Clone, Debug)]
 pub struct VouchedPayload(Object);
 
 impl VouchedPayload {
-    /// Reads what was vouched for. To be called where a signature or a shared key was just checked, and nowhere else:
-    /// nobody else may make us build all that a text asks for.
+    /// Reads what was vouched for. To be called where a signature or a shared key was just checked, and
+    /// nowhere else: nobody else may make us build all that a text asks for.
     ///
     /// # Errors
     /// [`Malformed`] if it is not a JSON object.
@@ -47,8 +48,8 @@ pub struct Expected<'e> {
     pub audience: &'e [String],
     /// Tolerated clock skew.
     pub leeway: Duration,
-    /// `expired_grace`, and since when the issuer's breaker has been open, if it is: a token that expired in the
-    /// outage is admitted that much longer.
+    /// `expired_grace`, and since when the issuer's breaker has been open, if it is: a token that expired in
+    /// the outage is admitted that much longer.
     pub grace: Option<(Duration, Timestamp)>,
 }
 
@@ -76,7 +77,8 @@ impl VerifiedClaims {
         }
         let expires_at = date(&all, "exp")?.ok_or(Refusal::ClaimUnfit { claim: "exp" })?;
         let mut not_after = expires_at.after(expected.leeway);
-        // Only what has expired is in grace: whoever has time left may not be remembered for longer than that.
+        // Only what has expired is in grace: whoever has time left may not be remembered for longer than
+        // that.
         let in_grace = now >= not_after;
         if let Some((grace, open_since)) = expected.grace
             && in_grace
@@ -127,8 +129,8 @@ impl VerifiedClaims {
         date(&self.all, "iat").ok().flatten().unwrap_or(Timestamp::EPOCH)
     }
 
-    /// The end of the token's life: `exp` plus leeway. From then on nothing admits it but grace, and where that already
-    /// does, this is when it is to be looked at again.
+    /// The end of the token's life: `exp` plus leeway. From then on nothing admits it but grace, and where
+    /// that already does, this is when it is to be looked at again.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
@@ -153,8 +155,8 @@ impl VerifiedClaims {
     }
 }
 
-/// An ID token or a logout token is signed by the same keys and says other things. Auth0 lets nobody put these claims
-/// into an access token, so their presence tells.
+/// An ID token or a logout token is signed by the same keys and says other things. Auth0 lets nobody put
+/// these claims into an access token, so their presence tells.
 fn refuse_other_kinds(claims: &Object) -> Result<(), Refusal> {
     let telling = [
         ("nonce", "it has a `nonce`, so it is an ID token"),
@@ -291,7 +293,8 @@ mod tests {
         }
     }
 
-    /// Claims that expire at `exp`, checked at `now` with this leeway, grace, and time at which the breaker opened.
+    /// Claims that expire at `exp`, checked at `now` with this leeway, grace, and time at which the breaker
+    /// opened.
     fn in_outage(
         exp: u64,
         now: u64,
@@ -328,7 +331,8 @@ mod tests {
     }
 
     proptest! {
-        /// So what is proven of the policy's rule holds for tokens that never come to it, since they name their email.
+        /// So what is proven of the policy's rule holds for tokens that never come to it, since they name
+        /// their email.
         #[test]
         fn a_tokens_life_ends_by_the_rule_of_the_policy(
             now in NOW - 300..NOW + 300, leeway in 0..120_u64, grace in 0..200_u64,

@@ -1,8 +1,9 @@
-//! The compact serialization of JWS (RFC 7515 §7.1) and JWE (RFC 7516 §7.1), and the header that both start with.
+//! The compact serialization of JWS (RFC 7515 §7.1) and JWE (RFC 7516 §7.1), and the header that both start
+//! with.
 //!
-//! Nothing here is verified: the types are called *unverified*, and all they can be used for is to choose which check
-//! comes next. The header's fields that would let a token choose its own key or URL (`jwk`, `jku`, `x5c`, `x5u`) are
-//! not read at all, so no later code can be tempted.
+//! Nothing here is verified: the types are called *unverified*, and all they can be used for is to choose
+//! which check comes next. The header's fields that would let a token choose its own key or URL (`jwk`,
+//! `jku`, `x5c`, `x5u`) are not read at all, so no later code can be tempted.
 
 use std::borrow::Cow;
 
@@ -16,14 +17,15 @@ use super::json::{self, JsonError};
 /// The longest header that is read, in bytes after base64. Real ones have fewer than 300.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 
-/// The most values in a header, which is read for every stranger. Real ones have a dozen, if they carry certificates.
+/// The most values in a header, which is read for every stranger. Real ones have a dozen, if they carry
+/// certificates.
 const MAX_HEADER_VALUES: usize = 64;
 
 /// The fields that are read, and the two whose presence alone is a no.
 const READ: [&str; 9] = ["alg", "enc", "kid", "typ", "cty", "zip", "iss", "crit", "b64"];
 
-/// The longest token that is read, in bytes, as a credential or inside of another one. nginx takes header lines up to 8 KiB
-/// by default, Traefik far longer ones.
+/// The longest token that is read, in bytes, as a credential or inside of another one. nginx takes header
+/// lines up to 8 KiB by default, Traefik far longer ones.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// The longest `kid` that is read, in bytes.
@@ -195,8 +197,8 @@ impl UnverifiedHeader {
         if part.len() > MAX_HEADER_BYTES {
             return Err(Malformed::HeaderTooLarge);
         }
-        // For each field whether it is there, and its text; then the names of those that are not read. What is inside of
-        // those means nothing to anybody here, so names there are not compared.
+        // For each field whether it is there, and its text; then the names of those that are not read. What
+        // is inside of those means nothing to anybody here, so names there are not compared.
         let mut found: [Option<Option<Cow<'_, str>>>; READ.len()] = Default::default();
         let mut others = Vec::new();
         let text = decode(part)?;

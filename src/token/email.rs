@@ -1,7 +1,8 @@
 //! Which email the claims name, and whether it may be put into a header.
 //!
-//! The order of looking is the configuration's `email_claims`; this file walks it. What comes after the claims (the
-//! profile tiers, then `/userinfo`) is decided by the caller, for whom "no email here" is an ordinary answer.
+//! The order of looking is the configuration's `email_claims`; this file walks it. What comes after the
+//! claims (the profile tiers, then `/userinfo`) is decided by the caller, for whom "no email here" is an
+//! ordinary answer.
 
 use std::fmt;
 
@@ -14,8 +15,8 @@ use super::pointer::ClaimPath;
 /// The longest email, in bytes (RFC 5321 §4.5.3.1.3, less the angle brackets).
 const MAX_BYTES: usize = 254;
 
-/// An email address that is safe in a header by construction: one `@`, no control characters, no white space, at most
-/// 254 bytes.
+/// An email address that is safe in a header by construction: one `@`, no control characters, no white space,
+/// at most 254 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Email(String);
 
@@ -52,8 +53,9 @@ impl EmailRules<'_> {
     }
 }
 
-/// Whether the address is of exactly this domain. Only ASCII letters are compared without regard to case: Unicode folds
-/// other letters into them (the Kelvin sign into `k`), so that an address of another domain would count as one of this.
+/// Whether the address is of exactly this domain. Only ASCII letters are compared without regard to case:
+/// Unicode folds other letters into them (the Kelvin sign into `k`), so that an address of another domain
+/// would count as one of this.
 #[must_use]
 pub fn is_of_domain(email: &[u8], domain: &[u8]) -> bool {
     email.rsplit(|byte| *byte == b'@').next().unwrap_or_default().eq_ignore_ascii_case(domain)
@@ -62,8 +64,8 @@ pub fn is_of_domain(email: &[u8], domain: &[u8]) -> bool {
 impl Email {
     /// Takes a plausible address.
     ///
-    /// Quoted local parts, comments and address literals are legal (RFC 5322 §3.4.1) and refused all the same: nobody's
-    /// login has one, and `"a@evil.example"@example.com` has fooled domain checks before.
+    /// Quoted local parts, comments and address literals are legal (RFC 5322 §3.4.1) and refused all the
+    /// same: nobody's login has one, and `"a@evil.example"@example.com` has fooled domain checks before.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > MAX_BYTES {
@@ -97,7 +99,8 @@ impl fmt::Debug for Email {
     }
 }
 
-/// No controls, white space, quotes, brackets, separators, nor what only looks like an `@` or cannot be seen at all.
+/// No controls, white space, quotes, brackets, separators, nor what only looks like an `@` or cannot be seen
+/// at all.
 fn is_plain(c: char) -> bool {
     let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
@@ -109,8 +112,8 @@ fn is_plain(c: char) -> bool {
 /// `%` too, so that what was encoded can be told from what was not.
 const HEADER_UNSAFE: &AsciiSet = &CONTROLS.add(b'%').add(b' ');
 
-/// `text` as a header value: as it is if it is visible ASCII, else as UTF-8 percent-encoded (RFC 3986 §2.1), and then
-/// the second value is true.
+/// `text` as a header value: as it is if it is visible ASCII, else as UTF-8 percent-encoded (RFC 3986 §2.1),
+/// and then the second value is true.
 #[must_use]
 pub fn for_header(text: &str) -> (String, bool) {
     if text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
@@ -126,8 +129,9 @@ pub fn percent_encoded(text: &str) -> String {
     utf8_percent_encode(text, HEADER_UNSAFE).to_string()
 }
 
-/// Walks the paths in order and returns the first usable email. A value that is not a plausible address, is not verified
-/// where that is demanded, or is of a domain that the issuer may not name, is passed over as if it were absent.
+/// Walks the paths in order and returns the first usable email. A value that is not a plausible address, is
+/// not verified where that is demanded, or is of a domain that the issuer may not name, is passed over as if
+/// it were absent.
 #[must_use]
 pub fn find(claims: &Object, rules: EmailRules<'_>) -> Option<FoundEmail> {
     let mut candidates = rules.paths.iter().flat_map(|path| {

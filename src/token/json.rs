@@ -1,16 +1,18 @@
 //! JSON from strangers, parsed once, by one reader.
 //!
-//! Two parsers that disagree about one text are a hole: whoever checks and whoever uses must see the same claims. So what JSON
-//! leaves open is never guessed at. But one value that cannot be told does not condemn the others: a name cut in the middle
-//! of an emoji must lock nobody out.
+//! Two parsers that disagree about one text are a hole: whoever checks and whoever uses must see the same
+//! claims. So what JSON leaves open is never guessed at. But one value that cannot be told does not condemn
+//! the others: a name cut in the middle of an emoji must lock nobody out.
 //!
-//! **What is odd is null**: a name with nothing to it. That is half of a surrogate pair, bytes that are no UTF-8, a number out
-//! of range, whatever is nested deeper than 16 levels, and a name that occurs twice in one object (RFC 8259 §4 calls its
-//! meaning unpredictable). A reader that needs a value has none then, and what is decided by it is refused; whoever does not
-//! look never notices. Only the claims that every decision rests on (`iss`, `sub`, `exp` and their kind, and emails) condemn a text by occurring twice.
+//! **What is odd is null**: a name with nothing to it. That is half of a surrogate pair, bytes that are no
+//! UTF-8, a number out of range, whatever is nested deeper than 16 levels, and a name that occurs twice in
+//! one object (RFC 8259 §4 calls its meaning unpredictable). A reader that needs a value has none then, and
+//! what is decided by it is refused; whoever does not look never notices. Only the claims that every decision
+//! rests on (`iss`, `sub`, `exp` and their kind, and emails) condemn a text by occurring twice.
 //!
-//! A tree takes many times the memory of its text, and many times as long as reading over it. So the number of values is
-//! bounded, and of a text that nobody vouches for only [`text_member`] is taken, which builds nothing.
+//! A tree takes many times the memory of its text, and many times as long as reading over it. So the number
+//! of values is bounded, and of a text that nobody vouches for only [`text_member`] is taken, which builds
+//! nothing.
 
 mod error;
 mod reader;
@@ -22,7 +24,8 @@ use self::reader::Reader;
 pub use self::error::JsonError;
 pub use self::reader::Object;
 
-/// The most values in one text, those inside of others and the object itself counted. A token of 16 KiB has a few dozen.
+/// The most values in one text, those inside of others and the object itself counted. A token of 16 KiB has a
+/// few dozen.
 const MAX_VALUES: usize = 4096;
 
 /// Parses `text` as one JSON object. What is odd in it is null.
@@ -41,8 +44,8 @@ pub fn strict_object(text: &[u8]) -> Result<Object, JsonError> {
     Reader::whole(text, MAX_VALUES, |reader| reader.strictly().object(0))
 }
 
-/// The text that stands under `name` in the object that `text` is; `None` if there is none, or something else than a
-/// text. The whole is read over by the same rules as by [`object`], and nothing is built of it.
+/// The text that stands under `name` in the object that `text` is; `None` if there is none, or something else
+/// than a text. The whole is read over by the same rules as by [`object`], and nothing is built of it.
 ///
 /// # Errors
 /// See [`JsonError`]; [`JsonError::DuplicateName`] for this name alone.
@@ -62,8 +65,9 @@ pub fn text_member<'t>(text: &'t [u8], name: &str) -> Result<Option<Cow<'t, str>
     })
 }
 
-/// Hands the members of the object that `text` is to `each`, in their order: the name, and the value if it is a text. There
-/// may be `max_values` values in all; what is inside of them is only read over. `each` may end it.
+/// Hands the members of the object that `text` is to `each`, in their order: the name, and the value if it is
+/// a text. There may be `max_values` values in all; what is inside of them is only read over. `each` may end
+/// it.
 ///
 /// # Errors
 /// See [`JsonError`]; that a name occurs twice is for `each` to see.

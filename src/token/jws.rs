@@ -32,17 +32,18 @@ pub struct VerificationKey {
 
 /// A key in the form that its checks need.
 enum Material {
-    /// An RSA key, parsed once for each algorithm that it may be used with. jsonwebtoken, over the same library, parses
-    /// it anew for each signature, which is a fifth of what a token costs at first sight.
+    /// An RSA key, parsed once for each algorithm that it may be used with. jsonwebtoken, over the same
+    /// library, parses it anew for each signature, which is a fifth of what a token costs at first sight.
     Rsa(Vec<(SignatureAlgorithm, ParsedPublicKey)>),
     /// Any other.
     Library(DecodingKey),
 }
 
 impl VerificationKey {
-    /// Takes a public key out of a JWKS (RFC 7517 §4). Not a key for encryption or other operations, of a type or curve that we
-    /// do not verify with, or a symmetric one, which has no business in a public document. With `pss_too`, one that names an
-    /// RS algorithm is for the PS algorithm of the same hash as well.
+    /// Takes a public key out of a JWKS (RFC 7517 §4). Not a key for encryption or other operations, of a
+    /// type or curve that we do not verify with, or a symmetric one, which has no business in a public
+    /// document. With `pss_too`, one that names an RS algorithm is for the PS algorithm of the same hash as
+    /// well.
     ///
     /// # Errors
     /// Why it is of no use.
@@ -132,8 +133,8 @@ impl VerificationKey {
 }
 
 impl Material {
-    /// Modulus and exponent (RFC 7518 §6.3.1), for `only` these algorithms or, if there are none, for all that RSA keys are
-    /// used with.
+    /// Modulus and exponent (RFC 7518 §6.3.1), for `only` these algorithms or, if there are none, for all
+    /// that RSA keys are used with.
     fn rsa(n: &[u8], e: &[u8], only: &[SignatureAlgorithm]) -> Result<Self, &'static str> {
         // Parsing takes shorter ones; each check of a signature would refuse them.
         if significant(n).len() < MIN_RSA_BYTES {
@@ -189,8 +190,9 @@ fn thumbprint(kind: KeyKind, parts: &[Vec<u8>]) -> [u8; 32] {
     context.finish().as_ref().first_chunk().copied().unwrap_or_default()
 }
 
-/// The algorithm that the token names, if the configuration allows it. `typ` must be that of a JWT or an access token
-/// (RFC 9068 §2.1), so that a logout token or a DPoP proof of the same issuer is not taken for one.
+/// The algorithm that the token names, if the configuration allows it. `typ` must be that of a JWT or an
+/// access token (RFC 9068 §2.1), so that a logout token or a DPoP proof of the same issuer is not taken for
+/// one.
 ///
 /// # Errors
 /// [`Refusal::AlgorithmNotAllowed`], [`Refusal::NotAnAccessToken`].
@@ -210,8 +212,8 @@ pub fn allowed_algorithm(
         .ok_or_else(|| Refusal::AlgorithmNotAllowed { allowed: names(allowed) })
 }
 
-/// The `iss` that the payload names: good for choosing whose rules to apply, and for nothing else. It is all that is taken
-/// of a payload before its signature was checked.
+/// The `iss` that the payload names: good for choosing whose rules to apply, and for nothing else. It is all
+/// that is taken of a payload before its signature was checked.
 ///
 /// # Errors
 /// [`Malformed`] if the payload is not a JSON object.
@@ -221,7 +223,8 @@ pub fn named_issuer(jws: &UnverifiedJws<'_>) -> Result<Option<String>, Malformed
     Ok(issuer.map(Cow::into_owned))
 }
 
-/// Claims that came out of a JWE under a key that only the issuer and we hold: its tag vouches for them as a MAC would.
+/// Claims that came out of a JWE under a key that only the issuer and we hold: its tag vouches for them as a
+/// MAC would.
 ///
 /// # Errors
 /// [`Malformed`] if they are not a JSON object.

@@ -6,9 +6,10 @@
 //! | a list of texts (`permissions`, `roles`) | one text: a list of that one item | a text that is split |
 //! | words (`scope`) | a list of texts: the words of all of them | |
 //!
-//! What is not read is absent. So it is with a list's items that are no texts. **Never so for what decides whether a token
-//! holds**: `exp`, `nbf` and `iat` are numbers (RFC 7519 §2, `NumericDate`), `iss` and `sub` are texts, and `aud` is a text or a
-//! list of nothing but texts (§4.1.3). Numbers are asked for nowhere else.
+//! What is not read is absent. So it is with a list's items that are no texts. **Never so for what decides
+//! whether a token holds**: `exp`, `nbf` and `iat` are numbers (RFC 7519 §2, `NumericDate`), `iss` and `sub`
+//! are texts, and `aud` is a text or a list of nothing but texts (§4.1.3). Numbers are asked for nowhere
+//! else.
 
 use serde_json::Value;
 

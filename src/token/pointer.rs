@@ -35,7 +35,8 @@ impl ClaimPath {
         Self { written: name.to_owned(), first: Name::Exact(name.to_owned()), rest: Vec::new() }
     }
 
-    /// Where the email is looked for by default, in this order: the direct claim, nested claims, namespaced claims.
+    /// Where the email is looked for by default, in this order: the direct claim, nested claims, namespaced
+    /// claims.
     #[must_use]
     pub fn email_default() -> Vec<Self> {
         ["email", "/user/email", "/*~1user/email", "*/email"]
@@ -56,8 +57,8 @@ impl ClaimPath {
         self.rest.is_empty() && matches!(&self.first, Name::Exact(exact) if exact == name)
     }
 
-    /// Every value that stands at this place, in the order of the claims' names; more than one only if several
-    /// namespaces have it.
+    /// Every value that stands at this place, in the order of the claims' names; more than one only if
+    /// several namespaces have it.
     pub fn values<'c>(&'c self, claims: &'c Object) -> impl Iterator<Item = &'c Value> + 'c {
         self.places(claims).filter_map(|(holder, name)| holder.get(name))
     }
@@ -68,7 +69,8 @@ impl ClaimPath {
         self.values(claims).next()
     }
 
-    /// For each value, the object that holds it and its name there: the place where a companion claim would stand.
+    /// For each value, the object that holds it and its name there: the place where a companion claim would
+    /// stand.
     pub(super) fn places<'c>(
         &'c self,
         claims: &'c Object,

@@ -1,8 +1,8 @@
 //! First-sight cryptography, on a few threads of its own.
 //!
-//! One RSA decryption costs a quarter of a millisecond and anybody can make us do it. On the threads that answer
-//! requests, a flood of forged tokens would delay those whose answer lies ready. So the work is done here, behind a
-//! short queue; when that is full the answer is "cannot tell", at once.
+//! One RSA decryption costs a quarter of a millisecond and anybody can make us do it. On the threads that
+//! answer requests, a flood of forged tokens would delay those whose answer lies ready. So the work is done
+//! here, behind a short queue; when that is full the answer is "cannot tell", at once.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};

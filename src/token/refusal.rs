@@ -5,8 +5,8 @@ use thiserror::Error;
 use super::compact::Malformed;
 use super::jwe::JweError;
 
-/// Why a token is refused. The sentence is for the operator (log, `holdfast inspect`); the client is told only what
-/// RFC 6750 §3.1 has words for.
+/// Why a token is refused. The sentence is for the operator (log, `holdfast inspect`); the client is told
+/// only what RFC 6750 §3.1 has words for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// Not a token.
@@ -140,7 +140,8 @@ impl Refusal {
         matches!(self, Self::IssuerRejects { .. } | Self::IssuerForbids { .. })
     }
 
-    /// Whether what was remembered of the token is worth nothing any more: the issuer itself says no, and why.
+    /// Whether what was remembered of the token is worth nothing any more: the issuer itself says no, and
+    /// why.
     #[must_use]
     pub fn ends_records(&self) -> bool {
         matches!(self, Self::IssuerRejects { certain: true, .. } | Self::IssuerForbids { certain: true })
@@ -152,7 +153,8 @@ impl Refusal {
         matches!(self, Self::Expired { .. })
     }
 
-    /// How many bytes of text it holds. Some name all that is configured, whoever the stranger is that caused them.
+    /// How many bytes of text it holds. Some name all that is configured, whoever the stranger is that caused
+    /// them.
     #[must_use]
     pub fn text_length(&self) -> usize {
         match self {
@@ -166,7 +168,8 @@ impl Refusal {
         }
     }
 
-    /// Whether it may be remembered under the token's digest. Not if time alone, a new key or an operator can change it.
+    /// Whether it may be remembered under the token's digest. Not if time alone, a new key or an operator can
+    /// change it.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         !matches!(self, Self::NotYetValid { .. } | Self::KeyUnknown | Self::KeyUnfit | Self::Revoked { .. })

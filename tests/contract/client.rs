@@ -54,7 +54,8 @@ impl Client {
         self.raw(&request(method, path, headers)).await
     }
 
-    /// These bytes. The connection is dropped as soon as the answer is complete: a proxy may linger before it closes.
+    /// These bytes. The connection is dropped as soon as the answer is complete: a proxy may linger before it
+    /// closes.
     pub async fn raw(&self, request: &[u8]) -> Reply {
         let (mut from, mut to) = tokio::io::split(self.connect().await.unwrap());
         let shown = String::from_utf8_lossy(&request[..request.len().min(500)]);
@@ -109,8 +110,9 @@ impl Client {
 }
 
 impl Client {
-    /// Sends a request with the body `hello` and perhaps a trailer, and waits until it is answered or refused. By hand, since no
-    /// client at hand sends trailers: frames of RFC 9113, headers as literals of RFC 7541 §6.2.2.
+    /// Sends a request with the body `hello` and perhaps a trailer, and waits until it is answered or
+    /// refused. By hand, since no client at hand sends trailers: frames of RFC 9113, headers as literals of
+    /// RFC 7541 §6.2.2.
     pub async fn http2_with_trailer(&self, headers: &[(&str, &str)], trailer: Option<(&str, &str)>) {
         const END_STREAM: u8 = 0x1;
         const END_HEADERS: u8 = 0x4;

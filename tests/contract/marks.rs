@@ -1,8 +1,9 @@
 //! The marks by which an example says what else it can do: `[with rules]`, `[not with rules, login]`.
 //!
-//! A test does what the example tells its reader to do. It takes the comment signs away from the lines below a `[with …]`, up
-//! to the first that is none; and it takes away what stands below a `[not with …]`, up to a blank line, or to another mark
-//! that is not further in. Either ends where the lines are less far in than their mark.
+//! A test does what the example tells its reader to do. It takes the comment signs away from the lines below
+//! a `[with …]`, up to the first that is none; and it takes away what stands below a `[not with …]`, up to a
+//! blank line, or to another mark that is not further in. Either ends where the lines are less far in than
+//! their mark.
 
 /// What is done with the lines below a mark.
 #[derive(Clone, Copy)]

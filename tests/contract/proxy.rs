@@ -24,7 +24,8 @@ pub struct Proxy {
 
 /// Where the parts of a test are.
 pub struct Addresses {
-    /// The proxy's own unix sockets, unless it is given a socket: for HTTP/1.1, and for HTTP/2 if that needs its own.
+    /// The proxy's own unix sockets, unless it is given a socket: for HTTP/1.1, and for HTTP/2 if that needs
+    /// its own.
     pub front: PathBuf,
     pub front_http2: PathBuf,
     /// Where holdfast is asked.

@@ -19,7 +19,8 @@ use crate::support::example::changed;
 use crate::support::relay::Relay;
 use crate::support::{Holdfast, Reply};
 
-/// How long a proxy may take to start, and to answer. Some are large, some are patient, and the machine may be busy.
+/// How long a proxy may take to start, and to answer. Some are large, some are patient, and the machine may
+/// be busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct Stack {

@@ -10,7 +10,8 @@ const YEAR: u64 = 365 * DAY;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_jumps_locks_nobody_out_and_makes_nothing_old_look_new() {
     let mut stage = Stage::set("clock jumps").await;
-    // Tokens that are good at every time that the clock may show, so that only what is remembered is put to the test.
+    // Tokens that are good at every time that the clock may show, so that only what is remembered is put to
+    // the test.
     let (past, life) = (i64::try_from(2 * YEAR).unwrap(), i64::try_from(2 * YEAR).unwrap());
     let mint = |subject: &str| stage.tenant.mint().algorithm("ES256").subject(subject).expires_in(life);
     let signed: Vec<String> = (0..5)
@@ -36,7 +37,8 @@ async fn a_clock_that_jumps_locks_nobody_out_and_makes_nothing_old_look_new() {
         assert!(stage.calls() <= 10, "at {wall}: {} calls", stage.calls());
     }
 
-    // What is old, and what is from the future, is not called fresh; and an outage adds nothing to what may be served.
+    // What is old, and what is from the future, is not called fresh; and an outage adds nothing to what may
+    // be served.
     stage.tenant.go_down().await;
     for (wall, of_signed, of_opaque) in [
         (START + HOUR, Some("primary"), Some("primary")),

@@ -5,7 +5,8 @@ use holdfast_devtenant::{Endpoint, Fault, User};
 
 use crate::drill::Stage;
 
-/// The default budget: so many calls may leave at one moment, and so many more within the time that calls wait.
+/// The default budget: so many calls may leave at one moment, and so many more within the time that calls
+/// wait.
 const BURST: u64 = 20;
 const WAITING: u64 = 8;
 
@@ -61,7 +62,8 @@ async fn a_flood_of_different_bad_tokens_leaves_users_their_calls() {
     stage.row();
 }
 
-/// The issuer's edge declines long tokens, and somebody sends many; one user's profile is longer than is read.
+/// The issuer's edge declines long tokens, and somebody sends many; one user's profile is longer than is
+/// read.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_and_profiles_that_are_too_long_leave_users_their_calls() {
     let mut stage = Stage::set_live("flood of 200 tokens too long for the issuer", "").await;

@@ -1,7 +1,7 @@
 //! Honest new users, many at once, and a tenant that is well: nobody is turned away by our own frugality.
 //!
-//! In real time, since waiting is what it is about. What is asserted are counts that hold however slow the machine is:
-//! time only ever adds to the calls that may leave.
+//! In real time, since waiting is what it is about. What is asserted are counts that hold however slow the
+//! machine is: time only ever adds to the calls that may leave.
 
 use std::time::{Duration, Instant};
 

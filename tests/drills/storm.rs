@@ -1,4 +1,5 @@
-//! The issuer limits the tenant: everybody comes at once, all records are old, and it takes ten calls a second.
+//! The issuer limits the tenant: everybody comes at once, all records are old, and it takes ten calls a
+//! second.
 
 use std::collections::VecDeque;
 
@@ -29,8 +30,8 @@ async fn in_a_rate_limit_storm_known_users_are_served_and_the_tenant_never_has_t
     }
     assert_eq!((stage.calls(), old.len()), (10, 1_990));
 
-    // Then second by second, until what is known of everybody is fresh. The tenant counts on the same clock, and
-    // whatever second it begins to count at, ten calls is the most.
+    // Then second by second, until what is known of everybody is fresh. The tenant counts on the same clock,
+    // and whatever second it begins to count at, ten calls is the most.
     let mut seconds = 0;
     while !old.is_empty() {
         stage.advance(1);
@@ -95,8 +96,8 @@ async fn background_calls_are_bounded() {
     stage.tenant.set_fault(Endpoint::Userinfo, Fault::Hang);
     for wave in users.chunks(100) {
         assert_eq!(stage.ask_all(wave).await.of_tier("secondary"), wave.len());
-        // A call that hangs is given up at some time, and another may leave then. So the ones under way are counted: those
-        // that have arrived, less those that have ended since.
+        // A call that hangs is given up at some time, and another may leave then. So the ones under way are
+        // counted: those that have arrived, less those that have ended since.
         let arrived = stage.calls();
         let ended = ended(&stage).await - before;
         assert!(arrived <= 8 + ended, "{arrived} arrived, {ended} ended");

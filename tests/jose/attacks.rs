@@ -1,5 +1,5 @@
-//! The JWE rows of the attack table. Where a token could be refused for the wrong reason, an honest twin made by the
-//! same means opens.
+//! The JWE rows of the attack table. Where a token could be refused for the wrong reason, an honest twin made
+//! by the same means opens.
 
 use std::io::{Read as _, Write as _};
 use std::sync::LazyLock;
@@ -338,8 +338,9 @@ fn an_epk_off_the_curve_is_refused() {
     });
     assert!(open(&KEYS, &seal_ecdh_with(ignored, &shared_secret)).is_ok(), "what is ignored may be anything");
 
-    // The point (5, 0) has order 2 on its own curve: times our odd private number, it is itself. So who leaves the
-    // check out agrees with the sender on the secret 5, and by more such points loses the private key.
+    // The point (5, 0) has order 2 on its own curve: times our odd private number, it is itself. So who
+    // leaves the check out agrees with the sender on the secret 5, and by more such points loses the private
+    // key.
     let number = |number: u8| b64([vec![0; 31], vec![number]].concat());
     let small_order = json!({"kty": "EC", "crv": "P-256", "x": number(5), "y": number(0)});
     let five = URL_SAFE_NO_PAD.decode(number(5)).unwrap();

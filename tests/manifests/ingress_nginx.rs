@@ -1,13 +1,14 @@
-//! What ingress-nginx reads in its manifests. Kubernetes takes any annotation and any key of a ConfigMap, and the
-//! controller passes over those that it does not know, without a word: `auth-urll` leaves an application open to everybody.
+//! What ingress-nginx reads in its manifests. Kubernetes takes any annotation and any key of a ConfigMap, and
+//! the controller passes over those that it does not know, without a word: `auth-urll` leaves an application
+//! open to everybody.
 
 use serde_json::Value;
 
 use super::IDENTITY;
 use crate::support::yaml::{documents, text};
 
-/// The annotations that an example may have: those about external authentication, by the controller's documentation
-/// (`annotations.md`) and its template. None whose name ends in `-snippet` is here, on purpose.
+/// The annotations that an example may have: those about external authentication, by the controller's
+/// documentation (`annotations.md`) and its template. None whose name ends in `-snippet` is here, on purpose.
 const ANNOTATIONS: [&str; 20] = [
     "auth-always-set-cookie",
     "auth-keepalive",
@@ -85,8 +86,8 @@ fn ingress(resource: &Value) -> Result<Subrequest, String> {
     })
 }
 
-/// What the controller's ConfigMap has asked for every Ingress, or what is wrong with it. The lines that are commented out
-/// there count, since they are there to be taken in.
+/// What the controller's ConfigMap has asked for every Ingress, or what is wrong with it. The lines that are
+/// commented out there count, since they are there to be taken in.
 pub fn config_map(manifest: &str) -> Result<Subrequest, String> {
     let manifest = manifest.replace("  # global-auth", "  global-auth");
     let data = &documents(&manifest)[0]["data"];

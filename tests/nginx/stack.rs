@@ -1,7 +1,7 @@
 //! All parts of the example, running: client → nginx → (relay →) holdfast, and nginx → backend.
 //!
-//! The files are those of `examples/nginx/`. Only addresses are replaced, all in [`Stack::start_with`]; a string that is
-//! to be replaced and does not occur fails the test.
+//! The files are those of `examples/nginx/`. Only addresses are replaced, all in [`Stack::start_with`]; a
+//! string that is to be replaced and does not occur fails the test.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -117,8 +117,8 @@ pub fn bearer(token: &str) -> String {
 }
 
 async fn start_nginx(directory: &Path) -> Child {
-    // One process instead of a master and its workers: it dies with the test, and drops no privileges, so that its
-    // directory may stay private when the test runs as root.
+    // One process instead of a master and its workers: it dies with the test, and drops no privileges, so
+    // that its directory may stay private when the test runs as root.
     let mut nginx = Command::new("nginx")
         .args(["-e", "stderr", "-c", "nginx.conf", "-g", "daemon off; master_process off;", "-p"])
         .arg(directory)

@@ -1,5 +1,5 @@
-//! The stage of a drill: holdfast with a clock held by hand, a dev tenant in place of Auth0, if wanted a real nginx in
-//! front, and a tally of what users were told.
+//! The stage of a drill: holdfast with a clock held by hand, a dev tenant in place of Auth0, if wanted a real
+//! nginx in front, and a tally of what users were told.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -60,7 +60,8 @@ impl Tally {
         self.longest = self.longest.max(took);
     }
 
-    /// The drill is over: prints its row of the table. No user was told anything else than yes, no, or "come back".
+    /// The drill is over: prints its row of the table. No user was told anything else than yes, no, or "come
+    /// back".
     pub fn row(&self, more_calls: u64) {
         let Self { drill, requests, statuses: [ok, no, later, other], calls, longest } = self;
         println!(
@@ -145,7 +146,8 @@ impl Stage {
         self.tenant.reset_calls();
     }
 
-    /// Users that the tenant knows from now on, each with a token that names no email and outlives every tier.
+    /// Users that the tenant knows from now on, each with a token that names no email and outlives every
+    /// tier.
     pub fn users(&self, name: &str, count: usize) -> Vec<String> {
         (0..count)
             .map(|number| {

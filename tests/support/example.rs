@@ -1,7 +1,7 @@
 //! Changing what an example says into what a test needs.
 
-/// `text` with `to` in place of `from`. A number is replaced only as a whole: a free port such as 41915 begins with 4191,
-/// and may already be there in place of something else.
+/// `text` with `to` in place of `from`. A number is replaced only as a whole: a free port such as 41915
+/// begins with 4191, and may already be there in place of something else.
 pub fn changed(text: &str, from: &str, to: &str) -> String {
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     let ends_in_digit = from.as_bytes().last().is_some_and(is_digit);

@@ -30,15 +30,16 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Holdfast {
     child: Child,
     log: Arc<Mutex<String>>,
-    /// Where it listens for questions: addresses as the log has them, such as `127.0.0.1:41234` or `unix:/path`.
+    /// Where it listens for questions: addresses as the log has them, such as `127.0.0.1:41234` or
+    /// `unix:/path`.
     pub auth: Vec<String>,
     /// Where it listens for metrics and health.
     pub admin: SocketAddr,
 }
 
 impl Holdfast {
-    /// Writes `config` to `holdfast.toml` in `directory`, serves it, and waits until each of its auth listeners is
-    /// there, and the admin listener.
+    /// Writes `config` to `holdfast.toml` in `directory`, serves it, and waits until each of its auth
+    /// listeners is there, and the admin listener.
     pub async fn start(directory: &Path, config: &str, auth_listeners: usize) -> Self {
         Self::start_with(directory, config, auth_listeners, &[]).await
     }

@@ -1,4 +1,5 @@
-//! What stands between a proxy and its neighbours in a test: a relay that listens in, and a server with one answer.
+//! What stands between a proxy and its neighbours in a test: a relay that listens in, and a server with one
+//! answer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

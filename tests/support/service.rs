@@ -22,7 +22,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it with these `[[issuer]]` tables and whatever else is configured, and fetches the issuers' keys.
+    /// Starts it with these `[[issuer]]` tables and whatever else is configured, and fetches the issuers'
+    /// keys.
     pub async fn start(config: &str, clock: Clock) -> Self {
         Self::start_without_keys(config, clock).await.with_keys().await
     }
@@ -104,8 +105,8 @@ pub fn issuer(tenant: &Tenant, more: &str) -> String {
     format!("[[issuer]]\nurl = \"{}\"\naudience = [\"{}\"]\n{more}\n", tenant.issuer(), tenant.audience())
 }
 
-/// The tenant's keys for nested JWE in files of mode 0600, and the `decryption_keys` line that names them: RSA, and
-/// the shared key for `dir` with A256GCM.
+/// The tenant's keys for nested JWE in files of mode 0600, and the `decryption_keys` line that names them:
+/// RSA, and the shared key for `dir` with A256GCM.
 pub fn decryption_keys(tenant: &Tenant) -> (TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     let rsa = directory.path().join("jwe.pem");

@@ -1,4 +1,5 @@
-//! A file system of 8 MiB that a test may fill up: the test runs itself again, as a child in a mount namespace of its own.
+//! A file system of 8 MiB that a test may fill up: the test runs itself again, as a child in a mount
+//! namespace of its own.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,8 +7,8 @@ use std::process::{Command, Stdio};
 /// Names the small file system to the child.
 const DIRECTORY: &str = "HOLDFAST_SMALL_DISK";
 
-/// Runs the ignored test `child` of this binary on a small file system, which is gone when the child is. Needs root, or
-/// user namespaces; where there is neither, it only says so, except in CI.
+/// Runs the ignored test `child` of this binary on a small file system, which is gone when the child is.
+/// Needs root, or user namespaces; where there is neither, it only says so, except in CI.
 pub fn run(child: &str) {
     const MOUNT: &str = r#"mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@""#;
     let directory = tempfile::tempdir().unwrap();

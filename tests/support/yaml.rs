@@ -1,4 +1,5 @@
-//! Reading YAML of the examples. Rust has no parser for it in this tree, Node's packages for `tests/manifests.rs` do.
+//! Reading YAML of the examples. Rust has no parser for it in this tree, Node's packages for
+//! `tests/manifests.rs` do.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

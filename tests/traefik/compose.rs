@@ -31,7 +31,8 @@ pub fn entry_points(command: &[String]) -> Value {
     tree["entryPoints"].take()
 }
 
-/// `${NAME:?}` is the variable, which must be set, and `$$` a dollar sign. Nothing else with a dollar sign is known here.
+/// `${NAME:?}` is the variable, which must be set, and `$$` a dollar sign. Nothing else with a dollar sign is
+/// known here.
 pub fn interpolated(text: &str, variables: &[(&str, &str)]) -> String {
     let mut done = String::new();
     let mut rest = text;

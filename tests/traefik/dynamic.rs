@@ -1,6 +1,6 @@
-//! Traefik's dynamic configuration, in whichever of the three ways it is written: file, labels, or resources of
-//! Kubernetes. Labels and resources become the file that says the same, so that no Docker and no cluster is needed to ask
-//! the real Traefik about them.
+//! Traefik's dynamic configuration, in whichever of the three ways it is written: file, labels, or resources
+//! of Kubernetes. Labels and resources become the file that says the same, so that no Docker and no cluster
+//! is needed to ask the real Traefik about them.
 
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,8 @@ const BACKEND: &str = "backend";
 /// Traefik's own, which answers by itself.
 const NOOP: &str = "noop@internal";
 
-/// How a rule may begin without a difference to the others: that every path is meant, and the host, which the file has not.
+/// How a rule may begin without a difference to the others: that every path is meant, and the host, which the
+/// file has not.
 const SAYS_NOTHING: [&str; 2] = ["PathPrefix(`/`) && ", "Host(`app.example.com`) && "];
 
 impl Dynamic {
@@ -26,8 +27,8 @@ impl Dynamic {
         Self(documents(text).remove(0))
     }
 
-    /// What the labels of `whoami` in a compose file say. Docker's provider gives a router without a service the one of
-    /// its container.
+    /// What the labels of `whoami` in a compose file say. Docker's provider gives a router without a service
+    /// the one of its container.
     pub fn of_labels(compose: &str) -> Self {
         let labels = &documents(compose)[0]["services"]["whoami"]["labels"];
         let mut tree = json!({});
@@ -98,8 +99,9 @@ impl Dynamic {
         self.0["http"]["middlewares"].as_object().unwrap()
     }
 
-    /// What is wrong with how its middlewares deal with these headers, if anything is: each router to the backend has exactly
-    /// one that asks holdfast or takes away what a client claims to be, and that one knows every header.
+    /// What is wrong with how its middlewares deal with these headers, if anything is: each router to the
+    /// backend has exactly one that asks holdfast or takes away what a client claims to be, and that one
+    /// knows every header.
     pub fn check_identity(&self, headers: &[&str]) -> Result<(), String> {
         for (name, router) in self.0["http"]["routers"].as_object().unwrap() {
             let dealt_with = chain(router).into_iter().filter_map(|middleware| {
@@ -123,7 +125,8 @@ impl Dynamic {
         Ok(())
     }
 
-    /// What it says, in one form for all three ways: routers by priority and without names, since resources have none.
+    /// What it says, in one form for all three ways: routers by priority and without names, since resources
+    /// have none.
     pub fn said(&self) -> Value {
         let plain = |name: &str| name.strip_prefix("app-").unwrap_or(name).to_owned();
         let mut routers: Vec<_> = self.0["http"]["routers"].as_object().unwrap().values().collect();

@@ -23,8 +23,8 @@ pub struct Traefik {
 }
 
 impl Traefik {
-    /// Starts it with these words as its static configuration, which must have the entry point `web`, and with this dynamic
-    /// one. An error is what it complains about before it serves.
+    /// Starts it with these words as its static configuration, which must have the entry point `web`, and
+    /// with this dynamic one. An error is what it complains about before it serves.
     pub async fn start(words: &[String], dynamic: &Dynamic, auth: &str) -> Result<Self, String> {
         let directory = tempfile::tempdir().unwrap();
         let backend = EchoBackend::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();

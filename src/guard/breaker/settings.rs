@@ -10,8 +10,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 pub struct BreakerSettings {
     /// How far back results count (default 30 s).
     pub window: Duration,
-    /// How many calls must have ended within the window before their rates say anything; while there are fewer,
-    /// so many failures in a row open the breaker (default 10; at least 1).
+    /// How many calls must have ended within the window before their rates say anything; while there are
+    /// fewer, so many failures in a row open the breaker (default 10; at least 1).
     pub minimum_calls: u32,
     /// The share of failed calls that opens the breaker (default 0.5; more than 0, at most 1).
     pub failure_rate: f64,

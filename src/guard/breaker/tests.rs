@@ -343,8 +343,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The breaker, and what an observer outside knows: the calls he made, what they came to, and the transitions he was
-/// told of. From that alone he says what must happen next.
+/// The breaker, and what an observer outside knows: the calls he made, what they came to, and the transitions
+/// he was told of. From that alone he says what must happen next.
 struct World {
     breaker: Breaker,
     now: u64,
@@ -469,8 +469,8 @@ impl World {
         Ok(())
     }
 
-    /// The naive model: why the result of a call that is not late must move the breaker, if it must. It keeps all results
-    /// for ever, and counts those of the last ten slices of three seconds.
+    /// The naive model: why the result of a call that is not late must move the breaker, if it must. It keeps
+    /// all results for ever, and counts those of the last ten slices of three seconds.
     fn expected(&mut self, outcome: Outcome, took: u64) -> Option<Reason> {
         let (failed, slow) = (outcome != FINE, took >= 2_000);
         let limited = matches!(outcome, Outcome::RateLimited { .. });
@@ -530,8 +530,8 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// No call passes while open; half-open has one probe at a time; nothing else is ever refused; it moves when the
-    /// naive model says so, and late results never move it.
+    /// No call passes while open; half-open has one probe at a time; nothing else is ever refused; it moves
+    /// when the naive model says so, and late results never move it.
     #[test]
     fn any_schedule_keeps_the_rules(steps in prop::collection::vec(step(), 0..400)) {
         World::after(steps)?;
@@ -553,8 +553,8 @@ proptest! {
         drop(under_way);
     }
 
-    /// Whatever happened before, and however far apart the calls are: if every call fails, it opens within as many as
-    /// say anything, or as many as were made just before, unless an operator keeps it closed.
+    /// Whatever happened before, and however far apart the calls are: if every call fails, it opens within as
+    /// many as say anything, or as many as were made just before, unless an operator keeps it closed.
     #[test]
     fn it_never_stays_closed_when_every_call_fails(
         steps in prop::collection::vec(step(), 0..400),

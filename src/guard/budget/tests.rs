@@ -327,8 +327,8 @@ fn a_rate_is_tried_for_while_calls_wait_and_halved_by_the_tenants_429() {
 }
 
 proptest! {
-    /// Calls that wait keep to the same bound as calls that do not, nobody waits longer than the longest wait, and the
-    /// time that is told when a call lines up is kept for all but strangers.
+    /// Calls that wait keep to the same bound as calls that do not, nobody waits longer than the longest
+    /// wait, and the time that is told when a call lines up is kept for all but strangers.
     #[test]
     fn waiting_changes_when_calls_leave_and_not_how_many(
         rate in 0.5_f64..50.0,

@@ -1,7 +1,9 @@
-//! The one reader of JSON texts: it goes over a text once and tells values that can be told from those that cannot.
+//! The one reader of JSON texts: it goes over a text once and tells values that can be told from those that
+//! cannot.
 //!
-//! What is no JSON ends it. What JSON's grammar allows but no value here can hold is *odd*, and costs its own place alone: a text
-//! with half of a surrogate pair (RFC 8259 §8.2) or bytes that are no UTF-8, a number that no finite `f64` holds (§6).
+//! What is no JSON ends it. What JSON's grammar allows but no value here can hold is *odd*, and costs its own
+//! place alone: a text with half of a surrogate pair (RFC 8259 §8.2) or bytes that are no UTF-8, a number
+//! that no finite `f64` holds (§6).
 
 use std::borrow::Cow;
 use std::str;
@@ -13,20 +15,22 @@ use super::error::JsonError;
 /// A JSON object whose member names are unique.
 pub type Object = Map<String, Value>;
 
-/// The deepest nesting of which values are built. Auth0 nests claims two or three levels deep; sixteen leaves room.
+/// The deepest nesting of which values are built. Auth0 nests claims two or three levels deep; sixteen leaves
+/// room.
 pub(super) const MAX_DEPTH: u8 = 16;
 
-/// The longest text that is read, in bytes: Auth0 allows 100 KB of custom claims, the inflated payload of a JWE may
-/// be 256 KiB.
+/// The longest text that is read, in bytes: Auth0 allows 100 KB of custom claims, the inflated payload of a
+/// JWE may be 256 KiB.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
 
-/// Claims that decide who it is and whether a token holds: of two with one of these names neither is believed, nor anything
-/// beside them. Of the outermost object, as are the members of the issuer's documents that decide where its keys are.
+/// Claims that decide who it is and whether a token holds: of two with one of these names neither is
+/// believed, nor anything beside them. Of the outermost object, as are the members of the issuer's documents
+/// that decide where its keys are.
 pub(super) const NEVER_TWICE: [&str; 11] =
     ["iss", "sub", "aud", "exp", "nbf", "iat", "nonce", "events", "keys", "issuer", "jwks_uri"];
 
-/// Whether nothing of a text counts in which `name` occurs twice in one object, with `level` others around it. Emails stand
-/// inside of others and under namespaces, too.
+/// Whether nothing of a text counts in which `name` occurs twice in one object, with `level` others around
+/// it. Emails stand inside of others and under namespaces, too.
 fn never_twice(name: &str, level: u8) -> bool {
     (level == 0 && NEVER_TWICE.contains(&name))
         || matches!(name.rsplit('/').next(), Some("email" | "email_verified"))
@@ -121,7 +125,8 @@ impl<'t> Reader<'t> {
         if self.strict { Err(fault) } else { Ok(Value::Null) }
     }
 
-    /// Builds the value that begins here, with `level` others around it. What is odd is null; so is what is nested too deep.
+    /// Builds the value that begins here, with `level` others around it. What is odd is null; so is what is
+    /// nested too deep.
     fn value(&mut self, level: u8) -> Result<Value, JsonError> {
         match self.peek() {
             Some(b'{' | b'[') if level >= MAX_DEPTH => {
@@ -148,7 +153,8 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Builds the object that begins here. A name that occurs twice has no value: it is null, or an error if it [decides](never_twice). A name that is odd is nobody's.
+    /// Builds the object that begins here. A name that occurs twice has no value: it is null, or an error if
+    /// it [decides](never_twice). A name that is odd is nobody's.
     pub(super) fn object(&mut self, level: u8) -> Result<Object, JsonError> {
         let mut object = Object::new();
         self.members(level, |reader, name| {

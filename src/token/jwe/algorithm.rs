@@ -12,8 +12,8 @@ pub enum SealedWith {
 }
 
 impl SealedWith {
-    /// The longest content, in bytes. What anybody can have sealed must be a token, so it is no longer than one; what the
-    /// issuer vouches for may be as long as [`json`](crate::token::json) reads.
+    /// The longest content, in bytes. What anybody can have sealed must be a token, so it is no longer than
+    /// one; what the issuer vouches for may be as long as [`json`](crate::token::json) reads.
     #[must_use]
     pub fn max_content_bytes(self) -> usize {
         match self {
@@ -25,8 +25,8 @@ impl SealedWith {
 
 /// How the content key is conveyed: the `alg` values that holdfast decrypts (RFC 7518 §4.1).
 ///
-/// RSA1_5 is left out for its padding oracle, PBES2 because the token would choose how long we compute, and the
-/// AES-GCM key wraps because no issuer uses them.
+/// RSA1_5 is left out for its padding oracle, PBES2 because the token would choose how long we compute, and
+/// the AES-GCM key wraps because no issuer uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyManagement {
     RsaOaep,

@@ -1,4 +1,5 @@
-//! The content of a JWE under its content key: authenticated decryption (RFC 7518 §5.2 and §5.3), then inflation.
+//! The content of a JWE under its content key: authenticated decryption (RFC 7518 §5.2 and §5.3), then
+//! inflation.
 //!
 //! Nothing is decrypted, unpadded or inflated before the whole tag was compared, in constant time.
 
@@ -45,7 +46,8 @@ fn decrypt_gcm(aes: &'static aead::Algorithm, key: &[u8], sealed: &Ciphertext<'_
     Some(content)
 }
 
-/// RFC 7518 §5.2.2.2. The first half of the key is for the HMAC, the second for AES; the tag is half the HMAC.
+/// RFC 7518 §5.2.2.2. The first half of the key is for the HMAC, the second for AES; the tag is half the
+/// HMAC.
 fn decrypt_cbc_hmac(
     aes: &'static cipher::Algorithm,
     hash: hmac::Algorithm,

@@ -6,7 +6,8 @@ use crate::token::compact::Malformed;
 
 /// Why a JWE was not opened.
 ///
-/// All cryptographic failures are one variant with one message, so that nobody learns by asking which step failed.
+/// All cryptographic failures are one variant with one message, so that nobody learns by asking which step
+/// failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum JweError {
     /// `alg` is not one that holdfast decrypts. A definitive no.

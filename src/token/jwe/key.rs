@@ -1,8 +1,8 @@
 //! One decryption key, and exactly what it may be used for.
 //!
-//! A key is turned into one [`Opener`] for each algorithm that it may serve: what its type allows, narrowed by what its
-//! JWK says (`alg`, `use`, `key_ops`). No other check of key against algorithm is needed later, and no key material is
-//! parsed while requests wait.
+//! A key is turned into one [`Opener`] for each algorithm that it may serve: what its type allows, narrowed
+//! by what its JWK says (`alg`, `use`, `key_ops`). No other check of key against algorithm is needed later,
+//! and no key material is parsed while requests wait.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,8 @@ pub(super) struct Key {
     pub openers: Vec<Opener>,
 }
 
-/// The digest of a shared secret, or of the public half of a key: the same for one key from whatever file it came.
+/// The digest of a shared secret, or of the public half of a key: the same for one key from whatever file it
+/// came.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyId([u8; 32]);
 
@@ -322,8 +323,8 @@ impl Restrictions {
         self.alg.as_ref().is_none_or(|only| only == alg.name()) && self.allow_one_of(operations)
     }
 
-    /// The content encryptions that a shared key of this length serves with `dir`. Such a key's `alg` may also be the
-    /// name of the content encryption, as in RFC 7520 §5.6.
+    /// The content encryptions that a shared key of this length serves with `dir`. Such a key's `alg` may
+    /// also be the name of the content encryption, as in RFC 7520 §5.6.
     fn allow_dir_with(&self, key_len: usize) -> Vec<ContentEncryption> {
         let allowed = |enc: &ContentEncryption| {
             enc.key_len() == key_len

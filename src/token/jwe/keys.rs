@@ -1,7 +1,8 @@
 //! The decryption keys of one issuer, from files to a checked set; and those of all issuers together.
 //!
-//! Loading is strict, since it happens at start-up and on reload, where a person reads the answer: whatever could make
-//! a key useless later (a public key, a passphrase, numbers that do not belong together, the wrong `use`) is said now.
+//! Loading is strict, since it happens at start-up and on reload, where a person reads the answer: whatever
+//! could make a key useless later (a public key, a passphrase, numbers that do not belong together, the wrong
+//! `use`) is said now.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,8 @@ pub struct KeyFileError {
 }
 
 impl DecryptionKeys {
-    /// Reads all keys from `paths`: private keys in PEM (PKCS #8, PKCS #1, SEC 1), or a JWK or JWK set in JSON.
+    /// Reads all keys from `paths`: private keys in PEM (PKCS #8, PKCS #1, SEC 1), or a JWK or JWK set in
+    /// JSON.
     ///
     /// # Errors
     /// [`KeyFileError`], for the first key that cannot be used as it is.
@@ -70,8 +72,8 @@ impl DecryptionKeys {
         Self::checked(vec![keys.into()])
     }
 
-    /// All of them together, for tokens that do not say whose they are: each is then tried with what every issuer would
-    /// try.
+    /// All of them together, for tokens that do not say whose they are: each is then tried with what every
+    /// issuer would try.
     ///
     /// # Errors
     /// [`KeyFileError`], if that would be more than are ever tried.
@@ -182,7 +184,8 @@ fn read_keys(text: &str, file: &Path, keys: &mut Vec<Key>) -> Result<(), KeyFile
     Ok(())
 }
 
-/// Takes every private key of a PEM file; certificates, public keys and curve parameters beside them are passed over.
+/// Takes every private key of a PEM file; certificates, public keys and curve parameters beside them are
+/// passed over.
 fn read_pem(text: &str, file: &Arc<Path>, keys: &mut Vec<Key>) -> Result<(), KeyProblem> {
     let before = keys.len();
     let mut public = false;

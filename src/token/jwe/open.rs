@@ -19,20 +19,21 @@ impl DecryptionKeys {
     /// The cheap check, without any cryptography: whether the token's algorithms are accepted and a key fits.
     ///
     /// # Errors
-    /// Those of [`Self::open`] that the header alone decides: an algorithm that is not accepted, or no fitting key.
+    /// Those of [`Self::open`] that the header alone decides: an algorithm that is not accepted, or no
+    /// fitting key.
     pub fn can_open(&self, header: &UnverifiedHeader) -> Result<(), JweError> {
         Plan::new(&self.sets, header).map(drop)
     }
 
     /// Decrypts a token, and inflates its content if it was deflated.
     ///
-    /// If the header's `kid` is that of a fitting key, only keys of that `kid` are tried; if it is unknown, the fitting
-    /// keys without `kid`; if there is none in the header, all fitting keys, those without `kid` first. Of several issuers'
-    /// keys, each issuer's are chosen in this way. Never more than four.
+    /// If the header's `kid` is that of a fitting key, only keys of that `kid` are tried; if it is unknown,
+    /// the fitting keys without `kid`; if there is none in the header, all fitting keys, those without `kid`
+    /// first. Of several issuers' keys, each issuer's are chosen in this way. Never more than four.
     ///
     /// # Errors
-    /// [`JweError`]. A `dir` token that no key opens is [`JweError::NoKey`] unless its `kid` is ours, because it may be
-    /// one that the issuer made for itself.
+    /// [`JweError`]. A `dir` token that no key opens is [`JweError::NoKey`] unless its `kid` is ours, because
+    /// it may be one that the issuer made for itself.
     pub fn open(&self, jwe: &UnopenedJwe<'_>) -> Result<Opened, JweError> {
         let plan = Plan::new(&self.sets, &jwe.header)?;
         let parts = Parts::decode(jwe.token, plan.alg)?;

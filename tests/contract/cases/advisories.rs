@@ -1,14 +1,14 @@
-//! What went wrong in other auth servers and proxies, by the number of the advisory. Those that are about forged identity
-//! headers are in `identity`, those about paths in `paths`.
+//! What went wrong in other auth servers and proxies, by the number of the advisory. Those that are about
+//! forged identity headers are in `identity`, those about paths in `paths`.
 
 use super::identity::assert_alice;
 use crate::client::{bearer, request};
 use crate::proxy::Proxy;
 use crate::stack::Stack;
 
-/// oauth2-proxy took the path for its skip rules from the client's header; Traefik, oathkeeper and others believed in
-/// prefixes, ports and protocols: CVE-2026-40575, CVE-2026-35051, CVE-2026-54764, CVE-2026-39858, GHSA-vhr5-ggp3-qq85,
-/// CVE-2023-36456.
+/// oauth2-proxy took the path for its skip rules from the client's header; Traefik, oathkeeper and others
+/// believed in prefixes, ports and protocols: CVE-2026-40575, CVE-2026-35051, CVE-2026-54764, CVE-2026-39858,
+/// GHSA-vhr5-ggp3-qq85, CVE-2023-36456.
 pub async fn cve_2026_40575_forwarded_headers_open_nothing(proxy: Proxy) {
     let stack = Stack::start(proxy).await;
     let plain = bearer(&stack.alice());

@@ -10,8 +10,8 @@ use crate::support::relay::server_that_answers;
 const NAMES: [&str; 6] =
     ["x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source"];
 
-/// The lines by which a backend was told of an identity, in any spelling that some backend takes for one: many make
-/// every character but letters and digits the same (CGI, WSGI, PHP).
+/// The lines by which a backend was told of an identity, in any spelling that some backend takes for one:
+/// many make every character but letters and digits the same (CGI, WSGI, PHP).
 pub fn identity(page: &str) -> Vec<&str> {
     let names_one = |line: &&str| {
         let name = line.split(':').next().unwrap_or_default().trim().to_lowercase();
@@ -126,7 +126,8 @@ pub async fn forged_identity_headers_never_reach_the_backend_over_http2(proxy: P
     }
 }
 
-/// Announced and not (CVE-2026-88004). A backend that merges trailers into headers would take one for an identity.
+/// Announced and not (CVE-2026-88004). A backend that merges trailers into headers would take one for an
+/// identity.
 pub async fn a_forged_trailer_never_reaches_the_backend(proxy: Proxy) {
     let stack = Stack::start(proxy).await;
     let token = bearer(&stack.alice());
@@ -169,8 +170,8 @@ pub async fn a_forged_trailer_never_reaches_the_backend_over_http2(proxy: Proxy)
     }
 }
 
-/// GHSA-7r4p-vjf4-gxv4 (Caddy), and what Envoy and HAProxy do by default: if a 200 names nobody, the client's own header
-/// passes. holdfast never gives such a 200; the proxy must not depend on that.
+/// GHSA-7r4p-vjf4-gxv4 (Caddy), and what Envoy and HAProxy do by default: if a 200 names nobody, the client's
+/// own header passes. holdfast never gives such a 200; the proxy must not depend on that.
 pub async fn an_auth_server_that_forgets_the_identity_lets_no_forged_one_through(proxy: Proxy) {
     let careless =
         server_that_answers("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;

@@ -1,4 +1,5 @@
-//! Browsers that are sent to a login page, and the cookie with which they come back, as docs/login.md has it for each proxy.
+//! Browsers that are sent to a login page, and the cookie with which they come back, as docs/login.md has it
+//! for each proxy.
 
 use super::identity::assert_alice;
 use crate::client::bearer;

@@ -1,4 +1,5 @@
-//! What an example can do besides, by the lines that it has marked: requirements by rules and by header, preflights.
+//! What an example can do besides, by the lines that it has marked: requirements by rules and by header,
+//! preflights.
 
 use super::identity::{assert_alice, identity};
 use super::paths::{CASES, assert_each_is_read_alike, forms};

@@ -1,5 +1,6 @@
-//! Rules of the proxy by path, and whether a path can be written so that another rule decides than the backend would
-//! think. In every example `/public/` is open, `/admin` asks for the scope `admin`, and all else for a good token.
+//! Rules of the proxy by path, and whether a path can be written so that another rule decides than the
+//! backend would think. In every example `/public/` is open, `/admin` asks for the scope `admin`, and all
+//! else for a good token.
 
 use super::identity::{assert_alice, identity};
 use crate::client::{bearer, request};
@@ -69,7 +70,8 @@ pub async fn a_requirement_that_does_not_exist_lets_nobody_pass(proxy: Proxy) {
     assert_alice(&stack.client.get(&admin).await, "another route");
 }
 
-/// Ways to write a path, `A` standing for the one that is meant: CVE-2026-41059, GHSA-7rh7-c77v-6434, CVE-2021-32637.
+/// Ways to write a path, `A` standing for the one that is meant: CVE-2026-41059, GHSA-7rh7-c77v-6434,
+/// CVE-2021-32637.
 const FORMS: [&str; 75] = [
     "/public/../A",
     "/public/./../A",
@@ -152,8 +154,9 @@ const FORMS: [&str; 75] = [
     "/public/..\t/A",
 ];
 
-/// Request targets that are no plain path (RFC 9112 §3.2), `A` standing for the page that is meant. Readers disagree on
-/// where an authority ends: RFC 3986 §3.2 says at `/`, `?` or `#`, some say only at `/`, others also at `\`.
+/// Request targets that are no plain path (RFC 9112 §3.2), `A` standing for the page that is meant. Readers
+/// disagree on where an authority ends: RFC 3986 §3.2 says at `/`, `?` or `#`, some say only at `/`, others
+/// also at `\`.
 const TARGETS: [&str; 34] = [
     "http://example.com/public/../A",
     "http://example.com/A#http://example.com/public/x",
@@ -252,15 +255,16 @@ pub async fn assert_each_is_read_alike(stack: &Stack, forms: impl Iterator<Item 
     }
 }
 
-/// All that some backend may take this target for: decoded up to three times, strictly or with the encodings of old, with and
-/// without `;…`, with and without control characters and what follows them, with `\` for `/`, with slashes merged before dot
-/// segments are resolved, or after, or not at all.
+/// All that some backend may take this target for: decoded up to three times, strictly or with the encodings
+/// of old, with and without `;…`, with and without control characters and what follows them, with `\` for
+/// `/`, with slashes merged before dot segments are resolved, or after, or not at all.
 fn readings(target: &str) -> Vec<String> {
     paths(target).iter().flat_map(|path| path_readings(path)).collect()
 }
 
-/// The paths that readers may take out of a request target, as they stand. Of a target with a scheme: where the authority
-/// ends at `/`, at `?`, at `#`, at `\`, at some of them; and with userinfo that reaches up to the first or the last `@`.
+/// The paths that readers may take out of a request target, as they stand. Of a target with a scheme: where
+/// the authority ends at `/`, at `?`, at `#`, at `\`, at some of them; and with userinfo that reaches up to
+/// the first or the last `@`.
 fn paths(target: &str) -> Vec<String> {
     let path = |text: &str| text.split(['?', '#']).next().unwrap().to_owned();
     let Some((scheme, rest)) = target.split_once("://").filter(|(scheme, _)| {
@@ -317,7 +321,8 @@ fn decode(path: &str) -> String {
     decoded + rest
 }
 
-/// The same, with `%uXXXX`, characters that look like an ASCII one as that, and without a `%` that means nothing.
+/// The same, with `%uXXXX`, characters that look like an ASCII one as that, and without a `%` that means
+/// nothing.
 fn decode_leniently(path: &str) -> String {
     let mut decoded = String::new();
     let mut rest = path;
@@ -335,7 +340,8 @@ fn decode_leniently(path: &str) -> String {
     decode(&(decoded + rest)).replace('%', "")
 }
 
-/// Overlong UTF-8 (and the lengths of five and six bytes that it once had) as the ASCII character that it stands for.
+/// Overlong UTF-8 (and the lengths of five and six bytes that it once had) as the ASCII character that it
+/// stands for.
 fn shorten(path: &str) -> String {
     let chars: Vec<u32> = path.chars().map(u32::from).collect();
     let (mut short, mut at) = (String::new(), 0);
@@ -405,8 +411,8 @@ fn a_target_is_read_in_every_way() {
     assert!(reads("http://example.com/admin@example.com/public/y", "/public/y"));
 }
 
-/// Some proxies hang the client's query on the auth URL. A client must neither meet a requirement that way, nor bring
-/// one that nobody asked for, nor make a request fail.
+/// Some proxies hang the client's query on the auth URL. A client must neither meet a requirement that way,
+/// nor bring one that nobody asked for, nor make a request fail.
 pub async fn a_clients_query_is_no_requirement(proxy: Proxy) {
     let stack = Stack::start(proxy).await;
     let plain = bearer(&stack.alice());

@@ -1,6 +1,6 @@
-//! Tunnels. A backend that leaves HTTP/1.1 for another protocol gets, by the same connection, requests that no proxy reads
-//! and nobody asks holdfast about. A WebSocket carries no requests; so there is no other upgrade, and no `CONNECT`. The
-//! backend here takes whatever it is offered.
+//! Tunnels. A backend that leaves HTTP/1.1 for another protocol gets, by the same connection, requests that
+//! no proxy reads and nobody asks holdfast about. A WebSocket carries no requests; so there is no other
+//! upgrade, and no `CONNECT`. The backend here takes whatever it is offered.
 
 use tokio::io::AsyncWriteExt as _;
 
@@ -8,7 +8,8 @@ use crate::client::{bearer, read_head};
 use crate::proxy::Proxy;
 use crate::stack::Stack;
 
-/// What a client may offer. HAProxy and Caddy looked for a value that is `websocket`, and passed on others with it.
+/// What a client may offer. HAProxy and Caddy looked for a value that is `websocket`, and passed on others
+/// with it.
 const OFFERS: [&str; 16] = [
     "Upgrade: h2c\r\n",
     "Upgrade: foo\r\n",

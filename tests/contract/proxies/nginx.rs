@@ -29,8 +29,8 @@ pub const PROXY: Proxy = Proxy {
         let [second, third] = at.others.map(|other| other.to_string());
         vec![("127.0.0.1:4182", second), ("127.0.0.1:4183", third)]
     },
-    // One process instead of a master and its workers: it dies with the test, and drops no privileges, so that its
-    // directory may stay private when the test runs as root.
+    // One process instead of a master and its workers: it dies with the test, and drops no privileges, so
+    // that its directory may stay private when the test runs as root.
     command: &[
         "nginx",
         "-e",

@@ -15,8 +15,8 @@ pub const PROXY: Proxy = Proxy {
     listens: Listens::Given,
     differs: Differences {
         passes_retry_after: true,
-        // Traefik says so itself, and an `errors` middleware that turned it into a 503 would do so with the backend's own
-        // 500, too.
+        // Traefik says so itself, and an `errors` middleware that turned it into a 503 would do so with the
+        // backend's own 500, too.
         gone: (500, None),
         // After 30 s, fixed in Traefik's code.
         silent: 500,
