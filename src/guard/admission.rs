@@ -1,4 +1,4 @@
-//! Leave to make one call, and what is learned from it.
+//! Permission to make one call, and what is learned from it.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ pub struct Allowance {
     pub reset_in: Duration,
 }
 
-/// Leave to make one call. Dropped without [`Admission::finish`], it is given back: the call then counts as
-/// never made, except in the budget, since it may have left.
+/// Permission to make one call. If it is dropped without [`Admission::finish`], the call counts as never
+/// made, except in the budget, since it may have been sent.
 #[must_use = "dropping an admission gives it back; finish it with what the call came to"]
 #[derive(Debug)]
 pub struct Admission {
@@ -47,8 +47,8 @@ impl Admission {
         self.transition
     }
 
-    /// Learns from the rate-limit headers of an answer, of whatever status. Those of the subject's own limit
-    /// hold the subject back if nothing remains, and teach nothing about the tenant's.
+    /// Learns from the rate-limit headers of an answer, of whatever status. If they are about the subject's
+    /// own limit, they hold the subject back if nothing remains, and say nothing about the tenant's limit.
     pub fn observe(&self, allowance: Allowance) {
         let (mut parts, now) = self.guard.lock();
         match self.caller.subject {
@@ -61,7 +61,7 @@ impl Admission {
         }
     }
 
-    /// Gives the admission back with what the call came to.
+    /// Gives the admission back with the result of the call.
     pub fn finish(mut self, outcome: CallOutcome) -> Option<Transition> {
         let permit = self.permit.take()?;
         let jitter = (self.guard.0.jitter)();

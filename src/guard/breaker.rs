@@ -1,14 +1,13 @@
-//! The circuit breaker: whether a call to one endpoint of one issuer may leave at all.
+//! The circuit breaker: whether a call to one endpoint of one issuer may be made at all.
 //!
 //! A pure state machine. It has no clock (`now` is an argument), no randomness (so is `jitter`), no lock and
 //! no task; every rule can be tested by calling functions in order.
-//!
-//! - **Closed**: calls leave; their results are counted in a sliding [`Window`]. Too many failures or slow
+//! - **Closed**: calls are made; their results are counted in a sliding [`Window`]. Too many failures or slow
 //!   calls among enough calls open the breaker; a 429 of the tenant opens it at once. Where calls are
 //!   too rare to fill the window, as many failures in a row open it, however far apart they are.
-//! - **Open**: no call leaves until the time is over. Each opening in a row lasts twice as long, up to a
+//! - **Open**: no call is made until the opening is over. Each opening in a row lasts twice as long, up to a
 //!   maximum.
-//! - **Half-open**: one call at a time is let through as a probe. Some successes in a row close the breaker,
+//! - **Half-open**: one call at a time is allowed, as a probe. Some successes in a row close the breaker,
 //!   one failure opens it again.
 //!
 //! **Why late results do no harm.** A [`Permit`] carries the *generation* it was granted in. Every transition
@@ -18,7 +17,7 @@
 //! saying: one probe at a time.
 //!
 //! **Why a permit cannot leak.** A closed breaker does not count permits. A half-open one holds a single
-//! place, which becomes free by [`Breaker::record`], by [`Breaker::cancel`], or, should a caller vanish
+//! place, which becomes free by [`Breaker::record`], by [`Breaker::cancel`], or, if a caller disappears
 //! without either, when its lease is over.
 
 mod settings;
@@ -30,20 +29,20 @@ use super::retry_after;
 use super::window::Window;
 use crate::clock::Ticks;
 
-/// The most by which jitter shortens an opening, as a part: one fifth. Jitter only ever shortens, so that the
-/// maximum holds, and by less than half, so that the next opening is longer whatever the dice say.
+/// The largest share of an opening by which jitter shortens it: one fifth. Jitter only shortens, so that the
+/// maximum holds. It shortens by less than half, so that the next opening is always longer.
 const JITTER_PART: u32 = 5;
 
-/// What a caller is told to wait while another call is the probe: about what the probe takes.
+/// How long a caller is told to wait while another call is the probe: about as long as the probe takes.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest time for which an operator may force a state: what nobody comes back to must not stay.
+/// The longest time for which an operator may force a state: a forgotten one must end by itself.
 pub const LONGEST_FORCED: Duration = Duration::from_secs(24 * 3600);
 
-/// What a call came to, as far as the breaker is concerned.
+/// The result of a call, as far as the breaker is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The issuer answered: 200, and just as well 401 or 403.
+    /// The issuer answered: 200, 401 or 403.
     Success,
     /// 5xx, timeout, connection or TLS error, or an answer that makes no sense.
     Failure {
@@ -65,7 +64,7 @@ pub enum State {
     Closed,
     /// No call leaves.
     Open,
-    /// One call at a time leaves, to find out whether the endpoint is well again.
+    /// One call at a time is made, to find out whether the endpoint works again.
     HalfOpen,
 }
 
@@ -89,7 +88,7 @@ impl State {
 pub enum ForcedState {
     /// No call leaves; after the expiry the breaker is half-open.
     Open,
-    /// Calls leave whatever they come to, a 429 of the tenant included; after the expiry results open it
+    /// Calls are made whatever their results, a 429 of the tenant included; after the expiry results open it
     /// again.
     Closed,
 }
@@ -140,7 +139,7 @@ impl Reason {
 pub struct Transition {
     /// The state before.
     pub from: State,
-    /// The state after; the same as before only where an operator forced or reset what already was.
+    /// The state after; the same as before only if an operator forced or reset a state that it already had.
     pub to: State,
     /// Why.
     pub reason: Reason,
@@ -148,7 +147,7 @@ pub struct Transition {
     pub open_for: Option<Duration>,
 }
 
-/// Leave to make one call. Give it back through [`Breaker::record`] or [`Breaker::cancel`].
+/// Permission to make one call. Give it back through [`Breaker::record`] or [`Breaker::cancel`].
 #[derive(Debug)]
 #[must_use = "a permit that is neither recorded nor cancelled blocks a half-open breaker until its lease is over"]
 pub struct Permit {
@@ -164,7 +163,7 @@ impl Permit {
     }
 }
 
-/// The call may not leave.
+/// The call may not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// When it is worth asking again.
@@ -205,7 +204,7 @@ struct Probe {
 }
 
 impl Breaker {
-    /// A closed breaker that knows of no calls yet.
+    /// A closed breaker without any results yet.
     #[must_use]
     pub fn new(settings: BreakerSettings) -> Self {
         let settings = settings.in_range();
@@ -220,7 +219,7 @@ impl Breaker {
         }
     }
 
-    /// Asks for leave to make one call.
+    /// Asks for permission to make one call.
     ///
     /// # Errors
     /// [`Refused`] while the breaker is open, and while it is half-open and another call is the probe.
@@ -242,7 +241,7 @@ impl Breaker {
         Ok(Permit { generation: self.generation, transition })
     }
 
-    /// What [`Breaker::try_acquire`] would refuse with, if it would; changes nothing.
+    /// The error that [`Breaker::try_acquire`] would return now, if any; changes nothing.
     #[must_use]
     pub fn refusal(&self, now: Ticks) -> Option<Refused> {
         match self.phase {
@@ -254,7 +253,8 @@ impl Breaker {
         }
     }
 
-    /// Notes what the call of `permit` came to and how long it `took`; `jitter` is a random number from 0 to
+    /// Records the result of the call of `permit` and how long it `took`; `jitter` is a random number from 0
+    /// to
     /// 1. A result from before the latest transition changes nothing.
     pub fn record(
         &mut self,
@@ -297,7 +297,7 @@ impl Breaker {
         };
         let open_for = match outcome {
             Outcome::RateLimited { until: Some(wait) } => retry_after::bounded(wait),
-            // What is broken may be so for longer than it thinks.
+            // An endpoint that fails may take longer to recover than its `Retry-After` says.
             Outcome::Failure { until: Some(wait) } => {
                 self.next_opening(jitter).max(retry_after::bounded(wait))
             }
@@ -306,8 +306,7 @@ impl Breaker {
         Some(self.enter(Phase::Open { until: now.after(open_for) }, reason, Some(open_for), now))
     }
 
-    /// Gives back a permit whose call came to nothing that could be counted: it did not leave, or its caller
-    /// went away.
+    /// Gives back a permit whose call has no result to count: it was not made, or its caller went away.
     pub fn cancel(&mut self, permit: Permit) {
         if let Phase::HalfOpen { probe, .. } = &mut self.phase
             && permit.generation == self.generation
@@ -332,7 +331,7 @@ impl Breaker {
         self.last.map(|change| change.reason)
     }
 
-    /// Since when it is in the state that [`Breaker::state`] tells; `None` if it never was in another.
+    /// Since when it is in the state that [`Breaker::state`] returns; `None` if it never was in another.
     #[must_use]
     pub fn since(&self, now: Ticks) -> Option<Ticks> {
         match self.phase {
@@ -352,7 +351,7 @@ impl Breaker {
         until.filter(|until| now < *until)
     }
 
-    /// Forces a state until `until`, as an operator wishes.
+    /// Forces a state until `until`, at an operator's request.
     pub fn force(&mut self, forced: ForcedState, until: Ticks, now: Ticks) -> Transition {
         match forced {
             ForcedState::Open => {
@@ -362,7 +361,7 @@ impl Breaker {
         }
     }
 
-    /// Closes the breaker and forgets all results, as an operator wishes; ends a forced state.
+    /// Closes the breaker, forgets all results and ends a forced state, at an operator's request.
     pub fn reset(&mut self, now: Ticks) -> Transition {
         self.close(None, Reason::Reset, now)
     }
@@ -383,7 +382,7 @@ impl Breaker {
         }
     }
 
-    /// The length of the next opening, and counts it.
+    /// Returns the length of the next opening, and counts that opening.
     fn next_opening(&mut self, jitter: f64) -> Duration {
         let doubled = self.settings.open_for.saturating_mul(1 << self.openings.min(30));
         self.openings = self.openings.saturating_add(1);
@@ -406,9 +405,9 @@ impl Breaker {
     }
 }
 
-/// `longest`, shortened by up to a fifth, so that the instances of a fleet do not march in step; `jitter` is
-/// a random number from 0 to 1. It is taken in thousandths, so that no value of it, not even NaN, can do
-/// harm.
+/// `longest`, shortened by up to a fifth, so that the instances of a fleet do not probe at the same time;
+/// `jitter` is a random number from 0 to 1. It is taken in thousandths, so that every value of it is safe,
+/// even NaN.
 #[must_use]
 pub fn shortened(longest: Duration, jitter: f64) -> Duration {
     let thousandths = (jitter.clamp(0.0, 1.0) * 1000.0) as u32;

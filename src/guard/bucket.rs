@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::clock::Ticks;
 
-/// Rates outside of this are brought into it: a call in a thousand seconds to one in a microsecond, the
-/// clock's unit.
+/// Rates are clamped to this range: from one call in a thousand seconds to one in a microsecond, the clock's
+/// unit.
 const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
 
 /// A bucket; it starts full.
@@ -46,24 +46,24 @@ impl Bucket {
         self.price.saturating_mul(self.burst)
     }
 
-    /// What lies in it at `now`, in time.
+    /// The tokens that it holds at `now`, in time.
     pub fn level(&self, now: Ticks) -> Duration {
         self.capacity().saturating_sub(self.full_at.since(now))
     }
 
-    /// How long until it holds `charge` above `reserve`, after all that was reserved; zero if it does. A
-    /// charge that is larger than the bucket needs a full one.
+    /// How long until it holds `charge` above `reserve`, after all reservations; zero if it does now. A
+    /// charge that is larger than the bucket needs a full bucket.
     pub fn wait(&self, charge: Duration, reserve: Duration, now: Ticks) -> Duration {
         let wanted = reserve.saturating_add(charge).saturating_add(self.full_at.since(now));
         wanted.saturating_sub(self.capacity().max(charge))
     }
 
-    /// Takes `charge`, also before it has grown back.
+    /// Takes `charge`, even before it has grown back.
     pub fn take(&mut self, charge: Duration, now: Ticks) {
         self.full_at = self.full_at.max(now).after(charge);
     }
 
-    /// Changes the rate. What is missing stays as many tokens as it is, rounded up to the clock's unit.
+    /// Changes the rate. The number of missing tokens stays the same, rounded up to the clock's unit.
     pub fn set_rate(&mut self, rate: f64, now: Ticks) {
         let Self { price, .. } = Self::full(rate, self.burst);
         let missing = self.full_at.since(now).as_micros() as f64 / self.price.as_micros() as f64;
@@ -71,7 +71,7 @@ impl Bucket {
         (self.price, self.full_at) = (price, now.after(Duration::from_micros(missing)));
     }
 
-    /// Gives back what was taken and not used.
+    /// Returns tokens that were taken and not used.
     pub fn give_back(&mut self, charge: Duration) {
         self.full_at = self.full_at.before(charge);
     }

@@ -1,13 +1,13 @@
-//! The budget: how many calls to the issuer may be made at all, who goes first, and who waits.
+//! The budget: how many calls to the issuer may be made, in which order, and who waits.
 //!
 //! A token bucket kept well under the tenant's limit, so that the tenant's own 429 is the exception.
 //!
 //! - [`Priority::Foreground`], a request that waits for the answer, may use all of it.
-//! - [`Priority::Background`], revalidation of what is known anyway, may use only what lies above a reserve.
-//!   It never waits.
+//! - [`Priority::Background`], the revalidation of a known record, may use only what is above a reserve. It
+//!   never waits.
 //! - [`Priority::FirstSeen`], a foreign token never seen before, needs a place in a line of its own as well.
-//!   Anyone can send such tokens, different ones without end. While the issuer accepts them they may use the
-//!   whole budget; with each one that it rejects their share falls towards a floor, see [`Trust`].
+//!   Anyone can send any number of such tokens. While the issuer accepts them they may use the
+//!   whole budget; with each rejected one their share falls towards a floor, see [`Trust`].
 //!
 //! **A call waits for its turn.** When the next token grows back is known, so a caller gets a [`Reservation`]
 //! ("leave at T") instead of a refusal, while T is at most [`BudgetSettings::wait`] away. There is no queue:
@@ -15,10 +15,10 @@
 //!
 //! **Users who are known go first.** A foreground call takes its token when it reserves. A first-seen token
 //! reserves only its place among its own kind, and takes a token of the bucket when it leaves. So a
-//! foreground call never waits behind more than one call of a stranger: the one that took the last token.
+//! foreground call waits behind at most one first-seen call: the one that took the last token.
 //!
 //! **Learned downward.** `X-RateLimit-Remaining` can only lower what may be spent until the tenant's reset,
-//! since other programs spend the same limit. It never raises it over the configured rate.
+//! since other programs share that limit. It never raises the rate above the configured one.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,25 +28,24 @@ use super::first_seen::Trust;
 use super::retry_after;
 use crate::clock::Ticks;
 
-/// The longest time that callers who are sent away are told to stay away because others were sent away before
-/// them.
+/// The most that is added to the `Retry-After` of refused callers because others were refused before them.
 const LONGEST_PROMISE: Duration = Duration::from_secs(60);
 
-/// How often, and by which part of the configured rate, the rate in force may grow.
+/// How often the current rate may grow, and by which part of the configured rate.
 const GROWTH_INTERVAL: Duration = Duration::from_secs(1);
 const GROWTH_PART: f64 = 0.1;
 
 /// How many calls may be made. [`Budget::new`] brings values out of range into range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetSettings {
-    /// The plan of Auth0 that `rate` and `burst` come from, if they are not set; empty if it is not told.
+    /// The Auth0 plan that `rate` and `burst` come from, if they are not set; empty if no plan is set.
     pub plan: &'static str,
     /// Calls a second in the long run (default 4: with the burst this is 260 in any one minute, where Auth0's
     /// smallest plan allows 300 to all programs of the tenant together).
     pub rate: f64,
-    /// The rate that is found by trying, if it is more than `rate` (default none): while calls wait, the rate
-    /// in force grows by a tenth of `rate` each second; at a 429 of the tenant it is halved, but not below
-    /// `rate`. (Additive increase, multiplicative decrease, as TCP does it: RFC 5681 §3.1.)
+    /// The rate that is found by trying, if it is more than `rate` (default none): while calls wait, the
+    /// current rate grows by a tenth of `rate` each second; at a 429 of the tenant it is halved, but not
+    /// below `rate`. (Additive increase, multiplicative decrease, as TCP does it: RFC 5681 §3.1.)
     pub rate_max: Option<f64>,
     /// Calls that may be made at once after a quiet time (default 20; at least 1).
     pub burst: u32,
@@ -69,7 +68,7 @@ impl Default for BudgetSettings {
 }
 
 impl fmt::Display for BudgetSettings {
-    /// What is in force, and how many new users that lets in: for people.
+    /// The settings in words, and how many new users they let in.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { plan, rate, burst, wait, .. } = self;
         let plan = if plan.is_empty() { "no plan set".to_owned() } else { format!("plan {plan}") };
@@ -81,7 +80,7 @@ impl fmt::Display for BudgetSettings {
     }
 }
 
-/// What a plan of Auth0 lets us spend ("Rate Limit Policy", 2026-08). Each leaves a fifth of the sustained
+/// What an Auth0 plan allows us to spend ("Rate Limit Policy", 2026-08). Each leaves a fifth of the sustained
 /// limit, and a part of the burst, to the tenant's other programs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Plan {
@@ -94,7 +93,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What no plan of Auth0 limits.
+    /// A plan without limits.
     pub const UNKNOWN: Self = Self { name: "", rate: 4.0, burst: 20 };
 
     /// The plans that have a name.
@@ -119,16 +118,16 @@ impl Plan {
 pub enum Priority {
     /// A request of a known user, or with a token whose signature was verified, waits for it.
     Foreground,
-    /// Nobody waits: what is asked for is known and only growing old.
+    /// Nobody waits: the record is known and only needs revalidation.
     Background,
-    /// A request waits, but all we know is that it has a foreign token that was never seen before.
+    /// A request waits, with a foreign token that was never seen before.
     FirstSeen,
 }
 
 /// Which bucket was empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
-    /// The bucket that all calls share, or what the tenant said remains of its limit.
+    /// The bucket that all calls share, or what remains of the tenant's limit.
     Main,
     /// The share of first-seen tokens.
     FirstSeen,
@@ -137,7 +136,7 @@ pub enum Exhausted {
 /// The call may not be made now, and not soon enough to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// When there will be room.
+    /// When to ask again.
     pub retry_after: Duration,
     /// Which bucket was empty.
     pub exhausted: Exhausted,
@@ -150,7 +149,7 @@ pub struct Reservation {
     since: Ticks,
     /// What it holds of the bucket that all calls share.
     held: Duration,
-    /// What it holds of the line of first-seen tokens.
+    /// What it holds of the bucket of first-seen tokens.
     place: Duration,
 }
 
@@ -158,21 +157,21 @@ pub struct Reservation {
 #[derive(Debug)]
 pub struct Budget {
     main: Bucket,
-    /// The line of first-seen tokens. It is as fast as the main bucket; with less trust each place costs
+    /// The bucket of first-seen tokens. It is as fast as the main bucket; with less trust each call costs
     /// more.
     line: Bucket,
-    /// What of the main bucket is kept for the foreground.
+    /// The part of the main bucket that is kept for the foreground.
     reserve: Duration,
     /// The share of first-seen tokens without any trust.
     floor: f64,
     longest_wait: Duration,
     ceiling: Option<TenantLimit>,
     search: AdaptiveRate,
-    /// When those who were sent away were told to come back: foreground, first-seen.
+    /// When refused callers were told to come back: foreground, first-seen.
     promised: [Ticks; 2],
 }
 
-/// The rate in force, between the one that is configured and the most that may be tried.
+/// The current rate, between the configured one and the highest that may be tried.
 #[derive(Debug)]
 struct AdaptiveRate {
     least: f64,
@@ -187,16 +186,16 @@ struct AdaptiveRate {
 pub struct BudgetStatus {
     /// How many foreground calls could be made at once.
     pub available: u32,
-    /// Calls a second in the long run, as it is in force.
+    /// Calls a second in the long run, at the current rate.
     pub rate: f64,
     /// Calls at once after a quiet time, as configured.
     pub burst: u32,
-    /// How many more calls the tenant said it takes, and how long until its limit is reset; `None` if it has
-    /// not said, or that is over.
+    /// How many more calls the tenant accepts (`X-RateLimit-Remaining`), and how long until its limit is
+    /// reset; `None` if it has not said, or after the reset.
     pub learned: Option<(u32, Duration)>,
 }
 
-/// What the tenant said may still be spent.
+/// What remains of the limit that the tenant announced.
 #[derive(Clone, Copy, Debug)]
 struct TenantLimit {
     calls: u32,
@@ -227,7 +226,7 @@ impl Budget {
         }
     }
 
-    /// Callers wait and the tenant does not complain: a little more is tried, at most once a second.
+    /// Raises the rate a little, at most once a second, while callers wait and the tenant sends no 429.
     fn grow(&mut self, now: Ticks) {
         let AdaptiveRate { least, most, rate, next } = &mut self.search;
         if *rate < *most && now >= *next {
@@ -237,7 +236,7 @@ impl Budget {
         }
     }
 
-    /// The tenant says that there were too many calls.
+    /// The tenant answered 429.
     pub fn limited(&mut self, now: Ticks) {
         let AdaptiveRate { least, rate, next, .. } = &mut self.search;
         *next = now.after(GROWTH_INTERVAL);
@@ -289,12 +288,11 @@ impl Budget {
         Ok((reservation, wait))
     }
 
-    /// Uses a reservation whose time has come: zero if the call leaves now, else how much longer it waits,
-    /// because calls with more right went first or the tenant said that nothing remains.
+    /// Uses a reservation whose time has come: zero if the call is made now, else how much longer it waits,
+    /// because calls of higher priority went first or nothing remains of the tenant's limit.
     ///
     /// # Errors
-    /// [`Refused`] if it would wait for longer than a call waits in all. The reservation is then to be
-    /// cancelled.
+    /// [`Refused`] if it would wait for longer than the longest wait of a call. Then cancel the reservation.
     pub fn depart(
         &mut self,
         reservation: &mut Reservation,
@@ -324,18 +322,17 @@ impl Budget {
         Ok(Duration::ZERO)
     }
 
-    /// Gives a reservation back whose call was not made.
+    /// Returns a reservation whose call was not made.
     pub fn cancel(&mut self, reservation: Reservation) {
         self.main.give_back(reservation.held);
         self.line.give_back(reservation.place);
     }
 
-    /// Learns from an answer that the tenant takes `remaining` more calls until its limit is reset in
-    /// `reset_in` (bounded to 1 s..5 min).
-    ///
-    /// Until then the lowest number heard counts: answers overtake each other, and each was written before
-    /// the calls that are still on their way. The time of the reset is that of the first one, so that a limit
-    /// that refills all the time, and moves its reset with every answer, cannot keep an old number alive.
+    /// Learns from an answer that the tenant accepts `remaining` more calls until its limit is reset in
+    /// `reset_in` (bounded to 1 s..5 min). Until then the lowest number counts: answers overtake each other,
+    /// and each was written before the calls that are still under way. The time of the reset is that of the
+    /// first answer. So a limit that refills all the time, and moves its reset with every answer, cannot keep
+    /// an old number alive.
     pub fn observe(&mut self, remaining: u32, reset_in: Duration, now: Ticks) {
         match &mut self.ceiling {
             Some(ceiling) if now < ceiling.until => ceiling.calls = ceiling.calls.min(remaining),
@@ -357,7 +354,7 @@ impl Budget {
         }
     }
 
-    /// How it stands at `now`.
+    /// Its status at `now`.
     #[must_use]
     pub fn status(&self, now: Ticks) -> BudgetStatus {
         let learned = self.ceiling.filter(|ceiling| now < ceiling.until);
@@ -369,14 +366,14 @@ impl Budget {
         }
     }
 
-    /// What a place in the line of first-seen tokens costs.
+    /// What a call costs in the bucket of first-seen tokens.
     fn place(&self, trust: Trust) -> Duration {
         let share = self.floor + (1.0 - self.floor) * trust.as_share();
-        // Rounded up to the clock's unit, so that the share is kept from below.
+        // Rounded up to the clock's unit, so that the share is never exceeded.
         Duration::from_micros((self.main.price().as_micros() as f64 / share).ceil() as u64)
     }
 
-    /// What a call of this priority leaves in the main bucket.
+    /// What a call of this priority must leave in the main bucket.
     fn reserve_against(&self, priority: Priority, trust: Trust) -> Duration {
         match priority {
             Priority::Foreground => Duration::ZERO,
@@ -385,7 +382,7 @@ impl Budget {
         }
     }
 
-    /// How long until the tenant's reset, if what it left us does not reach for a call above `reserve`.
+    /// How long until the tenant's reset, if its remaining limit does not allow a call above `reserve`.
     fn wait_for_reset(&mut self, reserve: Duration, now: Ticks) -> Duration {
         if self.ceiling.is_some_and(|ceiling| now >= ceiling.until) {
             self.ceiling = None;
@@ -400,8 +397,8 @@ impl Budget {
         }
     }
 
-    /// Sends a caller away until there is room for it. If callers wait here, those who cannot are told
-    /// different times: room for one caller is no room for all who are sent away at that moment.
+    /// Refuses a caller, and says when to come back. If callers can wait here, refused callers get different
+    /// times, because a token for one of them is not enough for all of them.
     fn refuse(
         &mut self,
         priority: Priority,
@@ -420,7 +417,7 @@ impl Budget {
     }
 }
 
-/// A share brought between 0 and 1; NaN is 0.
+/// A share clamped to 0 to 1; NaN is 0.
 fn share(share: f64) -> f64 {
     if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) }
 }

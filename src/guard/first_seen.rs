@@ -1,17 +1,15 @@
-//! Foreign tokens never seen before: how far they are trusted, and when they are not asked about for a while.
-//!
-//! Anybody can send such tokens, different ones without end. Two things follow:
-//!
-//! - **A stranger is innocent until strangers misbehave.** [`Trust`] says how much of the budget these tokens
-//!   may use: all of it while the issuer accepts nearly all of them, no more than a floor when it rejects
-//!   half of them. So a morning rush of new users is served, and a flood of garbage ends at the floor within
-//!   the burst.
+//! First-seen foreign tokens: how far they are trusted, and when the issuer is not asked about them for a
+//! while. Anybody can send any number of such tokens. Two things follow:
+//! - **First-seen tokens are trusted until the issuer rejects some.** [`Trust`] says how much of the budget
+//!   these tokens may use: all of it while the issuer accepts nearly all of them, no more than a floor when
+//!   it rejects half of them. So a morning rush of new users is served, and a flood of garbage ends at the
+//!   floor within the burst.
 //! - **They cannot stop everybody's calls.** Some tokens make an issuer fail: one that is too long for its
-//!   edge, one that a firewall dislikes. So what calls about them come to is never counted against the
+//!   edge, one that a firewall dislikes. So the results of calls about them are never counted against the
 //!   endpoint. It is counted here, and stops only their kind: as many failures in a row as would open the
-//!   breaker, without one answer between them, or a 429 that does not say that it is one user's own. The
-//!   pauses last as long as the breaker's openings do. Where nearly all tokens are of this kind, this is what
-//!   spares an issuer that is down.
+//!   breaker, without one answer between them, or a 429 that does not say that it is one user's own. A pause
+//!   lasts as long as the breaker's opening would. Where nearly all tokens are foreign, these pauses spare an
+//!   issuer that is down.
 
 use std::time::Duration;
 
@@ -25,14 +23,14 @@ use crate::clock::Ticks;
 pub struct Trust(f64);
 
 impl Trust {
-    /// As long as nothing speaks against them.
+    /// Full trust, the initial value.
     pub const FULL: Self = Self(1.0);
-    /// The issuer rejects most of them.
+    /// No trust: the issuer rejects most of them.
     pub const NONE: Self = Self(0.0);
 
     /// Trust falls evenly, from full where none was rejected to none where half of them were. `benefit` is
-    /// how many accepted ones are assumed beforehand, so that one wrong token among the first few says
-    /// little.
+    /// how many accepted ones are assumed at the start, so that one rejected token among the first few
+    /// changes little.
     #[must_use]
     pub fn of(judged: u32, rejected: u32, benefit: u32) -> Self {
         let share = f64::from(rejected) / (f64::from(judged) + f64::from(benefit)).max(1.0);
@@ -46,10 +44,10 @@ impl Trust {
     }
 }
 
-/// Whether first-seen tokens may be asked about, and how many.
+/// Whether the issuer may be asked about first-seen tokens, and how many.
 #[derive(Debug)]
 pub struct FirstSeen {
-    /// So many failures in a row make a pause.
+    /// This many failures in a row cause a pause.
     failures: u32,
     shortest: Duration,
     longest: Duration,
@@ -57,12 +55,12 @@ pub struct FirstSeen {
     /// Pauses since the last answer: the exponent of the next one.
     pauses: u32,
     until: Ticks,
-    /// What the issuer said of them lately: a rejected one is a failure here.
+    /// The recent results for them: a rejected token is a failure here.
     judged: Window,
 }
 
 impl FirstSeen {
-    /// They may be asked about, and are trusted; the thresholds are the breaker's.
+    /// No pause and full trust; the thresholds are the breaker's.
     #[must_use]
     pub fn new(settings: &BreakerSettings) -> Self {
         Self {
@@ -76,32 +74,32 @@ impl FirstSeen {
         }
     }
 
-    /// How far they are trusted, by what the issuer said of them in the breaker's window.
+    /// How far they are trusted, by the results in the breaker's window.
     #[must_use]
     pub fn trust(&self, now: Ticks) -> Trust {
         let counts = self.judged.counts(now);
         Trust::of(counts.calls, counts.failures, self.failures)
     }
 
-    /// How much longer they pause; `None` if they do not.
+    /// How much longer the pause lasts; `None` if there is none.
     #[must_use]
     pub fn remaining(&self, now: Ticks) -> Option<Duration> {
         (now < self.until).then(|| self.until.since(now))
     }
 
-    /// A call about one of them was answered: the issuer accepts it, or not.
+    /// A call about one of them was answered: the issuer accepts the token, or rejects it.
     pub fn answered(&mut self, accepted: bool, now: Ticks) {
         (self.in_a_row, self.pauses) = (0, 0);
         self.judged.record(!accepted, false, now);
     }
 
-    /// The issuer would not even judge one of them.
+    /// The issuer did not judge one of them.
     pub fn declined(&mut self, now: Ticks) {
         self.judged.record(true, false, now);
     }
 
-    /// A call failed, and asks to wait for `wait` if it says so; `jitter` is a random number from 0 to 1. One
-    /// that was under way when a pause began does not make the next one longer.
+    /// A call failed, and asks to wait for `wait` if it says so; `jitter` is a random number from 0 to 1. A
+    /// call that was under way when a pause began does not make the next pause longer.
     pub fn failed(&mut self, wait: Option<Duration>, now: Ticks, jitter: f64) {
         if self.remaining(now).is_some() {
             return;
@@ -115,13 +113,13 @@ impl FirstSeen {
         }
     }
 
-    /// The issuer, or what stands before it, says that there were too many calls.
+    /// The issuer, or a server before it, answered 429.
     pub fn limited(&mut self, wait: Option<Duration>, now: Ticks) {
         let until = now.after(wait.map_or(self.shortest, retry_after::bounded));
         self.until = self.until.max(until);
     }
 
-    /// Nothing is held against them any more.
+    /// Forgets all failures and rejections.
     pub fn reset(&mut self) {
         (self.in_a_row, self.pauses, self.until) = (0, 0, Ticks::ZERO);
         self.judged.clear();
@@ -153,7 +151,7 @@ mod tests {
         let mut first_seen = first_seen();
         fail(&mut first_seen, 9, at(0));
         assert_eq!(first_seen.remaining(at(0)), None);
-        // The tenth makes the pause, and those that come in later add nothing to it.
+        // The tenth failure starts the pause, and later ones add nothing to it.
         fail(&mut first_seen, 20, at(0));
         assert_eq!(first_seen.remaining(at(0)), Some(SECOND * 5));
         assert_eq!(first_seen.remaining(at(5)), None);

@@ -1,26 +1,25 @@
-//! How the issuer is asked: sparingly, and not at all while it is unwell.
+//! How often the issuer is asked: rarely, and not at all while it fails.
 //!
 //! Every call to an endpoint of an issuer passes, in this order:
 //!
-//! 1. [`Singleflight`]: one call for each token or subject, however many wait for it;
-//! 2. [`Guard::admit_in_turn`]: is the subject held back ([`subject_backoff`])? is the breaker open
+//! 1. [`Singleflight`]: one call for each token or subject, however many callers wait for it;
+//! 2. [`Guard::admit_in_turn`]: is the subject in back-off ([`subject_backoff`])? is the breaker open
 //!    ([`breaker`])? do first-seen tokens pause ([`first_seen`])? when is there a token of the budget
 //!    ([`budget`])? A call waits for that if it is soon ([`waiting`]);
-//! 3. the HTTP client, and then [`Admission::finish`] with what the call came to.
+//! 3. the HTTP client, and then [`Admission::finish`] with the result of the call.
 //!
 //! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does
-//! not count against the issuer.
-//!
-//! **Nobody can stop everybody's calls.** What one token or one user may have caused is not held against the
-//! endpoint more than once: see [`outcome`].
+//! not count against the issuer. **No single user can stop everybody's calls.** A failure that one token or
+//! one user may have caused counts at most once against the endpoint: see [`outcome`].
 //!
 //! The parts are pure: each takes `now` and returns a value. [`Guard`] is the thin shell that holds the
-//! breaker, the budget, the hold-back and the pause of first-seen tokens of one endpoint behind **one** lock.
+//! breaker, the budget, the subject back-off and the pause of first-seen tokens of one endpoint behind
+//! **one** lock.
 //!
 //! **Proof by construction that there are no interleavings to check.** All shared state of a guard is one
 //! value behind one mutex; each public method takes the lock once, reads the clock under it, calls pure
-//! functions, and lets go before it returns; nothing awaits, calls back, or takes another lock under it. So
-//! every concurrent execution equals some sequence of those method calls, and arbitrary sequences are what
+//! functions, and releases it before it returns; nothing awaits, calls back, or takes another lock under it.
+//! So every concurrent execution equals some sequence of those method calls, and arbitrary sequences are what
 //! the property tests explore.
 
 mod admission;

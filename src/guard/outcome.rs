@@ -1,8 +1,7 @@
-//! What a call came to, and whom that says something about: the endpoint, or only who was asked about.
-//!
-//! Were every failure the endpoint's, one user whose profile is too long would stop everybody's calls by
-//! asking ten times, and so would a stranger with ten tokens that the issuer stumbles over. So it matters who
-//! was asked about: nobody, a user who is known, or a token that anybody may have sent.
+//! The result of a call, and whether it is about the endpoint or only about the subject of the call. If every
+//! failure counted against the endpoint, one user whose profile is too long would stop everybody's calls with
+//! ten requests, and so would a stranger with ten tokens that make the issuer fail. So it matters whom the
+//! call is about: nobody, a known user, or a token that anybody may have sent.
 
 use std::time::Duration;
 
@@ -11,31 +10,30 @@ use super::state::Parts;
 use super::subject_backoff::{AFTER_ODD, Limited, SubjectKey};
 use crate::clock::Ticks;
 
-/// What a call to the issuer came to, and by that whom it says something about.
-///
-/// Of a call about nobody, such as one for the keys, everything but an answer is the endpoint's failure.
+/// The result of a call to the issuer. If a call is about nobody, such as a fetch of the keys, everything but
+/// an answer is a failure of the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
     /// It answered, and accepts the token if there was one: 200.
     Answered,
-    /// It answered, and does not accept the token: 401 or 403. For an endpoint that is as good as a 200.
+    /// It answered, and does not accept the token: 401 or 403. For the endpoint this is a success.
     Rejected,
-    /// No connection, TLS error, or no answer in time. No token makes that, so it counts whoever was asked
-    /// about.
+    /// No connection, TLS error, or no answer in time. A token cannot cause that, so it always counts.
     Unreachable,
-    /// A status that says that the endpoint is unwell, 502 and 503 among them. It counts, but for an unknown
-    /// token, which may be what a server behind a gateway stumbles over.
+    /// A status that says that the endpoint fails, such as 502 or 503. It counts, except for an unknown
+    /// token, which may make a server behind a gateway fail.
     Failed {
         /// How long it asks us to wait: [`retry_after::hold`](super::retry_after::hold).
         hold: Option<Duration>,
     },
-    /// 500, an answer that makes no sense or is too long, a connection that broke: the endpoint is unwell, or
-    /// this one user or token is odd. It counts once for each subject, and not at all for an unknown token.
+    /// 500, an answer that makes no sense or is too long, a connection that broke: the endpoint fails, or
+    /// this user or token makes it fail. It counts once for each subject, and not at all for an unknown
+    /// token.
     Odd,
-    /// Another 4xx: this one request is not to its liking. It counts neither way.
+    /// Another 4xx: the issuer does not accept this request. It counts neither as a success nor as a failure.
     Declined,
-    /// A 429: whether it concerns the tenant or the subject of this call follows from `limit`, and if that
-    /// is not told, from how many different subjects are limited.
+    /// A 429: `limit` says whether it is about the tenant or the subject of this call; without it, the number
+    /// of different subjects that are limited.
     RateLimited {
         /// How long it asks us to wait: [`retry_after::hold`](super::retry_after::hold).
         hold: Option<Duration>,
@@ -45,7 +43,7 @@ pub enum CallOutcome {
 }
 
 impl CallOutcome {
-    /// What a call about nobody says of the endpoint.
+    /// What a call about nobody says about the endpoint.
     pub(super) fn about_nobody(self) -> Outcome {
         match self {
             Self::Answered | Self::Rejected => Outcome::Success,
@@ -55,7 +53,7 @@ impl CallOutcome {
         }
     }
 
-    /// What a call about a known user says of the endpoint; `None` if nothing.
+    /// What a call about a known user says about the endpoint; `None` if nothing.
     pub(super) fn about_known(
         self,
         parts: &mut Parts,
@@ -71,7 +69,8 @@ impl CallOutcome {
             }
             Self::Unreachable => Some(failure),
             Self::Failed { hold } => Some(Outcome::Failure { until: hold }),
-            // Half-open, it is not noted: who is the probe in an outage has not become odd by that.
+            // Not recorded while half-open: a user who happens to be the probe in an outage did not cause the
+            // failure.
             Self::Odd
                 if parts.breaker.state(now) != State::Closed
                     && !parts.subject_backoff.is_odd(subject, now) =>
@@ -86,7 +85,8 @@ impl CallOutcome {
             Self::RateLimited { hold, limit } => {
                 let limited = match limit {
                     Some(limit) if limit > user_limit => Limited::Tenant,
-                    // It says whose limit it is: however many are at theirs, the tenant is not.
+                    // The limit is the user's own: however many users reach theirs, the tenant's is not
+                    // reached.
                     Some(_) => {
                         parts.subject_backoff.hold(subject, hold, now);
                         Limited::Subject
@@ -98,9 +98,9 @@ impl CallOutcome {
         }
     }
 
-    /// What a call about an unknown token says of the endpoint; `None` if nothing. One user can send any
-    /// number of new tokens, and would pass for many users; so it says little while the breaker is closed,
-    /// but may be a good probe.
+    /// What a call about an unknown token says about the endpoint; `None` if nothing. One user can send any
+    /// number of new tokens and would look like many users. So it says little while the breaker is closed,
+    /// but it can be a good probe.
     pub(super) fn about_unknown(
         self,
         parts: &mut Parts,
@@ -124,8 +124,7 @@ impl CallOutcome {
             }
             Self::RateLimited { hold, limit } => {
                 parts.subject_backoff.hold(token, hold, now);
-                // Auth0 says whose limit it is. Who does not is not Auth0, and limits everybody for all we
-                // know.
+                // Auth0 says whose limit it is. A server that does not say may limit everybody.
                 if limit.is_none() {
                     parts.first_seen.limited(hold, now);
                 }
@@ -133,7 +132,7 @@ impl CallOutcome {
             }
             Self::Failed { hold } => parts.first_seen.failed(hold, now, jitter),
             Self::Odd => parts.first_seen.failed(None, now, jitter),
-            // It costs a call, as a no does, and says as little.
+            // It costs a call, as a rejection does, and says as little about the endpoint.
             Self::Declined => parts.first_seen.declined(now),
         }
         parts.subject_backoff.hold(token, Some(AFTER_ODD), now);

@@ -1,8 +1,7 @@
 //! How long the issuer asks us to wait: `Retry-After` (RFC 9110 §10.2.3) and `X-RateLimit-Reset`.
 //!
 //! Both come from the network and may be absurd, so everything read here ends up between [`SHORTEST`] and
-//! [`LONGEST`]: a "wait 0" must not make us hammer, a "wait a year" must not cut us off for a year. What
-//! cannot be read is `None`, and the breaker then falls back to its own waiting times. Dates are compared
+//! [`LONGEST`]: a "wait 0" must not make us call without pause, a "wait a year" must not stop calls for a year. An unreadable value is `None`, and the breaker then falls back to its own waiting times. Dates are compared
 //! with a `now` that is passed in, because a parser that reads the machine's clock can hardly be tested.
 
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,7 +14,7 @@ pub const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest wait that is believed.
 pub const LONGEST: Duration = Duration::from_secs(5 * 60);
 
-/// Brings a wait into what is believed.
+/// Clamps a wait to this range.
 #[must_use]
 pub fn bounded(wait: Duration) -> Duration {
     wait.clamp(SHORTEST, LONGEST)

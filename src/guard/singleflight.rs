@@ -1,17 +1,15 @@
-//! Singleflight: however many ask the same thing at once, one call is made, and all get its answer.
-//!
-//! Who starts a call also drives it, which is cheaper than a task and two switches. But it does not own it: a
-//! caller that goes away before the end leaves the rest of the call to a task of its own, so that a client
-//! that hangs up, the first one included, does not cancel what the others wait for.
-//!
-//! **Why a key cannot be wedged.** A key is taken out of the map by the drop of a value that lives in the
-//! call. Answer, panic, timeout and a runtime that shuts down all end in that drop, and the callers who still
-//! wait are told [`SingleflightError::Lost`] because the channel closes with it.
+//! Singleflight: callers who ask the same at the same time share one call and its answer. The caller that
+//! starts a call also drives it, which is cheaper than a task and two context switches. But it does not own
+//! the call: if it goes away before the end, a task of its own drives the rest. So a client that hangs up,
+//! even the first one, does not cancel the call for the others. **Why a key cannot get stuck.** A value that
+//! lives in the call removes the key from the map when it is dropped. Answer, panic, timeout and a runtime
+//! that shuts down all end in that drop, and callers that still wait get [`SingleflightError::Lost`], because
+//! the channel closes with it.
 //!
 //! **Why there are no interleavings to check.** Joining a call and starting one happen under one lock, as
 //! does taking the key out; the lock is never held across an await. An answer is published before its key is
-//! taken out, so whoever joins in between has it at once; after a panic the key is taken out before the
-//! channel closes, so whoever comes in between starts a new call.
+//! removed, so a caller that joins in between has it at once; after a panic the key is removed before the
+//! channel closes, so a caller in between starts a new call.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -32,8 +30,8 @@ pub struct SingleflightSettings {
     pub waiters_per_key: usize,
     /// How many callers may wait for all keys together, and how many calls may be under way (default 10,000).
     pub waiters: usize,
-    /// After this a call is given up (default 10 s). The call should have a shorter timeout of its own; this
-    /// is the one that cannot be forgotten.
+    /// After this time a call is abandoned (default 10 s). The call should have a shorter timeout of its own;
+    /// this one is the last resort.
     pub timeout: Duration,
 }
 
@@ -74,7 +72,7 @@ impl SingleflightError {
     }
 }
 
-/// Makes one call of many. Cheap to clone; clones share their calls.
+/// Merges equal calls into one. Cheap to clone; clones share their calls.
 #[derive(Debug)]
 pub struct Singleflight<K, V> {
     shared: Arc<Shared<K, V>>,
@@ -140,7 +138,7 @@ where
             let mut calls = self.shared.calls();
             let under_way = calls.len();
             match calls.entry(key) {
-                // Receivers are made only here, under the lock, and go with their callers.
+                // Receivers are made only here, under the lock, and are dropped with their callers.
                 Entry::Occupied(call) if call.get().receiver_count() >= settings.waiters_per_key => {
                     return Err(SingleflightError::Busy);
                 }
@@ -171,7 +169,7 @@ where
     }
 }
 
-/// Where a caller finds itself.
+/// The role of a caller in a call.
 enum Place<V: Send + 'static> {
     /// Waiting for another's call.
     Joined(watch::Receiver<Option<V>>),
@@ -181,9 +179,9 @@ enum Place<V: Send + 'static> {
 
 /// A call and the caller that drives it; the answer is `None` if there was none.
 struct Lead<V: Send + 'static> {
-    /// None once it has ended.
+    /// `None` after the call has ended.
     call: Option<Pin<Box<dyn Future<Output = Option<V>> + Send>>>,
-    /// The leader counts as one who waits.
+    /// The leader counts as a waiting caller.
     _seat: watch::Receiver<Option<V>>,
 }
 
@@ -192,7 +190,7 @@ impl<V: Send + 'static> Future for Lead<V> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<V>> {
         let Some(call) = &mut self.call else { return Poll::Ready(None) };
-        // A panic is the call's, and not of the request that happens to drive it. What it leaves behind is
+        // A panic ends the call, not the request that happens to drive it. What is left of the call is
         // dropped.
         let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
         let polled = polled.unwrap_or(Poll::Ready(None));

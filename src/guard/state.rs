@@ -25,11 +25,11 @@ pub struct GuardStatus {
     pub reason: Option<Reason>,
     /// How much longer an operator has forced this state; `None` if nobody has.
     pub forced_for: Option<Duration>,
-    /// How long the breaker refuses calls; zero if it does not.
+    /// How much longer the breaker refuses calls; zero if it does not.
     pub refuses_for: Duration,
-    /// What may be spent.
+    /// The budget.
     pub budget: BudgetStatus,
-    /// How many subjects are held back.
+    /// How many subjects are in back-off.
     pub held_back: usize,
     /// How many calls wait for their turn.
     pub waiting: usize,
@@ -50,7 +50,7 @@ pub(super) struct Shared {
     /// Whether calls wait for their turn at all.
     pub(super) waits: bool,
     pub(super) parts: Mutex<Parts>,
-    /// Told when the breaker opens, for calls that wait for their turn.
+    /// Notified when the breaker opens, for calls that wait for their turn.
     pub(super) opened: Notify,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Parts {
     pub(super) waiting: usize,
 }
 
-/// Where random numbers from 0 to 1 come from.
+/// The source of random numbers from 0 to 1.
 pub type Jitter = Box<dyn Fn() -> f64 + Send + Sync>;
 
 impl Guard {
@@ -73,7 +73,7 @@ impl Guard {
         Self::with_jitter(settings, clock, random_jitter())
     }
 
-    /// The same, with the randomness of the breaker's openings given: for tests.
+    /// The same with a given source of randomness, for tests.
     #[must_use]
     pub fn with_jitter(settings: GuardSettings, clock: Clock, jitter: Jitter) -> Self {
         let (user_limit, waits) = (settings.subject_backoff.user_limit, !settings.budget.wait.is_zero());
@@ -88,7 +88,7 @@ impl Guard {
         Self(Arc::new(Shared { clock, jitter, user_limit, waits, parts, opened }))
     }
 
-    /// Forces the breaker into a state for a time, as an operator wishes. `lasting` is brought down to
+    /// Forces the breaker into a state for a time, at an operator's request. `lasting` is limited to
     /// [`LONGEST_FORCED`](breaker::LONGEST_FORCED).
     pub fn force(&self, forced: ForcedState, lasting: Duration) -> Transition {
         let (mut parts, now) = self.lock();
@@ -99,14 +99,14 @@ impl Guard {
         transition
     }
 
-    /// Closes the breaker and forgets what led it to where it was, as an operator wishes.
+    /// Closes the breaker and forgets all results, at an operator's request.
     pub fn reset(&self) -> Transition {
         let (mut parts, now) = self.lock();
         parts.first_seen.reset();
         parts.breaker.reset(now)
     }
 
-    /// How things stand.
+    /// The current status.
     #[must_use]
     pub fn status(&self) -> GuardStatus {
         let (parts, now) = self.lock();
@@ -125,7 +125,7 @@ impl Guard {
     }
 
     /// The parts and the time. The clock is read under the lock, so that time does not go back from one call
-    /// to the next. No part can be left half changed, so a poisoned lock is as good as any other.
+    /// to the next. No part can be left half changed, so a poisoned lock is used like any other.
     pub(super) fn lock(&self) -> (MutexGuard<'_, Parts>, Ticks) {
         let parts = self.0.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.0.clock.ticks();
@@ -139,8 +139,8 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Jitter need not be unpredictable, only different in each instance, which the seeds of the standard
-/// library's hash maps are.
+/// Jitter need not be unpredictable, only different in each instance. The seeds of the standard library's
+/// hash maps are.
 #[must_use]
 pub fn random_jitter() -> Jitter {
     let seed = RandomState::new();

@@ -1,18 +1,15 @@
-//! Holding back one subject: a 429, or a failure, may concern one user alone.
+//! Back-off for one subject: a 429, or a failure, may be about one user alone.
 //!
-//! Auth0 limits `/userinfo` for each user (a burst of 10, then 5 a minute) while the tenant is perfectly
-//! well, so one noisy user must not open the breaker for everybody. The subject that was limited is held
-//! back, the others go on asking. Only when several *different* subjects are limited within a short time, by
-//! answers that do not say whose limit it is, is it the tenant after all, and [`SubjectBackoff::limited`]
-//! says so.
-//!
-//! Likewise a user's profile may be longer than we read, or make the issuer fail. [`SubjectBackoff::odd`]
-//! lets each subject count once against the endpoint: many users with odd answers are an endpoint that is
-//! unwell, the same user again and again is not. What led to an opening is forgiven
-//! ([`SubjectBackoff::forgive`]), since it was the endpoint's fault then.
-//!
-//! Memory is bounded: what is over is dropped first, then the oldest. A 429 is rare and each costs a call, so
-//! the scan for the oldest runs rarely; asking whether a subject is held back is one look-up.
+//! Auth0 limits `/userinfo` for each user (a burst of 10, then 5 a minute) while the tenant works well, so
+//! one noisy user must not open the breaker for everybody. The limited subject is in back-off, calls about
+//! others go on. Only when several *different* subjects are limited within a short time, by answers that do
+//! not say whose limit it is, [`SubjectBackoff::limited`] says that the tenant is limited. Likewise a user's
+//! profile may be longer than we read, or make the issuer fail. [`SubjectBackoff::odd`] lets each subject
+//! count once against the endpoint: bad answers about many users mean that the endpoint fails, repeated bad
+//! answers about one user do not. When the breaker opens, the bad answers that led to it are forgotten
+//! ([`SubjectBackoff::forgive`]), since the endpoint was at fault. Memory is bounded: expired entries are
+//! dropped first, then the oldest. A 429 is rare and each costs a call, so the scan for the oldest runs
+//! rarely; checking whether a subject is in back-off is one lookup.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,17 +17,17 @@ use std::time::Duration;
 use super::retry_after;
 use crate::clock::Ticks;
 
-/// How long a subject or token is held back after its first odd answer; a subject after a further one for
-/// `hold_for`.
+/// The back-off of a subject or token after its first odd answer; after a further one it is `hold_for`.
 pub const AFTER_ODD: Duration = Duration::from_secs(5);
 
-/// For so long after its latest odd answer a subject does not count again.
+/// How long after its latest odd answer a subject does not count again.
 const ODD_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// When and for how long a subject is held back.
+/// When a subject is in back-off, and for how long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SubjectBackoffSettings {
-    /// How long a subject is held back if the answer does not say (default 60 s; bounded to 1 s..5 min).
+    /// How long the back-off of a subject lasts if the answer does not say (default 60 s; bounded to 1 s..5
+    /// min).
     pub hold_for: Duration,
     /// This many different subjects limited within `window` mean that the tenant is limited (default 3; at
     /// least 1).
@@ -56,8 +53,7 @@ impl Default for SubjectBackoffSettings {
     }
 }
 
-/// Whom a call asks about: a digest that gives nothing away, of a subject or, while that is unknown, of the
-/// token.
+/// Whom a call is about: a keyed digest of the subject or, while that is unknown, of the token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SubjectKey([u8; 32]);
 
@@ -75,16 +71,16 @@ impl std::fmt::Debug for SubjectKey {
     }
 }
 
-/// Who is limited, as far as the 429s so far tell.
+/// Who is limited, judged by the 429s so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limited {
-    /// This subject alone; it is held back.
+    /// This subject alone; it is in back-off.
     Subject,
-    /// So many subjects that it must be the tenant.
+    /// So many subjects that the tenant must be limited.
     Tenant,
 }
 
-/// The subjects that are held back.
+/// The subjects in back-off.
 #[derive(Debug)]
 pub struct SubjectBackoff {
     settings: SubjectBackoffSettings,
@@ -95,13 +91,12 @@ pub struct SubjectBackoff {
 struct Held {
     since: Ticks,
     until: Ticks,
-    /// Until when this counts as one of several limited subjects; not at all if it was held back as a
-    /// precaution.
+    /// Until when this counts as one of several limited subjects; `None` if the back-off is a precaution.
     counts_until: Option<Ticks>,
     odd: Option<Odd>,
 }
 
-/// Odd answers that were counted against the endpoint once.
+/// Subjects whose odd answers were counted against the endpoint once.
 #[derive(Clone, Copy, Debug)]
 struct Odd {
     since: Ticks,
@@ -119,7 +114,7 @@ impl Held {
 }
 
 impl SubjectBackoff {
-    /// Nobody is held back yet.
+    /// No subject is in back-off yet.
     #[must_use]
     pub fn new(settings: SubjectBackoffSettings) -> Self {
         let subjects = settings.subjects.max(1);
@@ -127,14 +122,14 @@ impl SubjectBackoff {
         Self { settings: SubjectBackoffSettings { subjects, capacity, ..settings }, held: HashMap::new() }
     }
 
-    /// How long `subject` is still held back; `None` if it may be asked about.
+    /// How much longer the back-off of `subject` lasts; `None` if there is none.
     #[must_use]
     pub fn remaining(&self, subject: SubjectKey, now: Ticks) -> Option<Duration> {
         self.held.get(&subject).filter(|held| now < held.until).map(|held| held.until.since(now))
     }
 
-    /// Notes a 429 to a call about `subject`, with the wait that it asked for: holds the subject back, and
-    /// tells whether it is the tenant that is limited.
+    /// Records a 429 to a call about `subject`, with the wait that it asked for: starts a back-off, and says
+    /// whether the tenant is limited.
     pub fn limited(&mut self, subject: SubjectKey, wait: Option<Duration>, now: Ticks) -> Limited {
         let counts_until = Some(now.after(self.settings.window));
         let wait = wait.unwrap_or(self.settings.hold_for);
@@ -150,8 +145,8 @@ impl SubjectBackoff {
         self.insert(subject, wait, now);
     }
 
-    /// Notes an answer about `subject` that may be as odd as the subject is; holds it back. Whether this is
-    /// the first one of late, which then counts against the endpoint.
+    /// Records an answer about `subject` that this subject may have caused, and starts a back-off. Returns
+    /// whether it is the first one lately; then it counts against the endpoint.
     pub fn odd(&mut self, subject: SubjectKey, now: Ticks) -> bool {
         let before = self.held.get(&subject).filter(|held| held.is_odd(now)).and_then(|held| held.odd);
         let wait = if before.is_some() { self.settings.hold_for } else { AFTER_ODD };
@@ -160,33 +155,33 @@ impl SubjectBackoff {
         before.is_none()
     }
 
-    /// Whether `subject` has had odd answers of late.
+    /// Whether `subject` has had odd answers lately.
     #[must_use]
     pub fn is_odd(&self, subject: SubjectKey, now: Ticks) -> bool {
         self.held.get(&subject).is_some_and(|held| held.is_odd(now))
     }
 
-    /// The answer about `subject` was a good one: a later odd one is news.
+    /// The answer about `subject` was good: a later odd one counts again.
     pub fn answered(&mut self, subject: SubjectKey) {
         if let Some(held) = self.held.get_mut(&subject) {
             held.odd = None;
         }
     }
 
-    /// It was the endpoint after all: whoever has had odd answers only within the window may count again.
+    /// The endpoint was at fault: subjects whose odd answers all came within the window may count again.
     pub fn forgive(&mut self, now: Ticks) {
         for held in self.held.values_mut() {
             held.odd = held.odd.filter(|odd| now.since(odd.since) > self.settings.window);
         }
     }
 
-    /// How many subjects are held back at `now`.
+    /// How many subjects are in back-off at `now`.
     #[must_use]
     pub fn count(&self, now: Ticks) -> usize {
         self.held.values().filter(|held| now < held.until).count()
     }
 
-    /// Holds `subject` back for `wait` at least, in the place that it has or in a free one.
+    /// Starts or extends the back-off of `subject` to at least `wait`, in its entry or in a free one.
     fn insert(&mut self, subject: SubjectKey, wait: Duration, now: Ticks) -> &mut Held {
         if self.held.len() >= self.settings.capacity && !self.held.contains_key(&subject) {
             self.held.retain(|_, held| !held.is_over(now));

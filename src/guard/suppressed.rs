@@ -9,7 +9,7 @@ pub enum SuppressReason {
     BreakerOpen,
     /// The budget is spent.
     Budget,
-    /// The subject is held back.
+    /// The subject is in back-off.
     SubjectBackoff,
     /// The budget of foreign tokens never seen before is spent, or they pause.
     SuspectBudget,
@@ -31,7 +31,7 @@ impl SuppressReason {
     }
 }
 
-/// The call may not be made now: cannot tell.
+/// The call may not be made now; the result is "cannot tell".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the issuer was not asked ({}); ask again in {} s", .reason.as_str(), .retry_after.as_secs_f64().ceil())]
 pub struct Suppressed {

@@ -1,7 +1,7 @@
-//! The turn of a call: it may leave now, or it waits until there is a token of the budget for it.
+//! A call that waits for the budget: it may be made now, or it waits until there is a token for it.
 //!
 //! There is no queue. Each waiting call knows when its own turn comes, sleeps until then, and looks again:
-//! the breaker may have opened, or a call with more right may have gone first.
+//! the breaker may have opened, or a call of higher priority may have gone first.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use super::subject_backoff::SubjectKey;
 use super::suppressed::{SuppressReason, Suppressed};
 use crate::clock::Ticks;
 
-/// The most by which jitter lengthens a wait, as a part: one tenth. Callers who were sent away at the same
-/// moment do not all come back at the same moment.
+/// The largest share of a wait by which jitter lengthens it: one tenth. So callers that were refused at the
+/// same moment do not all come back at the same moment.
 const JITTER_PART: f64 = 0.1;
 
 /// What a caller is told.
@@ -26,7 +26,7 @@ pub(super) enum Scheduled {
     Later(Waiting),
 }
 
-/// A call that waits. Dropped, it gives its place back.
+/// A call that waits. When dropped, it returns its reservation.
 pub(super) struct Waiting {
     guard: Guard,
     caller: Caller,
@@ -35,14 +35,14 @@ pub(super) struct Waiting {
     due: Ticks,
 }
 
-/// What the parts say, under the lock.
+/// What the parts decide, under the lock.
 enum Step {
     Granted(Permit),
     Waits(Reservation, Duration),
 }
 
 impl Guard {
-    /// Asks for leave to make one call now, about `subject` if there is one.
+    /// Asks for permission to make one call now, about `subject` if there is one.
     ///
     /// # Errors
     /// [`Suppressed`] if the call may not be made now; then it has cost nothing.
@@ -53,9 +53,9 @@ impl Guard {
         }
     }
 
-    /// Asks for leave to make one call, and waits for its turn if that is soon enough
-    /// ([`BudgetSettings::wait`](super::BudgetSettings::wait)). Also tells how long it waited. When the
-    /// breaker opens meanwhile, nobody waits on.
+    /// Asks for permission to make one call, and waits for its turn if that is soon enough
+    /// ([`BudgetSettings::wait`](super::BudgetSettings::wait)). Also returns how long it waited. If the
+    /// breaker opens meanwhile, the wait ends.
     ///
     /// # Errors
     /// [`Suppressed`] if the call may not be made; then it has cost nothing.
@@ -79,7 +79,7 @@ impl Guard {
         }
     }
 
-    /// Gives a call its turn.
+    /// Admits a call, or says how long it waits.
     pub(super) fn line_up(&self, caller: Caller) -> Result<Scheduled, Suppressed> {
         let (mut parts, now) = self.lock();
         let step = parts.step(caller, None, now);
@@ -104,7 +104,7 @@ impl Guard {
         Admission { guard: self.clone(), permit: Some(permit), transition, lined_up, started, caller }
     }
 
-    /// Lengthens what a caller is told to wait for the budget by jitter.
+    /// Lengthens by jitter how long a caller is told to wait for the budget.
     fn later(&self, suppressed: Suppressed) -> Suppressed {
         let is_budget = matches!(suppressed.reason, SuppressReason::Budget | SuppressReason::SuspectBudget);
         if !is_budget || !self.0.waits {
@@ -180,8 +180,8 @@ impl Drop for Waiting {
 }
 
 impl Parts {
-    /// Hold-back and breaker are asked before the budget, so that a call that cannot leave anyway spends no
-    /// token. The breaker's permit comes last, so that there is none to give back.
+    /// Subject back-off and breaker are checked before the budget, so that a call that they refuse costs no
+    /// token. The breaker's permit comes last, so that it never has to be given back.
     fn step(
         &mut self,
         caller: Caller,

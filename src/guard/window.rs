@@ -17,14 +17,14 @@ const SLICES: usize = 10;
 /// The narrowest slice, so that the division by it is always defined.
 const NARROWEST: Duration = Duration::from_millis(1);
 
-/// What the calls within the window came to.
+/// The results of the calls within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// All calls that ended.
     pub calls: u32,
-    /// Those that failed.
+    /// Failed calls.
     pub failures: u32,
-    /// Those that took too long, whether they failed or not.
+    /// Slow calls, failed or not.
     pub slow: u32,
 }
 
@@ -75,7 +75,7 @@ impl Window {
         Self { width, newest: 0, slices: [Slice::default(); SLICES] }
     }
 
-    /// Notes one call that ended at `now`. A `now` before the latest one counts as the latest.
+    /// Records one call that ended at `now`. A `now` before the latest one counts as the latest.
     pub fn record(&mut self, failed: bool, slow: bool, now: Ticks) {
         self.newest = self.newest.max(self.number_at(now));
         let slice = &mut self.slices[(self.newest % SLICES as u64) as usize];
@@ -85,7 +85,7 @@ impl Window {
         slice.counts.add(Counts { calls: 1, failures: u32::from(failed), slow: u32::from(slow) });
     }
 
-    /// What the calls within the window came to, as seen at `now`.
+    /// The results of the calls within the window, as seen at `now`.
     #[must_use]
     pub fn counts(&self, now: Ticks) -> Counts {
         let newest = self.newest.max(self.number_at(now));

@@ -11,7 +11,7 @@ pub struct BreakerSettings {
     /// How far back results count (default 30 s).
     pub window: Duration,
     /// How many calls must have ended within the window before their rates say anything; while there are
-    /// fewer, so many failures in a row open the breaker (default 10; at least 1).
+    /// fewer, this many failures in a row open the breaker (default 10; at least 1).
     pub minimum_calls: u32,
     /// The share of failed calls that opens the breaker (default 0.5; more than 0, at most 1).
     pub failure_rate: f64,
@@ -25,8 +25,8 @@ pub struct BreakerSettings {
     pub open_for_max: Duration,
     /// How many probes in a row must succeed to close the breaker (default 3; at least 1).
     pub probes: u32,
-    /// After this a probe that was neither recorded nor cancelled is given up (default 10 s). It must be
-    /// longer than a call can take, else two probes may be under way.
+    /// After this time a probe that was neither recorded nor cancelled no longer counts (default 10 s). It
+    /// must be longer than a call can take, else two probes may be under way.
     pub probe_lease: Duration,
 }
 
@@ -47,8 +47,8 @@ impl Default for BreakerSettings {
 }
 
 impl BreakerSettings {
-    /// The same settings with each value brought into its range. A rate that is no share becomes the default:
-    /// of two wrong ways, never opening is the worse one.
+    /// The same settings with each value brought into its range. A rate outside 0 to 1 becomes the default,
+    /// because a breaker that never opens is the worse mistake.
     pub(super) fn in_range(self) -> Self {
         let share = |rate: f64, otherwise: f64| if rate > 0.0 && rate <= 1.0 { rate } else { otherwise };
         let defaults = Self::default();

@@ -240,7 +240,7 @@ fn a_user_who_is_known_waits_behind_one_stranger_at_most() {
     assert_eq!(strangers[11].1, SECOND);
     let (known, wait) = reserve(&mut budget, Priority::Foreground, at(0)).unwrap();
     assert_eq!(wait, SECOND / 10, "the next token is the known user's");
-    // The stranger whose turn it was waits for the token after that.
+    // The first-seen call whose turn it was waits for the next token.
     let mut stranger = strangers[2].0;
     assert_eq!(budget.depart(&mut stranger, Trust::FULL, at(100)), Ok(SECOND / 10));
     assert_eq!(budget.depart(&mut known.clone(), Trust::FULL, at(100)), Ok(Duration::ZERO));
@@ -328,7 +328,7 @@ fn a_rate_is_tried_for_while_calls_wait_and_halved_by_the_tenants_429() {
 
 proptest! {
     /// Calls that wait keep to the same bound as calls that do not, nobody waits longer than the longest
-    /// wait, and the time that is told when a call lines up is kept for all but strangers.
+    /// wait, and the wait that a reservation returns is kept for all but first-seen calls.
     #[test]
     fn waiting_changes_when_calls_leave_and_not_how_many(
         rate in 0.5_f64..50.0,
@@ -370,7 +370,7 @@ proptest! {
                 Ok((reservation, _)) if hangs_up => budget.cancel(reservation),
                 Ok((reservation, wait)) => {
                     if priority == Priority::Foreground {
-                        // Behind those who are known, and one stranger who left just before.
+                        // Behind known users, and one first-seen call that left just before.
                         let most = Duration::from_secs_f64((known as f64 + 1.0) / rate);
                         prop_assert!(wait <= most + Duration::from_micros(known as u64 + 2));
                     }
