@@ -1,7 +1,6 @@
-//! Answers that lie ready, by token digest: the hot path, one lookup and no parsing.
-//!
-//! They are made by one configuration from what the stores know. The stores tell when that is over: what is
-//! forgotten there is forgotten here, and what was begun before is not kept.
+//! Prepared answers by token digest: the hot path, one lookup and no parsing. They are made by one
+//! configuration from the records in the stores. An invalidation in the stores also removes the answer here,
+//! and an answer whose request began before the invalidation is not kept.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::store::memory::{ENTRY_OVERHEAD, Memory, memory};
 use crate::store::stores::{Derived, Stores};
 use crate::tiers::digest::TokenDigest;
 
-/// What an answer weighs as a rule, in bytes.
+/// The typical weight of an answer, in bytes.
 const TYPICAL_ANSWER: u64 = 250;
 
 /// The answers of one configuration.
@@ -55,7 +54,7 @@ impl Answers {
         self.stores.unless_forgotten(&token, since, || self.passes.0.insert(token, Kept { pass, checked }));
     }
 
-    /// The bytes that the table has come to use, for measurements: keys, slots, evicted keys.
+    /// The bytes that the table uses now, for measurements: keys, slots, evicted keys.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.passes.0.memory_used().total()

@@ -22,7 +22,7 @@ pub struct Timestamp(u64);
 impl Timestamp {
     /// The Unix epoch.
     pub const EPOCH: Self = Self(0);
-    /// The latest time that can be told.
+    /// The latest time that can be represented.
     pub const MAX: Self = Self(u64::MAX);
 
     /// From milliseconds since the Unix epoch.
@@ -101,8 +101,7 @@ impl Ticks {
     }
 }
 
-/// Where `now` comes from: the machine, or a test's hand. Cheap to clone; clones of a held clock share its
-/// hands.
+/// Where `now` comes from: the machine, or a test. Cheap to clone; clones of a held clock share its time.
 #[derive(Clone)]
 pub struct Clock(Source);
 
@@ -115,7 +114,7 @@ enum Source {
 struct HeldTime {
     wall_millis: AtomicU64,
     elapsed_micros: AtomicU64,
-    /// Told when time passes, for those who sleep.
+    /// Notified when time passes, for sleeping tasks.
     moved: Notify,
 }
 

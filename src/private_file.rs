@@ -1,13 +1,12 @@
-//! Files of keys and secrets: read only if nobody can who has no business with them.
+//! Files of keys and secrets. They are read only if no other user can read or write them. A user who can read
+//! the file may have the key, and a user who can write it may have replaced it. So such a file is refused at
+//! start and at reload, where an operator sees the error.
 //!
-//! Whoever could read the file may have the key, and whoever could write it may have put it there; so such a
-//! file is refused where a person reads the answer, at start and at reload.
-//!
-//! **The rule is PostgreSQL's** for its `ssl_key_file`: a file is its owner's alone (mode 0600 or less), but
-//! one that root owns may be read by its group (0640 or less). That is how a system hands out keys: in a
-//! group whose members may use them, as Debian's `ssl-cert`, or as the files of a Kubernetes Secret under
-//! `fsGroup`. Nobody but root can make such a file, so its group was chosen and is not an accident of
-//! somebody's umask.
+//! **The rule is PostgreSQL's** for its `ssl_key_file`: only the owner may have access to a file (mode 0600
+//! or less), but a file of root may be readable by its group (0640 or less). That is how a system hands out
+//! keys: in a group whose members may use them, as Debian's `ssl-cert`, or as the files of a Kubernetes
+//! Secret under `fsGroup`. Only root can make such a file, so its group was chosen on purpose and does not
+//! come from a umask.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -28,7 +27,7 @@ pub enum PrivateFileError {
     /// Not a regular file.
     #[error("is not a regular file")]
     NotAFile,
-    /// Other users can get at it.
+    /// Other users have access to it.
     #[error(
         "is open to other users (mode {mode:04o}); run `chmod 600` on it, or `chmod 640` if root owns it and a group is to read it"
     )]
@@ -36,10 +35,10 @@ pub enum PrivateFileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Longer than such a file is.
+    /// It is too long.
     #[error("is longer than {most} bytes")]
     TooLong {
-        /// The greatest length that is read.
+        /// The longest length that is read.
         most: u64,
     },
 }
@@ -67,8 +66,7 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
     Ok(bytes)
 }
 
-/// As [`read`], for a secret that is one line: without the line ends at its end, which editors and `echo` put
-/// there.
+/// As [`read`], for a secret that is one line: without trailing line ends, which editors and `echo` add.
 ///
 /// # Errors
 /// As [`read`].
@@ -80,7 +78,7 @@ pub fn read_line(path: &Path, most: u64) -> Result<Vec<u8>, PrivateFileError> {
     Ok(secret)
 }
 
-/// Whether the file's mode lets in nobody but its owner, or root and a group that root chose, to read.
+/// Whether the file's mode gives access only to its owner, or to root and, to read, a group that root chose.
 const fn is_private(owner: u32, mode: u32) -> bool {
     let for_others = if owner == ROOT { 0o037 } else { 0o077 };
     mode & for_others == 0

@@ -2,8 +2,7 @@
 //! configured.
 //!
 //! Every body is empty with `Content-Length: 0`, because nginx keeps the connection to an auth server only
-//! then; and nothing may be cached by a proxy on the way, because revocation and `exp` would be ignored
-//! there.
+//! then. No proxy on the way may cache an answer, because it would ignore revocation and `exp`.
 
 mod age;
 
@@ -29,7 +28,7 @@ const AGE: HeaderName = HeaderName::from_static("x-auth-age");
 const LOGIN_URL: HeaderName = HeaderName::from_static("x-auth-login-url");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-/// An answer: it never has a body.
+/// An answer. It never has a body.
 pub type Answer = Response<Empty<Bytes>>;
 
 /// Outcome and reason, for the metric.
@@ -61,7 +60,7 @@ impl Responder {
         finish(StatusCode::OK, headers, close)
     }
 
-    /// An allow that is nobody's.
+    /// An allow without an identity.
     pub fn allow_anonymous(&self, mut headers: HeaderMap, anonymous: &Anonymous, close: bool) -> Answer {
         headers.clear();
         for (name, value) in anonymous.headers() {
@@ -74,8 +73,7 @@ impl Responder {
     pub fn decline(&self, mut headers: HeaderMap, decision: &Decision, close: bool) -> (Answer, Label) {
         headers.clear();
         let (status, label) = match decision {
-            // An allow is answered by `allow`; to end up here would be our mistake, and mistakes do not let
-            // in.
+            // `allow` answers an allow. An allow here would be a bug, and a bug must not let a request in.
             Decision::Allow(_) | Decision::Misconfigured(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, ("error", "bad_requirement"))
             }
@@ -127,7 +125,7 @@ impl Responder {
         answer
     }
 
-    /// There is nothing at this path.
+    /// 404: nothing is served at this path.
     pub fn not_found(&self, mut headers: HeaderMap, close: bool) -> Answer {
         headers.clear();
         finish(StatusCode::NOT_FOUND, headers, close)
@@ -164,7 +162,8 @@ fn no_credential_challenge(error: CredentialError) -> HeaderValue {
     })
 }
 
-/// The client learns that the token is no good and whether a new one would be; why exactly is in the log.
+/// The client learns that the token is refused and whether a new one would help; the exact reason is in the
+/// log.
 fn refusal_challenge(refusal: &Refusal) -> (StatusCode, HeaderValue) {
     match refusal {
         Refusal::IssuerForbids { .. } => (StatusCode::FORBIDDEN, insufficient_scope()),
@@ -189,7 +188,7 @@ fn insufficient_scope() -> HeaderValue {
     )
 }
 
-/// Rounded up: asking too early would only be told to wait again.
+/// Rounded up: a client that asks too early would only have to wait again.
 fn seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_millis().div_ceil(1000).clamp(1, 86_400) as u64)
 }

@@ -15,56 +15,57 @@ use url::Url;
 
 use super::cause::NoConnection;
 
-/// How long it may take to be connected.
+/// The connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a whole call may take.
+/// The timeout of a whole call.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a connection lies in the pool: shorter than common edges keep an idle one (nginx 75 s, cloud
-/// balancers 60 s), so that it is we who close it.
+/// How long an idle connection stays in the pool: shorter than common edge servers keep one (nginx 75 s,
+/// cloud balancers 60 s), so that our side closes it.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
 /// How often the kernel asks a silent peer whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// For so long what was sent may stay unacknowledged before the peer counts as dead: a few retransmissions,
+/// How long sent data may stay unacknowledged before the peer counts as dead: a few retransmissions,
 /// and less than half of what a call may take, so that there is time for another connection.
 const UNACKNOWLEDGED: Duration = Duration::from_millis(1_200);
 
 /// The longest answer that is read, in bytes. Auth0's are under 10 KiB.
 const MAX_BODY: usize = 64 * 1024;
 
-/// What came back, whatever its status.
+/// An answer of any status.
 #[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
-    /// The headers, for what they say of rate limits.
+    /// The headers, for the rate limits.
     pub headers: HeaderMap,
-    /// The body, whole.
+    /// The whole body.
     pub body: Bytes,
 }
 
-/// Why nothing usable came back. Never holds the request, and so no token.
+/// Why there is no usable answer. Never contains the request, and so no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
     /// No connection.
     #[error("no connection to the issuer: {0}")]
     Connect(NoConnection),
-    /// It took longer than a call may take.
+    /// The call took longer than its timeout.
     #[error("the issuer did not answer in time")]
     Timeout,
     /// The answer is longer than 64 KiB.
     #[error("the issuer's answer is longer than 64 KiB")]
     TooLarge,
-    /// What came is not HTTP.
+    /// The answer is not HTTP.
     #[error("what answers there speaks no HTTP; if it expects TLS, the URL must begin with https://")]
     NotHttp,
     /// The connection broke.
     #[error("the connection to the issuer broke before its answer was complete")]
     Broken,
-    /// The answer is compressed, although that was not asked for, in a way that is not read or is broken.
+    /// The answer is compressed, although no compression was requested, with a broken or unsupported
+    /// encoding.
     #[error(
         "the issuer's answer is compressed in a way that is not read; something before it compresses unasked"
     )]
@@ -101,12 +102,12 @@ pub struct Client {
     pooled: reqwest::Client,
     /// Makes a connection for each call.
     fresh: reqwest::Client,
-    /// When a call was last answered: only then can a connection lie in the pool.
+    /// When a call was last answered. The pool can hold a connection only after that.
     answered: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Client {
-    /// A client with a pool of its own. It goes through no proxy, follows no redirect and keeps no cookie.
+    /// A client with a pool of its own. It uses no proxy, follows no redirect and keeps no cookie.
     ///
     /// # Errors
     /// [`ClientError`] if TLS cannot be set up.
@@ -129,9 +130,9 @@ impl Client {
         Ok(Self { pooled: build(16)?, fresh: build(0)?, answered: Arc::default() })
     }
 
-    /// `GET url`, with `bearer` as the credential if there is one. A connection that lay in the pool may be
-    /// dead, because the other side closed it just now or went away in silence: if nothing comes back on it,
-    /// the call is made once more on a fresh one, within the same time (RFC 9110 §9.2.2).
+    /// `GET url`, with `bearer` as the credential if there is one. A connection from the pool may be dead,
+    /// because the other side closed it just now or disappeared: if no answer arrives on it, the call is made
+    /// once more on a fresh one, within the same time (RFC 9110 §9.2.2).
     ///
     /// # Errors
     /// [`CallError`]; an answer of any status is not an error here.
@@ -144,7 +145,7 @@ impl Client {
         let began = Instant::now();
         let may_be_reused = self.answered().is_some_and(|at| began.duration_since(at) < POOL_IDLE);
         let reply = match send(&self.pooled, url, authorization.as_ref(), TIMEOUT).await {
-            // A peer that died in silence shows by the user timeout, which comes before the call's.
+            // TCP's user timeout detects a dead peer, and is shorter than the call's.
             Err(Failed { error: CallError::Broken | CallError::Timeout, nothing_came: true })
                 if may_be_reused && began.elapsed() < TIMEOUT =>
             {
@@ -164,7 +165,7 @@ impl Client {
     }
 }
 
-/// A call that failed, and whether not even the head of an answer came.
+/// A failed call, and whether no head of an answer arrived.
 struct Failed {
     error: CallError,
     nothing_came: bool,
@@ -178,7 +179,7 @@ async fn send(
 ) -> Result<Reply, Failed> {
     let failed = |nothing_came| move |error: reqwest::Error| Failed { error: classify(&error), nothing_came };
     let mut request = client.get(url.clone()).timeout(timeout).header(ACCEPT, "application/json");
-    // Not every edge heeds it, so gzip is read all the same.
+    // Not every edge server respects this header, so gzip is read anyway.
     request = request.header(ACCEPT_ENCODING, "identity");
     if let Some(value) = authorization {
         request = request.header(AUTHORIZATION, value);
@@ -197,7 +198,7 @@ async fn send(
     Ok(Reply { status: response.status().as_u16(), headers, body })
 }
 
-/// The body as it was before an edge compressed it, within the bound of any body.
+/// The body as it was before an edge server compressed it, within the bound of any body.
 fn decoded(body: Bytes, encoding: Option<&HeaderValue>) -> Result<Bytes, CallError> {
     let encoding = encoding.map_or(&b"identity"[..], HeaderValue::as_bytes);
     if encoding.eq_ignore_ascii_case(b"identity") {
@@ -218,7 +219,7 @@ fn decoded(body: Bytes, encoding: Option<&HeaderValue>) -> Result<Bytes, CallErr
 fn classify(error: &reqwest::Error) -> CallError {
     if error.is_connect() {
         CallError::Connect(match NoConnection::of(error) {
-            // The client's own timer has a type that nobody else can name.
+            // The type of the client's own timeout error is private.
             NoConnection::Other if error.is_timeout() => NoConnection::TimedOut,
             cause => cause,
         })
@@ -231,7 +232,7 @@ fn classify(error: &reqwest::Error) -> CallError {
     }
 }
 
-/// Whether an answer came that cannot be read as HTTP: the alert of a TLS server, for one.
+/// Whether the answer cannot be read as HTTP, such as the alert of a TLS server.
 fn is_no_http(error: &reqwest::Error) -> bool {
     let mut said = error.source();
     while let Some(error) = said {

@@ -25,7 +25,7 @@ impl Discovery {
     }
 
     /// Reads the document, which must be about exactly the issuer that was configured as `issuer` (§4.3):
-    /// else keys of another would be taken for its own. Plain http is followed only from an issuer that is
+    /// else another issuer's keys would count as its own. Plain http is followed only from an issuer that is
     /// itself plain http, which the configuration allows on loopback alone.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! One endpoint of one issuer, behind its guard: the only way a call leaves.
+//! One endpoint of one issuer, behind its guard: the only way to make a call.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::guard::{
 };
 use crate::telemetry::metrics::Metrics;
 
-/// For so long after its wait a breaker that nobody has probed still counts as open: longer than it takes
-/// until it is probed without a request, see `fresh`, and until that probe is answered.
+/// How long after its opening an unprobed breaker still counts as open: longer than it takes until `fresh`
+/// probes it without a request, and until that probe is answered.
 const OPEN_LINGERS: Duration = Duration::from_secs(15);
 
-/// Neither yes nor no can be known now. Answered from older tiers, else told to the client as 503.
+/// The issuer's decision is not available now. The request is answered from older tiers, else with 503.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CannotTell {
     /// The call was not made.
@@ -31,24 +31,24 @@ pub enum CannotTell {
     /// The call failed.
     #[error("{0}")]
     Failed(#[from] CallError),
-    /// The issuer says that too many calls were made.
+    /// The issuer answered 429.
     #[error("the issuer answered 429, too many requests; ask again in {} s", .retry_after.as_secs())]
     RateLimited {
         /// When to ask again.
         retry_after: Duration,
     },
-    /// A status that says nothing about the token.
+    /// An answer with a status that says nothing about the token.
     #[error("the issuer answered with status {status}")]
     Status {
         /// Which.
         status: u16,
-        /// When to ask again, if it said so.
+        /// When to ask again, if the answer says so.
         retry_after: Option<Duration>,
     },
-    /// An answer that is not what it should be.
+    /// An answer that cannot be used.
     #[error("the issuer's answer makes no sense: {0}")]
     Garbage(&'static str),
-    /// The call was shared with others, and gave nothing.
+    /// The shared call ended without an answer.
     #[error("{0}")]
     Shared(#[from] SingleflightError),
     /// The pool for first-sight work is full.
@@ -98,7 +98,7 @@ const NOT_THE_ISSUERS: &str = "a refusal (401 or 403) that is not the issuer's o
 const A_PAGE: &str = "a web page (HTML or XML) where JSON should be: is the issuer's URL right, and does a firewall, a login \
                       page or a proxy stand before it?";
 
-/// An answer that says something.
+/// An answer about the token or the document.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer<'b> {
     /// 200, with this body.
@@ -116,7 +116,7 @@ impl<'b> Answer<'b> {
     /// The body of a public document, which needs no token.
     ///
     /// # Errors
-    /// If it was not shown.
+    /// If the document was refused.
     pub fn of_a_document(self) -> Result<&'b [u8], &'static str> {
         match self {
             Self::Good(body) => Ok(body),
@@ -134,7 +134,7 @@ pub struct Endpoint {
     guard: Guard,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Since when the breaker is not closed. Locked while a transition is told, see [`Endpoint::tell`].
+    /// Since when the breaker is not closed. Locked while a transition is reported, see [`Endpoint::tell`].
     open_since: Arc<Mutex<Option<Timestamp>>>,
 }
 
@@ -168,9 +168,8 @@ impl Endpoint {
         self.guard.status()
     }
 
-    /// When the breaker left the closed state, if it has not returned to it. One that could let a probe
-    /// through, and has not been given one for 15 seconds, is as good as closed: that nobody asks is no
-    /// outage.
+    /// When the breaker left the closed state, if it has not returned to it. A breaker that has waited for a
+    /// probe for 15 seconds counts as closed: a lack of requests is no outage.
     #[must_use]
     pub fn open_since(&self) -> Option<Timestamp> {
         let open_since = (*self.open_since.lock().unwrap_or_else(PoisonError::into_inner))?;
@@ -179,14 +178,14 @@ impl Endpoint {
         (state != State::Closed && !idle).then_some(open_since)
     }
 
-    /// Whether the breaker would let a probe through now.
+    /// Whether the breaker would allow a probe now.
     #[must_use]
     pub fn waits_for_a_probe(&self) -> bool {
         let status = self.guard.status();
         status.state == State::HalfOpen && status.refuses_for.is_zero()
     }
 
-    /// Tells the metrics how the guard stands, which changes with time alone.
+    /// Updates the metrics of the guard, whose state also changes with time alone.
     pub fn show(&self) {
         let _in_order = self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
         let GuardStatus { state, budget, waiting, .. } = self.guard.status();
@@ -198,19 +197,19 @@ impl Endpoint {
         self.metrics.breaker_is(&self.issuer, self.name, state.as_str(), &State::ALL.map(State::as_str));
     }
 
-    /// Forces the breaker into a state for a time, as an operator wishes; see [`Guard::force`].
+    /// Forces the breaker into a state for a time, at an operator's request; see [`Guard::force`].
     pub fn force(&self, forced: ForcedState, lasting: Duration) {
         self.tell(Some(self.guard.force(forced, lasting)));
     }
 
-    /// Closes the breaker and forgets all results, as an operator wishes.
+    /// Closes the breaker and forgets all results, at an operator's request.
     pub fn reset(&self) {
         self.tell(Some(self.guard.reset()));
     }
 
-    /// Makes one call, if the guard lets it, and reads its answer. `read` sees 200, and 401 and 403 that are
-    /// the issuer's own; what it calls garbage, and every other status, is no answer. See [`CallOutcome`] for
-    /// what that says of the endpoint.
+    /// Makes one call, if the guard admits it, and reads its answer. `read` gets a 200, and a 401 or 403 that
+    /// is the issuer's own. An error of `read`, and every other status, is no answer. See [`CallOutcome`] for
+    /// what that says about the endpoint.
     ///
     /// # Errors
     /// [`CannotTell`], with nothing learnt about the token.
@@ -228,8 +227,8 @@ impl Endpoint {
         result
     }
 
-    /// Makes one call without a token, only to find out whether the endpoint is well: it may answer what it
-    /// likes, as long as that is an answer of its own.
+    /// Makes one call without a token, only to find out whether the endpoint works: any answer of its own
+    /// will do.
     pub async fn probe(&self, url: &Url) {
         let Ok((admission, reply)) = self.send(url, None, Priority::Background, None).await else { return };
         let outcome = match self.judge(reply, |_| Ok(())).0 {
@@ -239,7 +238,7 @@ impl Endpoint {
         self.tell(admission.finish(outcome));
     }
 
-    /// Makes one call, if the guard lets it; the admission is to be finished.
+    /// Makes one call, if the guard admits it. The caller must finish the admission.
     async fn send(
         &self,
         url: &Url,
@@ -268,7 +267,7 @@ impl Endpoint {
         Ok((admission, reply))
     }
 
-    /// What the call came to, for the guard and for whoever asked.
+    /// The result of the call, for the guard and for the caller.
     fn judge<T>(
         &self,
         reply: Result<Reply, CallError>,
@@ -324,10 +323,9 @@ impl Endpoint {
         })
     }
 
-    /// One log line and the metrics for a change of the breaker's state.
-    ///
-    /// Two changes may come here in another order than they happened in. So what is told of the state is what
-    /// the breaker says now, under a lock: whoever comes last tells the latest.
+    /// One log line and the metrics for a change of the breaker's state. Two transitions may arrive here in
+    /// another order than they happened. So the reported state is the breaker's current one, read under a
+    /// lock: the last report has the latest state.
     fn tell(&self, transition: Option<Transition>) {
         let Some(Transition { from, to, reason, open_for }) = transition else { return };
         self.metrics.breaker_moved(&self.issuer, self.name, from.as_str(), to.as_str());
@@ -372,8 +370,8 @@ fn outcome_of(error: CallError) -> CallOutcome {
     }
 }
 
-/// 408 and 425 are 4xx that no token makes, and a gateway's 502 to 504 and what content networks add speak of
-/// the server as a whole. A 500 may be one request that it stumbles over.
+/// No token causes a 408 or 425. A gateway's 502 to 504, and the statuses that content networks add, are
+/// about the server as a whole. A 500 may be about one request.
 fn outcome_of_status(status: u16, hold: Option<Duration>) -> CallOutcome {
     match status {
         408 | 425 | 501.. => CallOutcome::Failed { hold },

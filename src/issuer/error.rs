@@ -1,4 +1,4 @@
-//! Why an issuer of the configuration cannot be served.
+//! Why a configured issuer cannot be used.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::token::jwe::KeyFileError;
 
-/// Why an issuer of the configuration cannot be served.
+/// Why a configured issuer cannot be used.
 #[derive(Debug, Error)]
 pub enum IssuerError {
     /// The shared secret cannot be read.

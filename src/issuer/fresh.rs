@@ -1,12 +1,12 @@
-//! What an issuer is asked without any request: its keys, and whether it is well again.
+//! Calls to an issuer without a request: the refresh of its keys, and probes.
 //!
 //! **Keys** are fetched again before they grow old. After a failed fetch the pause doubles from
-//! [`RETRY_PAUSE`], with jitter, so that the instances of a fleet neither ask in step during an outage nor
-//! meet the issuer together after it.
+//! [`RETRY_PAUSE`], with jitter, so that the instances of a fleet do not call at the same time, during an
+//! outage or after it.
 //!
-//! **A half-open breaker** waits for a call as its probe. If no request makes one, it would wait for ever,
-//! and look unwell for ever. So one that is seen waiting twice, [`IDLE`] apart, is given a probe: `/userinfo`
-//! a call without a token, to which a 401 is an answer like any other; the other two a fetch of the keys.
+//! **A half-open breaker** waits for a call as its probe. Without requests it would wait for ever, and look
+//! broken for ever. So a breaker that is seen waiting twice, [`IDLE`] apart, gets a probe: `/userinfo` a call
+//! without a token, where a 401 counts as an answer; the other two a fetch of the keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use super::Issuer;
 use crate::guard::breaker::shortened;
 use crate::guard::{Priority, random_jitter};
 
-/// After the first failed fetch of the keys the next one waits this long.
+/// The pause after the first failed fetch of the keys.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// After many it waits this long.
+/// The longest pause after failed fetches.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// Or this long, while no keys are known: nothing can be verified before, and nobody may be sent here to ask
-/// for them.
+/// The longest pause while no keys are known: nothing can be verified without them, and no request may come
+/// that fetches them.
 const LONGEST_PAUSE_WITHOUT_KEYS: Duration = Duration::from_secs(30);
 
 /// How often keys are fetched in one `jwks_refresh` while some are held that the newest answer lacks.
@@ -34,13 +34,13 @@ const LOOKS_WHILE_HELD: u32 = 8;
 const IDLE: Duration = Duration::from_secs(5);
 
 impl Issuer {
-    /// Keeps the keys fresh, and probes what no request probes, until the task is aborted.
+    /// Refreshes the keys, and probes endpoints that no request probes, until the task is aborted.
     pub async fn keep_fresh(self: Arc<Self>) {
         tokio::join!(self.keep_keys(), self.probe_what_is_idle());
     }
 
-    /// Instances that were started together fetch at different times. What the instance before a reload has
-    /// fetched is not asked for again before it is time.
+    /// Instances that were started together fetch at different times. Keys that were fetched before a reload
+    /// are not fetched again early.
     async fn keep_keys(self: &Arc<Self>) {
         let jitter = random_jitter();
         let mut failures = 0;
@@ -56,7 +56,8 @@ impl Issuer {
                     }
                     failures = 0;
                     let refresh = self.settings.jwks_refresh;
-                    // While answers differ, several are heard before what one of them lacks is given up.
+                    // While answers differ, several are fetched before a key that one of them lacks is
+                    // dropped.
                     let pause = if self.holds_keys() { refresh / LOOKS_WHILE_HELD } else { refresh };
                     shortened(pause, jitter())
                 }
@@ -85,13 +86,12 @@ impl Issuer {
         }
     }
 
-    /// Probes those endpoints whose breakers wait for a probe and `waited` for one before. Which ones wait
-    /// now.
+    /// Probes the endpoints whose breakers wait for a probe and are in `waited`. Returns which ones wait now.
     pub async fn probe_idle(self: &Arc<Self>, waited: [bool; 3]) -> [bool; 3] {
         let waits = self.endpoints().map(|endpoint| endpoint.waits_for_a_probe());
         let [discovery, jwks, userinfo] = [0, 1, 2].map(|index| waits[index] && waited[index]);
         if discovery || jwks {
-            // It is the breaker's business what this comes to, and the next fetch's.
+            // The breaker and the next fetch handle the result.
             let _ = self.refresh(Priority::Background).await;
         }
         if userinfo {
@@ -108,7 +108,7 @@ impl Issuer {
     }
 }
 
-/// How long to wait after so many failures in a row; `jitter` is a random number from 0 to 1.
+/// How long to wait after this many failures in a row; `jitter` is a random number from 0 to 1.
 fn pause_after(failures: u32, longest: Duration, jitter: f64) -> Duration {
     let doubled = RETRY_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
     shortened(doubled.min(longest), jitter)

@@ -1,10 +1,9 @@
-//! An issuer's public keys, as far as we can verify with them (RFC 7517 §5).
-//!
-//! **Keys of the fetch before stay for a while.** While an issuer deploys, or where its edges do not agree,
-//! its answers flap between two sets, and each is right about half of the tokens. So a key that an answer
-//! lacks is held until one `jwks_refresh` after the first answer without it, and longer only if an answer
-//! lists it again. An issuer that revokes a key by removing it so revokes it within that time; a reload takes
-//! only what the newest answer lists.
+//! An issuer's public keys, as far as we can verify with them (RFC 7517 §5). **Keys of the previous fetch
+//! stay for a while.** While an issuer deploys, or where its edge servers disagree, its answers alternate
+//! between two sets, and each set verifies about half of the tokens. So a key that an answer lacks is held
+//! until one `jwks_refresh` after the first answer without it, and longer only if an answer lists it again.
+//! If an issuer revokes a key by removing it, the key is revoked within that time; a reload keeps only what
+//! the newest answer lists.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,16 +17,16 @@ use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::json;
 use crate::token::jws::VerificationKey;
 
-/// More keys than this are not read: a document with more is a mistake, and each costs memory.
+/// The most keys that are read: a document with more is a mistake, and each costs memory.
 const MAX_KEYS: usize = 100;
 
-/// So many keys are tried for one token, if its `kid` names several.
+/// The most keys that are tried for one token, if its `kid` names several.
 const MAX_TRIES: usize = 4;
 
-/// The members of a key that are read. What else stands there is nobody's business, and does no harm.
+/// The members of a key that are read. Others are ignored.
 const MEMBERS: [&str; 10] = ["kty", "kid", "use", "key_ops", "alg", "crv", "n", "e", "x", "y"];
 
-/// More characters of a `kid` than this are not shown.
+/// The most characters of a `kid` that are shown.
 const MAX_SHOWN: usize = 80;
 
 /// A set of keys; never empty.
@@ -40,10 +39,10 @@ pub struct KeySet {
     document: Vec<u8>,
 }
 
-/// A key of the document that is not used.
+/// A skipped key of the document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// Its `kid`, if that is a text, cut off where it is too long.
+    /// Its `kid`, if that is a text, truncated.
     pub kid: Option<String>,
     /// Why.
     pub why: &'static str,
@@ -58,20 +57,20 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// What a look for a key finds.
+/// The result of a key lookup.
 pub enum Lookup {
-    /// Those that fit; at least one, four at most.
+    /// The fitting keys; at least one, at most four.
     Found(Vec<Arc<VerificationKey>>),
-    /// There is a key of that `kid`, but for something else.
+    /// There is a key of that `kid`, but for another algorithm or use.
     Unfit,
-    /// There is none, or without a `kid` more than one would fit.
+    /// There is none; or the token has no `kid` and more than one key fits.
     Unknown,
 }
 
 impl KeySet {
-    /// Reads a JWKS document. Keys that we cannot use are passed over (RFC 7517 §5 says to) and noted; equal
-    /// ones are one. A document without any that we can use is an error, so that it never replaces good keys.
-    /// With `pss_too`, a key for RS256 is for PS256 as well.
+    /// Reads a JWKS document. Unusable keys are skipped (as RFC 7517 §5 says) and listed; equal keys count as
+    /// one. A document without any usable key is an error, so that it never replaces good keys. With
+    /// `pss_too`, a key for RS256 is for PS256 as well.
     ///
     /// # Errors
     /// What is wrong with the document.
@@ -137,7 +136,7 @@ impl KeySet {
         };
         let mut found = fitting(&mut self.listed.iter());
         let held = fitting(&mut self.held_at(now));
-        // Without a `kid`, guessing among the keys of one answer is not our trade.
+        // Without a `kid`, there is no guessing among the keys of one answer.
         let ambiguous = kid.is_none() && (found.len() > 1 || held.len() > 1);
         found.extend(held.into_iter().filter(|key| self.listed.iter().all(|own| !own.is_same_as(key))));
         found.truncate(MAX_TRIES);
@@ -152,7 +151,7 @@ impl KeySet {
         self.held.iter().filter(move |(_, until)| now < *until).map(|(key, _)| key)
     }
 
-    /// The `kid`s of the newest answer, for a person.
+    /// The `kid`s of the newest answer, for `/status`.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.listed.iter().map(|key| key.id().unwrap_or("(no kid)"))
     }
@@ -162,13 +161,13 @@ impl KeySet {
         self.held_at(now).map(|key| key.id().unwrap_or("(no kid)"))
     }
 
-    /// What the newest answer lists and is not used.
+    /// The keys of the newest answer that are skipped.
     #[must_use]
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
     }
 
-    /// The newest answer, as it came; empty for a secret.
+    /// The newest answer, unchanged; empty for a secret.
     #[must_use]
     pub fn document(&self) -> &[u8] {
         &self.document
@@ -181,8 +180,8 @@ impl KeySet {
     }
 }
 
-/// Of a key's members only those that count are looked at. One that is null, as some servers write what is
-/// absent, is absent.
+/// Only the members of a key that count are read. A null member counts as absent, because some servers write
+/// absent members so.
 fn read_key(entry: Value, pss_too: bool) -> Result<VerificationKey, &'static str> {
     let Value::Object(mut fields) = entry else { return Err("it is not an object") };
     fields.retain(|name, value| MEMBERS.contains(&name.as_str()) && !value.is_null());
@@ -291,7 +290,7 @@ mod tests {
         }
         let three = fetch(&b).after(&two, secs(1_600), hold_for);
         assert_eq!((found(&three, Some("a"), 1_600), three.held_ids(secs(0)).count()), (0, 0));
-        // Flapping, with a fetch each refresh: both are good at any time.
+        // Alternating answers, with a fetch each refresh: both sets are good at any time.
         let mut keys = fetch(&a);
         for round in 1..20 {
             keys = fetch(if round % 2 == 0 { &a } else { &b }).after(&keys, secs(round * 600), hold_for);
@@ -300,7 +299,7 @@ mod tests {
                 assert_eq!(found(&keys, None, at), 2, "without a kid, the one of each answer");
             }
         }
-        // The same name for two keys.
+        // The same `kid` for two keys.
         let other = rsa(2048, "a", "");
         let keys = fetch(&other).after(&fetch(&a), secs(0), hold_for);
         assert_eq!((found(&keys, Some("a"), 1), found(&keys, Some("a"), 600)), (2, 1));
@@ -354,7 +353,7 @@ mod tests {
         );
         assert!(matches!(keys.find(Some("a"), SignatureAlgorithm::RS256, Ticks::ZERO), Lookup::Unfit));
         assert!(matches!(keys.find(Some("../../etc/passwd"), es256(), Ticks::ZERO), Lookup::Unknown));
-        // Without a `kid`, two keys would fit, and guessing is not our trade.
+        // Without a `kid`, two keys would fit, and there is no guessing.
         assert!(matches!(keys.find(None, es256(), Ticks::ZERO), Lookup::Unknown));
         let one = set(&[format!(r#"{EC},"kid":"a"}}"#)]).unwrap();
         assert!(matches!(one.find(None, es256(), Ticks::ZERO), Lookup::Found(_)));

@@ -1,10 +1,10 @@
-//! What we ask an issuer: its keys, and its word on a token. Everything else is known here already.
+//! What an issuer is asked for: its keys, and its answer about a token.
 //!
 //! | file | what |
 //! |---|---|
 //! | `client` | one HTTP client with all its bounds |
-//! | `endpoint` | a call through its guard; the only way out |
-//! | `fresh` | what is asked without a request |
+//! | `endpoint` | a call through its guard; the only way to make a call |
+//! | `fresh` | calls without a request |
 //! | `discovery`, `jwks`, `userinfo` | reading the three documents |
 
 pub mod cause;
@@ -47,10 +47,10 @@ const UNKNOWN_KID_PAUSE: Duration = Duration::from_secs(60);
 /// The shortest shared secret, in bytes: as long as the hash (RFC 7518 §3.2).
 const MIN_SECRET_BYTES: usize = 32;
 
-/// The longest file of a shared secret, in bytes: nobody's secret is longer.
+/// The longest file of a shared secret, in bytes. Real secrets are shorter.
 const MAX_SECRET_BYTES: u64 = 4096;
 
-/// The keys as they were fetched, for whoever keeps them.
+/// The keys as they were fetched, to be stored.
 #[derive(Clone, Debug)]
 pub struct FetchedKeys {
     /// The JWKS document.
@@ -59,7 +59,7 @@ pub struct FetchedKeys {
     pub discovery: Vec<u8>,
 }
 
-/// What an issuer is built with, besides its settings.
+/// What an issuer needs besides its settings.
 #[derive(Clone)]
 pub struct IssuerContext {
     /// The HTTP client.
@@ -85,10 +85,10 @@ pub struct Issuer {
     jwks_endpoint: Endpoint,
     userinfo_endpoint: Endpoint,
     refreshes: Singleflight<(), Result<(), CannotTell>>,
-    /// When the latest fetch that was good began.
+    /// When the latest successful fetch began.
     fetched: Mutex<Option<Ticks>>,
     looks: Singleflight<(), Result<(), CannotTell>>,
-    /// When keys were last looked for because of an unknown `kid`, and what that came to.
+    /// When keys were last fetched because of an unknown `kid`, and the result.
     looked: Mutex<Option<(Ticks, Result<(), CannotTell>)>>,
     on_fetch: OnFetch,
 }
@@ -98,18 +98,18 @@ pub type OnFetch = Box<dyn Fn(&str, FetchedKeys) + Send + Sync>;
 
 /// The keys that may have signed a token.
 pub enum KeyLookup {
-    /// At least one, a few at most.
+    /// At least one, at most four.
     Found(Vec<Arc<VerificationKey>>),
     /// The issuer has no such key.
     Unknown,
-    /// The issuer has a key of this name for something else.
+    /// The issuer has a key of this `kid` for another algorithm or use.
     Unfit,
 }
 
 impl Issuer {
     /// An issuer. It takes over the public keys and the guards of `previous`, so that a reload of the
-    /// configuration neither forgets an outage, or what an operator has forced, nor asks for what is known;
-    /// so other settings of the guards do not count then. Files of keys and secrets are read anew.
+    /// configuration neither forgets an outage or a forced state, nor fetches known keys; changed settings of
+    /// the guards have no effect then. Files of keys and secrets are read anew.
     ///
     /// # Errors
     /// [`IssuerError`], if a file of secrets or keys cannot be used.
@@ -129,7 +129,7 @@ impl Issuer {
             None => previous
                 .filter(|previous| previous.settings.secret_file.is_none())
                 .and_then(|previous| previous.keys.load_full())
-                // Read by the settings of now, and without what the newest answer lacks.
+                // Read with the new settings, and without keys that the newest answer lacks.
                 .and_then(|keys| KeySet::read(keys.document(), settings.pss_with_rs_keys).ok())
                 .map(Arc::new),
         };
@@ -187,7 +187,7 @@ impl Issuer {
         self.keys.load().is_some()
     }
 
-    /// The `kid`s that are known, for a person.
+    /// The known `kid`s, for `/status`.
     #[must_use]
     pub fn key_ids(&self) -> Vec<String> {
         self.keys.load().as_ref().map_or_else(Vec::new, |keys| keys.ids().map(str::to_owned).collect())
@@ -203,7 +203,7 @@ impl Issuer {
             .map_or_else(Vec::new, |keys| keys.held_ids(now).map(str::to_owned).collect())
     }
 
-    /// The keys that the issuer lists and that are not used, with the reasons.
+    /// The keys of the issuer that are skipped, with the reasons.
     #[must_use]
     pub fn skipped_keys(&self) -> Vec<Skipped> {
         self.keys.load().as_ref().map_or_else(Vec::new, |keys| keys.skipped().to_vec())
@@ -222,8 +222,8 @@ impl Issuer {
         [&self.userinfo_endpoint, &self.jwks_endpoint].into_iter().filter_map(Endpoint::open_since).min()
     }
 
-    /// Takes keys that were kept from an earlier fetch, so that a restart during an outage still verifies.
-    /// Keys that were fetched since stay.
+    /// Takes stored keys of an earlier fetch, so that a restart during an outage still verifies. Keys that
+    /// were fetched since then stay.
     ///
     /// # Errors
     /// What is wrong with the documents.
@@ -239,8 +239,8 @@ impl Issuer {
         Ok(())
     }
 
-    /// Finds the keys that may have signed a token. Keys that are not known yet are fetched; so they are for
-    /// an unknown `kid`, but at most once a minute.
+    /// Finds the keys that may have signed a token. If no keys are known, they are fetched; for an unknown
+    /// `kid`, at most once a minute.
     ///
     /// # Errors
     /// [`CannotTell`], if the keys had to be fetched and could not be.
@@ -271,27 +271,27 @@ impl Issuer {
         self.keys.load_full().ok_or_else(|| CannotTell::NoKeys(self.settings.url.clone()))
     }
 
-    /// Fetches the keys because of an unknown `kid`, at most once a minute. Who asks meanwhile waits for that
-    /// fetch, and who asks later in that minute gets its result: while the issuer cannot be asked, a key that
-    /// we do not know is no reason to say no.
-    ///
-    /// If it could be asked, it is: for the rest of that minute an unknown key is a no, even one that the
-    /// issuer made since then. Were it "cannot tell", anybody could turn the refusals of all old keys into
-    /// that, by one forged token a minute, and who holds such a token would not be sent to log in again.
-    /// Issuers announce keys before they sign with them, so that a key is rarely that new.
+    /// Fetches the keys because of an unknown `kid`, at most once a minute. Callers during that fetch wait
+    /// for it, and later callers in that minute get its result: while the issuer cannot be asked, an unknown
+    /// key is no reason to refuse a token. If the fetch succeeded, an unknown key is a refusal for the rest
+    /// of that minute, even for a key that the issuer made since then. If it were "cannot tell", one forged
+    /// token a minute would turn the refusals for all old keys into 503s, and holders of such tokens would
+    /// not be sent to log in again. Issuers publish keys before they sign with them, so a key is rarely that
+    /// new.
     async fn look_again(self: &Arc<Self>) -> Result<(), CannotTell> {
         if let Some(result) = self.looked_just_now() {
             return result;
         }
         let this = self.clone();
         let look = self.looks.run((), move || async move {
-            // For who came here before the latest look was noted, and started this one after it.
+            // For a caller that came here before the latest fetch was recorded, and started this one after
+            // it.
             if let Some(result) = this.looked_just_now() {
                 return result;
             }
             let began = this.clock.ticks();
             let result = this.refresh(Priority::Foreground).await;
-            // Noted in here, which goes on if the client that caused it goes away.
+            // Recorded inside the shared call, which goes on if the client that caused it goes away.
             *this.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((began, result.clone()));
             result
         });
@@ -310,10 +310,10 @@ impl Issuer {
         *self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetches discovery document and keys. However many ask, one fetch is under way.
+    /// Fetches the discovery document and the keys. Concurrent callers share one fetch.
     ///
     /// # Errors
-    /// [`CannotTell`]; the keys that are known stay.
+    /// [`CannotTell`]; the known keys stay.
     pub async fn refresh(self: &Arc<Self>, priority: Priority) -> Result<(), CannotTell> {
         let this = self.clone();
         let (result, role) =
@@ -359,7 +359,7 @@ impl Issuer {
         Ok(())
     }
 
-    /// Keys that were fetched just now. What is skipped of them is told once, not at each fetch.
+    /// Takes keys that were fetched just now. Skipped keys are logged once, not at each fetch.
     fn take_keys(&self, mut keys: KeySet) {
         let before = self.keys.load_full();
         if before.as_ref().map_or(&[][..], |before| before.skipped()) != keys.skipped() {
@@ -392,8 +392,8 @@ impl Issuer {
         }
     }
 
-    /// Asks `/userinfo`. That those who ask the same thing share one call is the caller's business, who knows
-    /// what is the same.
+    /// Asks `/userinfo`. The caller shares one call among equal queries, because it knows which ones are
+    /// equal.
     ///
     /// # Errors
     /// [`CannotTell`], with nothing learnt about the token.
@@ -428,9 +428,9 @@ pub struct UserinfoQuery {
     pub token: String,
     /// The subject that the token names, if that was verified; the answer must be about it.
     pub subject: Option<String>,
-    /// Whom the issuer's per-user limit would hit.
+    /// The subject of the issuer's per-user limit.
     pub about: Option<SubjectKey>,
-    /// Who waits for the answer.
+    /// Whether a request waits for the answer.
     pub priority: Priority,
 }
 

@@ -1,9 +1,8 @@
-//! Whether a 401 or 403 is the issuer's own.
-//!
-//! A firewall, a content network or a gateway in front of the issuer refuses as well, by address, by country
-//! or by load, and knows nothing of the token. If its refusal were taken for the issuer's, users would be
-//! locked out, and what is remembered of them would be gone when the outage comes. So a refusal counts only
-//! if it has the form in which an issuer refuses a token. All else is "cannot tell".
+//! Whether a 401 or 403 is the issuer's own. A firewall, a content network or a gateway in front of the
+//! issuer also refuses requests, by address, country or load, and knows nothing about the token. If its
+//! refusal counted as the issuer's, users would be locked out, and their records would be missing in the next
+//! outage. So a refusal counts only if it has the form in which an issuer refuses a token. Everything else is
+//! "cannot tell".
 //!
 //! Auth0 answers a token that it does not know, that has expired, or whose user is blocked, with 401, the
 //! text `Unauthorized`, and `WWW-Authenticate: Bearer realm="Users", error="invalid_token",
@@ -18,10 +17,10 @@ use crate::token::json;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// It says why in the words of RFC 6750 §3.1 (`invalid_token`, `insufficient_scope`) or in Auth0's own.
-    /// What was remembered of the token is worth nothing any more.
+    /// Records of the token are no longer valid.
     Certain,
-    /// It refuses, and does not say why. That is a no to this request. A gateway before the issuer may have
-    /// sent it, so it destroys nothing.
+    /// It refuses without a reason. That refuses this request only: a gateway before the issuer may have sent
+    /// it, so records stay.
     Uncertain,
 }
 
@@ -51,7 +50,7 @@ impl Rejection {
     }
 }
 
-/// What a line of challenges (RFC 9110 §11.6.1) says by those for a token; `None` if none is for one.
+/// What the challenges for a token in this line (RFC 9110 §11.6.1) say; `None` if none is for a token.
 fn challenge(line: &str) -> Option<Rejection> {
     let (mut is_for_a_token, mut said) = (false, None);
     for part in parts(line) {
@@ -77,7 +76,7 @@ fn challenge(line: &str) -> Option<Rejection> {
     said
 }
 
-/// The parts of a line between commas that are not in a quoted string (RFC 9110 §5.6.4).
+/// The parts of a line, split at commas outside quoted strings (RFC 9110 §5.6.4).
 fn parts(line: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     let parts = line.split(move |c| {

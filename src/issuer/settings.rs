@@ -12,7 +12,7 @@ use crate::token::pointer::ClaimPath;
 /// One `[[issuer]]`.
 #[derive(Clone, Debug)]
 pub struct IssuerSettings {
-    /// `url`, `--issuer`: compared byte for byte with `iss`, so as it was written.
+    /// `url`, `--issuer`, unchanged, because it is compared byte for byte with `iss`.
     pub url: String,
     /// The same, parsed, to find the discovery document.
     pub base: Url,
@@ -44,7 +44,7 @@ pub struct IssuerSettings {
     pub jwks_refresh: Duration,
 }
 
-/// What is done with a token that only the issuer can judge: opaque, or a JWE that we have no key for.
+/// What to do with a token that only the issuer can judge: an opaque token, or a JWE without a key of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignTokens {
     /// `/userinfo` is asked. Its audience cannot be checked: any application of the same tenant can obtain

@@ -1,4 +1,4 @@
-//! What the issuer says of a token (OpenID Connect Core 1.0 §5.3).
+//! The issuer's answer about a token (OpenID Connect Core 1.0 §5.3).
 
 use serde_json::Value;
 
@@ -10,16 +10,17 @@ use crate::token::lenient;
 /// Whether `/userinfo` can tell the email of a token that was verified here.
 ///
 /// Auth0 accepts a token there only if its `aud` lists the endpoint, which it does if the client asked for
-/// `openid` ("Access Token Profiles"). A token of a machine never does, nor one that is bound to another
-/// resource (RFC 8707). To ask with it costs a call and gets a 401 that says nothing about the token.
+/// `openid` ("Access Token Profiles"). The `aud` of a machine's token never does, nor that of a token that is
+/// bound to another resource (RFC 8707). A call with such a token gets a 401 that says nothing about the
+/// token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// `aud` lists the endpoint: what it says of the token counts.
+    /// `aud` lists the endpoint: its answer about the token counts.
     Listed,
-    /// `scope` has `openid`, and `aud` does not list the endpoint: it may answer, and a no means "no email
-    /// here".
+    /// `scope` has `openid`, and `aud` does not list the endpoint: it may answer, and a 401 or 403 only means
+    /// that there is no email.
     Possible,
-    /// It would refuse.
+    /// The endpoint would refuse the token.
     None,
 }
 
@@ -40,7 +41,7 @@ impl Reach {
     }
 }
 
-/// The issuer's word on a token.
+/// The issuer's answer about a token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UserinfoAnswer {
     /// It accepts the token; these are the claims about its subject.

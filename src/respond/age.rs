@@ -1,22 +1,21 @@
-//! Header values for small numbers, made once.
-//!
-//! Each answer tells its age in seconds, and formatting a number into a header value allocates. All ages of
-//! the primary tier are therefore digits of one shared buffer, of which a value is a slice.
+//! Header values for small numbers, made once. Each answer contains its age in seconds, and formatting a
+//! number into a header value allocates. All ages of the primary tier are therefore digits of one shared
+//! buffer, of which a value is a slice.
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-/// Ages below this are ready: the primary tier's four hours, and then some.
+/// Ages below this are prepared: a little more than the primary tier's four hours.
 const READY: u64 = 16_384;
 
-/// Digits of the largest ready number.
+/// Digits of the largest prepared number.
 const WIDTH: usize = 5;
 
-/// The ready values.
+/// The prepared values.
 pub struct Ages(Bytes);
 
 impl Ages {
-    /// Makes them: 80 KiB.
+    /// Prepares them: 80 KiB.
     #[must_use]
     pub fn new() -> Self {
         let digits: String = (0..READY).map(|number| format!("{number:0WIDTH$}")).collect();

@@ -1,8 +1,7 @@
-//! Log lines on their way to stderr. Nobody waits for them.
-//!
-//! stderr may be a pipe that its reader does not drain: a log shipper that hangs. A thread of its own writes
-//! the lines; a line for which there is no room is dropped and counted. What was dropped is told in the log
-//! once it drains, and always in the metric `log_lines_dropped_total`.
+//! Log lines on their way to stderr. No request waits for them. stderr may be a pipe that its reader does not
+//! drain, such as a log shipper that hangs. A thread of its own writes the lines; a line without room is
+//! dropped and counted. The number of dropped lines is logged as soon as the pipe drains, and is always in
+//! the metric `log_lines_dropped_total`.
 
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
@@ -17,10 +16,10 @@ use tracing_subscriber::fmt::MakeWriter;
 /// How many lines may wait to be written.
 const ROOM: usize = 1_024;
 
-/// How long the end of the process waits for what is not written yet.
+/// How long the process waits at its end for unwritten lines.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often it is told at most that lines were dropped.
+/// The shortest time between two log lines about dropped lines.
 const BETWEEN_TELLINGS: Duration = Duration::from_secs(1);
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -34,11 +33,11 @@ pub fn dropped() -> u64 {
 
 enum Order {
     Line(Vec<u8>),
-    /// Tells when all that came before is written.
+    /// Notifies when all earlier lines are written.
     Flush(SyncSender<()>),
 }
 
-/// Waits until the lines so far are written, for half a second at most: for the end of the process.
+/// Waits until all lines so far are written, for at most half a second. Called at the end of the process.
 pub fn flush() {
     let Some(writer) = WRITER.get() else { return };
     let (done, written) = sync_channel(1);
@@ -79,7 +78,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// One line; it is sent when it is whole.
+/// One line; it is sent when it is complete.
 pub(super) struct Line<'a> {
     to: Option<&'a SyncSender<Order>>,
     bytes: Vec<u8>,

@@ -30,7 +30,7 @@ pub fn install(settings: &LogSettings) {
         if settings.json { registry.with(layer.json()).try_init() } else { registry.with(layer).try_init() };
 }
 
-/// Lets through one line a minute of a kind that strangers can cause, and counts the others.
+/// Allows one line a minute of a kind that strangers can cause, and counts the others.
 #[derive(Debug, Default)]
 pub struct RateLimitedLog {
     next_secs: AtomicU64,
@@ -40,7 +40,7 @@ pub struct RateLimitedLog {
 impl RateLimitedLog {
     const PAUSE_SECS: u64 = 60;
 
-    /// Whether a line may be written at `now`; if so, how many were held back since the last one.
+    /// Whether a line may be written at `now`; if so, how many were suppressed since the last one.
     pub fn turn(&self, now: Timestamp) -> Option<u64> {
         let now = now.as_secs();
         let next = self.next_secs.load(Ordering::Relaxed);

@@ -195,7 +195,7 @@ impl Metrics {
         Ok((metrics, new.1.into_inner()))
     }
 
-    /// An answer lay ready in memory. The hot path: an atomic addition, no lookup by label.
+    /// A prepared answer was in memory. The hot path: an atomic addition, no lookup by label.
     pub fn found_in_memory(&self) {
         self.memory_hit.inc();
     }
@@ -231,12 +231,12 @@ impl Metrics {
         self.stale_answers.with_label_values(&[tier]).inc();
     }
 
-    /// A token of `format` was judged at first sight.
+    /// A token of `format` was verified for the first time.
     pub fn judged(&self, format: &str, result: &str) {
         self.tokens.with_label_values(&[format, result]).inc();
     }
 
-    /// A token was not judged here because of `local`, and its issuer's word was `issuer`.
+    /// A token could not be judged here because of `local`, and its issuer's answer was `issuer`.
     pub fn foreign(&self, local: &str, issuer: &str) {
         self.foreign_tokens.with_label_values(&[local, issuer]).inc();
     }
@@ -251,14 +251,14 @@ impl Metrics {
         self.email_conflicts.inc();
     }
 
-    /// Answers from records of this tier are counted from now on: zero so far, so that the first is seen as
-    /// one more.
+    /// Starts the counters of answers from records of this tier at zero, so that the first answer shows as an
+    /// increase.
     pub fn has_tier(&self, tier: &str) {
         self.stale_answers.with_label_values(&[tier]);
     }
 
-    /// An endpoint has a guard from now on, whose breaker has these states and which suppresses calls for
-    /// these reasons: all counted as zero so far.
+    /// Starts the series of a new endpoint at zero, for these states of its breaker and these reasons to
+    /// suppress a call.
     pub fn has_guard(&self, issuer: &str, endpoint: &str, states: &[&str], reasons: &[&str]) {
         for from in states {
             for to in states.iter().filter(|to| *to != from) {
@@ -270,14 +270,14 @@ impl Metrics {
         }
     }
 
-    /// How the budget of an endpoint stands.
+    /// Sets the gauges of an endpoint's budget.
     pub fn budget_is(&self, issuer: &str, endpoint: &str, rate: f64, waiting: usize) {
         self.budget_rate.with_label_values(&[issuer, endpoint]).set(rate);
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.budget_waiting.with_label_values(&[issuer, endpoint]).set(waiting);
     }
 
-    /// An issuer is not configured any more: nothing is told of it, least of all how its breakers last stood.
+    /// An issuer is no longer configured: its series are removed, also the last state of its breakers.
     pub fn forget_issuer(&self, issuer: &str) {
         forget(&self.breaker_state, issuer);
         forget(&self.budget_waiting, issuer);
@@ -287,7 +287,7 @@ impl Metrics {
         forget(&self.upstream_duration, issuer);
     }
 
-    /// A breaker is in `state` now; `states` are all of them, so that exactly one reads 1.
+    /// A breaker is in `state` now; `states` are all of them, so that exactly one has the value 1.
     pub fn breaker_is(&self, issuer: &str, endpoint: &str, state: &str, states: &[&str]) {
         for other in states {
             let value = i64::from(*other == state);
@@ -311,7 +311,7 @@ impl Metrics {
         self.upstream_suppressed.with_label_values(&[reason]).inc();
     }
 
-    /// Somebody shared another's call.
+    /// A caller shared the call of another one.
     pub fn joined(&self) {
         self.singleflight_joined.inc();
     }
@@ -326,7 +326,7 @@ impl Metrics {
         self.records.with_label_values(&[store]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// So many revocations of a kind took effect.
+    /// Counts revocations of a kind that took effect.
     pub fn revoked(&self, kind: &str, source: &str, count: u64) {
         self.revoked.with_label_values(&[kind, source]).inc_by(count);
     }
@@ -370,14 +370,14 @@ where
             let labels: HashMap<&str, &str> =
                 series.get_label().iter().map(|label| (label.name(), label.value())).collect();
             if labels.get("issuer") == Some(&issuer) {
-                // It cannot fail but by being gone already.
+                // It fails only if the series is already gone.
                 let _ = metric.remove(&labels);
             }
         }
     }
 }
 
-/// Makes a metric and registers it, and notes it.
+/// Creates and registers a metric, and adds it to the list.
 struct Registration<'r>(&'r Registry, RefCell<Descriptions>);
 
 impl Registration<'_> {
