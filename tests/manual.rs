@@ -243,7 +243,8 @@ fn every_reason_that_a_request_is_counted_by_is_explained() {
     reasons.extend(auth.split("reason: \"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
     // The answer then is that revocations are behind.
     reasons.remove("revocation");
-    // Found in memory, it is counted by a counter of its own; outcomes are no reasons; and such a token is foreign.
+    // Found in memory, it is counted by a counter of its own; outcomes are no reasons; and such a token is
+    // foreign.
     reasons.insert("memory".to_owned());
     for other in ["allow", "unauthenticated", "forbidden", "undecided", "error", "jwe_no_key"] {
         reasons.remove(other);
