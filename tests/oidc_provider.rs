@@ -1,0 +1,212 @@
+//! A real OpenID provider as the issuer: the npm package `oidc-provider`, certified by the OpenID Foundation. It binds
+//! tokens to resources (RFC 8707) and refuses at `/userinfo` every token that is bound to one.
+//!
+//! `make setup` installs it; `HOLDFAST_TEST_OIDC_PROVIDER` (a directory with `node_modules` in it) says where it is, if
+//! not beside `HOLDFAST_TEST_NODE_MODULES` or in `tests/oidc_provider/`. Without it these tests say that they test
+//! nothing; in CI they fail.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+use support::service::value;
+use support::yaml::in_repository;
+use support::{Holdfast, PATIENCE, Reply};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+const API: &str = "https://api.example.com";
+
+/// Without an email there is a 200, too.
+const EMAIL_IS_OPTIONAL: &str = "[headers]\n\"X-User-Email\" = { claim = \"email\", default = \"-\" }\n";
+
+/// The directory whose `node_modules` has the package.
+fn modules() -> PathBuf {
+    let beside = |node: std::ffi::OsString| PathBuf::from(node).with_file_name("oidc-provider");
+    let set = std::env::var_os("HOLDFAST_TEST_OIDC_PROVIDER").map(PathBuf::from);
+    let set = set.or_else(|| std::env::var_os("HOLDFAST_TEST_NODE_MODULES").map(beside));
+    set.unwrap_or_else(|| in_repository("tests/oidc_provider"))
+}
+
+/// A running provider; it is killed when dropped.
+struct Provider {
+    _child: Child,
+    commands: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    issuer: String,
+}
+
+impl Provider {
+    /// `None` if the package is not installed, which fails the test in CI.
+    async fn start() -> Option<Self> {
+        let modules = modules();
+        if !modules.join("node_modules/oidc-provider").is_dir() {
+            let missing = format!("the npm package oidc-provider is not in {}", modules.display());
+            assert!(std::env::var_os("CI").is_none(), "CI must have it; see scripts/setup.sh: {missing}");
+            eprintln!("not tested: {missing}; scripts/setup.sh test installs it");
+            return None;
+        }
+        let mut child = Command::new("node")
+            .arg(in_repository("tests/oidc_provider/provider.mjs"))
+            .arg(modules)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let commands = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut provider = Self { _child: child, commands, answers, issuer: String::new() };
+        provider.issuer = text(&provider.answer().await, "issuer");
+        Some(provider)
+    }
+
+    async fn answer(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.answers.next_line()).await;
+        let Ok(Ok(Some(line))) = line else { panic!("the provider does not answer: {line:?}") };
+        serde_json::from_str(&line).unwrap()
+    }
+
+    async fn command(&mut self, command: Value) -> Value {
+        self.commands.write_all(format!("{command}\n").as_bytes()).await.unwrap();
+        self.answer().await
+    }
+
+    async fn token(&mut self, command: Value) -> String {
+        text(&self.command(command).await, "token")
+    }
+
+    /// A JWT of a machine for the API, by the client-credentials grant.
+    async fn machine(&mut self) -> String {
+        self.token(json!({ "do": "machine" })).await
+    }
+
+    /// A JWT of this user for the API, with this signature.
+    async fn user(&mut self, id: &str, alg: &str) -> String {
+        self.token(json!({ "do": "user", "id": id, "resource": true, "alg": alg })).await
+    }
+
+    /// How often `/userinfo` was called since this was asked the last time.
+    async fn userinfo_calls(&mut self) -> u64 {
+        self.command(json!({ "do": "calls" })).await["calls"].as_u64().unwrap()
+    }
+
+    /// The holdfast binary before this provider; `more` is the rest of the configuration.
+    async fn holdfast(&self, more: &str) -> (TempDir, Holdfast) {
+        let directory = tempfile::tempdir().unwrap();
+        let config = format!(
+            "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [[issuer]]\nurl = \"{}\"\naudience = [\"{API}\"]\n\
+             algorithms = [\"RS256\", \"PS256\", \"ES256\", \"EdDSA\"]\n{more}",
+            self.issuer
+        );
+        let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+        (directory, holdfast)
+    }
+}
+
+fn text(answer: &Value, name: &str) -> String {
+    answer[name].as_str().unwrap_or_else(|| panic!("no {name}: {answer}")).to_owned()
+}
+
+fn email(reply: &Reply) -> (u16, Option<&str>) {
+    (reply.status, value(reply, "x-user-email"))
+}
+
+async fn answered(holdfast: &Holdfast, reason: &str) -> u64 {
+    holdfast.counted("holdfast_requests_total{", &format!("reason=\"{reason}\"")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machines_token_is_verified_without_a_call_and_lacks_only_an_email() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let token = provider.machine().await;
+    let (_required, holdfast) = provider.holdfast("").await;
+    assert_eq!(holdfast.ask(&token).await.status, 403, "{}", holdfast.log());
+    assert_eq!(answered(&holdfast, "missing_claim").await, 1);
+    let (_optional, holdfast) = provider.holdfast(EMAIL_IS_OPTIONAL).await;
+    let reply = holdfast.ask(&token).await;
+    assert_eq!(email(&reply), (200, Some("-")), "{reply:?}");
+    assert_eq!(value(&reply, "x-user-id"), Some("machine"));
+    assert_eq!(provider.userinfo_calls().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_token_that_userinfo_refuses_is_good_and_has_no_email() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let token = provider.user("alice", "RS256").await;
+    let (_required, required) = provider.holdfast("").await;
+    let (_optional, optional) = provider.holdfast(EMAIL_IS_OPTIONAL).await;
+    for round in 0..3 {
+        assert_eq!(required.ask(&token).await.status, 403, "round {round}: {}", required.log());
+        let reply = optional.ask(&token).await;
+        assert_eq!(email(&reply), (200, Some("-")), "round {round}: {reply:?}");
+        assert_eq!(value(&reply, "x-user-id"), Some("alice"));
+    }
+    assert_eq!(answered(&required, "missing_claim").await, 3);
+    assert_eq!(provider.userinfo_calls().await, 2, "each of the two remembers that the token has no email");
+}
+
+/// A token whose `aud` lists the endpoint is one that `/userinfo` judges: what it refuses is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_counts_for_a_token_whose_audience_lists_userinfo() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let aud = json!([API, format!("{}/me", provider.issuer)]);
+    let token = provider.token(json!({ "do": "user", "id": "alice", "resource": true, "aud": aud })).await;
+    let (_directory, holdfast) = provider.holdfast(EMAIL_IS_OPTIONAL).await;
+    assert_eq!(holdfast.ask(&token).await.status, 401, "{}", holdfast.log());
+    assert_eq!(provider.userinfo_calls().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opaque_token_is_judged_by_userinfo() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let (_directory, holdfast) = provider.holdfast("").await;
+    let token = provider.token(json!({ "do": "user", "id": "alice" })).await;
+    for _ in 0..2 {
+        let reply = holdfast.ask(&token).await;
+        assert_eq!(email(&reply), (200, Some("alice@example.com")), "{reply:?}");
+        assert_eq!(value(&reply, "x-user-id"), Some("alice"));
+    }
+    assert_eq!(provider.userinfo_calls().await, 1);
+    // One that is bound to the API is refused there, and nobody else can judge it.
+    let bound = json!({ "do": "user", "id": "alice", "resource": true, "format": "opaque" });
+    let bound = provider.token(bound).await;
+    assert_eq!(holdfast.ask(&bound).await.status, 401);
+    let unknown = "x".repeat(bound.len());
+    assert_eq!(holdfast.ask(&unknown).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_signature_that_the_provider_makes_is_verified() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let (_directory, holdfast) = provider.holdfast(EMAIL_IS_OPTIONAL).await;
+    for alg in ["RS256", "PS256", "ES256", "EdDSA"] {
+        let token = provider.user("alice", alg).await;
+        let reply = holdfast.ask(&token).await;
+        assert_eq!((reply.status, value(&reply, "x-user-id")), (200, Some("alice")), "{alg}: {reply:?}");
+        let (signed, signature) = token.rsplit_once('.').unwrap();
+        let other = if signature.starts_with('A') { "B" } else { "A" };
+        let forged = format!("{signed}.{other}{}", &signature[1..]);
+        assert_eq!(holdfast.ask(&forged).await.status, 401, "{alg}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_comes_back_with_other_keys_is_followed() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let (_directory, holdfast) = provider.holdfast(EMAIL_IS_OPTIONAL).await;
+    let old = provider.user("alice", "RS256").await;
+    assert_eq!(holdfast.ask(&old).await.status, 200);
+    provider.command(json!({ "do": "rotate" })).await;
+    for alg in ["RS256", "ES256"] {
+        let token = provider.user("bob", alg).await;
+        let reply = holdfast.ask(&token).await;
+        assert_eq!((reply.status, value(&reply, "x-user-id")), (200, Some("bob")), "{alg}: {reply:?}");
+    }
+}
