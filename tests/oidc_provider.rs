@@ -1,9 +1,9 @@
-//! A real OpenID provider as the issuer: the npm package `oidc-provider`, certified by the OpenID Foundation. It binds
-//! tokens to resources (RFC 8707) and refuses at `/userinfo` every token that is bound to one.
+//! A real OpenID provider as the issuer: the npm package `oidc-provider`, certified by the OpenID Foundation.
+//! It binds tokens to resources (RFC 8707) and refuses at `/userinfo` every token that is bound to one.
 //!
-//! `make setup` installs it; `HOLDFAST_TEST_OIDC_PROVIDER` (a directory with `node_modules` in it) says where it is, if
-//! not beside `HOLDFAST_TEST_NODE_MODULES` or in `tests/oidc_provider/`. Without it these tests say that they test
-//! nothing; in CI they fail.
+//! `make setup` installs it; `HOLDFAST_TEST_OIDC_PROVIDER` (a directory with `node_modules` in it) says where
+//! it is, if not beside `HOLDFAST_TEST_NODE_MODULES` or in `tests/oidc_provider/`. Without it these tests say
+//! that they test nothing; in CI they fail.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
