@@ -193,3 +193,22 @@ async fn a_token_that_was_rejected_is_not_forgiven_because_another_one_is_good()
         assert_eq!(running.ask(&sibling).await.status, 200);
     }
 }
+
+/// The subject's profile came by another token, which the issuer has not refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certain_no_deletes_the_profile_for_all_tokens_of_the_subject() {
+    let insufficient = "Bearer error=\"insufficient_scope\"";
+    for fault in [of_auth0()[0].clone(), answer(403, &[("www-authenticate", insufficient)], "")] {
+        let (tenant, running, clock, [_, token]) = scene().await;
+        let sibling = tenant.mint().expires_in(30 * 86_400).claim("n", 2).build().unwrap();
+        for token in [&token, &sibling] {
+            assert_eq!(running.ask(token).await.status, 200);
+        }
+        clock.advance(13 * HOUR);
+        tenant.set_fault(Endpoint::Userinfo, fault.clone());
+        assert!([401, 403].contains(&running.ask(&token).await.status), "{fault:?}");
+        clock.advance(HOUR);
+        tenant.set_fault(Endpoint::Userinfo, Fault::Status(503));
+        assert_undecided(&running.ask(&sibling).await, &format!("{fault:?}, then an outage"));
+    }
+}

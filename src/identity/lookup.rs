@@ -49,16 +49,14 @@ pub(super) trait Lookup: Send + Sync + 'static {
     /// The query to the issuer, for somebody who waits for the answer.
     fn query(&self, identities: &Identities, known: Option<&Self::Record>) -> UserinfoQuery;
 
-    /// Asks, together with all who look for the same; a record that came since `asked_at` is the answer.
+    /// Asks, together with all who look for the same; a record that came since `asked_at` is the answer. What the
+    /// issuer says is kept, a no as well, whether or not a request waits for it.
     fn ask(
         self: &Arc<Self>,
         identities: &Arc<Identities>,
         query: UserinfoQuery,
         asked_at: Timestamp,
     ) -> impl Future<Output = Result<Arc<Self::Record>, Failure>> + Send;
-
-    /// Keeps a no that nobody waited for, unless [`Lookup::ask`] did.
-    fn denied(&self, identities: &Identities, refusal: Refusal);
 }
 
 /// What an answer has to keep to.
@@ -143,9 +141,7 @@ impl Identities {
         let (this, lookup) = (self.clone(), lookup.clone());
         tokio::spawn(async move {
             let _turn = turn;
-            if let Err(Failure::No(refusal)) = lookup.ask(&this, query, now).await {
-                lookup.denied(&this, refusal);
-            }
+            let _ = lookup.ask(&this, query, now).await;
         });
     }
 

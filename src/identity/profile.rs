@@ -102,13 +102,6 @@ impl Lookup for Profile {
             }
         }
     }
-
-    fn denied(&self, identities: &Identities, refusal: Refusal) {
-        if refusal.ends_records() {
-            identities.stores.forget_profile(&self.key);
-        }
-        identities.refuse_from_now_on(self.digest, self.expires_at, refusal);
-    }
 }
 
 impl Profile {
@@ -139,7 +132,12 @@ impl Profile {
         context.finish().as_ref().first_chunk().copied().unwrap_or_default()
     }
 
+    /// Remembers the issuer's no to this token. If the issuer said why, it deletes the subject's profile, so that no
+    /// other token of the subject is answered from it.
     fn refuse(&self, identities: &Identities, refusal: Refusal) -> Failure {
+        if refusal.ends_records() {
+            identities.stores.forget_profile(&self.key);
+        }
         identities.refuse_from_now_on(self.digest, self.expires_at, refusal.clone());
         refusal.into()
     }
@@ -182,9 +180,9 @@ impl Profile {
         query: UserinfoQuery,
     ) -> Result<Arc<ProfileRecord>, Failure> {
         let since = identities.stores.epoch_of_profile(&self.key);
-        match self.issuer.ask(query).await? {
+        let refusal = match self.issuer.ask(query).await? {
             UserinfoAnswer::Rejected(_) | UserinfoAnswer::Forbidden(_) if self.reach != Reach::Listed => {
-                self.without_email(identities).await
+                return self.without_email(identities).await;
             }
             UserinfoAnswer::Accepted { claims, .. } => {
                 let found = identities.find_email(&self.issuer, &claims);
@@ -196,19 +194,15 @@ impl Profile {
                     email_rules: self.email_rules(),
                 });
                 identities.stores.keep_profile(self.key, record.clone(), since);
-                Ok(record)
+                return Ok(record);
             }
             UserinfoAnswer::Rejected(rejection) => {
-                let certain = rejection == Rejection::Certain;
-                if certain {
-                    identities.stores.forget_profile(&self.key);
-                }
-                Err(self.refuse(identities, Refusal::IssuerRejects { local: String::new(), certain }))
+                Refusal::IssuerRejects { local: String::new(), certain: rejection == Rejection::Certain }
             }
             UserinfoAnswer::Forbidden(rejection) => {
-                let certain = rejection == Rejection::Certain;
-                Err(self.refuse(identities, Refusal::IssuerForbids { certain }))
+                Refusal::IssuerForbids { certain: rejection == Rejection::Certain }
             }
-        }
+        };
+        Err(self.refuse(identities, refusal))
     }
 }

@@ -90,9 +90,6 @@ impl Lookup for Verdict {
         identities.count(role);
         result
     }
-
-    /// It was kept with the verdict.
-    fn denied(&self, _: &Identities, _: Refusal) {}
 }
 
 impl Verdict {
