@@ -11,7 +11,7 @@
 mod scene;
 
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -159,6 +159,34 @@ fn what_a_stranger_wrote_is_not_built_where_requests_are_answered() {
         assert!(counted.count_total < 200, "{what}: {counted:?}");
         assert!(counted.bytes_total < 100 * 1024, "{what}: {counted:?}");
     }
+}
+
+/// hyper's buffers and the state of a connection are 14 KB: clients that only connect must not make holdfast take them.
+#[test]
+fn a_connection_that_sent_nothing_takes_little_memory() {
+    const CONNECTIONS: u16 = 200;
+    let scene = Scene::new();
+    let request = request(&scene.token());
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (_service, address) = runtime.block_on(scene.holdfast());
+    let connect = |count: u16| {
+        let (answered, is_answered) = oneshot::channel();
+        let request = request.clone();
+        thread::spawn(move || {
+            let silent: Vec<_> = (0..count).map(|_| TcpStream::connect(address).unwrap()).collect();
+            // Connections are accepted in order: when this one is answered, all are.
+            let mut last = Client::connect(address);
+            last.warm_up(&request);
+            drop(answered.send((silent, last)));
+        });
+        runtime.block_on(is_answered).unwrap()
+    };
+    drop(connect(0));
+    let mut connected = None;
+    let counted = measure(|| connected = Some(connect(CONNECTIONS)));
+    let each = counted.bytes_current / i64::from(CONNECTIONS);
+    println!("bytes for a connection that sent nothing: {each}");
+    assert!(each < 4_096, "{each} bytes for each of {CONNECTIONS} connections");
 }
 
 /// How many allocations the thread of a server makes for [`REQUESTS`] requests over one connection. What

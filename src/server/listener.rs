@@ -17,11 +17,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::descriptors;
@@ -173,32 +174,25 @@ impl Listener {
                 Socket::Tls(_) => Some(tls()),
                 _ => None,
             };
-            let stop = stop.clone();
-            let (service, builder, watcher) = (service.clone(), builder.clone(), graceful.watcher());
+            let connection = Connection { seat, watcher: graceful.watcher(), stop: stop.clone(), bounds };
+            let (service, builder) = (service.clone(), builder.clone());
             tokio::spawn(async move {
-                let _seat = seat;
-                let stream = match secured {
+                let mut stream = match secured {
                     None => stream,
-                    Some(tls) => match secure(stream, tls, stop.clone()).await {
+                    Some(tls) => match secure(stream, tls, connection.stop.clone()).await {
                         Ok(stream) => stream,
                         Err(error) => return debug!("no TLS with a client: {error}"),
                     },
                 };
-                let asked = Arc::new(AtomicBool::new(false));
-                let has_asked = asked.clone();
-                let service = service_fn(move |request| {
-                    asked.store(true, Ordering::Relaxed);
-                    service(request, peer)
-                });
-                let stream = ReadInTime::new(stream, bounds.idle_timeout);
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                tokio::select! {
-                    ended = watcher.watch(connection) => if let Err(error) = ended {
-                        debug!("a connection ended early: {error}");
-                    },
-                    () = never_asks(stop, &has_asked, bounds.drain_timeout) => {
-                        debug!("a connection was closed before its first request had come");
+                let first_request_until = Instant::now() + bounds.idle_timeout;
+                match first_byte(&mut stream, connection.stop.clone(), first_request_until).await {
+                    // In memory of its own: until then, the task takes no room for it.
+                    Ok(first) => {
+                        let stream = ReadInTime::new(stream, first, bounds.idle_timeout);
+                        let answer = move |request| service(request, peer);
+                        Box::pin(connection.serve(stream, &builder, answer, first_request_until)).await;
                     }
+                    Err(error) => debug!("a connection ended before its first request: {error}"),
                 }
             });
         }
@@ -210,9 +204,64 @@ impl Listener {
     }
 }
 
+/// An accepted connection.
+struct Connection {
+    seat: OwnedSemaphorePermit,
+    watcher: Watcher,
+    stop: watch::Receiver<bool>,
+    bounds: Bounds,
+}
+
+impl Connection {
+    /// Answers the requests on this connection until it ends.
+    async fn serve<S, F, B>(
+        self,
+        stream: ReadInTime<Box<dyn Stream>>,
+        builder: &http1::Builder,
+        answer: S,
+        first_request_until: Instant,
+    ) where
+        S: Fn(Request<Incoming>) -> F + Send,
+        F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
+        let Self { seat: _seat, watcher, stop, bounds } = self;
+        let asked = Arc::new(AtomicBool::new(false));
+        let has_asked = asked.clone();
+        let service = service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
+            answer(request)
+        });
+        let served = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            ended = watcher.watch(served) => if let Err(error) = ended {
+                debug!("a connection ended early: {error}");
+            },
+            () = never_asks(stop, &has_asked, bounds.drain_timeout, first_request_until) => {
+                debug!("a connection was closed before its first request had come");
+            }
+        }
+    }
+}
+
 /// A stream of either kind.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Waits for the first byte of the first request. hyper's buffers and the state of a connection take 14 KB, which clients
+/// that only connect do not need.
+async fn first_byte(
+    stream: &mut Box<dyn Stream>,
+    mut stop: watch::Receiver<bool>,
+    until: Instant,
+) -> io::Result<u8> {
+    tokio::select! {
+        biased;
+        read = stream.read_u8() => read,
+        _ = stop.wait_for(|stop| *stop) => Err(io::Error::other("the service stops")),
+        () = sleep_until(until) => Err(io::Error::new(io::ErrorKind::TimedOut, "it did not come in time")),
+    }
+}
 
 impl Socket {
     async fn accept(&self) -> io::Result<(Box<dyn Stream>, Peer)> {
@@ -229,17 +278,29 @@ impl Socket {
     }
 }
 
-/// Ends when the service has been stopping for a while and no request has come yet. hyper closes what waits for a next
-/// request by itself; for the rest of a first one it would wait for as long as it may take to come.
-async fn never_asks(mut stop: watch::Receiver<bool>, asked: &AtomicBool, drain_timeout: Duration) {
-    let _ = stop.wait_for(|stop| *stop).await;
-    tokio::time::sleep(HEAD_GRACE.min(drain_timeout)).await;
+/// Ends when the first request has not come in time, or not within a grace period after the service began to stop. hyper
+/// bounds the time for a head only from the first bytes on. At a stop, it closes connections that wait for a next request
+/// by itself, but waits for the rest of a first one for as long as it may take to come.
+async fn never_asks(
+    mut stop: watch::Receiver<bool>,
+    asked: &AtomicBool,
+    drain_timeout: Duration,
+    until: Instant,
+) {
+    let stopped = async {
+        let _ = stop.wait_for(|stop| *stop).await;
+        tokio::time::sleep(HEAD_GRACE.min(drain_timeout)).await;
+    };
+    tokio::select! {
+        () = stopped => {}
+        () = sleep_until(until) => {}
+    }
     if asked.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
 }
 
-/// A handshake; whoever has not finished one when the service stops is not waited for.
+/// Does the handshake. Unfinished handshakes are dropped at shutdown.
 async fn secure(
     stream: Box<dyn Stream>,
     tls: Option<Arc<ServerTls>>,

@@ -14,15 +14,17 @@ use tokio::time::Sleep;
 /// A stream that fails once nothing could be written to it for a time.
 pub(super) struct ReadInTime<S> {
     stream: S,
+    /// What was read already, until it is read from here.
+    first: Option<u8>,
     timeout: Duration,
     /// Set while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> ReadInTime<S> {
-    /// With the longest time that a write may wait.
-    pub(super) const fn new(stream: S, timeout: Duration) -> Self {
-        Self { stream, timeout, deadline: None }
+    /// A stream whose first byte was read already, with the longest time that a write may wait.
+    pub(super) const fn new(stream: S, first: u8, timeout: Duration) -> Self {
+        Self { stream, first: Some(first), timeout, deadline: None }
     }
 
     fn in_time<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -43,6 +45,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadInTime<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if into.remaining() > 0
+            && let Some(first) = self.first.take()
+        {
+            into.put_slice(&[first]);
+            // With all that has come, since hyper enlarges its buffer for what comes after a short read. If there is nothing,
+            // or an error, the next read says so.
+            let _ = Pin::new(&mut self.stream).poll_read(cx, into);
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, into)
     }
 }
