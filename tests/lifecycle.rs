@@ -373,6 +373,41 @@ async fn rotated_keys_are_found_at_once_and_unknown_ones_are_asked_for_once() {
     assert_eq!(tenant.calls().jwks, 1, "however many unknown kids there are, one fetch a minute");
 }
 
+/// The configuration comes from a FIFO, so the read lasts as long as the test wants.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_while_the_configuration_is_read_is_handled_when_it_serves() {
+    let tenant = Tenant::start(Options::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (fifo, pid) = (directory.path().join("holdfast.toml"), directory.path().join("pid"));
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let config = config(&tenant, None, "");
+    let write = move |signals: &'static [&str]| {
+        let (fifo, pid, config) = (fifo.clone(), pid.clone(), config.clone());
+        std::thread::spawn(move || {
+            // Opens once holdfast opens it for reading.
+            let mut to = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+            let pid = std::fs::read_to_string(&pid).unwrap();
+            for name in signals {
+                let kill = std::process::Command::new("kill").args(["-s", name, pid.trim()]).status();
+                assert!(kill.unwrap().success(), "{name}");
+            }
+            std::io::Write::write_all(&mut to, config.as_bytes()).unwrap();
+        })
+    };
+    let written = write(&["USR1", "USR2", "HUP", "PIPE"]);
+    let mut command = tokio::process::Command::new("sh");
+    let start = "echo $$ > pid; exec \"$0\" serve --config holdfast.toml";
+    command.args(["-c", start, env!("CARGO_BIN_EXE_holdfast")]);
+    let holdfast = Holdfast::launch(command, directory.path(), 1, &[]).await;
+    written.join().unwrap();
+    // For the reload.
+    write(&[]).join().unwrap();
+    for told in ["status: {", "SIGUSR2 does nothing", "configuration reloaded"] {
+        until(told, async || holdfast.log().contains(told).then_some(())).await;
+    }
+    holdfast.ready().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_signal_ends_it_without_a_drain() {
     let tenant = Tenant::start(Options::default()).await.unwrap();

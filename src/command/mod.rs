@@ -179,9 +179,7 @@ impl Arguments {
     /// Does what was asked for.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
-            Command::Serve(source) => {
-                source.read().and_then(|(settings, source)| serve::run(settings, source))
-            }
+            Command::Serve(source) => serve::run(source),
             Command::Inspect(arguments) => inspect::run(arguments),
             Command::Check(arguments) => check::run(arguments),
             Command::Backup(arguments) => copies::backup(arguments),

@@ -1,21 +1,25 @@
 //! `holdfast serve`.
 
+use std::io;
 use std::process::ExitCode;
 
 use holdfast::clock::Clock;
-use holdfast::config::{Settings, Source};
 use holdfast::server::admin;
 use holdfast::service::Service;
 use holdfast::telemetry::{lines, logs};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
-use super::{address_space, block_on, fail};
+use super::{SourceArguments, address_space, block_on, fail};
 
 /// Serves until SIGTERM or SIGINT; reloads on SIGHUP; logs its status on SIGUSR1. A signal that comes before it serves is
-/// heeded when it does. Tells systemd, if it started us.
-pub fn run(settings: Settings, source: Source) -> Result<(), ExitCode> {
+/// handled when it does. SIGTERM and SIGINT end it at once until the configuration is read. Tells systemd, if it
+/// started us.
+pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
+    let EarlySignals { mut hangup, mut user1, mut user2 } = EarlySignals::receive().map_err(fail)?;
+    let (settings, source) = source.read()?;
     address_space::check(&settings).map_err(fail)?;
     logs::install(&settings.log);
     // As all lines: the default hook would wait for whoever reads stderr.
@@ -23,9 +27,6 @@ pub fn run(settings: Settings, source: Source) -> Result<(), ExitCode> {
     let result = block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(fail)?;
-        let mut user1 = signal(SignalKind::user_defined1()).map_err(fail)?;
-        let mut user2 = signal(SignalKind::user_defined2()).map_err(fail)?;
         let service = Service::start_with(settings, source, Clock::system()).await.map_err(fail)?;
         tell(&[NotifyState::Ready]);
         loop {
@@ -58,6 +59,29 @@ pub fn run(settings: Settings, source: Source) -> Result<(), ExitCode> {
     });
     lines::flush();
     result
+}
+
+/// Signals that would end the process while it reads its configuration, from a slow disk for example.
+struct EarlySignals {
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl EarlySignals {
+    /// From now on they wait until somebody asks for them.
+    ///
+    /// Handlers are installed once for the process, and whichever runtime runs passes the signals on. So a runtime
+    /// without threads installs them here and ends.
+    fn receive() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let _guard = runtime.enter();
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
 }
 
 /// Without systemd there is nobody to tell, and no harm in it.
