@@ -1,17 +1,30 @@
 //! The data directory is deleted while holdfast runs: requests are answered, holdfast says what is wrong, and
-//! later records are kept.
+//! later records and all revocations are kept.
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
 
 mod support;
 
+use holdfast_devtenant::User;
 use support::service::{issuer, tenant};
-use support::{Holdfast, until};
+use support::{Holdfast, exchange, until};
+use tokio::net::TcpStream;
 
 const DEGRADED: &str = "ready, but degraded: the disk store is not well";
 
 async fn readyz_says(holdfast: &Holdfast, wanted: &str) {
     until(wanted, async || holdfast.admin("/readyz").await.body.starts_with(wanted).then_some(())).await;
+}
+
+async fn revoke(holdfast: &Holdfast, subject: &str) {
+    let body = format!(r#"{{"subject": "{subject}"}}"#);
+    let request = format!(
+        "POST /revoke HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let reply = exchange(TcpStream::connect(holdfast.admin).await.unwrap(), request.as_bytes()).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,6 +42,10 @@ async fn a_data_directory_that_is_deleted_is_said_by_readyz_and_made_again_with_
     let opaque = |number: i32| tenant.mint().opaque().claim("number", number).build().unwrap();
     let (before, after) = (opaque(1), opaque(2));
     assert_eq!(holdfast.ask(&before).await.status, 200);
+    tenant.add_user(User::new("auth0|bob").email("bob@example.com"));
+    let revoked = tenant.mint().subject("auth0|bob").build().unwrap();
+    revoke(&holdfast, "auth0|bob").await;
+    assert_eq!(holdfast.ask(&revoked).await.status, 401, "{}", holdfast.log());
 
     // With what it lies in, which holdfast does not make again: so it stays degraded.
     std::fs::remove_dir_all(&volume).unwrap();
@@ -42,9 +59,12 @@ async fn a_data_directory_that_is_deleted_is_said_by_readyz_and_made_again_with_
     readyz_says(&holdfast, "ready\n").await;
     assert!(holdfast.log().contains("is written again"), "{}", holdfast.log());
     assert_eq!(holdfast.ask(&after).await.status, 200);
+    // When this one is on the disk, all are.
+    revoke(&holdfast, "auth0|nobody").await;
     holdfast.signal("TERM").await;
     assert_eq!(holdfast.ended().await, Some(0), "{}", holdfast.log());
+    let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
+    assert_eq!(holdfast.ask(&revoked).await.status, 401, "{}", holdfast.log());
     tenant.go_down().await;
-    let holdfast = Holdfast::start(directory.path(), &config, 1).await;
     assert_eq!(holdfast.ask(&after).await.status, 200, "{}", holdfast.log());
 }

@@ -1,7 +1,10 @@
 //! Deny records on disk: sealed, by [`RevocationKey`].
 
+use std::collections::HashMap;
+
 use super::archive::Archive;
 use super::disk::DiskError;
+use crate::clock::Timestamp;
 use crate::revocation::{Denial, RevocationKey};
 use crate::tiers::record::{Family, Record as _};
 
@@ -15,6 +18,20 @@ impl Archive {
                 visit(key, denial);
             }
         })
+    }
+
+    /// When each deny record on disk was last changed. Blocks.
+    pub(super) fn times_of_denials(&self) -> Result<HashMap<RevocationKey, Timestamp>, DiskError> {
+        let mut times = HashMap::new();
+        self.scan_denials(|key, denial| {
+            times.insert(key, denial.changed_at);
+        })?;
+        Ok(times)
+    }
+
+    /// How often the disk store came back from a fault: its records may be older ones since, or none.
+    pub(super) fn disk_reopened(&self) -> u64 {
+        self.disk.as_ref().map_or(0, |disk| disk.stats().reopened)
     }
 
     pub(super) fn has_disk(&self) -> bool {

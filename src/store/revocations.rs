@@ -81,6 +81,8 @@ pub struct Revocations {
     pub(super) loaded: AtomicBool,
     /// When the log was last read to its end, in milliseconds of the clock that nobody sets, plus 1; 0 for never.
     pub(super) read_at: AtomicU64,
+    /// How often the disk store had come back from a fault when its deny records were last compared with `set`.
+    compared: AtomicU64,
     /// What the disk has still to keep.
     pub(super) unkept: Mutex<HashMap<RevocationKey, Denial>>,
     /// The last entry of the log that this instance wrote and has not read yet.
@@ -108,6 +110,7 @@ impl Revocations {
             changing: tokio::sync::Mutex::default(),
             loaded: AtomicBool::new(false),
             read_at: AtomicU64::new(0),
+            compared: AtomicU64::new(0),
             unkept: Mutex::default(),
             written: Mutex::default(),
         });
@@ -216,8 +219,22 @@ impl Revocations {
         self.write_to_disk(archive).await
     }
 
-    /// Writes what the disk has still to keep, and waits until it is synced.
+    /// Writes what the disk has still to keep, and waits until it is synced. After a fault the disk may lack records
+    /// that it had, because its directory or its database was replaced.
     pub(super) async fn write_to_disk(&self, archive: &Arc<Archive>) -> Result<(), DiskError> {
+        let reopened = archive.disk_reopened();
+        if self.compared.load(Relaxed) != reopened {
+            let disk = archive.clone();
+            let kept = tokio::task::spawn_blocking(move || disk.times_of_denials()).await;
+            let kept = kept.unwrap_or(Err(DiskError::Closed))?;
+            let all = self.set.all().into_iter();
+            let lost = all.filter(|(key, denial)| kept.get(key).is_none_or(|at| *at < denial.changed_at));
+            let mut unkept = self.unkept();
+            for (key, denial) in lost {
+                unkept.entry(key).or_insert(denial);
+            }
+            self.compared.store(reopened, Relaxed);
+        }
         let waiting: Vec<_> = self.unkept().clone().into_iter().collect();
         if waiting.is_empty() {
             return Ok(());

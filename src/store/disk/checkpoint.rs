@@ -119,7 +119,7 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     layout.finish_restoring()?;
     // A restored copy must not bring back records that were deleted since, as far as there are delete
     // markers.
-    let noted = kept::newest_first(&layout).into_iter().map(|kept| Deleted::since(&kept.path));
+    let noted = kept::newest_first(&layout).into_iter().rev().map(|kept| Deleted::since(&kept.path));
     let deleted = noted.filter(|noted| *noted != Deleted::Unknown).reduce(Deleted::and);
     let deleted = deleted.unwrap_or(Deleted::These(Vec::new()));
     copy_and_check(&layout, settings, clock, from, CopyMode::Nothing, &deleted)?;
@@ -225,7 +225,7 @@ pub(super) fn recover(
     let candidates: Vec<_> = kept::newest_first(layout)
         .into_iter()
         .map(|kept| {
-            let since = std::mem::replace(&mut deleted, Deleted::Unknown).and(Deleted::since(&kept.path));
+            let since = Deleted::since(&kept.path).and(std::mem::replace(&mut deleted, Deleted::Unknown));
             deleted = since.clone();
             (kept, since)
         })
@@ -314,9 +314,8 @@ fn take_what_opens(from: &Engine, to: &Engine, family: Family) -> Result<(), Fau
 
 fn forget(engine: &Engine, deleted: &Deleted) -> Result<(), Fault> {
     match deleted {
-        Deleted::These(records) => {
-            let deletes = records.iter().map(|(family, key)| Change::Delete(*family, key.clone()));
-            let batch: Batch = deletes.collect();
+        Deleted::These(changes) => {
+            let batch: Batch = changes.iter().cloned().collect();
             engine.write_patiently(&batch)?;
             engine.sync()
         }

@@ -1,11 +1,15 @@
-//! Deletes since a checkpoint was made, noted beside the checkpoint.
+//! Deletes and deny records since a checkpoint was made, noted beside the checkpoint.
 //!
 //! A delete stands for a definitive no. When a checkpoint replaces a corrupt database, later deletes are lost
 //! with the database, and a no would become a yes. So each delete is also noted in a file of the newest
 //! checkpoint, and applied to the checkpoint that takes over. The file is synced before the log of the
 //! database, so it has every delete that the database has.
 //!
-//! An entry is a byte for the family, a byte for the key's length, the key, and four bytes of checksum. If it
+//! A deny record (a revocation) stands for a no as well, and is noted in the same way.
+//!
+//! An entry of a delete is a byte for the family, a byte for the key's length, the key, and four bytes of checksum.
+//! An entry of a deny record is a byte, two bytes for the length of what follows, a byte for the key's length, the
+//! key, the sealed record, and the checksum. If it
 //! is unknown what was deleted, every record of the deniable families is dropped: a miss costs a call to the
 //! issuer, and a wrong yes must not happen.
 
@@ -15,6 +19,7 @@ use std::path::Path;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use super::engine::Change;
 use super::layout::TOMBSTONES_FILE;
 use crate::tiers::record::Family;
 
@@ -23,6 +28,9 @@ const CHECK_LENGTH: usize = 4;
 /// The greatest length of the file, in bytes: some 400,000 deletes. More deletes than that stand for
 /// everything.
 const LIMIT: u64 = 16 * 1024 * 1024;
+
+/// In place of a family: a deny record follows.
+const DENIES: u8 = 5;
 
 /// In place of a family: everything is deleted.
 const EVERYTHING: u8 = 0xff;
@@ -38,14 +46,11 @@ pub(super) struct DeleteMarkers {
     unsynced: bool,
 }
 
-/// Which records.
-type Keys = Vec<(Family, Vec<u8>)>;
-
-/// The records to delete from a checkpoint that takes over.
+/// The deletes and deny records to apply to a checkpoint that takes over, the oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Deleted {
-    /// These records.
-    These(Keys),
+    /// These.
+    These(Vec<Change>),
     /// It is unknown which.
     Unknown,
 }
@@ -79,14 +84,11 @@ impl DeleteMarkers {
         Ok(Self { file, length, unsynced: false })
     }
 
-    /// Notes deletes.
-    pub(super) fn note<'a>(&mut self, deletes: impl Iterator<Item = (Family, &'a [u8])>) -> io::Result<()> {
+    /// Notes deletes and deny records.
+    pub(super) fn note<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) -> io::Result<()> {
         let mut text = Vec::new();
-        for (family, key) in deletes {
-            let entry = match u8::try_from(key.len()) {
-                Ok(length) => [&[number(family), length], key].concat(),
-                Err(_) => vec![EVERYTHING, 0],
-            };
+        for change in changes {
+            let entry = encode(change).unwrap_or_else(|| vec![EVERYTHING, 0]);
             text.extend_from_slice(&entry);
             text.extend_from_slice(&check(&entry));
         }
@@ -107,9 +109,7 @@ impl DeleteMarkers {
     pub(super) fn carry(newer: &Path, older: &Path) -> io::Result<()> {
         let mut markers = Self::of(older)?;
         match Deleted::since(newer) {
-            Deleted::These(keys) => {
-                markers.note(keys.iter().map(|(family, key)| (*family, key.as_slice())))?;
-            }
+            Deleted::These(changes) => markers.note(changes.iter())?,
             Deleted::Unknown => {
                 markers.file.write_all(&everything())?;
                 markers.unsynced = true;
@@ -138,9 +138,9 @@ impl Deleted {
         }
     }
 
-    /// These deletes and those noted beside another checkpoint.
-    pub(super) fn and(self, other: Self) -> Self {
-        match (self, other) {
+    /// These and those noted beside a newer checkpoint.
+    pub(super) fn and(self, newer: Self) -> Self {
+        match (self, newer) {
             (Self::These(mut these), Self::These(those)) => {
                 these.extend(those);
                 Self::These(these)
@@ -158,11 +158,11 @@ fn everything() -> Vec<u8> {
 
 /// The whole entries up to the first damaged one, and the rest. `None` instead of entries if one stands for
 /// everything.
-fn entries(mut content: &[u8]) -> (Option<Keys>, &[u8]) {
+fn entries(mut content: &[u8]) -> (Option<Vec<Change>>, &[u8]) {
     let mut entries = Some(Vec::new());
-    while let Some((family, key, rest)) = entry(content) {
-        match family {
-            Some(family) => entries.iter_mut().for_each(|entries| entries.push((family, key.to_vec()))),
+    while let Some((change, rest)) = entry(content) {
+        match change {
+            Some(change) => entries.iter_mut().for_each(|entries| entries.push(change.clone())),
             None => entries = None,
         }
         content = rest;
@@ -170,23 +170,51 @@ fn entries(mut content: &[u8]) -> (Option<Keys>, &[u8]) {
     (entries, content)
 }
 
-/// The entry at the start of `content`, and the rest.
-fn entry(content: &[u8]) -> Option<(Option<Family>, &[u8], &[u8])> {
-    let [first, length, ..] = content else { return None };
-    let (entry, rest) = content.split_at_checked(2 + usize::from(*length))?;
+/// The entry at the start of `content`, and the rest. `None` inside if it stands for everything.
+fn entry(content: &[u8]) -> Option<(Option<Change>, &[u8])> {
+    let (entry, rest) = content.split_at_checked(length(content)?)?;
     let (checked, rest) = rest.split_at_checked(CHECK_LENGTH)?;
-    let family = Family::ALL.into_iter().find(|family| number(*family) == *first);
-    let is_entry = checked == check(entry) && (family.is_some() || *first == EVERYTHING);
-    is_entry.then_some((family, entry.get(2..)?, rest))
+    let change = match *entry {
+        [EVERYTHING, ..] => None,
+        [DENIES, _, _, key, ref record @ ..] => {
+            let (key, value) = record.split_at_checked(usize::from(key))?;
+            Some(Change::Put(Family::Revocations, key.to_vec(), value.to_vec()))
+        }
+        [first, _, ref key @ ..] => {
+            let family = Family::ALL.into_iter().find(|family| number(*family) == first)?;
+            Some(Change::Delete(family, key.to_vec()))
+        }
+        _ => return None,
+    };
+    (checked == check(entry)).then_some((change, rest))
 }
 
-/// Whether a crash explains what follows the last whole entry: a part of an entry, or zeros from
-/// preallocation.
+/// The length of the entry at the start of `content`, without its checksum; `None` if too little of it is there.
+fn length(content: &[u8]) -> Option<usize> {
+    match *content {
+        [DENIES, high, low, ..] => Some(3 + usize::from(u16::from_be_bytes([high, low]))),
+        [DENIES, ..] => None,
+        [_, key, ..] => Some(2 + usize::from(key)),
+        _ => None,
+    }
+}
+
+/// The entry of a change, without its checksum; `None` if its key or value is too long for one.
+fn encode(change: &Change) -> Option<Vec<u8>> {
+    match change {
+        Change::Delete(family, key) => {
+            Some([&[number(*family), u8::try_from(key.len()).ok()?], key.as_slice()].concat())
+        }
+        Change::Put(_, key, value) => {
+            let [high, low] = u16::try_from(1 + key.len() + value.len()).ok()?.to_be_bytes();
+            Some([&[DENIES, high, low, u8::try_from(key.len()).ok()?], key.as_slice(), value].concat())
+        }
+    }
+}
+
+/// Whether a crash explains what follows the last whole entry: a part of an entry, or zeros from preallocation.
 fn is_cut_off(rest: &[u8]) -> bool {
-    let is_part = match rest {
-        [_, length, ..] => rest.len() < 2 + usize::from(*length) + CHECK_LENGTH,
-        _ => true,
-    };
+    let is_part = length(rest).is_none_or(|length| rest.len() < length + CHECK_LENGTH);
     is_part || rest.iter().all(|byte| *byte == 0)
 }
 
@@ -210,13 +238,13 @@ mod tests {
     use super::*;
 
     fn these(keys: &[u8]) -> Deleted {
-        Deleted::These(keys.iter().map(|key| (Family::Verdicts, vec![*key; 32])).collect())
+        Deleted::These(keys.iter().map(|key| Change::Delete(Family::Verdicts, vec![*key; 32])).collect())
     }
 
     fn note(directory: &Path, keys: &[u8]) {
-        let keys: Vec<_> = keys.iter().map(|key| [*key; 32]).collect();
         let mut markers = DeleteMarkers::of(directory).unwrap();
-        markers.note(keys.iter().map(|key| (Family::Verdicts, &key[..]))).unwrap();
+        let Deleted::These(changes) = these(keys) else { unreachable!() };
+        markers.note(changes.iter()).unwrap();
         markers.sync().unwrap();
     }
 
@@ -256,8 +284,9 @@ mod tests {
         fs::write(&path, &whole).unwrap();
         let mut markers = DeleteMarkers::of(directory.path()).unwrap();
         markers.length = LIMIT - 10;
-        markers.note([(Family::Profiles, &[9; 32][..])].into_iter()).unwrap();
-        markers.note([(Family::Profiles, &[9; 32][..])].into_iter()).unwrap();
+        let change = Change::Delete(Family::Profiles, vec![9; 32]);
+        markers.note([&change].into_iter()).unwrap();
+        markers.note([&change].into_iter()).unwrap();
         assert_eq!(Deleted::since(directory.path()), Deleted::Unknown);
         assert!(fs::metadata(&path).unwrap().len() < whole.len() as u64 + 10);
     }

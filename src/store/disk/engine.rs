@@ -46,6 +46,7 @@ pub(super) struct Batch {
 }
 
 /// One write.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Keep this value.
     Put(Family, Vec<u8>, Vec<u8>),
@@ -227,6 +228,13 @@ impl Batch {
             Change::Delete(family, key) => Some((*family, key.as_slice())),
             Change::Put(..) => None,
         })
+    }
+
+    /// The changes that stand for a definitive no: deletes and deny records.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = &Change> {
+        let is_refusal =
+            |change: &&Change| matches!(change, Change::Delete(..) | Change::Put(Family::Revocations, ..));
+        self.changes.iter().filter(is_refusal)
     }
 
     /// The changes, for use when they could not be applied.

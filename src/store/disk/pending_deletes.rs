@@ -86,8 +86,8 @@ pub(super) fn markers_of(layout: &Layout) -> Result<Option<DeleteMarkers>, Fault
     newest.map_err(|error| Fault::Disk(format!("opening the file of deletes: {error}")))
 }
 
-/// Notes the deletes of the batch before it is written.
+/// Notes the deletes and deny records of the batch before it is written.
 pub(super) fn note(markers: Option<&mut DeleteMarkers>, batch: &Batch) -> Result<(), Fault> {
-    let noted = markers.map_or(Ok(()), |markers| markers.note(batch.deletes()));
-    noted.map_err(|error| Fault::Disk(format!("noting a delete: {error}")))
+    let noted = markers.map_or(Ok(()), |markers| markers.note(batch.refusals()));
+    noted.map_err(|error| Fault::Disk(format!("noting a delete or deny record: {error}")))
 }

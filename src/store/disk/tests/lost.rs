@@ -176,3 +176,33 @@ fn checkpoints_of_an_empty_database_do_not_push_out_the_last_one_of_what_was_the
     let there: Vec<_> = (0..50).filter(|key| has(&opened.store, &[*key])).collect();
     assert_eq!(there, (4..50).collect::<Vec<_>>());
 }
+
+#[test]
+fn deny_records_since_a_checkpoint_are_in_the_checkpoint_that_takes_over() {
+    for newest_is_damaged in [false, true] {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        put(&store, b"kept");
+        store.checkpoint().unwrap();
+        let deny = |key: &[u8], what: &[u8]| {
+            assert!(store.put(Family::Revocations, key, value(LATER, what)));
+            store.sync().unwrap();
+        };
+        deny(b"first", b"refused");
+        deny(b"changed", b"refused");
+        let newest = store.checkpoint().unwrap();
+        deny(b"second", &[b'x'; 1000]);
+        deny(b"changed", b"taken back");
+        drop(store);
+        cut(&fixture, 0);
+        if newest_is_damaged {
+            fs::write(newest.join("CURRENT"), "nonsense").unwrap();
+        }
+        let Opened { store, recovery, .. } = fixture.try_open().unwrap();
+        assert!(recovery.unwrap().restored_from.is_some() && has(&store, b"kept"));
+        let denied = |key: &[u8]| store.get(Family::Revocations, key).unwrap();
+        assert_eq!(denied(b"first"), Some(value(LATER, b"refused")));
+        assert_eq!(denied(b"second"), Some(value(LATER, &[b'x'; 1000])));
+        assert_eq!(denied(b"changed"), Some(value(LATER, b"taken back")), "the later one counts");
+    }
+}
