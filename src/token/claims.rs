@@ -10,21 +10,21 @@ use super::json::{self, Object};
 use super::refusal::Refusal;
 use crate::clock::Timestamp;
 
-/// The latest `NumericDate` that is believed: the end of the year 9999. What is beyond it is a mistake or an
+/// The latest `NumericDate` that is accepted: the end of the year 9999. A later one is a mistake or an
 /// attack.
 const MAX_DATE: u64 = 253_402_300_799;
 
 /// The longest `sub`, in bytes (OpenID Connect Core §2: 255 ASCII characters).
 const MAX_SUBJECT_BYTES: usize = 255;
 
-/// A payload that its issuer vouches for: it can be made only by verifying a signature, or by opening a JWE
-/// under a key that only the issuer and we hold.
+/// A payload that its issuer vouches for. It can be made only by verifying a signature, or by decrypting a
+/// JWE under a key that only the issuer and we hold.
 #[derive(Clone, Debug)]
 pub struct VouchedPayload(Object);
 
 impl VouchedPayload {
-    /// Reads what was vouched for. To be called where a signature or a shared key was just checked, and
-    /// nowhere else: nobody else may make us build all that a text asks for.
+    /// Reads a payload that was just verified by a signature or a shared key. Do not call it elsewhere: an
+    /// unverified text must not make us build large values.
     ///
     /// # Errors
     /// [`Malformed`] if it is not a JSON object.
@@ -32,14 +32,14 @@ impl VouchedPayload {
         json::object(text).map(Self).map_err(Malformed::Claims)
     }
 
-    /// The `iss` that it names.
+    /// Its `iss`.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.0.get("iss")?.as_str()
     }
 }
 
-/// What the claims are measured against.
+/// What the claims are checked against.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'e> {
     /// `iss`, byte for byte.
@@ -48,8 +48,8 @@ pub struct Expected<'e> {
     pub audience: &'e [String],
     /// Tolerated clock skew.
     pub leeway: Duration,
-    /// `expired_grace`, and since when the issuer's breaker has been open, if it is: a token that expired in
-    /// the outage is admitted that much longer.
+    /// `expired_grace`, and since when the issuer's breaker has been open, if it is: a token that expired
+    /// during the outage is accepted for that much longer.
     pub grace: Option<(Duration, Timestamp)>,
 }
 
@@ -68,7 +68,7 @@ impl VerifiedClaims {
     /// Checks `payload` as the claims of an access token at the time `now`.
     ///
     /// # Errors
-    /// The first rule that is broken.
+    /// The first check that fails.
     pub fn check(payload: VouchedPayload, expected: Expected<'_>, now: Timestamp) -> Result<Self, Refusal> {
         let all = payload.0;
         refuse_other_kinds(&all)?;
@@ -77,8 +77,7 @@ impl VerifiedClaims {
         }
         let expires_at = date(&all, "exp")?.ok_or(Refusal::ClaimUnfit { claim: "exp" })?;
         let mut not_after = expires_at.after(expected.leeway);
-        // Only what has expired is in grace: whoever has time left may not be remembered for longer than
-        // that.
+        // Only an expired token is in grace: a record of a valid one must not outlive the token.
         let in_grace = now >= not_after;
         if let Some((grace, open_since)) = expected.grace
             && in_grace
@@ -125,18 +124,19 @@ impl VerifiedClaims {
     /// `iat`; the Unix epoch if it has none.
     #[must_use]
     pub fn issued_at(&self) -> Timestamp {
-        // A wrong one was refused.
+        // An invalid one was refused above.
         date(&self.all, "iat").ok().flatten().unwrap_or(Timestamp::EPOCH)
     }
 
-    /// The end of the token's life: `exp` plus leeway. From then on nothing admits it but grace, and where
-    /// that already does, this is when it is to be looked at again.
+    /// The end of the token's life: `exp` plus leeway. After that only grace accepts it, and this is when the
+    /// token must be checked again.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// Whether only `expired_grace` admits it: for this once, since the breaker may close at any moment.
+    /// Whether only `expired_grace` accepts it: for this request only, since the breaker may close at any
+    /// moment.
     #[must_use]
     pub fn in_grace(&self) -> bool {
         self.in_grace
@@ -148,15 +148,15 @@ impl VerifiedClaims {
         &self.all
     }
 
-    /// All claims, taken out.
+    /// All claims, by value.
     #[must_use]
     pub fn into_all(self) -> Object {
         self.all
     }
 }
 
-/// An ID token or a logout token is signed by the same keys and says other things. Auth0 lets nobody put
-/// these claims into an access token, so their presence tells.
+/// An ID token or a logout token is signed by the same keys and means something else. Auth0 does not allow
+/// these claims in an access token, so they identify such tokens.
 fn refuse_other_kinds(claims: &Object) -> Result<(), Refusal> {
     let telling = [
         ("nonce", "it has a `nonce`, so it is an ID token"),
@@ -171,7 +171,7 @@ fn refuse_other_kinds(claims: &Object) -> Result<(), Refusal> {
     }
 }
 
-/// A `NumericDate` (RFC 7519 §2), whole seconds or not; absent is `None`, anything else unusable an error.
+/// A `NumericDate` (RFC 7519 §2), whole seconds or not; `None` if absent, an error if unusable.
 fn date(claims: &Object, claim: &'static str) -> Result<Option<Timestamp>, Refusal> {
     let unfit = Err(Refusal::ClaimUnfit { claim });
     match claims.get(claim) {
@@ -331,8 +331,8 @@ mod tests {
     }
 
     proptest! {
-        /// So what is proven of the policy's rule holds for tokens that never come to it, since they name
-        /// their email.
+        /// So the proof of the policy's rule also holds for tokens that contain their email and never reach
+        /// the policy.
         #[test]
         fn a_tokens_life_ends_by_the_rule_of_the_policy(
             now in NOW - 300..NOW + 300, leeway in 0..120_u64, grace in 0..200_u64,

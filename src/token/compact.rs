@@ -1,9 +1,7 @@
 //! The compact serialization of JWS (RFC 7515 §7.1) and JWE (RFC 7516 §7.1), and the header that both start
-//! with.
-//!
-//! Nothing here is verified: the types are called *unverified*, and all they can be used for is to choose
-//! which check comes next. The header's fields that would let a token choose its own key or URL (`jwk`,
-//! `jku`, `x5c`, `x5u`) are not read at all, so no later code can be tempted.
+//! with. Nothing here is verified: the types are called *unverified*, and serve only to choose the next
+//! check. The header's fields that would let a token choose its own key or URL (`jwk`, `jku`, `x5c`, `x5u`)
+//! are not read at all, so no later code can use them.
 
 use std::borrow::Cow;
 
@@ -14,24 +12,23 @@ use thiserror::Error;
 
 use super::json::{self, JsonError};
 
-/// The longest header that is read, in bytes after base64. Real ones have fewer than 300.
+/// The longest header that is read, in decoded bytes. Real ones have fewer than 300.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 
-/// The most values in a header, which is read for every stranger. Real ones have a dozen, if they carry
-/// certificates.
+/// The most values in a header, which anybody can send. Real ones have at most a dozen, with certificates.
 const MAX_HEADER_VALUES: usize = 64;
 
-/// The fields that are read, and the two whose presence alone is a no.
+/// The fields that are read, and the two whose presence is a refusal.
 const READ: [&str; 9] = ["alg", "enc", "kid", "typ", "cty", "zip", "iss", "crit", "b64"];
 
-/// The longest token that is read, in bytes, as a credential or inside of another one. nginx takes header
+/// The longest token that is read, in bytes, as a credential or inside another token. nginx takes header
 /// lines up to 8 KiB by default, Traefik far longer ones.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// The longest `kid` that is read, in bytes.
 const MAX_KID_BYTES: usize = 256;
 
-/// A credential by its outer form, before anything about it was checked.
+/// A credential by its outer form, before any check.
 #[derive(Debug)]
 pub enum Compact<'t> {
     /// Three parts: signed.
@@ -42,7 +39,7 @@ pub enum Compact<'t> {
     Opaque,
 }
 
-/// A JWS whose signature was not checked.
+/// A JWS whose signature is not checked yet.
 #[derive(Debug)]
 pub struct UnverifiedJws<'t> {
     /// The protected header.
@@ -55,7 +52,7 @@ pub struct UnverifiedJws<'t> {
     pub signature: &'t str,
 }
 
-/// A JWE that was not decrypted.
+/// A JWE that is not decrypted yet.
 #[derive(Debug)]
 pub struct UnopenedJwe<'t> {
     /// The protected header.
@@ -66,7 +63,7 @@ pub struct UnopenedJwe<'t> {
     pub has_encrypted_key: bool,
 }
 
-/// The protected header's fields that a choice may depend on (RFC 7515 §4.1, RFC 7516 §4.1).
+/// The fields of the protected header that holdfast reads (RFC 7515 §4.1, RFC 7516 §4.1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnverifiedHeader {
     /// Algorithm of the signature or of the key encryption.
@@ -85,13 +82,13 @@ pub struct UnverifiedHeader {
     pub iss: Option<String>,
 }
 
-/// Why a text is not a token at all. Always a definitive no.
+/// Why a text is not a token. Always a definitive refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
-    /// Neither one, nor three, nor five parts.
+    /// Not one, three or five parts.
     #[error("a token has one, three or five parts separated by dots; this has another number")]
     Parts,
-    /// A part that must not be empty is.
+    /// A part is empty that must not be.
     #[error("a part of the token is empty that must not be, such as the signature")]
     EmptyPart,
     /// Padding, white space, another alphabet, or stray bits at the end.
@@ -179,7 +176,7 @@ impl<'t> UnopenedJwe<'t> {
 }
 
 impl UnverifiedHeader {
-    /// Its fields that are there, with their names.
+    /// The fields that are present, with their names.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let rest = [
             ("enc", &self.enc),
@@ -197,8 +194,8 @@ impl UnverifiedHeader {
         if part.len() > MAX_HEADER_BYTES {
             return Err(Malformed::HeaderTooLarge);
         }
-        // For each field whether it is there, and its text; then the names of those that are not read. What
-        // is inside of those means nothing to anybody here, so names there are not compared.
+        // For each field whether it is present, and its text; then the names of fields that are not read.
+        // Values of those are not used, so names inside them are not compared.
         let mut found: [Option<Option<Cow<'_, str>>>; READ.len()] = Default::default();
         let mut others = Vec::new();
         let text = decode(part)?;
@@ -242,7 +239,7 @@ impl UnverifiedHeader {
     }
 }
 
-/// Decodes base64url without padding (RFC 7515 §2), refusing every second spelling of the same bytes.
+/// Decodes base64url without padding (RFC 7515 §2). Only the canonical spelling of the bytes is accepted.
 ///
 /// # Errors
 /// [`Malformed::Base64`].

@@ -1,8 +1,6 @@
-//! Which email the claims name, and whether it may be put into a header.
-//!
-//! The order of looking is the configuration's `email_claims`; this file walks it. What comes after the
-//! claims (the profile tiers, then `/userinfo`) is decided by the caller, for whom "no email here" is an
-//! ordinary answer.
+//! Which email the claims name, and whether it may be put into a header. The search order is the
+//! configuration's `email_claims`; this file follows it. The caller decides what comes after the claims (the
+//! profile tiers, then `/userinfo`), and "no email here" is an ordinary result for it.
 
 use std::fmt;
 
@@ -20,27 +18,27 @@ const MAX_BYTES: usize = 254;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Email(String);
 
-/// What a look at the claims found.
+/// The email that was found in the claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundEmail {
     /// The email.
     pub email: Email,
-    /// What the claim beside it says: `email_verified` in the same object, or under the same namespace.
+    /// The value of the claim beside it: `email_verified` in the same object, or under the same namespace.
     pub verified: Option<bool>,
     /// Which entry of `email_claims` it came from.
     pub path: String,
-    /// Whether a later place names another email. The first in order wins, but somebody should know.
+    /// Whether a later place has another email. The first one counts, and the difference is reported.
     pub conflict: bool,
 }
 
 /// Which emails in an issuer's claims count.
 #[derive(Clone, Copy, Debug)]
 pub struct EmailRules<'r> {
-    /// Where they are looked for, in this order.
+    /// The places to look for an email, in this order.
     pub paths: &'r [ClaimPath],
-    /// Whether only those count that are said to be verified.
+    /// Whether only verified emails count.
     pub require_verified: bool,
-    /// The domains of which the issuer may name addresses; of any, if there is none here.
+    /// The domains of the addresses that the issuer may name; empty for any domain.
     pub domains: &'r [String],
 }
 
@@ -62,10 +60,10 @@ pub fn is_of_domain(email: &[u8], domain: &[u8]) -> bool {
 }
 
 impl Email {
-    /// Takes a plausible address.
+    /// Accepts a plausible address.
     ///
-    /// Quoted local parts, comments and address literals are legal (RFC 5322 §3.4.1) and refused all the
-    /// same: nobody's login has one, and `"a@evil.example"@example.com` has fooled domain checks before.
+    /// Quoted local parts, comments and address literals are legal (RFC 5322 §3.4.1) but refused: no login
+    /// has one, and `"a@evil.example"@example.com` has deceived domain checks before.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > MAX_BYTES {
@@ -85,22 +83,21 @@ impl Email {
         (local_fits && domain.split('.').all(label_fits)).then(|| Self(text.to_owned()))
     }
 
-    /// The address as it is.
+    /// The address.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Keeps addresses out of logs that print a structure whole.
+/// Keeps addresses out of logs that print a whole structure.
 impl fmt::Debug for Email {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Email(…)")
     }
 }
 
-/// No controls, white space, quotes, brackets, separators, nor what only looks like an `@` or cannot be seen
-/// at all.
+/// No controls, white space, quotes, brackets or separators, no look-alikes of `@`, no invisible characters.
 fn is_plain(c: char) -> bool {
     let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
@@ -109,11 +106,11 @@ fn is_plain(c: char) -> bool {
     !(c.is_control() || c.is_whitespace() || invisible || looks_like_at || separator)
 }
 
-/// `%` too, so that what was encoded can be told from what was not.
+/// `%` too, so that encoded and unencoded text differ.
 const HEADER_UNSAFE: &AsciiSet = &CONTROLS.add(b'%').add(b' ');
 
-/// `text` as a header value: as it is if it is visible ASCII, else as UTF-8 percent-encoded (RFC 3986 §2.1),
-/// and then the second value is true.
+/// `text` as a header value: unchanged if it is visible ASCII, else as percent-encoded UTF-8 (RFC 3986 §2.1);
+/// then the second value is true.
 #[must_use]
 pub fn for_header(text: &str) -> (String, bool) {
     if text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
@@ -123,15 +120,15 @@ pub fn for_header(text: &str) -> (String, bool) {
     }
 }
 
-/// `text` as a header value that can always be decoded: as it is if it is visible ASCII without `%`.
+/// `text` as a header value that can always be decoded: unchanged if it is visible ASCII without `%`.
 #[must_use]
 pub fn percent_encoded(text: &str) -> String {
     utf8_percent_encode(text, HEADER_UNSAFE).to_string()
 }
 
-/// Walks the paths in order and returns the first usable email. A value that is not a plausible address, is
-/// not verified where that is demanded, or is of a domain that the issuer may not name, is passed over as if
-/// it were absent.
+/// Walks the paths in order and returns the first usable email. A value counts as absent if it is not a
+/// plausible address, is not verified although that is required, or is of a domain that the issuer may not
+/// name.
 #[must_use]
 pub fn find(claims: &Object, rules: EmailRules<'_>) -> Option<FoundEmail> {
     let mut candidates = rules.paths.iter().flat_map(|path| {
@@ -277,7 +274,7 @@ mod tests {
     fn what_is_not_ascii_is_percent_encoded_and_says_so() {
         assert_eq!(for_header("a+b%c@x.org"), ("a+b%c@x.org".to_owned(), false));
         assert_eq!(for_header("jü%@x.org"), ("j%C3%BC%25@x.org".to_owned(), true));
-        // A Cyrillic а is not a Latin a, and does not come out as one.
+        // A Cyrillic а is not a Latin a, and is not turned into one.
         assert_eq!(for_header("\u{430}@x.org"), ("%D0%B0@x.org".to_owned(), true));
     }
 

@@ -1,17 +1,15 @@
-//! JSON from strangers, parsed once, by one reader.
+//! Untrusted JSON, parsed once, by one reader. Two parsers that disagree about one text are a security hole:
+//! the code that checks claims and the code that uses them must see the same ones. So where JSON is
+//! ambiguous, nothing is guessed. But one unreadable value does not invalidate the others: a name that is cut
+//! in the middle of an emoji must not lock a user out. **An odd value is read as null.** Odd are: half of a
+//! surrogate pair, bytes that are not UTF-8, a number out of range, a value that is nested deeper than 16
+//! levels, and a name that occurs twice in one object (RFC 8259 §4 calls its meaning unpredictable). Code
+//! that needs such a value has none, and a decision that depends on it is a refusal; other decisions are not
+//! affected. Only the claims of every decision (`iss`, `sub`, `exp` and so on, and emails) invalidate the
+//! whole text if they occur twice.
 //!
-//! Two parsers that disagree about one text are a hole: whoever checks and whoever uses must see the same
-//! claims. So what JSON leaves open is never guessed at. But one value that cannot be told does not condemn
-//! the others: a name cut in the middle of an emoji must lock nobody out.
-//!
-//! **What is odd is null**: a name with nothing to it. That is half of a surrogate pair, bytes that are no
-//! UTF-8, a number out of range, whatever is nested deeper than 16 levels, and a name that occurs twice in
-//! one object (RFC 8259 §4 calls its meaning unpredictable). A reader that needs a value has none then, and
-//! what is decided by it is refused; whoever does not look never notices. Only the claims that every decision
-//! rests on (`iss`, `sub`, `exp` and their kind, and emails) condemn a text by occurring twice.
-//!
-//! A tree takes many times the memory of its text, and many times as long as reading over it. So the number
-//! of values is bounded, and of a text that nobody vouches for only [`text_member`] is taken, which builds
+//! A tree takes many times the memory of its text, and much longer to build than the text takes to scan. So
+//! the number of values is bounded, and an unverified text is only read by [`text_member`], which builds
 //! nothing.
 
 mod error;
@@ -24,11 +22,11 @@ use self::reader::Reader;
 pub use self::error::JsonError;
 pub use self::reader::Object;
 
-/// The most values in one text, those inside of others and the object itself counted. A token of 16 KiB has a
+/// The most values in one text, including nested ones and the object itself. A token of 16 KiB has a
 /// few dozen.
 const MAX_VALUES: usize = 4096;
 
-/// Parses `text` as one JSON object. What is odd in it is null.
+/// Parses `text` as one JSON object. Odd values are null.
 ///
 /// # Errors
 /// See [`JsonError`].
@@ -36,7 +34,7 @@ pub fn object(text: &[u8]) -> Result<Object, JsonError> {
     Reader::whole(text, MAX_VALUES, |reader| reader.object(0))
 }
 
-/// The same for a file of the operator's: nothing in it may be odd.
+/// The same for a file of the operator: an odd value is an error.
 ///
 /// # Errors
 /// See [`JsonError`].
@@ -44,8 +42,8 @@ pub fn strict_object(text: &[u8]) -> Result<Object, JsonError> {
     Reader::whole(text, MAX_VALUES, |reader| reader.strictly().object(0))
 }
 
-/// The text that stands under `name` in the object that `text` is; `None` if there is none, or something else
-/// than a text. The whole is read over by the same rules as by [`object`], and nothing is built of it.
+/// The string under `name` in the object `text`; `None` if it is absent or not a string. The whole text is
+/// scanned by the same rules as in [`object`], and nothing is built.
 ///
 /// # Errors
 /// See [`JsonError`]; [`JsonError::DuplicateName`] for this name alone.
@@ -65,12 +63,12 @@ pub fn text_member<'t>(text: &'t [u8], name: &str) -> Result<Option<Cow<'t, str>
     })
 }
 
-/// Hands the members of the object that `text` is to `each`, in their order: the name, and the value if it is
-/// a text. There may be `max_values` values in all; what is inside of them is only read over. `each` may end
-/// it.
+/// Calls `each` for the members of the object `text`, in their order, with the name, and the value if it is a
+/// string. There may be `max_values` values in all; nested ones are only scanned. `each` may stop with an
+/// error.
 ///
 /// # Errors
-/// See [`JsonError`]; that a name occurs twice is for `each` to see.
+/// See [`JsonError`]; `each` has to detect a name that occurs twice.
 pub(super) fn members<'t>(
     text: &'t [u8],
     max_values: usize,
@@ -129,9 +127,9 @@ mod tests {
             assert_eq!(object(text.as_bytes()), Err(JsonError::DuplicateName), "{text}");
         }
         assert_eq!(object(br#"{"sub":"a","su\u0062":"b"}"#), Err(JsonError::DuplicateName));
-        // Inside of other values they decide nothing.
+        // Inside other values they do not matter.
         assert!(object(br#"{"user":{"sub":"a","sub":"b"}}"#).is_ok());
-        // But whose email it is, that may be the one that counts.
+        // But an email there may be the one that counts.
         for name in ["email", "email_verified", "https://a.example/email"] {
             let text = format!(r#"{{"user":{{"{name}":"a@x.org","{name}":"a@x.org"}}}}"#);
             assert_eq!(object(text.as_bytes()), Err(JsonError::DuplicateName), "{text}");
@@ -165,10 +163,10 @@ mod tests {
             assert_eq!(object(text.as_bytes()).map(Value::Object), Ok(expected), "{text}");
             assert_eq!(text_member(text.as_bytes(), "sub"), Ok(Some("a".into())), "{text}");
         }
-        // As truncating clients cut them: in the middle of bytes.
+        // As truncating clients cut them: in the middle of a character.
         let text = b"{\"sub\":\"a\",\"name\":\"Ada \xf0\x9f\",\"\xff\":1}";
         assert_eq!(object(text).map(Value::Object), Ok(json!({"sub": "a", "name": null})));
-        // What is asked for has no value then, and the name still tells that it is there.
+        // The requested member then has no value, but its name still shows that it is present.
         let found = object(br#"{"nonce":1e999,"iss":"\ud83d"}"#).unwrap();
         assert!(found.contains_key("nonce") && found["iss"].is_null());
         assert_eq!(text_member(br#"{"iss":"\ud83d"}"#, "iss"), Ok(None));

@@ -23,9 +23,9 @@ const MIN_RSA_BYTES: usize = 2048 / 8;
 pub struct VerificationKey {
     id: Option<String>,
     kind: KeyKind,
-    /// Those that it may be used with; empty for all of its kind.
+    /// The algorithms that it may be used with; empty for all of its kind.
     algorithms: Vec<SignatureAlgorithm>,
-    /// A digest of the public key alone: two keys are one if they have the same.
+    /// A digest of the public key alone: keys with the same digest are the same key.
     thumbprint: [u8; 32],
     material: Material,
 }
@@ -35,18 +35,18 @@ enum Material {
     /// An RSA key, parsed once for each algorithm that it may be used with. jsonwebtoken, over the same
     /// library, parses it anew for each signature, which is a fifth of what a token costs at first sight.
     Rsa(Vec<(SignatureAlgorithm, ParsedPublicKey)>),
-    /// Any other.
+    /// Any other key.
     Library(DecodingKey),
 }
 
 impl VerificationKey {
-    /// Takes a public key out of a JWKS (RFC 7517 §4). Not a key for encryption or other operations, of a
-    /// type or curve that we do not verify with, or a symmetric one, which has no business in a public
-    /// document. With `pss_too`, one that names an RS algorithm is for the PS algorithm of the same hash as
-    /// well.
+    /// Reads a public key of a JWKS (RFC 7517 §4). Keys for encryption or other operations and keys of
+    /// unsupported types or curves are errors, and so are symmetric keys, which must not be in a public
+    /// document. With `pss_too`, a key for an RS algorithm may also be used with the PS algorithm of the same
+    /// hash.
     ///
     /// # Errors
-    /// Why it is of no use.
+    /// Why the key cannot be used.
     pub fn from_jwk(jwk: &Jwk, pss_too: bool) -> Result<Self, &'static str> {
         if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
             return Err("its `use` is not `sig`");
@@ -119,13 +119,13 @@ impl VerificationKey {
             && (self.algorithms.is_empty() || self.algorithms.contains(&algorithm))
     }
 
-    /// Whether it is the same public key as `other`, whatever it is called and used for.
+    /// Whether it is the same public key as `other`, whatever their `kid` and use.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.thumbprint == other.thumbprint
     }
 
-    /// Whether it is `other` in all that counts: key, `kid` and algorithms.
+    /// Whether it equals `other` in key, `kid` and algorithms.
     #[must_use]
     pub fn equals(&self, other: &Self) -> bool {
         self.is_same_as(other) && self.id == other.id && self.algorithms == other.algorithms
@@ -136,7 +136,7 @@ impl Material {
     /// Modulus and exponent (RFC 7518 §6.3.1), for `only` these algorithms or, if there are none, for all
     /// that RSA keys are used with.
     fn rsa(n: &[u8], e: &[u8], only: &[SignatureAlgorithm]) -> Result<Self, &'static str> {
-        // Parsing takes shorter ones; each check of a signature would refuse them.
+        // Shorter keys can be parsed, but each check of a signature would refuse them.
         if significant(n).len() < MIN_RSA_BYTES {
             return Err("it is an RSA key of fewer than 2048 bits");
         }
@@ -178,7 +178,7 @@ fn significant(number: &[u8]) -> &[u8] {
     &number[zeros..]
 }
 
-/// What tells a public key from all others.
+/// The digest that identifies a public key.
 fn thumbprint(kind: KeyKind, parts: &[Vec<u8>]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     context.update(&[kind as u8]);
@@ -212,8 +212,8 @@ pub fn allowed_algorithm(
         .ok_or_else(|| Refusal::AlgorithmNotAllowed { allowed: names(allowed) })
 }
 
-/// The `iss` that the payload names: good for choosing whose rules to apply, and for nothing else. It is all
-/// that is taken of a payload before its signature was checked.
+/// The `iss` of the payload. It only serves to choose the issuer whose rules apply. Nothing else of a payload
+/// is read before its signature is checked.
 ///
 /// # Errors
 /// [`Malformed`] if the payload is not a JSON object.

@@ -1,19 +1,18 @@
-//! The one rule by which claims are read whose type identity providers do not agree on.
+//! How to read claims whose type differs between identity providers.
 //!
 //! | asked for | read as well | not |
 //! |---|---|---|
-//! | a truth (`email_verified`) | the texts `true` and `false` | numbers, other texts, other letters |
+//! | a boolean (`email_verified`) | the texts `true` and `false` | numbers, other texts, other letters |
 //! | a list of texts (`permissions`, `roles`) | one text: a list of that one item | a text that is split |
 //! | words (`scope`) | a list of texts: the words of all of them | |
-//!
-//! What is not read is absent. So it is with a list's items that are no texts. **Never so for what decides
-//! whether a token holds**: `exp`, `nbf` and `iat` are numbers (RFC 7519 §2, `NumericDate`), `iss` and `sub`
-//! are texts, and `aud` is a text or a list of nothing but texts (§4.1.3). Numbers are asked for nowhere
-//! else.
+//! A value of another type counts as absent, and so does an item of a list that is not a text. **This never
+//! applies to claims that decide whether a token is valid**: `exp`, `nbf` and `iat` are numbers (RFC 7519 §2,
+//! `NumericDate`), `iss` and `sub` are texts, and `aud` is a text or a list of nothing but texts (§4.1.3). No
+//! other claim is read as a number.
 
 use serde_json::Value;
 
-/// A truth.
+/// A boolean.
 #[must_use]
 pub fn truth(value: &Value) -> Option<bool> {
     match value {

@@ -1,4 +1,4 @@
-//! Bytes → verified claims. Nothing outside this module can make a verified thing out of an unverified one.
+//! Bytes → verified claims. Only this module can make a verified value from an unverified one.
 
 pub mod algorithm;
 pub mod claims;

@@ -1,4 +1,4 @@
-//! Where in the claims a value stands: the small language of `email_claims` and `[headers]`.
+//! Paths to a claim: the small language of `email_claims` and `[headers]`.
 //!
 //! | written | means |
 //! |---|---|
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::json::Object;
 
-/// A place in the claims.
+/// The path of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimPath {
     written: String,
@@ -45,7 +45,7 @@ impl ClaimPath {
             .collect()
     }
 
-    /// As it was written in the configuration.
+    /// The path as in the configuration.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.written
@@ -57,8 +57,8 @@ impl ClaimPath {
         self.rest.is_empty() && matches!(&self.first, Name::Exact(exact) if exact == name)
     }
 
-    /// Every value that stands at this place, in the order of the claims' names; more than one only if
-    /// several namespaces have it.
+    /// All values at this path, in the order of the claims' names; more than one only if several namespaces
+    /// have it.
     pub fn values<'c>(&'c self, claims: &'c Object) -> impl Iterator<Item = &'c Value> + 'c {
         self.places(claims).filter_map(|(holder, name)| holder.get(name))
     }
@@ -69,13 +69,12 @@ impl ClaimPath {
         self.values(claims).next()
     }
 
-    /// For each value, the object that holds it and its name there: the place where a companion claim would
-    /// stand.
+    /// For each value, the object that holds it and its name there, where a companion claim would be.
     pub(super) fn places<'c>(
         &'c self,
         claims: &'c Object,
     ) -> impl Iterator<Item = (&'c Object, &'c str)> + 'c {
-        // Sorted, since which of two namespaces comes first in a token is nobody's choice.
+        // Sorted, so that the order of namespaces in a token does not matter.
         let mut names: Vec<&String> = claims.keys().filter(|name| self.first.matches(name)).collect();
         names.sort_unstable();
         names.into_iter().filter_map(move |name| {

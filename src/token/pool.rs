@@ -1,8 +1,8 @@
-//! First-sight cryptography, on a few threads of its own.
+//! The cryptography of new tokens, on a few threads of its own.
 //!
-//! One RSA decryption costs a quarter of a millisecond and anybody can make us do it. On the threads that
-//! answer requests, a flood of forged tokens would delay those whose answer lies ready. So the work is done
-//! here, behind a short queue; when that is full the answer is "cannot tell", at once.
+//! One RSA decryption takes a quarter of a millisecond, and anybody can cause it. On the threads that answer
+//! requests, a flood of forged tokens would delay requests whose answer is prepared. So the work is done
+//! here, behind a short queue. When the queue is full, the result is "cannot tell", at once.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,15 +16,15 @@ type Job = Box<dyn FnOnce() + Send>;
 /// How many jobs may wait for each thread: a quarter of a second of the most expensive kind.
 const QUEUE_PER_THREAD: usize = 1_000;
 
-/// Why a job gave no result.
+/// Why a job has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PoolError {
-    /// Too many wait already, or the job ended without a result.
+    /// Too many jobs wait already, or the job ended without a result.
     #[error("too many tokens wait for their first check")]
     Busy,
 }
 
-/// A pool of threads. Dropped, it ends when its queue is empty.
+/// A pool of threads. After it is dropped, the threads end when the queue is empty.
 #[derive(Clone)]
 pub struct Pool(SyncSender<Job>);
 
@@ -32,7 +32,7 @@ impl Pool {
     /// A pool of `threads` threads, at least one.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// If the system cannot start a thread.
     pub fn start(threads: usize) -> std::io::Result<Self> {
         let threads = threads.max(1);
         let (sender, receiver) = sync_channel::<Job>(threads * QUEUE_PER_THREAD);
@@ -44,7 +44,7 @@ impl Pool {
         Ok(Self(sender))
     }
 
-    /// As many threads as leave one core to the answers that lie ready.
+    /// A pool that leaves one core for prepared answers.
     ///
     /// # Errors
     /// As [`Pool::start`].
@@ -53,7 +53,7 @@ impl Pool {
         Self::start(cores.saturating_sub(1))
     }
 
-    /// Does `job` on one of the threads.
+    /// Runs `job` on one of the threads.
     ///
     /// # Errors
     /// [`PoolError::Busy`], at once if the queue is full.
@@ -62,7 +62,7 @@ impl Pool {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
         let (answer, result) = oneshot::channel();
-        // A caller that went away does not want the answer.
+        // A caller that went away does not need the result.
         let job: Job = Box::new(move || {
             if !answer.is_closed() {
                 drop(answer.send(job()))
@@ -73,7 +73,7 @@ impl Pool {
     }
 }
 
-/// A job that panics takes its own caller's answer with it, and nothing else.
+/// A job that panics only loses its own result.
 fn work(queue: &Mutex<Receiver<Job>>) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -121,7 +121,7 @@ mod tests {
         }
     }
 
-    /// Polls once, so that the job is queued, and gives the result if there is one already.
+    /// Polls once, so that the job is queued, and returns the result if there is one already.
     fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match std::pin::Pin::new(future).poll(&mut context) {

@@ -1,4 +1,4 @@
-//! Every definitive no. What is in this list is never turned into a yes by any tier.
+//! Every definitive refusal. No tier ever turns one of these into an allow.
 
 use thiserror::Error;
 
@@ -86,7 +86,7 @@ pub enum Refusal {
     IssuerRejects {
         /// Why it was not judged here, to go into brackets; empty if it was.
         local: String,
-        /// Whether it says why, so that nothing before it can have said that.
+        /// Whether the issuer says why, which proves that the refusal is its own.
         certain: bool,
     },
     /// `/userinfo` answered 403.
@@ -140,21 +140,20 @@ impl Refusal {
         matches!(self, Self::IssuerRejects { .. } | Self::IssuerForbids { .. })
     }
 
-    /// Whether what was remembered of the token is worth nothing any more: the issuer itself says no, and
-    /// why.
+    /// Whether records of the token are no longer valid: the issuer itself refuses it and says why.
     #[must_use]
     pub fn ends_records(&self) -> bool {
         matches!(self, Self::IssuerRejects { certain: true, .. } | Self::IssuerForbids { certain: true })
     }
 
-    /// Whether nothing but the time says it.
+    /// Whether only the time is the reason.
     #[must_use]
     pub fn is_the_clocks(&self) -> bool {
         matches!(self, Self::Expired { .. })
     }
 
-    /// How many bytes of text it holds. Some name all that is configured, whoever the stranger is that caused
-    /// them.
+    /// How many bytes of text it holds. Some variants list everything that is configured, and anybody can
+    /// cause them.
     #[must_use]
     pub fn text_length(&self) -> usize {
         match self {
@@ -168,8 +167,8 @@ impl Refusal {
         }
     }
 
-    /// Whether it may be remembered under the token's digest. Not if time alone, a new key or an operator can
-    /// change it.
+    /// Whether it may be stored under the token's digest. Not if time, a new key or an operator can change
+    /// it.
     #[must_use]
     pub fn is_lasting(&self) -> bool {
         !matches!(self, Self::NotYetValid { .. } | Self::KeyUnknown | Self::KeyUnfit | Self::Revoked { .. })

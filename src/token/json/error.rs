@@ -5,7 +5,7 @@ use thiserror::Error;
 /// Why a text is not the JSON object we need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum JsonError {
-    /// Longer than is read.
+    /// Longer than the limit.
     #[error("the JSON text is longer than 256 KiB")]
     TooLarge,
     /// Not JSON.
@@ -14,10 +14,10 @@ pub enum JsonError {
     /// A name that decides occurs twice.
     #[error("a JSON member name that decides, such as `sub`, occurs twice")]
     DuplicateName,
-    /// Nested deeper than is read over.
+    /// Nested deeper than the limit.
     #[error("the JSON text is nested deeper than 128 levels")]
     TooDeep,
-    /// More values than are read.
+    /// More values than the limit.
     #[error("the JSON text has too many values")]
     TooMany,
     /// JSON, but not an object.

@@ -1,9 +1,7 @@
-//! The one reader of JSON texts: it goes over a text once and tells values that can be told from those that
-//! cannot.
-//!
-//! What is no JSON ends it. What JSON's grammar allows but no value here can hold is *odd*, and costs its own
-//! place alone: a text with half of a surrogate pair (RFC 8259 §8.2) or bytes that are no UTF-8, a number
-//! that no finite `f64` holds (§6).
+//! The one reader of JSON texts: it scans a text once and separates readable values from odd ones. Invalid
+//! JSON is an error. A value that JSON's grammar allows but no value here can hold is *odd*, and only that
+//! value is lost: a string with half of a surrogate pair (RFC 8259 §8.2) or bytes that are not UTF-8, a
+//! number that no finite `f64` holds (§6).
 
 use std::borrow::Cow;
 use std::str;
@@ -15,7 +13,7 @@ use super::error::JsonError;
 /// A JSON object whose member names are unique.
 pub type Object = Map<String, Value>;
 
-/// The deepest nesting of which values are built. Auth0 nests claims two or three levels deep; sixteen leaves
+/// The deepest nesting at which values are built. Auth0 nests claims two or three levels deep; sixteen leaves
 /// room.
 pub(super) const MAX_DEPTH: u8 = 16;
 
@@ -23,32 +21,32 @@ pub(super) const MAX_DEPTH: u8 = 16;
 /// JWE may be 256 KiB.
 pub(super) const MAX_BYTES: usize = 256 * 1024;
 
-/// Claims that decide who it is and whether a token holds: of two with one of these names neither is
-/// believed, nor anything beside them. Of the outermost object, as are the members of the issuer's documents
-/// that decide where its keys are.
+/// Claims that decide who the user is and whether a token is valid, and the members of the issuer's documents
+/// that decide where its keys are. If one of these names occurs twice in the outermost object, the whole text
+/// is invalid.
 pub(super) const NEVER_TWICE: [&str; 11] =
     ["iss", "sub", "aud", "exp", "nbf", "iat", "nonce", "events", "keys", "issuer", "jwks_uri"];
 
-/// Whether nothing of a text counts in which `name` occurs twice in one object, with `level` others around
-/// it. Emails stand inside of others and under namespaces, too.
+/// Whether a text is invalid if `name` occurs twice in one of its objects, with `level` others around it.
+/// Emails also occur inside other objects and under namespaces.
 fn never_twice(name: &str, level: u8) -> bool {
     (level == 0 && NEVER_TWICE.contains(&name))
         || matches!(name.rsplit('/').next(), Some("email" | "email_verified"))
 }
 
-/// The deepest nesting that is read over; as serde_json's. The stack bounds it.
+/// The deepest nesting that is scanned, the same as serde_json's. It protects the stack.
 const MAX_NESTING: u8 = 128;
 
-/// A place in a text, and how many values may still come.
+/// A position in a text, and how many values may still follow.
 pub(super) struct Reader<'t> {
     text: &'t [u8],
     at: usize,
     left: usize,
-    /// Whether what is odd ends it.
+    /// Whether an odd value is an error.
     strict: bool,
 }
 
-/// A text as it is written, with its quotes.
+/// A string as it is written, with its quotes.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'t> {
     quoted: &'t [u8],
@@ -56,7 +54,7 @@ pub(super) struct Text<'t> {
 }
 
 impl<'t> Text<'t> {
-    /// What it says; `None` if it is odd.
+    /// Its value; `None` if it is odd.
     pub(super) fn read(self) -> Option<Cow<'t, str>> {
         if self.escaped {
             return serde_json::from_slice(self.quoted).ok().map(Cow::Owned);
@@ -65,13 +63,13 @@ impl<'t> Text<'t> {
         str::from_utf8(inner).ok().map(Cow::Borrowed)
     }
 
-    /// Whether it says `text`.
+    /// Whether its value is `text`.
     pub(super) fn is(self, text: &str) -> bool {
         self.read().is_some_and(|own| own == text)
     }
 }
 
-/// A value without others in it.
+/// A scalar value.
 pub(super) enum Scalar<'t> {
     Null,
     Bool(bool),
@@ -92,7 +90,7 @@ impl Scalar<'_> {
 }
 
 impl<'t> Reader<'t> {
-    /// Reads the object that `text` is, to its end, with `members`. There may be `max_values` values in all.
+    /// Reads the object `text` to its end with `members`. There may be `max_values` values in all.
     pub(super) fn whole<T>(
         text: &'t [u8],
         max_values: usize,
@@ -114,19 +112,19 @@ impl<'t> Reader<'t> {
         Ok(found)
     }
 
-    /// From here on, what is odd ends it: for texts of our own operators.
+    /// From here on, odd values are errors: for texts of our own operators.
     pub(super) fn strictly(&mut self) -> &mut Self {
         self.strict = true;
         self
     }
 
-    /// What stands for something odd, which is wrong with the text by `fault` if it has to be without.
+    /// The replacement of an odd value, or the error `fault` if odd values are errors.
     fn odd(&self, fault: JsonError) -> Result<Value, JsonError> {
         if self.strict { Err(fault) } else { Ok(Value::Null) }
     }
 
-    /// Builds the value that begins here, with `level` others around it. What is odd is null; so is what is
-    /// nested too deep.
+    /// Builds the value that begins here, with `level` others around it. An odd value is null, and so is one
+    /// that is nested too deep.
     fn value(&mut self, level: u8) -> Result<Value, JsonError> {
         match self.peek() {
             Some(b'{' | b'[') if level >= MAX_DEPTH => {
@@ -153,8 +151,8 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Builds the object that begins here. A name that occurs twice has no value: it is null, or an error if
-    /// it [decides](never_twice). A name that is odd is nobody's.
+    /// Builds the object that begins here. A name that occurs twice has the value null, or is an error if it
+    /// [decides](never_twice). A member with an odd name is dropped.
     pub(super) fn object(&mut self, level: u8) -> Result<Object, JsonError> {
         let mut object = Object::new();
         self.members(level, |reader, name| {
@@ -172,7 +170,7 @@ impl<'t> Reader<'t> {
         Ok(object)
     }
 
-    /// Reads over the value that begins here.
+    /// Scans the value that begins here.
     pub(super) fn over(&mut self, level: u8) -> Result<(), JsonError> {
         self.one()?;
         match self.peek() {
@@ -182,7 +180,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Reads over the value that begins here. What it says, if it is a text that is not odd.
+    /// Scans the value that begins here. Returns its value, if it is a string that is not odd.
     pub(super) fn text_or_over(&mut self, level: u8) -> Result<Option<Cow<'t, str>>, JsonError> {
         if self.peek() != Some(b'"') {
             return self.over(level).map(|()| None);
@@ -191,7 +189,7 @@ impl<'t> Reader<'t> {
         self.text().map(Text::read)
     }
 
-    /// Goes through the object that begins here; `each` reads the value of a name.
+    /// Reads the object that begins here; `each` reads the value of a name.
     pub(super) fn members(
         &mut self,
         level: u8,
@@ -230,7 +228,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Past the bracket that begins a list or an object.
+    /// Moves past the bracket that begins a list or an object.
     fn enter(&mut self, level: u8) -> Result<(), JsonError> {
         if level >= MAX_NESTING {
             return Err(JsonError::TooDeep);
@@ -240,7 +238,7 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    /// Past the comma after a value, or past the bracket `end`: whether it was that.
+    /// Moves past the comma after a value, or past the bracket `end`; returns whether it was the bracket.
     fn leave(&mut self, end: u8) -> Result<bool, JsonError> {
         self.blanks();
         if self.take(end) {
@@ -320,7 +318,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// One more value.
+    /// Counts one more value.
     fn one(&mut self) -> Result<(), JsonError> {
         self.left = self.left.checked_sub(1).ok_or(JsonError::TooMany)?;
         Ok(())

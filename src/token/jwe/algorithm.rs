@@ -1,19 +1,20 @@
-//! The algorithms of a JWE that holdfast decrypts, and what each says of the sender.
+//! The algorithms of a JWE that holdfast decrypts, and what each says about the sender.
 
 use crate::token::compact::MAX_TOKEN_BYTES;
 
-/// Who can have made a JWE that opens.
+/// Who can have made a JWE that decrypts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealedWith {
-    /// Anybody: the key to seal it is public. The payload must be a JWS that verifies.
+    /// Anybody: the encryption key is public. The payload must be a JWS that verifies.
     PublicKey,
     /// A holder of the secret that we share with the issuer.
     SharedKey,
 }
 
 impl SealedWith {
-    /// The longest content, in bytes. What anybody can have sealed must be a token, so it is no longer than
-    /// one; what the issuer vouches for may be as long as [`json`](crate::token::json) reads.
+    /// The longest content, in bytes. If anybody can have encrypted it, it must be a token, so it is no
+    /// longer than one; content that the issuer vouches for may be as long as [`json`](crate::token::json)
+    /// reads.
     #[must_use]
     pub fn max_content_bytes(self) -> usize {
         match self {

@@ -1,7 +1,6 @@
 //! The content of a JWE under its content key: authenticated decryption (RFC 7518 §5.2 and §5.3), then
 //! inflation.
-//!
-//! Nothing is decrypted, unpadded or inflated before the whole tag was compared, in constant time.
+//! Nothing is decrypted, unpadded or inflated before the whole tag is compared, in constant time.
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{self, DecryptionContext, PaddedBlockDecryptingKey, UnboundCipherKey};
@@ -13,9 +12,9 @@ use flate2::{Decompress, FlushDecompress, Status};
 use super::algorithm::ContentEncryption;
 use super::error::JweError;
 
-/// What the content key protects.
+/// The parts of a token that the content key protects.
 pub(super) struct Ciphertext<'t> {
-    /// The protected header as it stands in the token, in base64url: the additional authenticated data.
+    /// The protected header in base64url, as in the token: the additional authenticated data.
     pub aad: &'t [u8],
     pub iv: Vec<u8>,
     pub text: Vec<u8>,
@@ -37,7 +36,7 @@ impl ContentEncryption {
 fn decrypt_gcm(aes: &'static aead::Algorithm, key: &[u8], sealed: &Ciphertext<'_>) -> Option<Vec<u8>> {
     let key = LessSafeKey::new(UnboundKey::new(aes, key).ok()?);
     let nonce = Nonce::try_assume_unique_for_key(&sealed.iv).ok()?;
-    // A shorter tag is a weaker one; the length is not the token's to choose (RFC 7518 §5.3).
+    // A shorter tag is weaker; the token must not choose the length (RFC 7518 §5.3).
     if sealed.tag.len() != aes.tag_len() {
         return None;
     }
@@ -79,7 +78,7 @@ fn decrypt_cbc_hmac(
 /// # Errors
 /// [`JweError::TooLarge`], or [`JweError::Decryption`] for what is not one whole deflate stream.
 pub(super) fn inflate(deflated: &[u8], most: usize) -> Result<Vec<u8>, JweError> {
-    // One byte more than allowed tells "exactly full" from "too long"; the buffer never grows.
+    // One byte more than allowed distinguishes "exactly full" from "too long"; the buffer never grows.
     let mut content = Vec::with_capacity(most + 1);
     let mut stream = Decompress::new(false);
     let status = stream.decompress_vec(deflated, &mut content, FlushDecompress::Finish);

@@ -4,10 +4,8 @@ use thiserror::Error;
 
 use crate::token::compact::Malformed;
 
-/// Why a JWE was not opened.
-///
-/// All cryptographic failures are one variant with one message, so that nobody learns by asking which step
-/// failed.
+/// Why a JWE was not opened. All cryptographic failures are one variant with one message, so that an attacker
+/// cannot learn which step failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum JweError {
     /// `alg` is not one that holdfast decrypts. A definitive no.
@@ -49,7 +47,7 @@ pub enum JweError {
     /// A part is not base64url. A definitive no.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// A key fits, but does not open it. A definitive no.
+    /// A key fits, but does not decrypt the token. A definitive refusal.
     #[error("the token does not decrypt: it is damaged or forged, or it was sealed to another key")]
     Decryption,
     /// The content is too long. A definitive no.

@@ -1,8 +1,6 @@
-//! One decryption key, and exactly what it may be used for.
-//!
-//! A key is turned into one [`Opener`] for each algorithm that it may serve: what its type allows, narrowed
-//! by what its JWK says (`alg`, `use`, `key_ops`). No other check of key against algorithm is needed later,
-//! and no key material is parsed while requests wait.
+//! One decryption key, and exactly what it may be used for. A key becomes one [`Opener`] for each algorithm
+//! that its type allows and its JWK does not exclude (`alg`, `use`, `key_ops`). No other check of key against
+//! algorithm is needed later, and no key material is parsed during a request.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,13 +26,13 @@ use crate::private_file::PrivateFileError;
 use crate::token::compact;
 use crate::token::json::Object;
 
-/// The most keys that are tried on one token, so that a forged one costs a bounded time.
+/// The most keys that are tried for one token, so that a forged one costs bounded time.
 pub(super) const MAX_TRIES: usize = 4;
 
 /// NIST SP 800-131A: shorter RSA keys are not to be used.
 const MIN_RSA_BITS: u32 = 2048;
 
-/// A key, ready to open tokens.
+/// A key, ready to decrypt tokens.
 pub(super) struct Key {
     pub id: KeyId,
     pub kid: Option<String>,
@@ -43,8 +41,8 @@ pub(super) struct Key {
     pub openers: Vec<Opener>,
 }
 
-/// The digest of a shared secret, or of the public half of a key: the same for one key from whatever file it
-/// came.
+/// The digest of a shared secret, or of the public half of a key: the same for the same key in different
+/// files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyId([u8; 32]);
 
@@ -73,7 +71,7 @@ pub(super) struct Opener {
 }
 
 impl Opener {
-    /// Whether it opens tokens of this kind.
+    /// Whether it decrypts tokens of this kind.
     pub fn fits(&self, alg: KeyManagement, enc: ContentEncryption) -> bool {
         self.alg == alg && self.encs.contains(&enc)
     }
@@ -105,14 +103,14 @@ impl Opener {
 }
 
 impl Key {
-    /// What to call it before people.
+    /// Its label in messages.
     pub fn label(&self) -> String {
         self.kid
             .clone()
             .unwrap_or_else(|| PathBuf::from(self.file.file_name().unwrap_or_default()).display().to_string())
     }
 
-    /// The key of a PEM file, which may be used for all that its type allows.
+    /// The key of a PEM file, which may be used for everything that its type allows.
     pub fn from_private_key(key: &PKey<Private>, file: Arc<Path>) -> Result<Self, KeyProblem> {
         let (id, kty, openers) = asymmetric_openers(key, &Restrictions::default())?;
         Ok(Self { id, kid: None, kty, file, openers })
@@ -183,7 +181,7 @@ pub enum KeyProblem {
         /// The length of its modulus.
         bits: u32,
     },
-    /// A curve that JOSE has not, or that we do not take.
+    /// A curve that JOSE does not have, or that we do not accept.
     #[error("is on a curve other than P-256, P-384 and P-521")]
     Curve,
     /// A length that no accepted algorithm has.
@@ -198,7 +196,7 @@ pub enum KeyProblem {
         /// Its `use`.
         found: String,
     },
-    /// `alg` or `key_ops` leave nothing that we could do with it.
+    /// `alg` or `key_ops` exclude every use.
     #[error("may not be used for any accepted algorithm, by its own `alg` or `key_ops`")]
     NoUse,
     /// More keys than are ever tried.
@@ -231,7 +229,7 @@ fn rsa_openers(key: &PKey<Private>, restrictions: &Restrictions) -> Result<Vec<O
     if bits < MIN_RSA_BITS {
         return Err(KeyProblem::ShortRsa { bits });
     }
-    // A key whose numbers do not belong together would refuse every token, which is better said now.
+    // A key with inconsistent numbers would refuse every token. That is better reported now.
     if !rsa.check_key().unwrap_or(false) {
         return Err(KeyProblem::Malformed);
     }
@@ -298,7 +296,7 @@ fn symmetric_openers(
     Ok((KeyId::of(&secret), openers))
 }
 
-/// What a JWK says that it may be used for (RFC 7517 §4.2 to §4.4). A PEM file says nothing.
+/// The uses that a JWK allows (RFC 7517 §4.2 to §4.4). A PEM file does not restrict them.
 #[derive(Default)]
 struct Restrictions {
     alg: Option<String>,
@@ -306,7 +304,7 @@ struct Restrictions {
 }
 
 impl Restrictions {
-    /// Takes them out of `jwk`, so that josekit's own, narrower reading of `key_ops` never applies.
+    /// Removes them from `jwk`, so that josekit's own, narrower reading of `key_ops` never applies.
     fn take(jwk: &mut Object) -> Result<Self, KeyProblem> {
         if let Some(purpose) = take_text(jwk, "use")?.filter(|purpose| purpose != "enc") {
             return Err(KeyProblem::Use { found: purpose });

@@ -1,8 +1,7 @@
-//! The decryption keys of one issuer, from files to a checked set; and those of all issuers together.
-//!
-//! Loading is strict, since it happens at start-up and on reload, where a person reads the answer: whatever
-//! could make a key useless later (a public key, a passphrase, numbers that do not belong together, the wrong
-//! `use`) is said now.
+//! The decryption keys of one issuer, from files to a checked set; and those of all issuers together. Loading
+//! is strict, since it happens at start and on reload, where an operator sees the error: everything that
+//! would make a key useless later (a public key, a passphrase, inconsistent numbers, the wrong `use`) is an
+//! error now.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,7 +26,7 @@ pub struct DecryptionKeys {
     pub(super) sets: Arc<[Arc<[Key]>]>,
 }
 
-/// What may be told about a key; no secrets.
+/// The public description of a key; no secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyDescription {
     /// Its `kid`, if it came from a JWK that has one.
@@ -72,17 +71,17 @@ impl DecryptionKeys {
         Self::checked(vec![keys.into()])
     }
 
-    /// All of them together, for tokens that do not say whose they are: each is then tried with what every
-    /// issuer would try.
+    /// The keys of all issuers, for tokens that do not name an issuer: the keys of every issuer are then
+    /// tried.
     ///
     /// # Errors
-    /// [`KeyFileError`], if that would be more than are ever tried.
+    /// [`KeyFileError`], if there are more keys than are ever tried for one token.
     pub fn together<'k>(of_each: impl IntoIterator<Item = &'k Self>) -> Result<Self, KeyFileError> {
         let sets: Vec<_> = of_each.into_iter().flat_map(|keys| keys.sets.iter().cloned()).collect();
         Self::checked(sets)
     }
 
-    /// Whether the key that opened it is among these.
+    /// Whether the key that decrypted the token is among these.
     #[must_use]
     pub fn have_opened(&self, opened: &Opened) -> bool {
         self.all().any(|key| key.id == opened.id)
@@ -110,7 +109,7 @@ impl DecryptionKeys {
         self.all().next().is_none()
     }
 
-    /// What there is, for people.
+    /// Descriptions of all keys.
     pub fn describe(&self) -> impl Iterator<Item = KeyDescription> {
         self.all().map(|key| KeyDescription {
             kid: key.kid.clone(),
@@ -185,7 +184,7 @@ fn read_keys(text: &str, file: &Path, keys: &mut Vec<Key>) -> Result<(), KeyFile
 }
 
 /// Takes every private key of a PEM file; certificates, public keys and curve parameters beside them are
-/// passed over.
+/// skipped.
 fn read_pem(text: &str, file: &Arc<Path>, keys: &mut Vec<Key>) -> Result<(), KeyProblem> {
     let before = keys.len();
     let mut public = false;

@@ -1,4 +1,4 @@
-//! Which keys may open a token, and opening it.
+//! Chooses the keys for a token, and decrypts it.
 
 use std::sync::Arc;
 
@@ -149,7 +149,7 @@ fn no_key(alg: KeyManagement, header: &UnverifiedHeader) -> JweError {
     JweError::NoKey { alg: alg.name(), kid: header.kid.clone() }
 }
 
-/// Enough of a stranger's text to recognise it by.
+/// The beginning of an untrusted text, enough to recognise it.
 fn excerpt(text: &str) -> String {
     text.chars().take(32).collect()
 }
@@ -245,12 +245,12 @@ mod tests {
         for byte in 1..=3 {
             assert!(opened_by(&keys, &seal(&*dir(byte), None)).is_ok(), "{byte}");
         }
-        // What one issuer calls by this name is no reason not to try what the other holds without a name.
+        // A key of this `kid` at one issuer does not exclude a key without `kid` at another.
         let keys = together(&[&[(1, Some("a")), (9, None)], &[(2, None)]]);
         assert_eq!(opened_by(&keys, &seal(&*dir(1), Some("a"))), Ok("a".into()));
         assert_eq!(opened_by(&keys, &seal(&*dir(2), Some("a"))), Ok("(jwks)".into()));
         assert_eq!(opened_by(&keys, &seal(&*dir(9), Some("a"))), Err("jwe_decryption_failed"));
-        // A key that all hold is one try.
+        // A key that all issuers hold counts once.
         let keys =
             together(&[&[(1, None)], &[(1, None)], &[(1, Some("a")), (2, Some("b"))], &[(3, Some("c"))]]);
         assert_eq!(opened_by(&keys, &seal(&*dir(3), None)), Ok("c".into()));

@@ -1,4 +1,4 @@
-//! What was opened.
+//! A decrypted JWE.
 
 use super::algorithm::SealedWith;
 use super::key::KeyId;
@@ -8,9 +8,9 @@ use super::key::KeyId;
 pub struct Opened {
     /// The plaintext, inflated if it was deflated: a nested JWS, or claims.
     pub payload: Vec<u8>,
-    /// Whether decryption says anything about the sender.
+    /// What decryption says about the sender.
     pub sealed_with: SealedWith,
-    /// The key that opened it, for people: its `kid`, or the name of its file.
+    /// The label of the key that decrypted it: its `kid`, or the name of its file.
     pub key: String,
     pub(in crate::token) id: KeyId,
 }
