@@ -1,13 +1,11 @@
-//! Request → token: exactly one credential, by a grammar that leaves nothing to guess.
+//! Request → token: exactly one credential, by an unambiguous grammar.
 //!
 //! There are two places, `Authorization: Bearer` and one configured cookie, and no third. With an
 //! `Authorization` header the cookie is not looked at, whatever the header says. A browser keeps 4 KiB in a
-//! cookie, so a long token may come in pieces, named as those who split cookies name them: `name.0`
-//! (express-openid-connect, NextAuth), `name_0` (oauth2-proxy), `name__0` (nextjs-auth0). They count only as
-//! a whole.
-//!
-//! A second `Authorization` header, a second scheme on one line, a byte outside the token grammar: whoever
-//! sends such a thing hopes that two readers disagree about it. None is read; each is a defined 401.
+//! cookie, so a long token may come in pieces, named as libraries name them that split cookies: `name.0`
+//! (express-openid-connect, NextAuth), `name_0` (oauth2-proxy), `name__0` (nextjs-auth0). They count only
+//! together. Two readers may disagree about a second `Authorization` header, a second scheme on one line, or
+//! a byte outside the token grammar. So none of these is read; each is a defined 401.
 
 use std::borrow::Cow;
 
@@ -29,8 +27,8 @@ pub struct CredentialSettings {
 /// cookie holds.
 const MAX_PIECES: usize = 16;
 
-/// What stands between a cookie's name and the number of a piece. The longer one of two that begin alike is
-/// first.
+/// The separators between a cookie's name and the number of a piece. If one is a prefix of another, the
+/// longer one is first.
 const SEPARATORS: [&str; 3] = ["__", "_", "."];
 
 /// A token whose grammar was checked (RFC 6750 §2.1 `b64token`), and nothing else.
@@ -49,7 +47,7 @@ pub enum CredentialError {
     /// The cookie came more than once, and not with the same value.
     #[error("the cookie came more than once, with different values or in different forms")]
     SeveralCookies,
-    /// A cookie in pieces that do not make a whole.
+    /// A cookie in pieces, of which some are missing or too many.
     #[error("the cookie came in pieces of which some are missing or too many")]
     Incomplete,
     /// Another scheme than Bearer.
@@ -58,7 +56,7 @@ pub enum CredentialError {
     /// Longer than [`MAX_TOKEN_BYTES`].
     #[error("the token is longer than 16 KiB")]
     TooLong,
-    /// Not of the token grammar.
+    /// Not in the token grammar.
     #[error("the token contains bytes that no token has")]
     Grammar,
 }
@@ -95,7 +93,7 @@ impl<'r> Credential<'r> {
         }
     }
 
-    /// Checks a token that came in some other way, such as a file.
+    /// Checks a token from another source, such as a file.
     ///
     /// # Errors
     /// [`CredentialError`], if it does not have the grammar of a token.
@@ -136,14 +134,13 @@ impl<'r> Credential<'r> {
     }
 
     /// RFC 6265 §4.2. A browser sends a cookie once for each domain and path that it was set for, so the same
-    /// name may come twice. With equal values, or beside an empty one, which is what a logout leaves, that is
-    /// one credential. With different ones it is none: two readers would disagree about it. Nor is a whole
-    /// beside pieces.
+    /// name may come twice. With equal values, or with one empty value, which a logout leaves, that is one
+    /// credential. With different values it is none, because two readers would disagree about it. A whole
+    /// cookie beside pieces is none either.
     fn from_cookies(headers: &'r HeaderMap, name: &str) -> Result<Self, CredentialError> {
         let mut whole = None;
         let mut pieces = Pieces::default();
-        // As bytes: what other cookies say is not ours to judge, and browsers send what any page has put into
-        // them.
+        // As bytes: other cookies are not checked, and browsers send whatever a page has put into them.
         for line in headers.get_all(COOKIE) {
             for (key, value) in line.as_bytes().split(|byte| *byte == b';').filter_map(name_and_value) {
                 match key.strip_prefix(name.as_bytes()) {
@@ -153,7 +150,7 @@ impl<'r> Credential<'r> {
                 }
             }
         }
-        // An empty whole beside pieces says nothing, as an empty one beside another does.
+        // An empty whole cookie beside pieces is ignored, as is an empty one beside another.
         match (whole.filter(|whole| pieces.is_empty() || !whole.is_empty()), pieces.is_empty()) {
             (None, true) => Err(CredentialError::Missing),
             (Some(whole), true) => {
@@ -165,7 +162,7 @@ impl<'r> Credential<'r> {
     }
 }
 
-/// Takes one more value of the same name: an equal one adds nothing, and an empty one is none.
+/// Adds a value of the same name: an equal one changes nothing, and an empty one is ignored.
 fn one_of<'r>(known: &mut Option<&'r [u8]>, value: &'r [u8]) -> Result<(), CredentialError> {
     match *known {
         Some(before) if before == value || value.is_empty() => Ok(()),
@@ -183,7 +180,7 @@ fn name_and_value(pair: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Whether all bytes are of RFC 6750's `b64token`, but for the `=` at its end. Every request's token passes
-/// here, so this looks at all bytes without a branch, which a processor does for many at once.
+/// here, so this checks all bytes without a branch, which a processor does for many at once.
 fn in_grammar(token: &[u8]) -> bool {
     token.iter().fold(true, |good, byte| {
         // `-`, `.`, `/` and the digits are neighbours in ASCII.
@@ -200,8 +197,8 @@ struct Pieces<'r> {
 }
 
 impl<'r> Pieces<'r> {
-    /// Takes a cookie whose name is the configured one and then `rest`, if that makes it a piece. Another
-    /// separator than before, or a number in another spelling, would be a second reading of the same name.
+    /// Adds a cookie whose name is the configured one and then `rest`, if it is a piece. Another separator
+    /// than before, or a number in another spelling, would be a second reading of the same name.
     fn take(&mut self, rest: &[u8], value: &'r [u8]) -> Result<(), CredentialError> {
         let number = |separator: &&'static str| {
             let digits = std::str::from_utf8(rest.strip_prefix(separator.as_bytes())?).ok()?;
@@ -217,7 +214,7 @@ impl<'r> Pieces<'r> {
         one_of(place.ok_or(CredentialError::Incomplete)?, value)
     }
 
-    /// Whether there are none but empty ones.
+    /// Whether all pieces are empty, or there are none.
     fn is_empty(&self) -> bool {
         self.values.iter().flatten().all(|value| value.is_empty())
     }
@@ -229,7 +226,7 @@ impl<'r> Pieces<'r> {
         if there.is_empty() || beyond.iter().any(Option::is_some) || there.contains(&Some(b"")) {
             return Err(CredentialError::Incomplete);
         }
-        // Before they are copied: this much could come, but is never a token.
+        // Checked before they are copied: more bytes are never a token.
         if there.iter().flatten().map(|piece| piece.len()).sum::<usize>() > MAX_TOKEN_BYTES {
             return Err(CredentialError::TooLong);
         }
@@ -423,8 +420,8 @@ mod tests {
             let rotation = rotation % pairs.len();
             pairs.rotate_left(rotation);
             prop_assert_eq!(split(&pairs.join("; ")), Ok(token.clone()));
-            // One of them again is nothing new; with another value, or beside a whole, there is no token, and
-            // without one of them none, or (without the last) another one.
+            // A repeated piece changes nothing; with another value, or beside a whole cookie, there is no
+            // token; without one of the pieces there is none, or (without the last) another one.
             let again = format!("{}; {}", pairs.join("; "), pairs[0]);
             prop_assert_eq!(split(&again), Ok(token.clone()));
             let other = format!("{again}x");

@@ -1,7 +1,6 @@
-//! Identity + tier + what the route requires → [`Decision`]. Pure: no I/O, no clock.
-//!
-//! There is one way to an allow: a [`Pass`], which can be made only of an [`Identity`], which only the
-//! verifier and the issuer's word can give.
+//! Identity + tier + what the route requires → [`Decision`]. Pure: no I/O, no clock. The only way to an allow
+//! is a [`Pass`]. It can be made only from an [`Identity`], which comes only from the verifier or the
+//! issuer's answer.
 
 mod anonymous;
 mod facts;
@@ -38,10 +37,10 @@ use crate::token::refusal::Refusal;
 pub use anonymous::Anonymous;
 pub use unmet::{Rejection, Unmet};
 
-/// What a request is answered, with all that the answer needs.
+/// The decision about a request, with everything that the answer needs.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// Let it pass, with these headers.
+    /// Allow it, with these headers.
     Allow(Pass),
     /// No usable credential.
     NoCredential(CredentialError),
@@ -49,14 +48,14 @@ pub enum Decision {
     Refused(Arc<Refusal>),
     /// The identity is known, and may not pass here.
     Forbidden(Unmet),
-    /// It cannot be told now.
+    /// The decision is not available now ("cannot tell").
     Undecided {
         /// The metric label.
         reason: &'static str,
         /// When to ask again.
         retry_after: Duration,
     },
-    /// The route lets nobody pass, or cannot be told.
+    /// The route allows nobody, or is unknown.
     Closed(Closed),
     /// The proxy's own configuration is wrong: it asks for a requirement that does not exist.
     Misconfigured(BadRequirement),
@@ -72,8 +71,8 @@ impl From<Rejection> for Decision {
 }
 
 impl Decision {
-    /// Whether a login may change it: there is no credential, or one that is no good. One that came in a form
-    /// that is wrong is not among them: whatever sends it would send it again after a login.
+    /// Whether a login may change it: there is no credential, or a refused one. A malformed credential is not
+    /// included: its sender would send it again after a login.
     #[must_use]
     pub fn invites_login(&self) -> bool {
         match self {
@@ -84,11 +83,9 @@ impl Decision {
     }
 }
 
-/// An allow, ready to be sent: the header values lie prepared, and what route requirements ask about beside
-/// them. Clones share them.
-///
-/// It does not hold the headers' names, which are the configuration's: it is good for the instance that made
-/// it.
+/// An allow, ready to be sent, with the prepared header values and the facts for route requirements. Clones
+/// share them. It does not contain the headers' names, which are in the configuration. So it is valid only
+/// for the instance that made it.
 #[derive(Clone)]
 pub struct Pass(Packed);
 
@@ -131,7 +128,7 @@ impl Pass {
         Ok(Self(packing.finish(head)))
     }
 
-    /// The headers of the answer, but for the age. The rules are those that it was made with.
+    /// The headers of the answer, except the age. Pass the rules that it was made with.
     pub fn headers<'p>(
         &'p self,
         rules: &'p [HeaderRule],
@@ -147,28 +144,28 @@ impl Pass {
         ])
     }
 
-    /// How old the knowledge is, in whole seconds.
+    /// The age of the record, in whole seconds.
     #[must_use]
     pub fn age_secs(&self, now: Timestamp) -> u64 {
         now.since(self.0.head().verified_at).as_secs()
     }
 
-    /// Whether it may be given out at `now` without a second look: from when it was made, since a clock that
-    /// was ahead then would else have it given out for as long as it was ahead, and until its time is over.
+    /// Whether it may be served at `now` without another check: from its creation until its end. Without the
+    /// first bound, a clock that was ahead at its creation would make it valid for that much longer.
     #[must_use]
     pub fn holds_at(&self, now: Timestamp) -> bool {
         let Head { serve_from, serve_until, .. } = self.0.head();
         serve_from <= now && now < serve_until
     }
 
-    /// The tier it is of.
+    /// Its tier.
     #[must_use]
     pub fn tier(&self) -> TierIndex {
         self.0.head().tier
     }
 
-    /// Whether asking the issuer now would bring nothing younger: it is of the youngest tier, or the issuer
-    /// was just asked and could not tell.
+    /// Whether a call to the issuer would bring nothing younger: it is in the youngest tier, or the issuer
+    /// was just asked without success.
     #[must_use]
     pub fn cannot_be_younger(&self) -> bool {
         self.tier() == TierIndex::YOUNGEST || self.is_stale()
@@ -180,13 +177,13 @@ impl Pass {
         self.0.head().is(Flag::Stale)
     }
 
-    /// About how many bytes it takes besides its own size.
+    /// Its approximate heap size in bytes.
     #[must_use]
     pub fn weight(&self) -> u64 {
         self.0.weight() as u64
     }
 
-    /// Whether what a route requires is met.
+    /// Whether the requirements of a route are met.
     ///
     /// # Errors
     /// As [`Pass::meets`].
@@ -215,7 +212,7 @@ impl Pass {
     }
 }
 
-/// Says nothing of whose it is.
+/// Shows nothing about the identity.
 impl fmt::Debug for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pass").field(&self.0.head()).finish()

@@ -1,10 +1,10 @@
 //! One token, explained to a person: what `holdfast inspect` shows.
 //!
 //! The verdict is the server's own: [`Verifier::verify`](crate::verifier::Verifier::verify), [`Identities`],
-//! [`Pass`] and the responder of an instance that remembers nothing. The rows beside it are derived from that
+//! [`Pass`] and the responder of an instance without records. The rows beside it are derived from that
 //! verdict: the checks have an order, the one that failed is known by its refusal, those before it held,
 //! those after it were not reached. So no row can contradict the answer. No part of the token that could be
-//! used again is told: not the token, no part of it in base64, no signature.
+//! used again is shown: not the token, no part of it in base64, no signature.
 //!
 //! [`Identities`]: crate::identity::Identities
 
@@ -31,14 +31,14 @@ use crate::token::json::Object;
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, Verified};
 
-/// What there is to say about a token.
+/// The explanation of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// `jws`, `jwe`, `opaque` or `malformed`.
     pub format: &'static str,
-    /// The fields of its header that are read; nobody vouches for them.
+    /// The fields of its header that are read; they are not verified.
     pub header: Option<UnverifiedHeader>,
-    /// The same of the JWS inside a JWE, if that could be opened here.
+    /// The same of the JWS inside a JWE, if that could be decrypted here.
     pub nested_header: Option<UnverifiedHeader>,
     /// The configured issuer whose rules apply.
     pub issuer: Option<String>,
@@ -77,7 +77,7 @@ pub struct Tried {
 /// What holdfast would answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AnswerReport {
-    /// The status; `None` if that is up to the issuer, who was not asked.
+    /// The status; `None` if it depends on the issuer, which was not asked.
     pub status: Option<u16>,
     /// The headers.
     pub headers: BTreeMap<String, String>,
@@ -86,26 +86,26 @@ pub struct AnswerReport {
 }
 
 impl Report {
-    /// Whether the token would be let in.
+    /// Whether the token would be accepted.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.answer.status == Some(200)
     }
 }
 
-/// Whether the issuer may be asked about the token, which means to send it there.
+/// Whether the issuer may be asked about the token, which sends the token to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asking {
     /// Yes.
     Allowed,
-    /// No: then for some tokens the answer stays open.
+    /// No: then the answer for some tokens stays open.
     Withheld,
 }
 
-/// What happened on the way to the answer.
+/// The steps to the answer.
 struct Course {
     stop: Stop,
-    /// `None` if the issuer would have to be asked, and may not be.
+    /// `None` if the issuer would have to be asked, but may not be.
     decision: Option<Decision>,
     reason: String,
     issuer: Option<Arc<Issuer>>,
@@ -113,8 +113,8 @@ struct Course {
     identity: Option<Identity>,
 }
 
-/// Judges `token` as the server would that has never seen it, for a route that requires `required`, and
-/// explains.
+/// Checks `token` as a server would that has never seen it, for a route that requires `required`, and
+/// explains the result.
 pub async fn inspect(instance: &Instance, token: &str, asking: Asking, required: &Required<'_>) -> Report {
     let outline = Outline::of(instance, token);
     let course = run(instance, &outline, token, asking, required).await;
@@ -200,7 +200,7 @@ async fn run(
 }
 
 impl Course {
-    /// `asked`: the issuer was, and this is what could be done without it.
+    /// `asked`: the issuer was asked, and this is the result without its answer.
     fn failed(mut self, failure: Failure, asked: Option<Option<String>>) -> Self {
         let says = match &failure {
             Failure::No(Refusal::IssuerRejects { certain, .. }) => {
@@ -287,7 +287,7 @@ fn answer(instance: &Instance, decision: Option<Decision>, reason: String) -> An
     AnswerReport { status: Some(answer.status().as_u16()), headers: headers.collect(), reason }
 }
 
-/// Each entry is put alone to [`email::find`], so that what is told of it is what that function does with it.
+/// Each entry is given alone to [`email::find`], so that the explanation is what that function does with it.
 fn explain_email(claims: &Object, rules: EmailRules<'_>, identity: Option<&Identity>) -> EmailReport {
     let chosen = email::find(claims, rules);
     let mut is_chosen_yet = false;

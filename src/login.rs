@@ -1,10 +1,8 @@
-//! Where a browser without a good credential is sent: who is a browser, what its login page is told, and how
-//! that is signed.
-//!
-//! A login page sends people back to where they came from. Whoever can choose that place has an open
-//! redirect, so it is put together here from what a trusted proxy tells of the original request, only for
-//! hosts that are configured, by character sets instead of repair, and signed, so that the login page need
-//! not think about it.
+//! The redirect of a browser without a good credential: which clients are browsers, the URL of the login
+//! page, and its signature. A login page sends users back to where they came from. If an attacker can choose
+//! that address, it is an open redirect. So the address is built here from the original request as a trusted
+//! proxy describes it, only for configured hosts, checked by character sets instead of repaired, and signed,
+//! so that the login page can trust it.
 
 mod settings;
 
@@ -30,7 +28,7 @@ use crate::route::settings::RouteSettings;
 use self::settings::is_host;
 pub use self::settings::{LoginAnswer, LoginSettings, ReturnHost};
 
-/// What a signature is about, so that the secret may serve other purposes, too.
+/// The purpose in a signature, so that the secret may serve other purposes, too.
 const PURPOSE: &str = "holdfast-login-v1";
 
 /// The shortest secret, in bytes: as long as the hash (RFC 2104 §3).
@@ -39,11 +37,11 @@ const MIN_SECRET_BYTES: usize = 32;
 /// The longest file of a secret that is read, in bytes.
 const MAX_SECRET_BYTES: u64 = 4096;
 
-/// The longest URL that is answered, in bytes. nginx takes 4 KiB of headers in an answer, all in all.
+/// The longest URL in an answer, in bytes. nginx accepts 4 KiB of headers in an answer.
 const MAX_URL_BYTES: usize = 3000;
 
-/// What browsers leave as it is in a path or query (WHATWG URL §1.3) and RFC 3986 wants encoded. A `\` is
-/// among it in a query alone: in a path it is a slash to some.
+/// Characters that browsers do not encode in a path or query (WHATWG URL §1.3), although RFC 3986 requires
+/// it. A `\` is included in a query only: in a path some readers take it for a slash.
 const LEFT_RAW: &AsciiSet = &CONTROLS.add(b'|').add(b'{').add(b'}').add(b'^').add(b'`').add(b'\\');
 
 /// Why there is no secret for `[login]`.
@@ -92,13 +90,13 @@ impl Login {
         })
     }
 
-    /// How browsers are told.
+    /// How browsers are sent there.
     #[must_use]
     pub fn answer(&self) -> LoginAnswer {
         self.answer
     }
 
-    /// Where to send the browser that asks, `None` if it is none, or is on its way to the login page already.
+    /// Where to send the client, `None` if it is not a browser, or already requests the login page.
     #[must_use]
     pub fn url_for(
         &self,
@@ -129,11 +127,11 @@ impl Login {
         HeaderValue::try_from(url.unwrap_or_else(|| self.url.to_string())).ok()
     }
 
-    /// Host and target of the original request, if everybody reads them alike. The target is encoded as RFC
-    /// 3986 wants it.
+    /// Host and target of the original request, if they are unambiguous. The target is encoded as RFC 3986
+    /// requires.
     fn place(&self, authority: &[u8], target: &[u8]) -> Option<(String, String)> {
         let authority = std::str::from_utf8(authority).ok()?.to_ascii_lowercase();
-        // A port that is not the scheme's own would be another server.
+        // A port other than the scheme's default would be another server.
         let port = if self.url.scheme() == "https" { ":443" } else { ":80" };
         let host = authority.strip_suffix(port).unwrap_or(&authority);
         let target = std::str::from_utf8(target).ok()?;
@@ -144,7 +142,7 @@ impl Login {
     fn signed(&self, host: &str, target: &str, now: Timestamp) -> Option<String> {
         let key = self.key.as_ref()?;
         self.return_hosts.iter().any(|allowed| allowed.covers(host)).then(|| {
-            // The login page's own scheme: what a header says of it would be a way to plain text.
+            // The login page's own scheme: a scheme from a header could downgrade to plain text.
             let return_to = format!("{}://{host}{target}", self.url.scheme());
             let expires = now.after(self.lifetime).as_secs();
             let signature = sign(key, &return_to, expires);
@@ -160,8 +158,8 @@ fn sign(key: &hmac::Key, return_to: &str, expires: u64) -> String {
     URL_SAFE_NO_PAD.encode(hmac::sign(key, message.as_bytes()))
 }
 
-/// A path that begins with exactly one slash, and what may follow it: the characters of RFC 3986, those that
-/// browsers send besides, and no others.
+/// A path that begins with exactly one slash, and its query: the characters of RFC 3986, those that browsers
+/// send in addition, and no others.
 fn is_target(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%[]|{}^`".contains(&byte);
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
@@ -169,8 +167,8 @@ fn is_target(text: &str) -> bool {
     starts_well && path.bytes().all(allowed) && query.bytes().all(|byte| byte == b'\\' || allowed(byte))
 }
 
-/// Whether a browser wants to show a page. A script, an image, a frame or a program gets its 401: what would
-/// it do with a login page?
+/// Whether a browser wants to show a page. A script, an image, a frame or a program gets the 401, because a
+/// login page is of no use to it.
 fn is_navigation(headers: &HeaderMap) -> bool {
     let says = |name: &str, expected: &str| {
         let mut values = headers.get_all(name).iter();
@@ -188,7 +186,7 @@ fn is_navigation(headers: &HeaderMap) -> bool {
         && says("sec-fetch-dest", "document")
 }
 
-/// RFC 9110 §12.5.1. `*/*` is what programs say.
+/// RFC 9110 §12.5.1. Programs send `*/*`.
 fn accepts_html(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|range| {

@@ -1,4 +1,4 @@
-//! What routes may ask about an identity, and whether it is so.
+//! The facts of an identity that routes may require, and their check.
 
 use std::borrow::Borrow;
 
@@ -12,9 +12,9 @@ use crate::tiers::table::TierTable;
 use crate::token::email::is_of_domain;
 use crate::token::lenient;
 
-/// Packs what may be asked about, apart from the email. Claim names as Auth0 uses them: `scope` (RFC 8693
-/// §4.2), `permissions` (RBAC), `org_id`, `org_name`, and roles under any namespace, since Auth0 has no claim
-/// of its own for them.
+/// Packs the facts that may be required, apart from the email. Claim names as Auth0 uses them: `scope` (RFC
+/// 8693 §4.2), `permissions` (RBAC), `org_id`, `org_name`, and roles under any namespace, since Auth0 has no
+/// claim of its own for them.
 pub(super) fn pack(identity: &Identity, packing: &mut Packing) {
     let claims = &identity.claims;
     let text = |name| claims.get(name).and_then(Value::as_str);
@@ -34,7 +34,7 @@ pub(super) fn pack(identity: &Identity, packing: &mut Packing) {
     packing.fact(&identity.issuer, Mark::Issuer);
 }
 
-/// Whether all that is `asked` is so: of each name, any of its values.
+/// Whether everything in `asked` holds: for each name, any of its values.
 pub(super) fn meet<V: Borrow<str>>(
     packed: &Packed,
     asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
@@ -72,7 +72,7 @@ fn meets(packed: &Packed, requirement: Requirement, value: &str, table: &TierTab
         Requirement::Verified => packed.head().is(Flag::EmailVerified),
         Requirement::Audience => packed.head().is(Flag::AudienceChecked),
         Requirement::Issuer => has(Mark::Issuer),
-        // The instance knows, not the answer: it is asked before.
+        // The instance checks this before, because the answer does not know it.
         Requirement::Revocation => true,
         Requirement::MaxTier => table.find(value).is_some_and(|oldest| packed.head().tier <= oldest),
     }

@@ -26,11 +26,11 @@ pub enum WhenAbsent {
 }
 
 impl HeaderRule {
-    /// What the lines of all rows and of `X-Auth-Tier` may take in an answer. nginx has 4 KiB for its whole
-    /// head; the rest is for the status line and the lines that do not depend on the identity.
+    /// The most bytes for the lines of all rows and of `X-Auth-Tier` in an answer. nginx has 4 KiB for the
+    /// whole head; the rest is for the status line and the lines that do not depend on the identity.
     pub const MAX_BYTES: usize = 3584;
 
-    /// What a header's line takes: name, colon, blank, value, and the line's end.
+    /// The length of a header line: name, colon, blank, value, and the line's end.
     #[must_use]
     pub fn line_bytes(name: &HeaderName, value: &str) -> usize {
         name.as_str().len() + value.len() + 4

@@ -1,8 +1,8 @@
-//! How much room the identity's headers have in an answer.
+//! The size limit of the identity's headers in an answer.
 //!
-//! nginx reads an answer's head into one buffer of 4 KiB (`proxy_buffer_size`). One that is longer it takes
-//! for an error of the auth server, so that the user gets a 500 or 503 as long as the token lives, and nobody
-//! is told why. So no such answer is made: the user is refused, and the log says which header is at fault.
+//! nginx reads an answer's head into one buffer of 4 KiB (`proxy_buffer_size`). It treats a longer one as an
+//! error of the auth server: the user gets a 500 or 503 as long as the token lives, without a reason. So no
+//! such answer is sent: the user is refused, and the log names the longest header.
 
 use hyper::header::HeaderName;
 
@@ -16,12 +16,12 @@ pub(super) struct HeaderSize<'n> {
 }
 
 impl<'n> HeaderSize<'n> {
-    /// What a line that is always there leaves.
+    /// The room that is left after the lines that are always present.
     pub(super) fn less(name: &HeaderName, value: &str) -> Self {
         Self { taken: HeaderRule::line_bytes(name, value), longest: None }
     }
 
-    /// Takes what a line needs.
+    /// Subtracts the length of a line.
     pub(super) fn take(&mut self, name: &'n HeaderName, value: &str) {
         let bytes = HeaderRule::line_bytes(name, value);
         self.taken += bytes;

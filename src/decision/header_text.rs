@@ -1,12 +1,9 @@
-//! What a header row shows of an identity, and how that is written in a header.
-//!
-//! No two claims look alike: what is not visible ASCII is percent-encoded as UTF-8, and so is `%` itself. So
-//! a backend that percent-decodes a value has the claim, and whoever compares values as they are never takes
-//! one user for another. Nothing that HTTP would cut off (a blank at an end) is left, so that no value turns
-//! out empty on its way.
-//!
-//! `X-User-Email` alone keeps its `%` where nothing needs encoding, because a header beside it says which of
-//! both it is.
+//! The value of a header row for an identity, and how it is written in a header. Different claims give
+//! different values: everything but visible ASCII is percent-encoded as UTF-8, and so is `%` itself. So a
+//! backend that percent-decodes a value has the claim, and a backend that compares encoded values never
+//! confuses two users. Blanks at the ends, which HTTP would cut off, are encoded too, so that no value
+//! arrives empty. Only `X-User-Email` keeps its `%` if nothing needs encoding, because another header says
+//! whether it is encoded.
 
 use serde_json::Value;
 
@@ -19,14 +16,14 @@ use crate::token::email::{for_header, percent_encoded};
 /// The value of a header.
 pub(super) struct HeaderText {
     pub(super) text: String,
-    /// Whether it is the identity's email, as it is.
+    /// Whether it is the identity's email, unchanged.
     pub(super) is_plain_email: bool,
     /// Whether `X-User-Email-Encoding` must say that it is encoded.
     pub(super) is_encoded_email: bool,
 }
 
 impl HeaderText {
-    /// What `rule` shows of `identity`.
+    /// The value of `rule` for `identity`.
     pub(super) fn new(identity: &Identity, rule: &HeaderRule) -> Result<Self, Unmet> {
         let is_email = rule.claim.is_member("email") && identity.email.is_some();
         let (text, encoded) = match (claim(identity, rule), &rule.absent) {
@@ -43,7 +40,7 @@ impl HeaderText {
     }
 }
 
-/// The claim of a row. Numbers and booleans are shown as JSON does; lists and objects are no values.
+/// The claim of a row. Numbers and booleans are written as in JSON; lists and objects count as absent.
 fn claim(identity: &Identity, rule: &HeaderRule) -> Option<String> {
     if rule.claim.is_member("email") {
         return identity.email.as_ref().map(|email| email.as_str().to_owned());
@@ -51,11 +48,11 @@ fn claim(identity: &Identity, rule: &HeaderRule) -> Option<String> {
     if rule.claim.is_member("sub") {
         return Some(identity.subject.clone());
     }
-    // Who vouches for it, as configured: what `/userinfo` says under this name, nobody has checked.
+    // The issuer as configured: an `iss` in the answer of `/userinfo` is not checked.
     if rule.claim.is_member("iss") {
         return Some(identity.issuer.to_string());
     }
-    // That of the email that is sent, which need not stand beside a claim of this name.
+    // The one that belongs to the sent email, which may be in another place than a claim of this name.
     if rule.claim.is_member("email_verified") {
         return identity.email_verified.map(|verified| verified.to_string());
     }

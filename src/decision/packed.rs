@@ -1,12 +1,10 @@
 //! An allow in one piece of memory: times and flags in front, then all texts, one after the other.
 //!
-//! There is one for each token in memory, so its size decides how many tokens the memory store remembers. As
-//! structures and lists it took three times the bytes that have to be kept. What an answer needs is made of
-//! it anew each time, which allocates nothing: header values are slices that share the buffer, their names
-//! are the configuration's.
-//!
-//! A text is UTF-8, which has no bytes from `f8` up (RFC 3629 §1); so those can end a text ([`END`]) and say
-//! before it what it is ([`Mark`]), whatever it holds.
+//! There is one for each token in memory, so its size decides how many tokens the memory store holds. As
+//! structures and lists it took three times as many bytes. Each answer is made from it without an allocation:
+//! header values are slices that share the buffer, and their names are in the configuration. A text is UTF-8,
+//! which has no bytes from `f8` up (RFC 3629 §1). So such bytes mark the end of a text ([`END`]) and, before
+//! it, its kind ([`Mark`]).
 
 use std::ops::Range;
 
@@ -19,10 +17,10 @@ use crate::tiers::table::TierIndex;
 /// After each text.
 const END: u8 = 0xff;
 
-/// What a buffer takes besides its bytes: its reference count, and what the allocator rounds up.
+/// The overhead of a buffer: its reference count, and the rounding of the allocator.
 const BUFFER_OVERHEAD: usize = 48;
 
-/// What a text is, if a route requirement may ask about it.
+/// The kind of a text that a route requirement may check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Mark {
@@ -34,7 +32,7 @@ pub(super) enum Mark {
     Issuer,
 }
 
-/// What is true of an allow.
+/// The flags of an allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Flag {
@@ -45,7 +43,7 @@ pub(super) enum Flag {
     AudienceChecked = 1 << 4,
 }
 
-/// What stands in front of the texts.
+/// The head, before the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) verified_at: Timestamp,
@@ -62,7 +60,7 @@ impl Head {
         Self { verified_at, serve_from: serve.start, serve_until: serve.end, tier, flags: 0 }
     }
 
-    /// With this flag, if it is `so`.
+    /// With this flag set, if `so`.
     pub(super) const fn with(self, flag: Flag, so: bool) -> Self {
         Self { flags: if so { self.flags | flag as u8 } else { self.flags }, ..self }
     }
@@ -104,12 +102,12 @@ pub(super) struct Packed(Bytes);
 pub(super) struct Packing(Vec<u8>);
 
 impl Packing {
-    /// Nothing yet.
+    /// No texts yet.
     pub(super) fn new() -> Self {
         Self(vec![0; Head::LENGTH])
     }
 
-    /// Adds the value of the next header, which may be what route requirements ask about as well.
+    /// Adds the value of the next header, which route requirements may check as well.
     pub(super) fn header(&mut self, text: &str, mark: Option<Mark>) -> Result<(), InvalidHeaderValue> {
         HeaderValue::from_bytes(text.as_bytes())?;
         self.0.extend(mark.map(|mark| mark as u8));
@@ -117,7 +115,7 @@ impl Packing {
         Ok(())
     }
 
-    /// Adds a text that is no header value.
+    /// Adds a text that is not a header value.
     pub(super) fn fact(&mut self, text: &str, mark: Mark) {
         self.0.push(mark as u8);
         self.push(text);
@@ -128,7 +126,7 @@ impl Packing {
         self.0.push(END);
     }
 
-    /// With this in front.
+    /// Finishes it with this head.
     pub(super) fn finish(mut self, head: Head) -> Packed {
         self.0[..Head::LENGTH].copy_from_slice(&head.to_bytes());
         let bytes = Bytes::from(self.0.into_boxed_slice());
@@ -140,20 +138,20 @@ impl Packing {
 }
 
 impl Packed {
-    /// What stands in front.
+    /// The head.
     pub(super) fn head(&self) -> Head {
-        // There always is one. Without, nothing would be true and the time would be over.
+        // There always is a head. Without one, no flag would be set and the answer would be expired.
         Head::from_bytes(self.0.first_chunk().copied().unwrap_or_default())
     }
 
-    /// All header values, and then whatever else there is: it goes beside a list of names, which ends it.
+    /// All header values, followed by the other texts. Zip it with the list of names, which ends it.
     pub(super) fn header_values(&self) -> impl Iterator<Item = HeaderValue> + '_ {
         self.texts().map(|text| {
             let value = match text {
                 [first, value @ ..] if *first == Mark::Email as u8 => value,
                 value => value,
             };
-            // It was one when it was packed; an empty one would still keep a client's own header out.
+            // It was valid when it was packed; even an empty one would keep out a client's own header.
             HeaderValue::from_maybe_shared(self.0.slice_ref(value))
                 .unwrap_or(const { HeaderValue::from_static("") })
         })

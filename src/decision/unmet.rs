@@ -12,16 +12,16 @@ pub enum Unmet {
     /// A required header has no value.
     #[error("the identity has no value for the required header {0}")]
     Header(HeaderName),
-    /// The issuer names an address that it may not name, and no other.
+    /// The issuer names only addresses of domains that it may not name.
     #[error("the issuer names an email of a domain that is not in its `email_domains`")]
     EmailNotAllowed,
-    /// All headers together are longer than a proxy takes.
+    /// All headers together are longer than a proxy accepts.
     #[error(
         "the identity's headers would take {bytes} bytes of the {} that there are; the longest is {longest}",
         HeaderRule::MAX_BYTES
     )]
     TooLarge {
-        /// What they would take.
+        /// Their length.
         bytes: usize,
         /// The longest of them.
         longest: HeaderName,
@@ -34,7 +34,7 @@ pub enum Unmet {
     TooOld,
 }
 
-/// Why a pass is not given out on a route.
+/// Why an allow is not valid on a route.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Rejection {
     /// A requirement is not met.

@@ -1,4 +1,4 @@
-//! The checks as rows: what each expects, what the token has, and how it came out.
+//! The checks as rows: the expected value, the value of the token, and the result.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -17,7 +17,7 @@ use crate::token::json::{self, Object};
 use crate::token::jws;
 use crate::token::refusal::Refusal;
 
-/// More characters of a value than this are not shown.
+/// The most characters of a value that are shown.
 const MAX_SHOWN: usize = 200;
 
 /// One check.
@@ -25,7 +25,7 @@ const MAX_SHOWN: usize = 200;
 pub struct Check {
     /// What is checked.
     pub name: &'static str,
-    /// Whether it held; `None` if that is not known, mostly because an earlier one failed.
+    /// Whether it passed; `None` if unknown, mostly because an earlier check failed.
     pub ok: Option<bool>,
     /// What is expected.
     pub expected: String,
@@ -33,21 +33,21 @@ pub struct Check {
     pub found: String,
 }
 
-/// Where the checks ended.
+/// How the checks ended.
 pub(super) enum Stop {
-    /// All held, and nobody had to be asked.
+    /// All passed, and the issuer was not needed.
     End,
-    /// Not even the grammar of a token.
+    /// Not a token by its grammar.
     Credential(String),
     /// A check failed.
     Refused(Refusal),
-    /// The keys could not be had.
+    /// The keys could not be fetched.
     NoKeys(String),
-    /// It is up to the issuer: what could be told here, and its word, if it was asked.
+    /// Only the issuer can judge it: the reason, and its answer, if it was asked.
     Asking { local: Option<String>, word: Option<Result<(), (Option<bool>, String)>> },
 }
 
-/// What can be read of a token without believing it.
+/// What can be read from a token without trusting it.
 pub(super) struct Outline {
     shape: Shape,
     pub header: Option<UnverifiedHeader>,
@@ -55,7 +55,7 @@ pub(super) struct Outline {
     pub issuer: Option<Arc<Issuer>>,
     /// The issuer in the header of a JWE is not configured.
     header_issuer_unknown: bool,
-    /// `typ` tells that it is another kind of token.
+    /// `typ` says that it is another kind of token.
     typ_unfit: bool,
     opened_with: Option<String>,
     claims: Option<Object>,
@@ -233,7 +233,7 @@ fn push_claims(instance: &Instance, issuer: Option<&Arc<Issuer>>, claims: &Objec
     checks.push(check("sub", "a text of 1 to 255 bytes", claim(claims, "sub")));
 }
 
-/// Marks the rows: before the one that failed all held, after it none was reached.
+/// Sets the results: checks before the failed one passed, later ones were not reached.
 fn settle(checks: &mut Vec<Check>, outline: &Outline, stop: &Stop) {
     match stop {
         Stop::End => mark_held(checks),
@@ -267,7 +267,7 @@ fn settle(checks: &mut Vec<Check>, outline: &Outline, stop: &Stop) {
     }
 }
 
-/// The row of what could not be read here.
+/// The row of a token that could not be read here.
 fn fail_here(checks: &mut Vec<Check>, outline: &Outline, why: &str) {
     checks.retain(|check| check.name != "decryption");
     let name = if outline.shape == Shape::Jwe { "decryption" } else { "claims" };
@@ -294,7 +294,7 @@ fn fail_at(checks: &mut Vec<Check>, name: &'static str, ok: Option<bool>, why: O
     }
 }
 
-/// Which check a refusal is of.
+/// The check that a refusal belongs to.
 fn row_of(refusal: &Refusal, outline: &Outline) -> &'static str {
     match refusal {
         Refusal::Malformed(_) if outline.shape == Shape::Jwe => "content",
@@ -313,7 +313,7 @@ fn row_of(refusal: &Refusal, outline: &Outline) -> &'static str {
         Refusal::BareClaims | Refusal::BareClaimsNotAllowed | Refusal::NestedTooDeep => "content",
         Refusal::ForeignRefused { .. } => "foreign tokens",
         Refusal::IssuerRejects { .. } | Refusal::IssuerForbids { .. } => "issuer's word",
-        // Deny records are the running instance's; none is known here.
+        // Deny records belong to the running instance; none is known here.
         Refusal::Revoked { .. } => "not revoked",
     }
 }
@@ -334,7 +334,7 @@ fn claim(claims: &Object, name: &str) -> String {
     claims.get(name).map_or_else(|| "absent".to_owned(), shown)
 }
 
-/// A value, as JSON, not too long.
+/// A value as JSON, truncated.
 pub(super) fn shown(value: &Value) -> String {
     clip(&value.to_string())
 }

@@ -25,7 +25,7 @@ pub struct LoginSettings {
 /// How a browser is sent to the login page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginAnswer {
-    /// `redirect`: by a 302 that the proxy passes on, as Traefik, Caddy and Envoy do.
+    /// `redirect`: by a 302, which Traefik, Caddy and Envoy pass on.
     Redirect,
     /// `header`: by a 401 whose `X-Auth-Login-Url` the proxy makes a redirect of. nginx makes a 500 of any
     /// 3xx.
@@ -55,7 +55,7 @@ impl FromStr for ReturnHost {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, below) = text.strip_prefix('.').map_or((text, false), |name| (name, true));
-        // A suffix of one label would be everybody under a top-level domain.
+        // A suffix of one label would include everything under a top-level domain.
         match is_host(name) && (!below || name.contains('.')) {
             true if below => Ok(Self::Below(text.to_owned())),
             true => Ok(Self::Exact(text.to_owned())),

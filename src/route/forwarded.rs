@@ -1,8 +1,7 @@
-//! What the proxy tells of the original request, in the one way that is configured.
-//!
-//! Each proxy has a way of its own, and passes on what clients send in the others': so exactly one is read.
-//! Names are exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and `X-Forwarded-Prefix`,
-//! `-Port`, `-Proto` and `-For` are never read. Each header is there once, or the answer is no.
+//! The original request as the proxy describes it, in the one configured way. Each proxy has a way of its
+//! own, and passes on what clients send in the headers of the others. So exactly one way is read. Names are
+//! exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and `X-Forwarded-Prefix`, `-Port`,
+//! `-Proto` and `-For` are never read. A header that is missing or repeated refuses the request.
 
 use hyper::header::HOST;
 use hyper::{HeaderMap, Method, Uri};
@@ -10,10 +9,10 @@ use hyper::{HeaderMap, Method, Uri};
 use super::closed::Closed;
 use super::path::NormalPath;
 
-/// The path that proxies ask. Below it too: Envoy appends the original path.
+/// The path of subrequests, and of everything below it, because Envoy appends the original path.
 pub const AUTH_PATH: &str = "/auth";
 
-/// How the proxy tells the original request: `forwarded`.
+/// How the proxy describes the original request: `forwarded`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
     /// `X-Forwarded-Method`, `-Host`, `-Uri`: Traefik, Caddy.
@@ -27,7 +26,7 @@ pub enum Protocol {
     Request,
 }
 
-/// A request of a proxy, as far as it tells of the original one.
+/// A subrequest of a proxy, as far as it describes the original request.
 #[derive(Clone, Copy, Debug)]
 pub struct Subrequest<'r> {
     /// Its method.
@@ -53,7 +52,7 @@ impl Protocol {
     /// The original request.
     ///
     /// # Errors
-    /// [`Closed`], if it is not told, or not in a way that everybody reads alike.
+    /// [`Closed`], if it is not described, or in an ambiguous way.
     pub fn original<'r>(self, subrequest: Subrequest<'r>) -> Result<Original<'r>, Closed> {
         let method = self.method(subrequest)?;
         let (authority, target) = self.address(subrequest)?;
@@ -64,11 +63,11 @@ impl Protocol {
         })
     }
 
-    /// Authority and target as they are told, with nothing checked; for [`Protocol::Request`] the target has
+    /// Authority and target, unchecked; for [`Protocol::Request`] the target has
     /// no query.
     ///
     /// # Errors
-    /// [`Closed`], if they are not told, or more than once.
+    /// [`Closed`], if they are missing or repeated.
     pub fn address<'r>(self, subrequest: Subrequest<'r>) -> Result<(&'r [u8], &'r [u8]), Closed> {
         Ok(match self {
             Self::XForwarded => (subrequest.only("x-forwarded-host")?, subrequest.only("x-forwarded-uri")?),
@@ -108,7 +107,7 @@ impl<'r> Subrequest<'r> {
     }
 }
 
-/// Capital letters and hyphens: every method that is registered, and none that could be another in disguise.
+/// Capital letters and hyphens: every registered method, and no look-alikes.
 #[must_use]
 pub fn is_method(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
@@ -138,7 +137,7 @@ fn host(authority: &[u8]) -> Result<&str, Closed> {
     host.filter(|host| is_host(host)).ok_or(Closed::Host)
 }
 
-/// Authority and target of an absolute URL of a web scheme. No parser of URLs: those repair.
+/// Authority and target of an absolute URL of a web scheme. URL parsers are not used, because they repair.
 fn split_url(url: &[u8]) -> Result<(&[u8], &[u8]), Closed> {
     let rest = [&b"https://"[..], b"http://", b"wss://", b"ws://"]
         .into_iter()

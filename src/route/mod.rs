@@ -1,8 +1,9 @@
-//! What a request needs before it may pass, told before anybody looks at its credential.
+//! The requirements of a request, found before its credential is read.
 //!
 //! Requirements have one source, which the configuration chooses: the auth URL's query, a header that the
-//! proxy sets, or rules about the original request. There are two ways past an identity, both off by default:
-//! a rule that says `public`, and a CORS preflight. Everything that is not clear is [`Demand::Closed`].
+//! proxy sets, or rules about the original request. Two kinds of requests need no identity, both off by
+//! default: those of a rule that says `public`, and CORS preflights. Every unclear request is
+//! [`Demand::Closed`].
 
 mod closed;
 pub mod forwarded;
@@ -28,29 +29,29 @@ use settings::{RequirementsFrom, RouteSettings};
 /// The header value that says: a verified identity is enough.
 const ANY: &[u8] = b"any";
 
-/// What a request needs.
+/// The requirements of a request.
 #[derive(Clone, Debug)]
 pub enum Demand<'r> {
     /// An identity that meets these.
     Identity(Required<'r>),
-    /// Nothing; an identity is shown if there is one.
+    /// Nothing; the identity headers are sent if there is a good token.
     Public,
-    /// Nothing; nobody is looked at. A browser sends a preflight without credentials.
+    /// Nothing; a credential is not read. A browser sends a preflight without credentials.
     Preflight,
     /// Nobody may pass.
     Closed(Closed),
-    /// The proxy does not say what is needed.
+    /// The proxy does not state the requirements.
     Unclear(BadRequirement),
 }
 
-/// What an identity has to meet.
+/// The requirements for an identity.
 #[derive(Clone, Debug)]
 pub enum Required<'r> {
-    /// What the auth URL's query says.
+    /// Those in the auth URL's query.
     Query(&'r str),
-    /// What a header says.
+    /// Those in a header.
     Header(HeaderValue),
-    /// What a rule says.
+    /// Those of a rule.
     Rule(&'r Requirements),
     /// Nothing.
     Nothing,
@@ -90,8 +91,8 @@ impl<'r> Demand<'r> {
 }
 
 impl Required<'_> {
-    /// The oldest tier that meets it: of several that `max_tier` names, any will do. `None`: every tier does,
-    /// or it is not understood.
+    /// The oldest tier that meets `max_tier`, which may have several values. `None`: every tier does, or it
+    /// is not understood.
     #[must_use]
     pub fn oldest_tier(&self, table: &TierTable) -> Option<TierIndex> {
         match self {
@@ -108,13 +109,13 @@ impl Required<'_> {
         self.oldest_tier(table).is_some_and(|oldest| oldest < tier)
     }
 
-    /// Whether it is met only where no revocation can have been missed.
+    /// Whether it is met only by an instance that cannot have missed a revocation.
     #[must_use]
     pub fn needs_current_revocations(&self) -> bool {
         !matches!(self, Self::Nothing) && !self.values_of(Requirement::Revocation.name()).is_empty()
     }
 
-    /// What it asks for under this name, for log lines.
+    /// The required values of this name, for log lines.
     #[must_use]
     pub fn values_of(&self, name: &str) -> Vec<String> {
         match self {
@@ -158,8 +159,8 @@ fn in_header(subrequest: Subrequest<'_>, settings: &RouteSettings) -> Demand<'st
     }
 }
 
-/// What the Fetch Standard (§3.2.2) calls a CORS-preflight request: OPTIONS with an origin and the method to
-/// come. Each exactly once, from a trusted peer; anything else is an ordinary request and needs a token.
+/// A CORS-preflight request of the Fetch Standard (§3.2.2): OPTIONS with an origin and the requested method.
+/// Each exactly once, from a trusted peer; anything else is an ordinary request and needs a token.
 fn is_preflight(subrequest: Subrequest<'_>, peer: Peer, settings: &RouteSettings) -> bool {
     // A proxy may write several lines as one, with commas; neither value ever has one, nor a blank.
     let once = |name: &'static str| {

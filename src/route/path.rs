@@ -1,9 +1,8 @@
-//! The path of the original request, read so that nobody can read it otherwise.
-//!
-//! A rule that looks at a path is worth as much as its agreement with proxy and backend on what the path is.
-//! They differ: one decodes `%2f`, one merges `//`, one resolves `..`, one cuts at `;` or `#`, one decodes
-//! twice. So nothing is repaired here. Percent-encoding is undone once, and a path on which two readers could
-//! disagree is refused. What is left has one reading (the test below reads it in all those ways).
+//! The path of the original request, accepted only if it has a single reading. A rule about a path is only as
+//! good as its agreement with proxy and backend about the path. They differ: one decodes `%2f`, one merges
+//! `//`, one resolves `..`, one cuts at `;` or `#`, one decodes twice. So nothing is repaired here.
+//! Percent-encoding is undone once, and a path on which two readers could disagree is refused. The accepted
+//! paths have one reading (the test below reads them in all those ways).
 
 use std::borrow::Cow;
 
@@ -20,7 +19,7 @@ pub enum Ambiguous {
     /// It does not begin with `/`.
     #[error("it does not begin with a slash")]
     NotAbsolute,
-    /// A character that some readers give a meaning: `\`, `;`, `#`, a blank, a control character; or,
+    /// A character with a special meaning for some readers: `\`, `;`, `#`, a blank, a control character; or,
     /// percent-encoded, one of these, `/`, `?`, `%` or `.`.
     #[error("it has a character that is not read alike everywhere")]
     Character,
@@ -40,7 +39,7 @@ impl<'r> NormalPath<'r> {
     /// something is percent-encoded.
     ///
     /// # Errors
-    /// [`Ambiguous`], if somebody could read it otherwise.
+    /// [`Ambiguous`], if it has another possible reading.
     pub fn parse(target: &'r [u8]) -> Result<Self, Ambiguous> {
         let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
         if path.first() != Some(&b'/') {
@@ -52,7 +51,7 @@ impl<'r> NormalPath<'r> {
             }
             Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Ambiguous::NotUtf8),
         }?;
-        // The Unicode controls, too, and separators of lines.
+        // Including the Unicode controls and line separators.
         if path.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
             return Err(Ambiguous::Character);
         }
@@ -87,7 +86,7 @@ impl<'r> NormalPath<'r> {
         })
     }
 
-    /// The same, kept.
+    /// An owned copy.
     #[must_use]
     pub fn into_owned(self) -> NormalPath<'static> {
         NormalPath(Cow::Owned(self.0.into_owned()))

@@ -1,4 +1,4 @@
-//! Who asks, and whose word about the original request is believed: nobody's, unless configured.
+//! The peer of a connection, and which peers are trusted to describe the original request: none by default.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub enum Peer {
     /// Over TCP, from this address.
     Address(IpAddr),
-    /// Over a unix socket, whose permissions say who that may be.
+    /// Over a unix socket, whose permissions decide who can connect.
     Unix,
 }
 
@@ -28,12 +28,12 @@ impl Peer {
 pub enum Trusted {
     /// Every peer on a unix socket.
     Unix,
-    /// The addresses that agree with this one in so many leading bits.
+    /// The addresses that agree with this one in this many leading bits.
     Network(IpAddr, u8),
 }
 
 impl Trusted {
-    /// Whether `peer` is meant. An IPv4 address that came over an IPv6 socket counts as what it is.
+    /// Whether it includes `peer`. An IPv4 address from an IPv6 socket counts as IPv4.
     #[must_use]
     pub fn covers(self, peer: Peer) -> bool {
         match (self, peer) {
@@ -54,7 +54,7 @@ impl Trusted {
     }
 }
 
-/// Addresses that no peer on the internet has. Who trusts all others trusts everybody.
+/// Addresses that no peer on the internet has. A list that trusts all others trusts everybody.
 const NOT_PUBLIC: [Trusted; 8] = [
     Trusted::Network(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8),
     Trusted::Network(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
@@ -69,7 +69,7 @@ const NOT_PUBLIC: [Trusted; 8] = [
 /// The addresses of IPv6 that are routed on the internet: `2000::/3` (RFC 4291 §2.4, IANA).
 const PUBLIC_V6: (u128, u128) = (0x2000 << 112, (0x4000 << 112) - 1);
 
-/// The version of IP whose public addresses these trust all, together if not one by one.
+/// The version of IP whose public addresses are all trusted by these entries together.
 #[must_use]
 pub fn everybody(trusted: &[Trusted]) -> Option<&'static str> {
     let all_v4 = (0, u128::from(u32::MAX));
@@ -84,7 +84,7 @@ pub fn everybody(trusted: &[Trusted]) -> Option<&'static str> {
     }
 }
 
-/// Whether no number from the first to the last is in none of these spans.
+/// Whether these spans cover all numbers from the first to the last.
 fn is_covered((first, last): (u128, u128), spans: impl Iterator<Item = (u128, u128)>) -> bool {
     let mut spans: Vec<_> = spans.collect();
     spans.sort_unstable();
@@ -202,7 +202,7 @@ mod tests {
             (&["0.0.0.0/1", "128.0.0.0/1"][..], "IPv4"),
             (&["128.0.0.0/1", "unix", "0.0.0.0/1"], "IPv4"),
             (&["128.0.0.0/2", "192.0.0.0/2", "64.0.0.0/2", "10.0.0.0/8", "0.0.0.0/2"], "IPv4"),
-            // What is left out is nobody's on the internet.
+            // The remaining addresses are not used on the internet.
             (&["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"], "IPv4"),
             (&["::/1", "8000::/1"], "IPv6"),
             (&["2000::/3"], "IPv6"),

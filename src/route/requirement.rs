@@ -1,8 +1,8 @@
-//! What a route may require: names and values, wherever they are written.
+//! The language of requirements: names and values.
 //!
 //! One language for three places: the auth URL's query, a header that the proxy sets, and the rules of the
-//! configuration. Repeated, a name means any of its values; different names, all of them. What is not known
-//! is an error, never passed over: a misspelt requirement that required nothing would let everybody in.
+//! configuration. Repeated, a name means any of its values; different names, all of them. An unknown name is
+//! an error and never ignored: a misspelt requirement without effect would let everybody in.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::tiers::table::TierTable;
 /// A name that may be required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// A word of the `scope` claim.
+    /// A value of the `scope` claim.
     Scope,
     /// An item of `permissions`.
     Permission,
@@ -32,7 +32,7 @@ pub enum Requirement {
     Audience,
     /// The `url` of the issuer that vouches for the identity, byte for byte.
     Issuer,
-    /// The oldest tier that is good enough.
+    /// The oldest tier that is accepted.
     MaxTier,
     /// `current`: this instance cannot have missed a revocation.
     Revocation,
@@ -86,7 +86,7 @@ impl Requirement {
         Self::ALL.into_iter()
     }
 
-    /// As it is written.
+    /// The name as it is written.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize]
@@ -99,7 +99,7 @@ impl Requirement {
     /// Whether it has this value at all.
     ///
     /// # Errors
-    /// [`BadRequirement::Value`], if it has not.
+    /// [`BadRequirement::Value`], if not.
     pub fn check(self, value: &str, table: &TierTable) -> Result<(), BadRequirement> {
         let good = match self {
             Self::Scope | Self::Permission | Self::Role | Self::Org => !value.is_empty(),

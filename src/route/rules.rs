@@ -1,13 +1,12 @@
-//! Which original request needs what: the rules of the configuration.
-//!
-//! The first rule that fits counts, so that a person can follow it with a finger; the last one fits
-//! everything, so that what nobody thought of is decided by a line that somebody wrote.
+//! Which original request needs what: the rules of the configuration. The first matching rule counts, so that
+//! rules are easy to follow. The last one matches everything, so that an explicit rule also decides about
+//! requests that nobody thought of.
 
 use super::forwarded::Original;
 use super::path::NormalPath;
 use super::requirement::{BadRequirement, Requirement};
 
-/// One rule. Empty conditions are none.
+/// One rule. An empty condition matches everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Any of these hosts.
@@ -20,11 +19,11 @@ pub struct Rule {
     pub ignore_case: bool,
     /// Any of these methods.
     pub methods: Vec<String>,
-    /// What it says of the requests that it fits.
+    /// The requirement for matching requests.
     pub verdict: Verdict,
 }
 
-/// What a rule says.
+/// The requirement of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// A verified identity that meets these; there may be none.
@@ -44,7 +43,7 @@ pub struct Requirements(pub Vec<(Requirement, String)>);
 pub enum HostPattern {
     /// This host.
     Exact(String),
-    /// Hosts that end so; begins with a dot.
+    /// Hosts with this suffix, which begins with a dot.
     Below(String),
 }
 
@@ -53,7 +52,7 @@ pub enum HostPattern {
 pub struct Rules(pub Vec<Rule>);
 
 impl Rules {
-    /// What the first rule that fits says. Without one, nobody passes.
+    /// The requirement of the first matching rule. Without one, nobody passes.
     #[must_use]
     pub fn verdict(&self, original: &Original<'_>) -> &Verdict {
         self.0.iter().find(|rule| rule.fits(original)).map_or(&Verdict::Deny, |rule| &rule.verdict)
@@ -66,7 +65,7 @@ impl Rules {
 }
 
 impl Rule {
-    /// Whether it fits every request.
+    /// Whether it matches every request.
     #[must_use]
     pub fn is_unconditional(&self) -> bool {
         self.hosts.is_empty() && self.paths.is_empty() && self.prefixes.is_empty() && self.methods.is_empty()
@@ -164,7 +163,7 @@ mod tests {
             assert_eq!(says(&protects(true), "GET", "x", target), &Verdict::Deny, "{target}");
             assert_eq!(says(&protects(false), "GET", "x", target), &Verdict::Public, "{target}");
         }
-        // Letters that only Unicode takes for those: U+0131, U+212A.
+        // Letters that only Unicode case folding treats as equal: U+0131, U+212A.
         for target in ["/admins", "/adm\u{131}n", "/ADM\u{130}N", "/internal/", "/x/admin"] {
             assert_eq!(says(&protects(true), "GET", "x", target), &Verdict::Public, "{target}");
         }

@@ -1,4 +1,4 @@
-//! The settings that say what a request needs, and whose word about it counts.
+//! The settings for the requirements of requests, and for trusted peers.
 
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -7,26 +7,26 @@ use super::peer::{Peer, Trusted};
 use super::requirement::Requirement;
 use super::rules::{Requirements, Rules, Verdict};
 
-/// What a request needs, and whose word about it counts.
+/// The requirements of requests, and the trusted peers.
 #[derive(Clone, Debug)]
 pub struct RouteSettings {
     /// `requirements_from`. Default: the auth URL's query.
     pub requirements_from: RequirementsFrom,
     /// `requirements_header`: the header for [`RequirementsFrom::Header`]. Default `X-Holdfast-Require`.
     pub requirements_header: HeaderName,
-    /// `trusted_peers`: whose word about the original request counts. Default: nobody's.
+    /// `trusted_peers`: the peers that are trusted to describe the original request. Default: none.
     pub trusted_peers: Vec<Trusted>,
-    /// `forwarded`: how the original request is told. Must be set where `trusted_peers` are.
+    /// `forwarded`: how the proxy describes the original request. Must be set together with `trusted_peers`.
     pub forwarded: Protocol,
     /// `preflight`: whether CORS preflights pass without a token. Default: no.
     pub preflight: bool,
-    /// `anonymous`: what identity headers say where nobody was looked at. Default `anonymous`.
+    /// `anonymous`: the value of identity headers without an identity. Default `anonymous`.
     pub anonymous: HeaderValue,
     /// `[[rule]]`, here or in `rules_file`.
     pub rules: Rules,
 }
 
-/// Where requirements come from. Only one place counts, so that nobody has to think about two.
+/// Where requirements come from. Only one place counts, to keep them simple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequirementsFrom {
     /// The auth URL's query, for proxies that never add to it.
@@ -46,12 +46,12 @@ impl RouteSettings {
         })
     }
 
-    /// Whether there are answers that are nobody's.
+    /// Whether there are answers without an identity.
     pub fn pass_nobody(&self) -> bool {
         self.preflight || self.rules.public().next().is_some()
     }
 
-    /// Whether the word of `peer` about the original request counts.
+    /// Whether `peer` is trusted to describe the original request.
     #[must_use]
     pub fn trusts(&self, peer: Peer) -> bool {
         self.trusted_peers.iter().any(|trusted| trusted.covers(peer))
