@@ -114,8 +114,8 @@ impl Login {
         if !method_fits || !is_navigation(subrequest.headers) {
             return None;
         }
-        let told = if trusted { routes.forwarded.address(subrequest).ok() } else { None };
-        let place = told.and_then(|(authority, target)| self.place(authority, target));
+        let original = if trusted { routes.forwarded.address(subrequest).ok() } else { None };
+        let place = original.and_then(|(authority, target)| self.place(authority, target));
         if let Some((host, target)) = &place
             && Some(host.as_str()) == self.url.host_str()
             && target.split('?').next() == Some(self.url.path())

@@ -151,7 +151,7 @@ impl Verifier {
         pool: Pool,
         clock: Clock,
     ) -> Result<Self, KeyFileError> {
-        let keys = DecryptionKeys::together(issuers.iter().map(|issuer| issuer.decryption_keys()))?;
+        let keys = DecryptionKeys::union(issuers.iter().map(|issuer| issuer.decryption_keys()))?;
         Ok(Self { issuers, keys, policy, pool, clock })
     }
 

@@ -1,4 +1,4 @@
-//! Bodies of answers: whole ones, and two that misbehave.
+//! Bodies of answers: complete ones, and two faulty ones.
 
 use std::convert::Infallible;
 use std::io;

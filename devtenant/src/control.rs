@@ -1,4 +1,4 @@
-//! The door for people with curl: `/dev/…` mints tokens, sets faults and tells counts.
+//! Control by curl: `/dev/…` mints tokens, sets faults and shows counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,7 +246,7 @@ impl Query {
     }
 }
 
-/// Percent-decoding; what is no escape stays as it is.
+/// Percent-decoding; text that is not an escape stays unchanged.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,8 +1,6 @@
-//! A backend that tells what reached it.
-//!
-//! It reads HTTP/1.1 by itself, since every HTTP library tidies headers up: here each line comes back exactly
-//! as it was received, in order, with its case and its duplicates. That is what shows whether a proxy let a
-//! client's own identity header through.
+//! A backend that answers with the request that it received. It reads HTTP/1.1 by itself, because HTTP
+//! libraries normalise headers: here each line comes back exactly as it was received, in order, with its case
+//! and its duplicates. That shows whether a proxy passed on a client's own identity header.
 
 use std::io;
 use std::net::SocketAddr;
@@ -53,7 +51,7 @@ impl EchoBackend {
             move |stream| {
                 let seen = Arc::clone(&seen);
                 async move {
-                    // A client that breaks off or sends nonsense is its own affair.
+                    // A client that disconnects or sends invalid data only affects itself.
                     let _ = echo(stream, &seen).await;
                 }
             }
@@ -150,8 +148,7 @@ impl Head {
     }
 
     /// The answer that opens a tunnel, if the client asks for one. Of several protocols it takes the first
-    /// that is no WebSocket, and does not mind if `Connection` does not name them: the most careless backend
-    /// there can be.
+    /// that is not WebSocket, even if `Connection` does not name it, as the most careless backend would.
     fn tunnel(&self) -> Option<String> {
         if self.text.starts_with("CONNECT ") {
             return Some("HTTP/1.1 200 Connected\r\n\r\n".to_owned());

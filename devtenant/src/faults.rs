@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a remote service, on demand.
+//! The faults of a remote service, on demand.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::body::{self, AnswerBody};
 use crate::serve::{answer, json_answer};
 
-/// Where a fault shows.
+/// The endpoint of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/.well-known/openid-configuration`
@@ -21,7 +21,7 @@ pub enum Endpoint {
     All,
 }
 
-/// What goes wrong. A fault stays until another is set or [`clear_faults`](crate::Tenant::clear_faults).
+/// A fault. It stays until another is set or [`clear_faults`](crate::Tenant::clear_faults).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// 429, as for the tenant's limit.

@@ -35,7 +35,7 @@ pub(crate) struct JweKeys {
     tenant: Vec<u8>,
 }
 
-/// What a JWE held, and how much its seal says about the sender.
+/// The content of a JWE, and what its encryption says about the sender.
 pub(crate) struct Opened {
     pub(crate) payload: Vec<u8>,
     /// Sealed with a key that only the tenant and the API have: the payload needs no signature.

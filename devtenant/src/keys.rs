@@ -5,7 +5,7 @@
 //! generation), so a test can name them.
 //!
 //! Every generation of every tenant has an RSA key of its own, although one costs about a tenth of a second:
-//! of two tenants with the same key, each would sign for the other. Only the keys that belong to no tenant
+//! with a shared key, each tenant could sign for the other. Only the keys that belong to no tenant
 //! are made once for the process. One RSA key serves all six RSA algorithms; the JWKS lists it once for each,
 //! because an entry's `alg` binds a key to one algorithm (RFC 7517 §4.4).
 
@@ -73,8 +73,8 @@ impl KeyRing {
         signer(algorithm, current.private(algorithm)?)
     }
 
-    /// Whether a listed key for `algorithm` made this signature. The key id is not asked for: the tenant
-    /// knows its own signatures whatever a test wrote into the header.
+    /// Whether a listed key for `algorithm` made this signature. The `kid` is ignored: the tenant recognises
+    /// its own signatures whatever a test wrote into the header.
     pub(crate) fn verifies(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
         self.generations.iter().any(|generation| {
             generation

@@ -3,9 +3,8 @@
 //! It is a real HTTP/1.1 server on loopback with real keys. It mints tokens in every shape that Auth0 gives
 //! out (and some that it never would), answers discovery, JWKS and `/userinfo` as Auth0 does, limits rates as
 //! Auth0 does, and fails on demand in all the ways a remote service can fail. It counts every call, exactly,
-//! so that a test can say "nobody asked".
-//!
-//! It is for development and tests only: whoever reaches it can have any token.
+//! so that a test can assert that there was no call.
+//! It is for development and tests only: everybody who can reach it can get any token.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,10 +22,8 @@
 //! # })
 //! # }
 //! ```
-//!
-//! A request walks `serve` (listener, connection, routing) → `faults` (what is wrong today) → `userinfo`
-//! (judges a token with `keys` and `jwe`, counts it with `limits`) or a JWKS; `control` is the door for
-//! people with curl.
+//! A request passes `serve` (listener, connection, routing) → `faults` (the current faults) → `userinfo`
+//! (checks a token with `keys` and `jwe`, counts it with `limits`) or a JWKS; `control` is for use with curl.
 
 mod body;
 mod control;

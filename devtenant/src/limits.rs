@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// So many at once, then so many a second.
+/// A burst at once, then a rate a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateLimit {
     /// How many calls a full bucket allows at once.
@@ -26,7 +26,7 @@ impl RateLimit {
     }
 }
 
-/// What a bucket said to one call: what the `x-ratelimit-*` headers tell.
+/// The result of a bucket for one call, for the `x-ratelimit-*` headers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Grant {
     pub(crate) allowed: bool,

@@ -1,7 +1,7 @@
 //! The HTTP server: listener, connections, routing.
 //!
-//! One task accepts and owns every connection's task. To go down is to end that one task: the listener
-//! closes, the connections are cut, nothing is left behind.
+//! One task accepts and owns every connection's task. To stop, it ends that one task: the listener and all
+//! connections close, and nothing is left.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -101,7 +101,7 @@ pub(crate) async fn serve_connection(stream: TcpStream, state: Arc<State>) {
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // The client went away or sent no HTTP: nobody is left to tell.
+        // The client went away or did not send HTTP: there is nobody to answer.
         _ = &mut connection => {}
         () = reset.notified() => {
             let _ = connection.into_parts().io.into_inner().set_zero_linger();

@@ -1,4 +1,4 @@
-//! What all handles, tokens and connections of one tenant share.
+//! The shared state of all handles, tokens and connections of one tenant.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::lock;
 use crate::tenant::Options;
 
-/// Somebody the tenant knows: what `/userinfo` tells.
+/// A user of the tenant, as `/userinfo` describes them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct User {
     /// The subject, such as `auth0|alice`.
@@ -31,7 +31,7 @@ pub struct User {
 }
 
 impl User {
-    /// Somebody without an address or a name.
+    /// A user without an address or a name.
     #[must_use]
     pub fn new(sub: impl Into<String>) -> Self {
         Self { sub: sub.into(), ..Self::default() }
@@ -185,7 +185,7 @@ impl State {
         }
     }
 
-    /// Lets something go wrong from now on.
+    /// Sets a fault from now on.
     pub(crate) fn set_fault(&self, endpoint: Endpoint, fault: &Fault) {
         if *fault == Fault::WrongKey {
             // Should it fail, the JWKS answers 500: wrong enough.

@@ -1,4 +1,4 @@
-//! The handle by which a test holds the tenant.
+//! The handle of a tenant, for tests.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct Options {
     pub userinfo_limit: Option<RateLimit>,
     /// The limit of `/userinfo` calls for one user; none by default.
     pub per_user_limit: Option<RateLimit>,
-    /// Whom it knows; [`User::demo`] by default.
+    /// Its users; [`User::demo`] by default.
     pub users: Vec<User>,
 }
 
@@ -83,12 +83,12 @@ impl Tenant {
         self.state.audience().to_owned()
     }
 
-    /// Adds somebody, or replaces who has the same subject.
+    /// Adds a user, or replaces the one with the same subject.
     pub fn add_user(&self, user: User) {
         lock(&self.state.users).insert(user.sub.clone(), user);
     }
 
-    /// Forgets somebody: `/userinfo` answers 401 to their tokens.
+    /// Removes a user: `/userinfo` answers 401 to their tokens.
     pub fn remove_user(&self, sub: &str) {
         lock(&self.state.users).remove(sub);
     }
@@ -115,12 +115,12 @@ impl Tenant {
         *lock(&self.state.log) = CallLog::default();
     }
 
-    /// Lets something go wrong at `endpoint` from now on, in place of what went wrong there before.
+    /// Sets the fault of `endpoint`, in place of an earlier one.
     pub fn set_fault(&self, endpoint: Endpoint, fault: Fault) {
         self.state.set_fault(endpoint, &fault);
     }
 
-    /// All is well again. A call that hangs or is delayed stays so.
+    /// Removes all faults. A call that hangs or is delayed stays so.
     pub fn clear_faults(&self) {
         *lock(&self.state.faults) = Faults::default();
     }

@@ -1,9 +1,9 @@
-//! `/userinfo`: whose token is this, and what is known of them.
+//! `/userinfo`: the user of a token, and their claims.
 //!
 //! The tenant accepts what it has minted: a JWS that one of its listed keys signed, such a JWS sealed to the
 //! API, bare claims under a symmetric key, its own `dir` token, an opaque string it has handed out. A signed
-//! token must list the endpoint in `aud`, as Auth0 demands. Issuer and scope are not looked at: what holdfast
-//! must refuse, it must refuse by itself.
+//! token must list the endpoint in `aud`, as Auth0 demands. Issuer and scope are not checked: holdfast must
+//! refuse such tokens by itself.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::lock;
 use crate::serve::{answer, json_answer};
 use crate::state::State;
 
-/// What the headers tell while no limit is set: plenty.
+/// The rate-limit headers while no limit is set: a high limit.
 const UNLIMITED: Grant =
     Grant { allowed: true, limit: 300, remaining: 299, next_in: Some(Duration::from_secs(60)) };
 
@@ -61,7 +61,7 @@ pub(crate) fn userinfo(
     response
 }
 
-/// The claims of a token that the tenant stands by now; `None` for all others.
+/// The claims of a token that the tenant accepts now; `None` for all others.
 fn judge(state: &State, token: &str) -> Option<Map<String, Value>> {
     if lock(&state.revoked).contains(token) {
         return None;

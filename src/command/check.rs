@@ -121,7 +121,7 @@ fn read_files(settings: &Settings, with: &IssuerContext) -> Result<Loaded, Vec<S
         }
     }
     let keys: Vec<_> = issuers.iter().map(|issuer| issuer.decryption_keys().clone()).collect();
-    if let Err(error) = DecryptionKeys::together(&keys) {
+    if let Err(error) = DecryptionKeys::union(&keys) {
         errors.push(error.to_string());
     }
     if errors.is_empty() { Ok(Loaded { issuers, notes }) } else { Err(errors) }

@@ -1,4 +1,4 @@
-//! `[admin]`: metrics, health, and what an operator orders.
+//! `[admin]`: metrics, health, and operator requests.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use super::value;
 pub struct AdminSettings {
     /// `listen`, `--admin`: a loopback address by default, `127.0.0.1:9180`.
     pub listen: SocketAddr,
-    /// `hosts`: names by which it is asked, besides addresses and `localhost`. Default: none.
+    /// `hosts`: accepted `Host` names, besides addresses and `localhost`. Default: none.
     pub hosts: Vec<String>,
-    /// `token_file`: a private file with the token that orders must bring (`Authorization: Bearer …`).
-    /// Without one, orders are taken over loopback only.
+    /// `token_file`: a private file with the token that operator requests must carry (`Authorization: Bearer
+    /// …`). Without one, they are accepted over loopback only.
     pub token_file: Option<PathBuf>,
 }
 

@@ -14,8 +14,8 @@ pub struct AuthSettings {
     /// `listen`, `--listen`: TCP addresses, with TLS if so marked, and unix sockets. Default
     /// `127.0.0.1:4180`.
     pub listen: Vec<Listen>,
-    /// `[auth.tls]`: what is shown and asked for at the addresses marked `tls:`. Set if and only if there is
-    /// one.
+    /// `[auth.tls]`: certificates for the addresses marked `tls:`. Set if and only if there is such an
+    /// address.
     pub tls: Option<TlsSettings>,
     /// `socket_mode`: permissions of the unix sockets, octal. Default `660`.
     pub socket_mode: u32,
@@ -25,9 +25,9 @@ pub struct AuthSettings {
     /// `idle_timeout`: how long a connection may wait for its next request, take to send one, or leave an
     /// answer unread. Longer than any proxy's pool keeps it. Default 120 s.
     pub idle_timeout: Duration,
-    /// `lame_duck`: how long everybody is answered on after SIGTERM, while `/readyz` says 503. Default 0 s: a
-    /// sidecar ends with its proxy. Behind a load balancer, longer than it takes to notice; 5 s behind a
-    /// Kubernetes Service.
+    /// `lame_duck`: how long all requests are still answered after SIGTERM, while `/readyz` says 503. Default
+    /// 0 s: a sidecar ends with its proxy. Behind a load balancer, longer than it takes to notice; 5 s behind
+    /// a Kubernetes Service.
     pub lame_duck: Duration,
     /// `drain_timeout`: how long SIGTERM, after `lame_duck`, waits for requests under way. Default 10 s.
     pub drain_timeout: Duration,

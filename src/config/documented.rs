@@ -1,7 +1,6 @@
-//! The documentation against what is read: every key has its row, every row its key, and every default is the
-//! true one.
-//!
-//! Which keys there are, an unknown one tells: its error lists those that are known beside it.
+//! Compares the documentation with the code: every key has a row, every row a key, and every documented
+//! default is the real one. The list of keys comes from the error for an unknown key, which names the known
+//! ones.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,7 +15,7 @@ const LOGIN: &str = include_str!("../../docs/login.md");
 /// No section has this key.
 const UNKNOWN: &str = "unheard-of";
 
-/// What has to be set with a key of a section, as variables.
+/// The variables that must be set together with a key of a section.
 fn needed(section: &str, key: &str) -> &'static [(&'static str, &'static str)] {
     match (section, key) {
         ("auth", "requirements_header") => &[("AUTH__REQUIREMENTS_FROM", "header")],
@@ -39,7 +38,7 @@ fn settings(section: &str, key: &str, more: Option<(String, String)>) -> String 
     format!("{:?}", Settings::read(&source).unwrap_or_else(|error| panic!("{error}")))
 }
 
-/// The keys that are read in a section; none if it is no section. Empty is the name of the whole.
+/// The keys that are read in a section; none if there is no such section. The empty name is the root.
 fn known(section: &str) -> BTreeSet<String> {
     let dot = if section.is_empty() { "" } else { "." };
     let text = format!("{section}{dot}{UNKNOWN}.{UNKNOWN} = 1");
@@ -51,7 +50,7 @@ fn known(section: &str) -> BTreeSet<String> {
     keys.iter().flat_map(|keys| keys.split(", ")).map(str::to_owned).collect()
 }
 
-/// What the documentation says of a section, if it does.
+/// The documentation of a section, if there is any.
 fn page(section: &str) -> Option<&'static str> {
     let heading = [format!("\n## `[{section}]`"), format!("\n## `[[{section}]]`")]
         .into_iter()
@@ -83,7 +82,7 @@ fn every_key_that_is_read_is_documented_and_every_documented_key_is_read() {
         let known = known(&section);
         assert!(!known.is_empty(), "{section}");
         if section == "headers" {
-            // Its rows are named by their user; what one may hold is shown by an example.
+            // Its rows have names of the user's choice; an example shows their content.
             assert!(known.iter().all(|key| page.contains(&format!("{key} = "))), "{known:?}");
             continue;
         }

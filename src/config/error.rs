@@ -4,8 +4,8 @@ use thiserror::Error;
 
 use super::origin::Origin;
 
-/// One thing that is wrong with the configuration, as a sentence that names the place, the key, the value,
-/// and what is allowed.
+/// One problem of the configuration, as a sentence that names the place, the key, the value, and what is
+/// allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -13,7 +13,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         file: String,
-        /// The operating system's word.
+        /// The operating system's error.
         problem: String,
     },
     /// The file is not TOML.
@@ -34,7 +34,7 @@ pub enum ConfigError {
         origin: Origin,
         /// The key, with its section.
         key: String,
-        /// The known key that is most like it, if one is near.
+        /// The most similar known key, if one is similar.
         nearest: Option<String>,
         /// All keys known in the section.
         known: String,
@@ -72,7 +72,7 @@ impl ConfigError {
     }
 }
 
-/// All that is wrong with the configuration; at least one.
+/// All problems of the configuration; at least one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigErrors(pub Vec<ConfigError>);

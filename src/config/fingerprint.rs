@@ -1,4 +1,4 @@
-//! Whether two configurations are of the same holdfast, without showing either.
+//! Shows whether two configurations belong to the same holdfast, without revealing them.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -7,9 +7,9 @@ use super::settings::Settings;
 /// How many bytes of a hash are kept: it tells one's own instances apart, and keeps nothing secret.
 const BYTES: usize = 8;
 
-/// What makes a holdfast the one that it is: whose tokens it takes, and where it keeps records. `/status`
-/// shows it, so that a command can tell whether it reached the holdfast that it means. No file of keys or
-/// secrets, and no password, is in it.
+/// The identity of a holdfast: whose tokens it accepts, and where it keeps records. `/status` shows it, so
+/// that a command can check whether it reached the right holdfast. It contains no file of keys or secrets,
+/// and no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     /// A hash, in hex, of all issuers' URLs with their audiences, in any order; none without issuers.
@@ -35,8 +35,8 @@ impl Settings {
         // As Rust writes them, each text is quoted and escaped, so that no two lists are written alike.
         let issuers = (!issuers.is_empty()).then(|| hash(format!("{issuers:?}").as_bytes()));
         let store = self.store.path.as_ref().map(|path| {
-            // A link and a relative path name the same directory as what they lead to. One that is not there
-            // yet, or that this user may not look at, is taken as it is written.
+            // A link or a relative path is the same directory as its target. A path that does not exist yet,
+            // or that this user may not read, is used as it is written.
             let path = path.canonicalize().or_else(|_| std::path::absolute(path));
             let path = path.unwrap_or_else(|_| self.store.path.clone().unwrap_or_default());
             hash(path.as_os_str().as_encoded_bytes())

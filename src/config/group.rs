@@ -1,11 +1,11 @@
 //! The name of a group of this machine → its number.
 //!
-//! Names are looked up in `/etc/group` alone. A group of a directory service is given by its number: to ask
-//! such a service takes the C library's lookup, which is not to be had without `unsafe`.
+//! Names are looked up in `/etc/group` alone. A group of a directory service is given by its number, because
+//! a lookup there needs the C library, and so `unsafe`.
 
 use std::fs;
 
-/// The number of a group that is named, or numbered.
+/// The number of a group, given by name or number.
 pub(super) fn id(text: &str) -> Result<u32, String> {
     let allowed = || "the name of a group in /etc/group, or the number of a group".to_owned();
     if let Ok(number) = text.parse() {

@@ -11,8 +11,7 @@ use crate::route::settings::RouteSettings;
 use crate::token::pointer::ClaimPath;
 
 impl HeaderRule {
-    /// Complains of rows that are too much for everybody who lacks their claims, or where nobody is looked
-    /// at.
+    /// Reports rows whose defaults alone, or whose anonymous values, are too long for an answer.
     pub(super) fn check_room(rules: &[Self], routes: &RouteSettings, root: &Section<'_>) {
         let bytes = |value: fn(&'_ Self) -> &'_ str| -> usize {
             rules.iter().map(|rule| Self::line_bytes(&rule.name, value(rule))).sum()
@@ -103,7 +102,7 @@ fn default_headers() -> Vec<HeaderRule> {
         .collect()
 }
 
-/// What a header may say of nobody: never empty, and nothing that would have to be encoded.
+/// A value for a header without an identity: never empty, and without characters that need encoding.
 pub(super) fn default_value(text: &str) -> Result<String, String> {
     let plain = |byte: u8| (0x21..0x7f).contains(&byte) && byte != b'%';
     if (1..=256).contains(&text.len()) && text.bytes().all(plain) {

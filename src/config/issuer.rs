@@ -12,7 +12,7 @@ use crate::token::algorithm::{self, SignatureAlgorithm};
 use crate::token::email::Email;
 use crate::token::pointer::ClaimPath;
 
-/// What to do about a configuration without an issuer: whoever starts for the first time reads this.
+/// What to do about a configuration without an issuer. First-time users read this.
 const NO_ISSUER: &str = "at least one [[issuer]] with url and audience: give --issuer https://TENANT.REGION.auth0.com/ \
                          and --audience IDENTIFIER-OF-YOUR-API, or set both in a file and name it with --config";
 
@@ -35,7 +35,7 @@ impl IssuerSettings {
         issuers.collect::<Vec<_>>()
     }
 
-    /// Complains of rules that require an issuer that is not configured: they would let nobody pass.
+    /// Reports rules that require an issuer that is not configured: nobody could meet them.
     pub(super) fn check_rules(issuers: &[Self], routes: &RouteSettings, root: &Section<'_>) {
         let urls: Vec<&str> = issuers.iter().map(|issuer| issuer.url.as_str()).collect();
         for (row, url) in routes.required(Requirement::Issuer).filter(|(_, url)| !urls.contains(url)) {
@@ -123,7 +123,7 @@ impl IssuerSettings {
     }
 }
 
-/// What may stand after the `@` of an address.
+/// A valid domain of an address.
 fn email_domain(text: &str) -> Result<String, String> {
     match Email::parse(&format!("a@{text}")) {
         Some(_) => Ok(text.to_ascii_lowercase()),

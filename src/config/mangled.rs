@@ -1,8 +1,8 @@
-//! Values that are allowed and look as if something had happened to them on their way here.
+//! Values that are allowed but look damaged by a file format or a shell.
 //!
-//! An audience in the quotes of an env file is a good text, and refuses everybody. Such a value may still be
-//! what is meant, so this warns and refuses nothing. Values of keys other than an issuer's are never shown:
-//! one may hold a password.
+//! An audience in the quotes of an env file is a valid text, but refuses everybody. Such a value may be
+//! intended, so this only warns. Values of keys other than an issuer's are never shown: one may hold a
+//! password.
 
 use super::node::Node;
 use super::origin::Origin;
@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::source::Source;
 use crate::issuer::settings::IssuerSettings;
 
-/// What looks wrong, a sentence each, with where it was set or with its key.
+/// The warnings, one sentence each, with the place or the key of the value.
 #[must_use]
 pub fn warnings(source: &Source, settings: &Settings) -> Vec<String> {
     let mut found = Vec::new();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn issuer(url: &str, audience: &str) -> String {
-        // TOML writes what cannot be seen in another way than Rust.
+        // TOML escapes invisible characters in another way than Rust.
         let audience = format!("{audience:?}").replace("\\u{feff}", "\\uFEFF");
         format!("[[issuer]]\nurl = {url:?}\naudience = [{audience}]\n")
     }

@@ -1,8 +1,8 @@
-//! The configuration as one tree, whichever way its values came in.
+//! The configuration as one tree of all sources.
 //!
-//! A file, `HOLDFAST_SECTION__KEY` variables and command-line flags all set the same keys. They are laid over
-//! one another here, each value remembering its [`Origin`], so that checking happens once and an error can
-//! always say where the bad value stands.
+//! A file, `HOLDFAST_SECTION__KEY` variables and command-line flags all set the same keys. They are merged
+//! here. Each value keeps its [`Origin`], so that checking happens once and an error can always say where the
+//! bad value is.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use super::origin::Origin;
 /// A value, or a table or array of them.
 #[derive(Clone, Debug)]
 pub enum Node {
-    /// A scalar as it was written; `quoted` tells a TOML string from a bare number or boolean.
+    /// A scalar as it was written; `quoted` distinguishes a TOML string from a bare number or boolean.
     Scalar {
         /// The text, without quotes.
         text: String,
@@ -41,7 +41,7 @@ impl Node {
         }
     }
 
-    /// A plain value, or a list of such, as it was written; nothing for what has tables in it.
+    /// A plain value, or a list of plain values, as it was written; `None` for values with tables in them.
     #[must_use]
     pub fn as_written(&self) -> Option<String> {
         match self {
@@ -80,8 +80,7 @@ impl Node {
         Ok(table(document.get_ref(), origin(0..0), &origin))
     }
 
-    /// Lays one `value` over the tree at `path`, making tables (and array rows, for numeric parts) on the
-    /// way.
+    /// Sets `value` in the tree at `path`, and creates tables (and array rows, for numeric parts) on the way.
     ///
     /// # Errors
     /// [`ConfigError::Value`] if the path leads through a scalar or skips a row of an array.
@@ -125,8 +124,8 @@ impl Node {
         }
     }
 
-    /// Lays the variables named `HOLDFAST_SECTION__KEY` over the tree. A variable without a double underscore
-    /// is not ours: Kubernetes sets `HOLDFAST_PORT` and the like for a service called holdfast.
+    /// Sets the variables named `HOLDFAST_SECTION__KEY` in the tree. A variable without a double underscore
+    /// is not ours: Kubernetes sets variables such as `HOLDFAST_PORT` for a service called holdfast.
     ///
     /// # Errors
     /// As [`Node::set`].
@@ -174,8 +173,8 @@ fn node(value: &DeValue<'_>, at: Origin, origin: &impl Fn(Range<usize>) -> Origi
     }
 }
 
-/// Which key the one at `span` is, and where it was first. The parser knows and does not tell, so this looks
-/// for a line that begins alike: in the same table, or anywhere for a table's own name.
+/// The name of the duplicate key at `span`, and where it was set first. The parser does not report that, so
+/// this searches for a line that begins alike: in the same table, or anywhere for a table's own name.
 fn duplicate(text: &str, span: Range<usize>) -> String {
     let key = text.get(span.clone()).unwrap_or_default();
     let at = line_of(text, span.start);

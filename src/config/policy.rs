@@ -1,4 +1,4 @@
-//! `[policy]`: rules that hold for every issuer.
+//! `[policy]`: rules for every issuer.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl PolicySettings {
         settings
     }
 
-    /// Complains of a ceiling that is no tier.
+    /// Reports a ceiling that is not a tier.
     pub(super) fn check_tiers(&self, tiers: &TierTable, root: &Section<'_>) {
         if tiers.find(&self.verdict_ceiling).is_none() && !root.is_flawed("tier") {
             let names: Vec<&str> = tiers.iter().map(|(_, row)| row.name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Collects what is wrong while the configuration is read.
+//! Collects problems while the configuration is read.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::node::Node;
 use super::origin::Origin;
 
-/// Collects what is wrong, and knows where each key was set.
+/// Collects problems, and knows where each key was set.
 #[derive(Default)]
 pub(super) struct Problems {
     pub(super) found: RefCell<Vec<ConfigError>>,
@@ -15,7 +15,7 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Remembers where `node`, at `key`, and all that is in it was set.
+    /// Records where `node`, at `key`, and everything in it was set.
     pub(super) fn locate(&self, key: &str, node: &Node) {
         match node {
             Node::Scalar { .. } => {}
@@ -38,7 +38,7 @@ impl Problems {
         self.found.borrow_mut().push(error);
     }
 
-    /// Where a key was set, and what it was set to if that is a plain value or a list of such.
+    /// Where a key was set, and its value if that is a plain value or a list of plain values.
     pub(super) fn place(&self, key: &str) -> Option<(Origin, Option<String>)> {
         self.places.borrow().get(key).cloned()
     }

@@ -1,4 +1,4 @@
-//! The settings that say what a request needs: part of `[auth]`, and the rules (`[[rule]]`).
+//! The settings for the requirements of requests: part of `[auth]`, and the rules (`[[rule]]`).
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::route::settings::{RequirementsFrom, RouteSettings};
 use crate::tiers::table::TierTable;
 
 impl RouteSettings {
-    /// Reads its part of `[auth]`, which others read on, and the rules.
+    /// Reads its part of `[auth]`, of which other readers read the rest, and the rules.
     pub(super) fn read(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problems) -> Self {
         let names_header = auth.has("requirements_header");
         let says_how = auth.has("forwarded");
@@ -61,7 +61,7 @@ impl RouteSettings {
         };
         settings.check(auth, root);
         if !says_how && !settings.trusted_peers.is_empty() {
-            // A default would be a trap: headers that the proxy does not set are the client's to set
+            // A default would be dangerous: clients can set headers that the proxy does not set
             // (CVE-2026-40575).
             auth.complain(
                 "forwarded",
@@ -119,7 +119,7 @@ impl RouteSettings {
         }
     }
 
-    /// Checks what rules say of tiers, once these are known.
+    /// Checks the tiers that rules name, once the tiers are known.
     pub(super) fn check_tiers(&self, table: &TierTable, root: &Section<'_>) {
         for (row, tier) in self.required(Requirement::MaxTier).filter(|(_, tier)| table.find(tier).is_none())
         {
@@ -136,7 +136,7 @@ impl RouteSettings {
     }
 }
 
-/// The rules, of this file or of the one it names.
+/// The rules of this file or of the file that it names.
 fn read_rules(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problems) -> Rules {
     let here = root.rows("rule");
     let file = auth.optional("rules_file", value::path);

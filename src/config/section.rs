@@ -1,4 +1,4 @@
-//! Reading one table of the configuration: every key asked for is known, every key left over is an error.
+//! Reads one table of the configuration: every key that is read is known, every other key is an error.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::node::Node;
 use super::origin::Origin;
 use super::problems::Problems;
 
-/// One table, with its name for messages. Problems are collected, not thrown: a person wants to see all of
+/// One table, with its name for messages. Problems are collected, because an operator wants to see all of
 /// them.
 pub struct Section<'c> {
     path: String,
@@ -68,7 +68,7 @@ impl<'c> Section<'c> {
         )
     }
 
-    /// The value of `key` through `parse`, or `default` if it is not set (or bad, which is noted).
+    /// The value of `key` through `parse`, or `default` if it is not set, or bad, which is recorded.
     pub fn value<T>(
         &mut self,
         key: &'static str,
@@ -78,7 +78,7 @@ impl<'c> Section<'c> {
         self.optional(key, parse).unwrap_or(default)
     }
 
-    /// The value of `key` through `parse`, if it is set (and good; else that is noted).
+    /// The value of `key` through `parse`, if it is set and good; a bad value is recorded.
     pub fn optional<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let node = self.take(key)?;
         match &node {
@@ -96,8 +96,8 @@ impl<'c> Section<'c> {
         }
     }
 
-    /// As [`Section::optional`], for a value that may hold a password: a bad one is noted without being
-    /// shown.
+    /// As [`Section::optional`], for a value that may hold a password: a bad one is recorded without showing
+    /// it.
     pub fn secret<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let node = self.take(key)?;
         let parsed = match &node {
@@ -147,15 +147,15 @@ impl<'c> Section<'c> {
         Some(list)
     }
 
-    /// All members, for a table whose keys are not fixed, each with where to note its problems.
+    /// All members, for a table without fixed keys, each with the section that collects its problems.
     pub fn into_members(self) -> impl Iterator<Item = (String, Node, &'c Problems)> {
         let problems = self.problems;
         self.members.into_iter().map(move |(key, node)| (key, node, problems))
     }
 
-    /// Notes a problem of a key beside others, or of the section as a whole. It is told where the key was
-    /// set, and as it was set; `value` is what to call it if it is not there, or a table. A key that is bad
-    /// by itself is told only once.
+    /// Records a problem of a key in relation to others, or of the whole section. The message shows where and
+    /// how the key was set; `value` is shown if it is absent, or a table. A key that is bad by itself is
+    /// reported only once.
     pub fn complain(&self, key: &str, value: impl Into<String>, allowed: impl Into<String>) {
         let key = self.name(key);
         if self.problems.concern(&key) {
@@ -170,7 +170,7 @@ impl<'c> Section<'c> {
         });
     }
 
-    /// Notes that the section's own name is not a good one.
+    /// Records that the section's own name is not valid.
     pub fn misnamed(&self, name: &str, allowed: impl Into<String>) {
         self.problems.add(ConfigError::Value {
             origin: self.origin.clone(),
@@ -180,19 +180,19 @@ impl<'c> Section<'c> {
         });
     }
 
-    /// Notes what is wrong with `key`, where no single value is.
+    /// Records a problem with `key` that no single value causes.
     pub fn unfit(&self, key: &str, problem: impl Into<String>) {
         let key = self.name(key);
         let (origin, _) = self.problems.place(&key).unwrap_or_else(|| (self.origin.clone(), None));
         self.problems.add(ConfigError::Unfit { origin, key, problem: problem.into() });
     }
 
-    /// Whether something below `key` was bad, so that it makes no sense to hold other keys against it.
+    /// Whether something below `key` was bad, so that a comparison with other keys makes no sense.
     pub fn is_flawed(&self, key: &str) -> bool {
         self.problems.concern(&self.name(key))
     }
 
-    /// Ends the reading: whatever was set but not asked for is an unknown key.
+    /// Ends the reading: a key that was set but not read is unknown.
     pub fn finish(self) {
         for (key, node) in &self.members {
             let nearest = self

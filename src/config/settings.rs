@@ -34,7 +34,7 @@ pub struct Settings {
     pub store: StoreSettings,
     /// `[[issuer]]`: whose tokens are accepted; at least one.
     pub issuers: Vec<IssuerSettings>,
-    /// `[policy]`: rules that hold for every issuer.
+    /// `[policy]`: rules for every issuer.
     pub policy: PolicySettings,
     /// `[revocation]`: how long deny records are kept, and where a token names its session.
     pub revocation: RevocationSettings,
@@ -61,7 +61,7 @@ impl Settings {
         Self::read_with(source, true)
     }
 
-    /// The same for commands that look after the stores and ask no issuer: there may be none.
+    /// The same for commands that only use the stores and ask no issuer: there may be none.
     ///
     /// # Errors
     /// As [`Settings::read`].

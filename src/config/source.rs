@@ -11,7 +11,7 @@ use super::origin::Origin;
 pub struct Source {
     /// The file, if one was named.
     pub file: Option<PathBuf>,
-    /// A text to be read in place of the file's content.
+    /// A text that replaces the file's content.
     pub text: Option<String>,
     /// The environment.
     pub environment: Vec<(String, String)>,

@@ -30,7 +30,7 @@ pub(super) fn read(root: &mut Section<'_>) -> TierTable {
             tiers.push(Tier { name, age, role });
         }
     }
-    // Rows that cannot be read would only be missed among the others.
+    // Unreadable rows would only be reported again as missing.
     if root.is_flawed("tier") {
         return TierTable::default();
     }

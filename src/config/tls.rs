@@ -1,7 +1,6 @@
-//! `[auth.tls]`: TLS on the auth listener, for those who run it on another machine than the proxy.
-//!
-//! An address says itself that it speaks TLS (`tls:0.0.0.0:4443`), so that one that lost its settings is an
-//! error, and never an open port.
+//! `[auth.tls]`: TLS on the auth listener, for those who run it on another machine than the proxy. The
+//! address itself says that it uses TLS (`tls:0.0.0.0:4443`). So without its settings it is an error, and
+//! never a port without TLS.
 
 use std::time::Duration;
 
@@ -29,8 +28,8 @@ impl TlsSettings {
     }
 }
 
-/// `auth.tls` and an address that is marked `tls:` go together. A table that is set but wrong has been
-/// complained of.
+/// `auth.tls` and an address that is marked `tls:` need each other. Errors in the table have already been
+/// reported.
 pub(super) fn check(section: &Section<'_>, listen: &[Listen], is_set: bool) {
     let marked = listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
     match (marked, is_set) {

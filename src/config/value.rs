@@ -18,7 +18,7 @@ pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 pub enum Listen {
     /// A TCP address.
     Tcp(SocketAddr),
-    /// A TCP address where TLS is spoken, and nothing else.
+    /// A TCP address that accepts only TLS.
     Tls(SocketAddr),
     /// A unix socket at this path.
     Unix(PathBuf),
@@ -153,7 +153,7 @@ pub(super) fn issuer(text: &str) -> Result<Url, String> {
     if scheme_fits && plain { Ok(url) } else { Err(allowed()) }
 }
 
-/// An HTTP header name that a proxy passes on unharmed: hyphens, no underscores.
+/// An HTTP header name that every proxy passes on: hyphens, no underscores.
 pub(super) fn header_name(text: &str) -> Result<HeaderName, String> {
     let allowed = "a header name of letters, digits and hyphens, such as X-User-Email";
     if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') || text.is_empty() {

@@ -220,9 +220,9 @@ fn push_claims(instance: &Instance, issuer: Option<&Arc<Issuer>>, claims: &Objec
     let now = instance.clock.now();
     let leeway = humantime::format_duration(instance.settings.policy.leeway);
     let others = ["nonce", "at_hash", "c_hash", "s_hash", "events"];
-    let telling: Vec<_> = others.into_iter().filter(|name| claims.contains_key(*name)).collect();
-    let telling = if telling.is_empty() { "none of them".to_owned() } else { telling.join(", ") };
-    checks.push(check("not an ID token", format!("none of {}", others.join(", ")), telling));
+    let markers: Vec<_> = others.into_iter().filter(|name| claims.contains_key(*name)).collect();
+    let markers = if markers.is_empty() { "none of them".to_owned() } else { markers.join(", ") };
+    checks.push(check("not an ID token", format!("none of {}", others.join(", ")), markers));
     checks.push(check("exp", format!("not past, with a leeway of {leeway}"), when(claims.get("exp"), now)));
     for name in ["nbf", "iat"] {
         let expected = format!("absent, or not in the future, with a leeway of {leeway}");

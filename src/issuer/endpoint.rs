@@ -134,7 +134,7 @@ pub struct Endpoint {
     guard: Guard,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Since when the breaker is not closed. Locked while a transition is reported, see [`Endpoint::tell`].
+    /// Since when the breaker is not closed. Locked while a transition is reported, see [`Endpoint::report`].
     open_since: Arc<Mutex<Option<Timestamp>>>,
 }
 
@@ -199,12 +199,12 @@ impl Endpoint {
 
     /// Forces the breaker into a state for a time, at an operator's request; see [`Guard::force`].
     pub fn force(&self, forced: ForcedState, lasting: Duration) {
-        self.tell(Some(self.guard.force(forced, lasting)));
+        self.report(Some(self.guard.force(forced, lasting)));
     }
 
     /// Closes the breaker and forgets all results, at an operator's request.
     pub fn reset(&self) {
-        self.tell(Some(self.guard.reset()));
+        self.report(Some(self.guard.reset()));
     }
 
     /// Makes one call, if the guard admits it, and reads its answer. `read` gets a 200, and a 401 or 403 that
@@ -223,7 +223,7 @@ impl Endpoint {
     ) -> Result<T, CannotTell> {
         let (admission, reply) = self.send(url, bearer, priority, subject).await?;
         let (outcome, result) = self.judge(reply, read);
-        self.tell(admission.finish(outcome));
+        self.report(admission.finish(outcome));
         result
     }
 
@@ -235,7 +235,7 @@ impl Endpoint {
             CallOutcome::Declined => CallOutcome::Answered,
             outcome => outcome,
         };
-        self.tell(admission.finish(outcome));
+        self.report(admission.finish(outcome));
     }
 
     /// Makes one call, if the guard admits it. The caller must finish the admission.
@@ -251,7 +251,7 @@ impl Endpoint {
                 self.metrics.suppressed(suppressed.reason.as_str());
             })?;
         self.metrics.budget_wait.observe(waited.as_secs_f64());
-        self.tell(admission.transition());
+        self.report(admission.transition());
         let started = self.clock.ticks();
         let reply = self.client.get(url, bearer).await;
         let status = match &reply {
@@ -326,7 +326,7 @@ impl Endpoint {
     /// One log line and the metrics for a change of the breaker's state. Two transitions may arrive here in
     /// another order than they happened. So the reported state is the breaker's current one, read under a
     /// lock: the last report has the latest state.
-    fn tell(&self, transition: Option<Transition>) {
+    fn report(&self, transition: Option<Transition>) {
         let Some(Transition { from, to, reason, open_for }) = transition else { return };
         self.metrics.breaker_moved(&self.issuer, self.name, from.as_str(), to.as_str());
         {

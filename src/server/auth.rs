@@ -172,7 +172,7 @@ fn tell_of_foreign(
     let Err(failure) = result else { return };
     debug!(?digest, local, issuer, "judged neither here nor by its issuer; here: {why}; issuer: {failure}");
     if matches!(why, NotLocal::Sealed(_))
-        && let Some(held_back) = instance.unopened_tokens.turn(instance.clock.now())
+        && let Some(held_back) = instance.unopened_tokens.allow(instance.clock.now())
     {
         warn!(
             held_back,

@@ -35,7 +35,7 @@ pub(super) fn log_denial(
     let (now, about) = (instance.clock.now(), Denial { instance, headers, required });
     match decision {
         Decision::Misconfigured(bad) => {
-            if let Some(held_back) = instance.wrong_requirements.turn(now) {
+            if let Some(held_back) = instance.wrong_requirements.allow(now) {
                 let values = match bad {
                     BadRequirement::Value(name) => about.values(name),
                     _ => String::new(),
@@ -49,7 +49,7 @@ pub(super) fn log_denial(
             }
         }
         Decision::Forbidden(unmet @ Unmet::TooLarge { .. }) => {
-            if let Some(held_back) = instance.large_answers.turn(now) {
+            if let Some(held_back) = instance.large_answers.allow(now) {
                 let (digest, request_id) = (about.digest(), about.request_id());
                 warn!(
                     held_back,
@@ -61,7 +61,7 @@ pub(super) fn log_denial(
         }
         Decision::Forbidden(unmet) => about.forbidden(unmet),
         Decision::Closed(closed @ (Closed::Untrusted | Closed::Missing(_))) => {
-            if let Some(held_back) = instance.untold_requests.turn(now) {
+            if let Some(held_back) = instance.untold_requests.allow(now) {
                 let request_id = about.request_id();
                 warn!(held_back, request_id, "requests of a proxy are refused: {closed}");
             }
@@ -70,7 +70,7 @@ pub(super) fn log_denial(
             error
             @ (CredentialError::Several | CredentialError::SeveralCookies | CredentialError::Incomplete),
         ) => {
-            if let Some(held_back) = instance.unclear_credentials.turn(now) {
+            if let Some(held_back) = instance.unclear_credentials.allow(now) {
                 let request_id = about.request_id();
                 info!(held_back, request_id, reason = error.reason(), "a request is refused: {error}");
             }
@@ -82,7 +82,7 @@ pub(super) fn log_denial(
 impl Denial<'_> {
     /// At info once a minute, for all of them at debug.
     fn forbidden(&self, unmet: &Unmet) {
-        let turn = self.instance.forbidden.turn(self.instance.clock.now());
+        let turn = self.instance.forbidden.allow(self.instance.clock.now());
         if turn.is_none() && !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }

@@ -20,7 +20,7 @@ const ROOM: usize = 1_024;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The shortest time between two log lines about dropped lines.
-const BETWEEN_TELLINGS: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 static WRITER: OnceLock<SyncSender<Order>> = OnceLock::new();
@@ -111,18 +111,18 @@ impl Drop for Line<'_> {
 
 /// Writes lines until there are no more. A closed pipe is no reason to stop: somebody may ask for a flush.
 fn write(lines: &Receiver<Order>, mut to: impl io::Write) {
-    let (mut told, mut next) = (0, Instant::now());
+    let (mut reported, mut next) = (0, Instant::now());
     loop {
-        match lines.recv_timeout(BETWEEN_TELLINGS) {
+        match lines.recv_timeout(REPORT_INTERVAL) {
             Ok(Order::Line(line)) => drop(to.write_all(&line)),
             Ok(Order::Flush(done)) => drop(done.try_send(())),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let dropped = dropped();
-        if dropped > told && Instant::now() >= next {
-            warn!(lines = dropped - told, "log lines were dropped: nobody read the log");
-            (told, next) = (dropped, Instant::now() + BETWEEN_TELLINGS);
+        if dropped > reported && Instant::now() >= next {
+            warn!(lines = dropped - reported, "log lines were dropped: nobody read the log");
+            (reported, next) = (dropped, Instant::now() + REPORT_INTERVAL);
         }
     }
 }

@@ -34,14 +34,14 @@ pub fn install(settings: &LogSettings) {
 #[derive(Debug, Default)]
 pub struct RateLimitedLog {
     next_secs: AtomicU64,
-    held_back: AtomicU64,
+    suppressed: AtomicU64,
 }
 
 impl RateLimitedLog {
     const PAUSE_SECS: u64 = 60;
 
     /// Whether a line may be written at `now`; if so, how many were suppressed since the last one.
-    pub fn turn(&self, now: Timestamp) -> Option<u64> {
+    pub fn allow(&self, now: Timestamp) -> Option<u64> {
         let now = now.as_secs();
         let next = self.next_secs.load(Ordering::Relaxed);
         // A clock that was set back must not silence the line for as long as it was set back.
@@ -52,9 +52,9 @@ impl RateLimitedLog {
                 .compare_exchange(next, now + Self::PAUSE_SECS, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
         if mine {
-            Some(self.held_back.swap(0, Ordering::Relaxed))
+            Some(self.suppressed.swap(0, Ordering::Relaxed))
         } else {
-            self.held_back.fetch_add(1, Ordering::Relaxed);
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
             None
         }
     }
@@ -66,12 +66,12 @@ mod tests {
 
     #[test]
     fn one_line_a_minute_tells_how_many_it_stands_for() {
-        let sparing = RateLimitedLog::default();
-        let turn = |secs| sparing.turn(Timestamp::from_secs(secs));
-        assert_eq!(turn(1_000), Some(0));
-        assert_eq!((turn(1_000), turn(1_059)), (None, None));
-        assert_eq!(turn(1_060), Some(2));
-        assert_eq!(turn(500), Some(0), "the clock was set back");
-        assert_eq!(turn(501), None);
+        let log = RateLimitedLog::default();
+        let allow = |secs| log.allow(Timestamp::from_secs(secs));
+        assert_eq!(allow(1_000), Some(0));
+        assert_eq!((allow(1_000), allow(1_059)), (None, None));
+        assert_eq!(allow(1_060), Some(2));
+        assert_eq!(allow(500), Some(0), "the clock was set back");
+        assert_eq!(allow(501), None);
     }
 }

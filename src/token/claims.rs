@@ -158,14 +158,14 @@ impl VerifiedClaims {
 /// An ID token or a logout token is signed by the same keys and means something else. Auth0 does not allow
 /// these claims in an access token, so they identify such tokens.
 fn refuse_other_kinds(claims: &Object) -> Result<(), Refusal> {
-    let telling = [
+    let markers = [
         ("nonce", "it has a `nonce`, so it is an ID token"),
         ("at_hash", "it has an `at_hash`, so it is an ID token"),
         ("c_hash", "it has a `c_hash`, so it is an ID token"),
         ("s_hash", "it has an `s_hash`, so it is an ID token"),
         ("events", "it has `events`, so it is a security event or logout token"),
     ];
-    match telling.into_iter().find(|(claim, _)| claims.contains_key(*claim)) {
+    match markers.into_iter().find(|(claim, _)| claims.contains_key(*claim)) {
         Some((_, what)) => Err(Refusal::NotAnAccessToken(what)),
         None => Ok(()),
     }

@@ -76,8 +76,8 @@ impl DecryptionKeys {
     ///
     /// # Errors
     /// [`KeyFileError`], if there are more keys than are ever tried for one token.
-    pub fn together<'k>(of_each: impl IntoIterator<Item = &'k Self>) -> Result<Self, KeyFileError> {
-        let sets: Vec<_> = of_each.into_iter().flat_map(|keys| keys.sets.iter().cloned()).collect();
+    pub fn union<'k>(sets: impl IntoIterator<Item = &'k Self>) -> Result<Self, KeyFileError> {
+        let sets: Vec<_> = sets.into_iter().flat_map(|keys| keys.sets.iter().cloned()).collect();
         Self::checked(sets)
     }
 
@@ -426,15 +426,15 @@ mod tests {
         assert!(matches!(set(MAX_TRIES + 1, &json!({})).unwrap_err().problem, KeyProblem::TooMany));
         assert!(set(MAX_TRIES + 1, &json!({"kid": "a"})).is_ok());
 
-        let together = |one: std::ops::Range<usize>, other: std::ops::Range<usize>, extra: &Value| {
+        let union = |one: std::ops::Range<usize>, other: std::ops::Range<usize>, extra: &Value| {
             let sets = [of(one, extra).unwrap(), of(other, extra).unwrap()];
-            DecryptionKeys::together(&sets).map(|keys| keys.describe().count())
+            DecryptionKeys::union(&sets).map(|keys| keys.describe().count())
         };
-        assert_eq!(together(0..2, 2..4, &json!({})).unwrap(), 4);
-        assert_eq!(together(0..4, 1..4, &json!({})).unwrap(), 7, "each of them is one key");
-        let error = together(0..3, 3..5, &json!({})).unwrap_err();
+        assert_eq!(union(0..2, 2..4, &json!({})).unwrap(), 4);
+        assert_eq!(union(0..4, 1..4, &json!({})).unwrap(), 7, "each of them is one key");
+        let error = union(0..3, 3..5, &json!({})).unwrap_err();
         assert!(matches!(error.problem, KeyProblem::TooMany), "{error}");
-        assert_eq!(together(0..3, 3..5, &json!({"kid": "a"})).unwrap(), 5);
+        assert_eq!(union(0..3, 3..5, &json!({"kid": "a"})).unwrap(), 5);
     }
 
     #[test]

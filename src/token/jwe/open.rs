@@ -237,22 +237,22 @@ mod tests {
 
     #[test]
     fn of_several_issuers_each_has_its_own_keys_tried() {
-        let together = |sets: &[&[(u8, Option<&str>)]]| {
+        let union = |sets: &[&[(u8, Option<&str>)]]| {
             let sets: Vec<_> = sets.iter().map(|set| secrets(set)).collect();
-            DecryptionKeys::together(&sets).unwrap()
+            DecryptionKeys::union(&sets).unwrap()
         };
-        let keys = together(&[&[(1, None)], &[(2, None)], &[(3, Some("c"))]]);
+        let keys = union(&[&[(1, None)], &[(2, None)], &[(3, Some("c"))]]);
         for byte in 1..=3 {
             assert!(opened_by(&keys, &seal(&*dir(byte), None)).is_ok(), "{byte}");
         }
         // A key of this `kid` at one issuer does not exclude a key without `kid` at another.
-        let keys = together(&[&[(1, Some("a")), (9, None)], &[(2, None)]]);
+        let keys = union(&[&[(1, Some("a")), (9, None)], &[(2, None)]]);
         assert_eq!(opened_by(&keys, &seal(&*dir(1), Some("a"))), Ok("a".into()));
         assert_eq!(opened_by(&keys, &seal(&*dir(2), Some("a"))), Ok("(jwks)".into()));
         assert_eq!(opened_by(&keys, &seal(&*dir(9), Some("a"))), Err("jwe_decryption_failed"));
         // A key that all issuers hold counts once.
         let keys =
-            together(&[&[(1, None)], &[(1, None)], &[(1, Some("a")), (2, Some("b"))], &[(3, Some("c"))]]);
+            union(&[&[(1, None)], &[(1, None)], &[(1, Some("a")), (2, Some("b"))], &[(3, Some("c"))]]);
         assert_eq!(opened_by(&keys, &seal(&*dir(3), None)), Ok("c".into()));
         let opened = open(&keys, &seal(&*dir(1), None)).unwrap();
         assert!(secrets(&[(1, Some("other"))]).have_opened(&opened));
