@@ -161,7 +161,8 @@ fn what_a_stranger_wrote_is_not_built_where_requests_are_answered() {
     }
 }
 
-/// hyper's buffers and the state of a connection are 14 KB: clients that only connect must not make holdfast take them.
+/// hyper's buffers and the state of a connection are 14 KB: clients that only connect must not make holdfast
+/// take them.
 #[test]
 fn a_connection_that_sent_nothing_takes_little_memory() {
     const CONNECTIONS: u16 = 200;

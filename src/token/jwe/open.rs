@@ -251,8 +251,7 @@ mod tests {
         assert_eq!(opened_by(&keys, &seal(&*dir(2), Some("a"))), Ok("(jwks)".into()));
         assert_eq!(opened_by(&keys, &seal(&*dir(9), Some("a"))), Err("jwe_decryption_failed"));
         // A key that all issuers hold counts once.
-        let keys =
-            union(&[&[(1, None)], &[(1, None)], &[(1, Some("a")), (2, Some("b"))], &[(3, Some("c"))]]);
+        let keys = union(&[&[(1, None)], &[(1, None)], &[(1, Some("a")), (2, Some("b"))], &[(3, Some("c"))]]);
         assert_eq!(opened_by(&keys, &seal(&*dir(3), None)), Ok("c".into()));
         let opened = open(&keys, &seal(&*dir(1), None)).unwrap();
         assert!(secrets(&[(1, Some("other"))]).have_opened(&opened));
