@@ -148,7 +148,8 @@ impl Ours {
     fn verify(&self, token: &str) {
         let Ok(Compact::Jws(jws)) = Compact::parse(token) else { panic!("not a JWS") };
         assert_eq!(jws::named_issuer(&jws).unwrap().as_deref(), Some(&*self.issuer));
-        let algorithm = jws::allowed_algorithm(&jws, &[SignatureAlgorithm::RS256]).unwrap();
+        let algorithm =
+            jws::allowed_algorithm(&jws, jws::TokenUse::Access, &[SignatureAlgorithm::RS256]).unwrap();
         let Lookup::Found(keys) = self.keys.find(jws.header.kid.as_deref(), algorithm, Ticks::ZERO) else {
             panic!("no key")
         };

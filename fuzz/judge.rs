@@ -55,7 +55,7 @@ fn as_credential(bytes: &[u8]) {
 fn look_at(token: &str) {
     match Compact::parse(token) {
         Ok(Compact::Jws(jws)) => {
-            let _ = jws::allowed_algorithm(&jws, &SignatureAlgorithm::ALL);
+            let _ = jws::allowed_algorithm(&jws, jws::TokenUse::Access, &SignatureAlgorithm::ALL);
             let _ = jws::named_issuer(&jws);
         }
         Ok(Compact::Jwe(jwe)) => {

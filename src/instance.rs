@@ -25,6 +25,7 @@ use crate::issuer::client::{Client, ClientError};
 use crate::issuer::settings::ForeignTokens;
 use crate::issuer::{Issuer, IssuerContext, IssuerError};
 use crate::login::{Login, LoginError};
+use crate::logout::BackchannelLogout;
 use crate::respond::Responder;
 use crate::revocation::RevocationCheck;
 use crate::store::archive::Archive;
@@ -72,6 +73,10 @@ pub struct Instance {
     pub login: Option<Login>,
     /// What listeners that speak TLS show and ask for.
     pub tls: Option<Arc<ServerTls>>,
+    /// Logouts that issuers send, if they may.
+    pub logout: Option<BackchannelLogout>,
+    /// Log lines about logout requests that are refused: anybody can send them.
+    pub refused_logouts: RateLimitedLog,
     /// What orders on the admin listener must bring.
     pub admin_token: Option<AdminToken>,
     /// The allow that is nobody's.
@@ -259,6 +264,8 @@ impl Instance {
             verifier,
             responder: Responder::new(settings.auth.undecided_status, settings.headers.clone()),
             login,
+            logout: settings.backchannel_logout.clone().map(BackchannelLogout::new),
+            refused_logouts: RateLimitedLog::default(),
             admin_token,
             tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),

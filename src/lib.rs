@@ -29,6 +29,7 @@
 //! | [`admin_token`] | who may give orders on the admin listener |
 //! | [`telemetry`] | metrics and logs |
 //! | [`login`] | where a browser without a good credential is sent |
+//! | [`logout`] | what an issuer says of users who logged out |
 //! | [`private_file`] | files of keys and secrets, refused if others can read them |
 //! | [`clock`] | the clock that tests can hold still |
 
@@ -44,6 +45,7 @@ pub mod inspect;
 pub mod instance;
 pub mod issuer;
 pub mod login;
+pub mod logout;
 pub mod private_file;
 pub mod respond;
 pub mod revocation;

@@ -30,7 +30,7 @@ use crate::issuer::{CannotTell, Issuer, KeyLookup};
 use crate::token::claims::{Expected, VerifiedClaims, VouchedPayload};
 use crate::token::compact::{Compact, Malformed, UnopenedJwe};
 use crate::token::jwe::{DecryptionKeys, JweError, KeyFileError};
-use crate::token::jws;
+use crate::token::jws::{self, TokenUse};
 use crate::token::pool::{Pool, PoolError};
 use crate::token::refusal::Refusal;
 
@@ -161,7 +161,9 @@ impl Verifier {
     /// [`Failure`]: a definitive no, or keys that could not be had.
     pub async fn verify(&self, token: &str) -> Result<Verified, Failure> {
         match Compact::parse(token)? {
-            Compact::Jws(jws) => self.verify_jws(ResolvedJws::new(&jws, token, &self.issuers)?).await,
+            Compact::Jws(jws) => {
+                self.verify_jws(ResolvedJws::new(&jws, token, TokenUse::Access, &self.issuers)?).await
+            }
             Compact::Jwe(jwe) => self.verify_jwe(&jwe).await,
             Compact::Opaque => self.foreign(None, NotLocal::Opaque),
         }
@@ -176,7 +178,26 @@ impl Verifier {
         Ok((named, named.map_or(&self.keys, |issuer| issuer.decryption_keys())))
     }
 
+    /// Verifies the signature of a logout token, and returns what its issuer says. Encrypted ones are not taken: an issuer
+    /// sends them only where that was agreed upon.
+    ///
+    /// # Errors
+    /// [`Failure`]: a definitive no, or keys that could not be had.
+    pub async fn verify_logout(&self, token: &str) -> Result<(Arc<Issuer>, VouchedPayload), Failure> {
+        let Compact::Jws(jws) = Compact::parse(token)? else {
+            return Err(Refusal::NotALogoutToken("it is not a signed JWT").into());
+        };
+        let jws = ResolvedJws::new(&jws, token, TokenUse::Logout, &self.issuers)?;
+        let issuer = jws.issuer.clone();
+        Ok((issuer, self.vouched(jws).await?))
+    }
+
     async fn verify_jws(&self, jws: ResolvedJws) -> Result<Verified, Failure> {
+        let (issuer, kid) = (jws.issuer.clone(), jws.kid.clone());
+        self.check(issuer, self.vouched(jws).await?, kid)
+    }
+
+    async fn vouched(&self, jws: ResolvedJws) -> Result<VouchedPayload, Failure> {
         let ResolvedJws { issuer, algorithm, kid, token } = jws;
         let keys = match issuer.keys_for(kid.as_deref(), algorithm).await? {
             KeyLookup::Found(keys) => keys,
@@ -187,7 +208,7 @@ impl Verifier {
             let (signing_input, signature) = token.rsplit_once('.').ok_or(Malformed::Parts)?;
             jws::verify_by_any(signing_input, signature, keys.iter().map(|key| &**key), algorithm)
         });
-        self.check(issuer, vouched.await??, kid)
+        Ok(vouched.await??)
     }
 
     /// The header alone mostly tells that a token cannot be opened; only the rest is worth a place in the pool.

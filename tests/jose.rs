@@ -137,7 +137,8 @@ mod rfc7520 {
     fn verify(key: &Value, alg: &str, token: &str) -> Result<(), &'static str> {
         let jws = UnverifiedJws::parse(token).map_err(|malformed| malformed.reason())?;
         let algorithm: SignatureAlgorithm = alg.parse().map_err(|_| "algorithm_not_allowed")?;
-        let algorithm = jws::allowed_algorithm(&jws, &[algorithm]).map_err(|refusal| refusal.reason())?;
+        let algorithm = jws::allowed_algorithm(&jws, jws::TokenUse::Access, &[algorithm])
+            .map_err(|refusal| refusal.reason())?;
         let keys = if key["kty"] == "oct" {
             let bytes = URL_SAFE_NO_PAD.decode(key["k"].as_str().unwrap()).unwrap();
             vec![Arc::new(VerificationKey::from_secret(&bytes))]

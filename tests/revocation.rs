@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use holdfast::clock::Clock;
 use holdfast_devtenant::Tenant;
-use scene::{Scene, connected, write_secret};
+use scene::{Scene, connected, readyz, write_secret};
 use serde_json::{Value, json};
 use support::service::{Running, decryption_keys, held_clock, issuer, tenant, value};
 use support::{Reply, exchange, until};
@@ -18,6 +18,19 @@ use tokio::net::TcpStream;
 
 const ALICE: &str = "auth0|alice";
 const SESSION: &str = "https://holdfast.example/session_id";
+
+/// Both clocks stand: tokens say when they were issued, by the tenant's.
+fn hold(tenant: &Tenant) -> Clock {
+    let clock = held_clock(tenant);
+    tenant.set_time(Some(clock.now().as_secs()));
+    clock
+}
+
+async fn scene() -> Option<Scene> {
+    let scene = Scene::new().await?;
+    scene.tenant.set_time(Some(scene.clock.now().as_secs()));
+    Some(scene)
+}
 
 /// Sends an order to the admin listener.
 async fn order(running: &Running, path: &str, body: &Value) -> Reply {
@@ -53,7 +66,7 @@ fn assert_revoked(reply: &Reply, what: &str) {
 
 async fn start(config: &str) -> (Tenant, Running, Clock) {
     let tenant = tenant().await;
-    let clock = held_clock(&tenant);
+    let clock = hold(&tenant);
     let running = Running::start(&issuer(&tenant, config), clock.clone()).await;
     (tenant, running, clock)
 }
@@ -68,7 +81,7 @@ fn pass(tenant: &Tenant, clock: &Clock, by: Duration) {
 async fn each_kind_of_token_is_refused_from_when_its_subject_is_revoked_and_one_issued_later_passes() {
     let tenant = tenant().await;
     let (_files, keys) = decryption_keys(&tenant);
-    let clock = held_clock(&tenant);
+    let clock = hold(&tenant);
     let running = Running::start(&issuer(&tenant, &keys), clock.clone()).await;
     let mint = || {
         let mint = || tenant.mint().subject(ALICE);
@@ -183,7 +196,7 @@ async fn a_reload_and_a_purge_leave_revocations_as_they_are() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_on_the_same_directory_still_refuses_and_the_list_says_whom() {
     let tenant = tenant().await;
-    let clock = held_clock(&tenant);
+    let clock = hold(&tenant);
     let directory = tempfile::tempdir().unwrap();
     let config = format!("[store]\npath = \"{}\"\n{}", directory.path().display(), issuer(&tenant, ""));
     let token = tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
@@ -210,7 +223,7 @@ async fn a_restart_on_the_same_directory_still_refuses_and_the_list_says_whom() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_instances_refuse_what_one_was_told_and_one_that_starts_later_does_so_too() {
-    let Some(scene) = Scene::new().await else { return };
+    let Some(scene) = scene().await else { return };
     let (a, b) = (scene.instance().await, scene.instance().await);
     let token = scene.tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
     for running in [&a, &b] {
@@ -228,7 +241,7 @@ async fn all_instances_refuse_what_one_was_told_and_one_that_starts_later_does_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_redis_has_lost_is_written_to_it_again() {
-    let Some(mut scene) = Scene::new().await else { return };
+    let Some(mut scene) = scene().await else { return };
     let a = scene.instance().await;
     let token = scene.tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
     revoke(&a, json!({ "subject": ALICE })).await;
@@ -247,15 +260,12 @@ async fn what_redis_has_lost_is_written_to_it_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_that_redis_misses_is_on_disk_and_gets_there_later_and_the_command_says_so() {
-    let Some(mut scene) = Scene::new().await else { return };
+    let Some(mut scene) = scene().await else { return };
     let directory = tempfile::tempdir().unwrap();
     let store = format!("path = \"{}\"\n", directory.path().display());
     let a = scene.instance_with(&store, &scene.clock).await;
     scene.redis.kill().await;
-    until("degraded", async || {
-        scene::readyz(&a).await.contains("the shared store is not well").then_some(())
-    })
-    .await;
+    until("degraded", async || readyz(&a).await.contains("the shared store is not well").then_some(())).await;
     let admin = a.admin.to_string();
     let arguments = ["revoke", "--subject", ALICE, "--admin", &admin];
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast")).args(arguments).output();
@@ -339,7 +349,7 @@ async fn an_order_that_names_nothing_or_two_things_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_that_needs_current_revocations_gets_a_503_where_one_may_be_missed() {
-    let Some(mut scene) = Scene::new().await else { return };
+    let Some(mut scene) = scene().await else { return };
     let running = scene.instance().await;
     let token = scene.tenant.mint().email_direct("a@x.org").build().unwrap();
     let current = async || running.ask_at("/auth?revocation=current", &token).await;
@@ -350,7 +360,7 @@ async fn a_route_that_needs_current_revocations_gets_a_503_where_one_may_be_miss
     let reply = until("a 503", async || Some(current().await).filter(|reply| reply.status == 503)).await;
     assert_eq!(value(&reply, "retry-after"), Some("5"));
     assert_eq!(running.ask(&token).await.status, 200, "where it is not asked for");
-    assert!(scene::readyz(&running).await.contains("behind"));
+    assert!(readyz(&running).await.contains("behind"));
     assert_eq!(running.ask_at("/auth?revocation=old", &token).await.status, 500, "no such value");
     scene.redis.restart().await;
     until("a 200", async || (current().await.status == 200).then_some(())).await;

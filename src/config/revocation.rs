@@ -1,8 +1,8 @@
-//! `[revocation]`: how long deny records are kept, and where a token names its session.
+//! `[revocation]`: how long deny records are kept, and where a token names its session; and `[backchannel_logout]`.
 
 use super::section::Section;
 use super::value::{self, DAY};
-use crate::revocation::settings::RevocationSettings;
+use crate::revocation::settings::{LogoutSettings, RevocationSettings};
 
 impl RevocationSettings {
     pub(super) fn read(mut section: Section<'_>) -> Self {
@@ -14,5 +14,17 @@ impl RevocationSettings {
         };
         section.finish();
         settings
+    }
+}
+
+impl LogoutSettings {
+    /// `None` if there is no audience, which is noted.
+    pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
+        let audience = section.list("audience", value::text).unwrap_or_default();
+        if audience.is_empty() && !section.is_flawed("audience") {
+            section.complain("audience", "nothing", "the client ids of the applications whose users log out");
+        }
+        section.finish();
+        Some(Self { audience }).filter(|settings| !settings.audience.is_empty())
     }
 }

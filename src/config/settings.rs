@@ -14,7 +14,7 @@ use crate::decision::header_rule::HeaderRule;
 use crate::guard::GuardSettings;
 use crate::issuer::settings::IssuerSettings;
 use crate::login::LoginSettings;
-use crate::revocation::settings::RevocationSettings;
+use crate::revocation::settings::{LogoutSettings, RevocationSettings};
 use crate::route::settings::RouteSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::logs::LogSettings;
@@ -38,6 +38,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// `[revocation]`: how long deny records are kept, and where a token names its session.
     pub revocation: RevocationSettings,
+    /// `[backchannel_logout]`: whose logout tokens are taken. Nobody's by default.
+    pub backchannel_logout: Option<LogoutSettings>,
     /// `[credential]`: where the token is looked for besides `Authorization`.
     pub credential: CredentialSettings,
     /// `[login]`: where browsers without a good credential are sent. Nowhere by default.
@@ -83,6 +85,7 @@ impl Settings {
             issuers: IssuerSettings::read_all(&mut root, needs_issuer),
             policy: PolicySettings::read(root.section("policy")),
             revocation: RevocationSettings::read(root.section("revocation")),
+            backchannel_logout: root.table("backchannel_logout").and_then(LogoutSettings::read),
             credential: CredentialSettings::read(root.section("credential")),
             login: root.table("login").and_then(LoginSettings::read),
             headers: HeaderRule::read_all(root.section("headers")).into(),

@@ -123,7 +123,7 @@ impl Outline {
         self.claims = URL_SAFE_NO_PAD.decode(jws.payload).ok().and_then(|text| json::object(&text).ok());
         let name = self.claims.as_ref().and_then(|claims| claims.get("iss")?.as_str());
         if let Ok(issuer) = instance.issuers.named(name) {
-            let allowed = jws::allowed_algorithm(jws, &issuer.settings().algorithms);
+            let allowed = jws::allowed_algorithm(jws, jws::TokenUse::Access, &issuer.settings().algorithms);
             self.typ_unfit = matches!(allowed, Err(Refusal::NotAnAccessToken(_)));
             self.issuer.get_or_insert_with(|| issuer.clone());
         }
@@ -313,8 +313,8 @@ fn row_of(refusal: &Refusal, outline: &Outline) -> &'static str {
         Refusal::BareClaims | Refusal::BareClaimsNotAllowed | Refusal::NestedTooDeep => "content",
         Refusal::ForeignRefused { .. } => "foreign tokens",
         Refusal::IssuerRejects { .. } | Refusal::IssuerForbids { .. } => "issuer's word",
-        // Deny records belong to the running instance; none is known here.
-        Refusal::Revoked { .. } => "not revoked",
+        // Deny records are the running instance's; none is known here.
+        Refusal::Revoked { .. } | Refusal::NotALogoutToken(_) => "not revoked",
     }
 }
 

@@ -21,11 +21,15 @@ pub enum Kind {
     Key,
     /// All tokens of an issuer.
     Everybody,
+    /// All tokens of a subject that name no session. A logout that names subject and session ends the session where
+    /// tokens name one, and these otherwise.
+    Sessionless,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Subject, Self::Session, Self::Token, Self::Key, Self::Everybody];
+    pub const ALL: [Self; 6] =
+        [Self::Subject, Self::Session, Self::Token, Self::Key, Self::Everybody, Self::Sessionless];
 
     /// The metric label, and the word in lists.
     #[must_use]
@@ -36,6 +40,7 @@ impl Kind {
             Self::Token => "token",
             Self::Key => "kid",
             Self::Everybody => "everybody",
+            Self::Sessionless => "sessionless",
         }
     }
 
@@ -64,6 +69,12 @@ impl RevocationKey {
     #[must_use]
     pub fn subject(key: &SubjectKey) -> Self {
         Self::new(Kind::Subject, &key.0)
+    }
+
+    /// The key of a subject's tokens that name no session.
+    #[must_use]
+    pub fn sessionless(key: &SubjectKey) -> Self {
+        Self::new(Kind::Sessionless, &key.0)
     }
 
     /// The key of one token.
@@ -183,7 +194,7 @@ mod tests {
             assert_eq!(RevocationKey::from_bytes(&key.to_bytes()), Some(*key));
             assert!(keys[number + 1..].iter().all(|other| other.digest != key.digest), "{key:?}");
         }
-        for wrong in [&[][..], &[0; 17], &[6; 17], &[1; 16], &[1; 18]] {
+        for wrong in [&[][..], &[0; 17], &[7; 17], &[1; 16], &[1; 18]] {
             assert_eq!(RevocationKey::from_bytes(wrong), None, "{wrong:?}");
         }
     }

@@ -129,14 +129,16 @@ impl RevocationSet {
             Kind::Token => covers(&RevocationKey::token(&facts.token)),
             Kind::Session => facts.session.as_ref().is_some_and(covers),
             Kind::Subject => covers(&facts.subject),
+            Kind::Sessionless => {
+                let key = RevocationKey { kind: Kind::Sessionless, ..facts.subject };
+                facts.session.is_none() && covers(&key)
+            }
             Kind::Key => {
                 facts.kid.is_some_and(|kid| covers(&RevocationKey::kid(digester, facts.issuer, kid)))
             }
             Kind::Everybody => covers(&RevocationKey::everybody(digester, facts.issuer)),
         };
-        [Kind::Token, Kind::Session, Kind::Subject, Kind::Key, Kind::Everybody]
-            .into_iter()
-            .find(|kind| found(*kind))
+        Kind::ALL.into_iter().find(|kind| found(*kind))
     }
 
     /// Whether this exact token is revoked, which is known before anything else about it is.
@@ -166,7 +168,7 @@ impl RevocationSet {
         // sees the stripe.
         let epoch = self.latest.load(Acquire).saturating_add(1);
         match key.kind {
-            Kind::Subject | Kind::Session | Kind::Token => {
+            Kind::Subject | Kind::Session | Kind::Token | Kind::Sessionless => {
                 self.stripes[usize::from(stripe(&key.digest))].store(epoch, Release);
             }
             Kind::Key | Kind::Everybody => self.floor.store(epoch, Release),

@@ -4,6 +4,13 @@ use std::time::Duration;
 
 use crate::token::pointer::ClaimPath;
 
+/// `[backchannel_logout]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogoutSettings {
+    /// `audience`: the client ids whose logout tokens are taken.
+    pub audience: Vec<String>,
+}
+
 /// `[revocation]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationSettings {

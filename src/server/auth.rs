@@ -10,6 +10,7 @@ use hyper::{HeaderMap, Request};
 use tracing::{debug, warn};
 
 use super::denial_log::log_denial;
+use super::logout::LOGOUT_PATH;
 use crate::clock::Timestamp;
 use crate::credential::Credential;
 use crate::decision::{Decision, Pass, Unmet};
@@ -40,7 +41,11 @@ pub async fn answer(
     peer: Peer,
 ) -> Result<Answer, Infallible> {
     let started = instance.clock.ticks();
-    let (parts, _body_that_is_never_read) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    if let Some(logout) = instance.logout.as_ref().filter(|_| parts.uri.path() == LOGOUT_PATH) {
+        return Ok(super::logout::answer(&instance, logout, parts, body).await);
+    }
+    let _body_that_is_never_read = body;
     let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
     let subrequest = Subrequest { method: &method, uri: &uri, headers: &headers };
     let close = must_close(&headers);

@@ -7,6 +7,7 @@ mod checkpoint;
 mod denial_log;
 pub mod descriptors;
 pub mod listener;
+mod logout;
 mod named;
 mod order;
 mod plain;

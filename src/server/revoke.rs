@@ -15,7 +15,7 @@ use super::order::{self, OrderRefused};
 use super::plain::{date, respond, text};
 use crate::clock::Timestamp;
 use crate::instance::Instance;
-use crate::revocation::RevocationKey;
+use crate::revocation::{Kind, RevocationKey};
 use crate::store::revocations::{Source, Target, Unkept};
 
 const UNKNOWN: OrderRefused = OrderRefused::Unknown(
@@ -62,7 +62,18 @@ pub(super) async fn answer(
     let order = order::read(request, UNKNOWN).await;
     let order = order.and_then(|order: RevocationRequest| {
         let before = order.issued_before(&instance, take_back)?;
-        Ok((before, order.what(), order.targets(&instance)?))
+        let what = order.what();
+        let mut targets = order.targets(&instance)?;
+        if take_back {
+            // What a back-channel logout revoked of the same subject, too.
+            let subjects = targets.iter().filter(|target| target.key.kind == Kind::Subject);
+            let sessionless = subjects.map(|target| Target {
+                key: RevocationKey { kind: Kind::Sessionless, ..target.key },
+                label: target.label.clone(),
+            });
+            targets.extend(sessionless.collect::<Vec<_>>());
+        }
+        Ok((before, what, targets))
     });
     let (before, what, targets) = match order {
         Ok(order) => order,

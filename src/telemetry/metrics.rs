@@ -46,6 +46,7 @@ pub struct Metrics {
     records: IntGaugeVec,
     reloads: IntCounterVec,
     revoked: IntCounterVec,
+    logouts: IntCounterVec,
     revocations: IntGaugeVec,
     revocation_lag: GaugeVec,
 }
@@ -182,6 +183,11 @@ impl Metrics {
                 "revocations_total",
                 "Revocations that took effect here, by kind (subject, session, token, kid, everybody) and source.",
                 &["kind", "source"],
+            )?,
+            logouts: new.counters(
+                "logout_requests_total",
+                "Requests for a back-channel logout, by result (done, refused, undecided).",
+                &["result"],
             )?,
             revocations: new.gauges("revocations", "Deny records in memory, by kind.", &["kind"])?,
             revocation_lag: new.float_gauges(
@@ -329,6 +335,11 @@ impl Metrics {
     /// Counts revocations of a kind that took effect.
     pub fn revoked(&self, kind: &str, source: &str, count: u64) {
         self.revoked.with_label_values(&[kind, source]).inc_by(count);
+    }
+
+    /// A back-channel logout ended so.
+    pub fn logged_out(&self, result: &str) {
+        self.logouts.with_label_values(&[result]).inc();
     }
 
     /// How many deny records of a kind are in memory.

@@ -32,7 +32,12 @@ impl VouchedPayload {
         json::object(text).map(Self).map_err(Malformed::Claims)
     }
 
-    /// Its `iss`.
+    /// All claims, taken out.
+    pub(super) fn into_claims(self) -> Object {
+        self.0
+    }
+
+    /// The `iss` that it names.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.0.get("iss")?.as_str()
@@ -171,8 +176,8 @@ fn refuse_other_kinds(claims: &Object) -> Result<(), Refusal> {
     }
 }
 
-/// A `NumericDate` (RFC 7519 §2), whole seconds or not; `None` if absent, an error if unusable.
-fn date(claims: &Object, claim: &'static str) -> Result<Option<Timestamp>, Refusal> {
+/// A `NumericDate` (RFC 7519 §2), whole seconds or not; absent is `None`, anything else unusable an error.
+pub(super) fn date(claims: &Object, claim: &'static str) -> Result<Option<Timestamp>, Refusal> {
     let unfit = Err(Refusal::ClaimUnfit { claim });
     match claims.get(claim) {
         None => Ok(None),
@@ -198,7 +203,7 @@ fn date(claims: &Object, claim: &'static str) -> Result<Option<Timestamp>, Refus
 }
 
 /// RFC 7519 §4.1.3: a string or an array of strings. An array with anything else in it is not an audience.
-fn check_audience(claims: &Object, configured: &[String]) -> Result<(), Refusal> {
+pub(super) fn check_audience(claims: &Object, configured: &[String]) -> Result<(), Refusal> {
     let is_ours = |audience: &str| configured.iter().any(|ours| ours == audience);
     let unfit = Refusal::ClaimUnfit { claim: "aud" };
     let found = match claims.get("aud") {

@@ -190,21 +190,41 @@ fn thumbprint(kind: KeyKind, parts: &[Vec<u8>]) -> [u8; 32] {
     context.finish().as_ref().first_chunk().copied().unwrap_or_default()
 }
 
-/// The algorithm that the token names, if the configuration allows it. `typ` must be that of a JWT or an
-/// access token (RFC 9068 §2.1), so that a logout token or a DPoP proof of the same issuer is not taken for
-/// one.
+/// What a token is used as: its `typ` must fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenUse {
+    /// An access token (RFC 9068 §2.1), or a JWT that does not say more.
+    Access,
+    /// A logout token (OpenID Connect Back-Channel Logout 1.0 §2.4), or a JWT that does not say more, as Auth0 sends it.
+    Logout,
+}
+
+impl TokenUse {
+    fn check(self, typ: &str) -> Result<(), Refusal> {
+        let typ = typ.to_ascii_lowercase();
+        let fits = |own: &str| typ == own || typ.strip_prefix("application/") == Some(own);
+        match self {
+            _ if fits("jwt") => Ok(()),
+            Self::Access if fits("at+jwt") => Ok(()),
+            Self::Access => Err(Refusal::NotAnAccessToken("its `typ` is neither JWT nor at+jwt")),
+            Self::Logout if fits("logout+jwt") => Ok(()),
+            Self::Logout => Err(Refusal::NotALogoutToken("its `typ` is neither JWT nor logout+jwt")),
+        }
+    }
+}
+
+/// The algorithm that the token names, if the configuration allows it. `typ` must be that of the use, so that a logout
+/// token or a DPoP proof of the same issuer is not taken for an access token.
 ///
 /// # Errors
-/// [`Refusal::AlgorithmNotAllowed`], [`Refusal::NotAnAccessToken`].
+/// [`Refusal::AlgorithmNotAllowed`], [`Refusal::NotAnAccessToken`], [`Refusal::NotALogoutToken`].
 pub fn allowed_algorithm(
     jws: &UnverifiedJws<'_>,
+    used_as: TokenUse,
     allowed: &[SignatureAlgorithm],
 ) -> Result<SignatureAlgorithm, Refusal> {
     if let Some(typ) = &jws.header.typ {
-        let known = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
-        if !known.iter().any(|known| known.eq_ignore_ascii_case(typ)) {
-            return Err(Refusal::NotAnAccessToken("its `typ` is neither JWT nor at+jwt"));
-        }
+        used_as.check(typ)?;
     }
     let named = jws.header.alg.parse().ok();
     named

@@ -8,6 +8,7 @@ pub mod json;
 pub mod jwe;
 pub mod jws;
 pub mod lenient;
+pub mod logout;
 pub mod pointer;
 pub mod pool;
 pub mod refusal;

@@ -97,6 +97,9 @@ pub enum Refusal {
         /// As for [`Refusal::IssuerRejects`].
         certain: bool,
     },
+    /// It should be a logout token, and is none.
+    #[error("this is not a logout token: {0}")]
+    NotALogoutToken(&'static str),
     /// A deny record covers the token.
     #[error("the token is revoked, by a deny record about its {kind}")]
     Revoked {
@@ -119,7 +122,8 @@ impl Refusal {
             Self::KeyUnknown => "key_unknown",
             Self::KeyUnfit => "key_unfit",
             Self::SignatureInvalid => "signature_invalid",
-            Self::ClaimUnfit { .. } => "claim_unfit",
+            // No auth request ends with the second.
+            Self::ClaimUnfit { .. } | Self::NotALogoutToken(_) => "claim_unfit",
             Self::Expired { .. } => "expired",
             Self::NotYetValid { .. } => "not_yet_valid",
             Self::AudienceMismatch { .. } => "audience_mismatch",

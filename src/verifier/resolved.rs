@@ -6,7 +6,7 @@ use super::issuers::Issuers;
 use crate::issuer::Issuer;
 use crate::token::algorithm::SignatureAlgorithm;
 use crate::token::compact::UnverifiedJws;
-use crate::token::jws;
+use crate::token::jws::{self, TokenUse};
 use crate::token::refusal::Refusal;
 
 /// A JWS with the issuer that it names and an algorithm that this one allows: all that may be asked of a stranger's token
@@ -20,9 +20,14 @@ pub(super) struct ResolvedJws {
 
 impl ResolvedJws {
     /// `jws` of one of `issuers`; `token` is the whole of it.
-    pub(super) fn new(jws: &UnverifiedJws<'_>, token: &str, issuers: &Issuers) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        jws: &UnverifiedJws<'_>,
+        token: &str,
+        used_as: TokenUse,
+        issuers: &Issuers,
+    ) -> Result<Self, Refusal> {
         let issuer = issuers.named(jws::named_issuer(jws)?.as_deref())?;
-        let algorithm = jws::allowed_algorithm(jws, &issuer.settings().algorithms)?;
+        let algorithm = jws::allowed_algorithm(jws, used_as, &issuer.settings().algorithms)?;
         let (kid, token) = (jws.header.kid.clone(), token.to_owned());
         Ok(Self { issuer: issuer.clone(), algorithm, kid, token })
     }

@@ -8,7 +8,7 @@ use crate::issuer::Issuer;
 use crate::token::claims::VouchedPayload;
 use crate::token::compact::{Compact, MAX_TOKEN_BYTES, Malformed};
 use crate::token::jwe::{DecryptionKeys, JweError, SealedWith};
-use crate::token::jws;
+use crate::token::jws::{self, TokenUse};
 use crate::token::refusal::Refusal;
 
 /// The content of a JWE.
@@ -54,7 +54,7 @@ pub(super) fn open(token: &str, keys: &DecryptionKeys, issuers: &Issuers) -> Res
         return Err(Refusal::Jwe(JweError::TooLarge { most: MAX_TOKEN_BYTES }));
     }
     match Compact::parse(content)? {
-        Compact::Jws(jws) => ResolvedJws::new(&jws, content, &holders).map(Content::Signed),
+        Compact::Jws(jws) => ResolvedJws::new(&jws, content, TokenUse::Access, &holders).map(Content::Signed),
         Compact::Jwe(_) => Err(Refusal::NestedTooDeep),
         Compact::Opaque => Err(Malformed::Parts.into()),
     }

@@ -55,6 +55,7 @@ fn key(digester: &TokenDigester, kind: Kind, name: u8) -> RevocationKey {
         Kind::Token => RevocationKey::token(&digester.token(&[name])),
         Kind::Key => RevocationKey::kid(digester, "i", &name.to_string()),
         Kind::Everybody => RevocationKey::everybody(digester, "i"),
+        Kind::Sessionless => RevocationKey { kind: Kind::Sessionless, ..subject_key(digester, name) },
     }
 }
 
@@ -65,6 +66,7 @@ fn is_about(token: Token, kind: Kind, name: u8) -> bool {
         Kind::Token => token.number == name,
         Kind::Key => token.kid == Some(name),
         Kind::Everybody => true,
+        Kind::Sessionless => token.subject == name && token.session.is_none(),
     }
 }
 
@@ -90,6 +92,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => Just(Kind::Token),
         1 => Just(Kind::Key),
         1 => Just(Kind::Everybody),
+        2 => Just(Kind::Sessionless),
     ];
     prop_oneof![
         2 => (kind.clone(), 0..3_u8).prop_map(|(kind, name)| Step::Revoke(kind, name)),

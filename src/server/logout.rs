@@ -1,0 +1,113 @@
+//! `POST /backchannel-logout` on the auth listener.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+use tracing::{info, warn};
+
+use crate::instance::Instance;
+use crate::logout::{BackchannelLogout, LogoutContext, LogoutError};
+use crate::respond::Answer;
+
+/// Where the issuer posts.
+pub const LOGOUT_PATH: &str = "/backchannel-logout";
+
+/// The longest body that is read.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// How long a body may take to come. Auth0 waits 5 s for the answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Answers one logout request (§2.5 to §2.8 of the specification): 200 when the logout is in force and kept, 400 if it is
+/// refused. 503 where it may be repeated with success.
+pub(super) async fn answer(
+    instance: &Instance,
+    logout: &BackchannelLogout,
+    parts: Parts,
+    body: Incoming,
+) -> Answer {
+    if parts.method != Method::POST {
+        let mut answer = empty(StatusCode::METHOD_NOT_ALLOWED);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return answer;
+    }
+    let done = match token(&parts, body).await {
+        Err(problem) => Err((StatusCode::BAD_REQUEST, problem.to_owned())),
+        Ok(token) => {
+            let with = LogoutContext {
+                verifier: &instance.verifier,
+                revocations: &instance.revocations,
+                digester: &instance.digester,
+                clock: &instance.clock,
+                leeway: instance.settings.policy.leeway,
+                keep: instance.settings.revocation.keep,
+            };
+            logout.receive(&token, with).await.map_err(|error| (status(&error), error.to_string()))
+        }
+    };
+    match done {
+        Ok(()) => {
+            instance.metrics.logged_out("done");
+            info!("a logout of the issuer is in force");
+            empty(StatusCode::OK)
+        }
+        Err((status, problem)) => {
+            instance.metrics.logged_out(if status == StatusCode::BAD_REQUEST {
+                "refused"
+            } else {
+                "undecided"
+            });
+            if let Some(held_back) = instance.refused_logouts.allow(instance.clock.now()) {
+                warn!(held_back, "a logout request was answered with {}: {problem}", status.as_u16());
+            }
+            let mut answer = empty(status);
+            if status != StatusCode::BAD_REQUEST {
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            answer
+        }
+    }
+}
+
+const fn status(error: &LogoutError) -> StatusCode {
+    match error {
+        LogoutError::Refused(_) | LogoutError::Repeated => StatusCode::BAD_REQUEST,
+        LogoutError::CannotTell(_) | LogoutError::Busy | LogoutError::Unkept(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
+
+/// The one `logout_token` of a form. No character of a token is escaped there, so one that is, is none.
+async fn token(parts: &Parts, body: Incoming) -> Result<String, &'static str> {
+    let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err("its Content-Type is not application/x-www-form-urlencoded");
+    }
+    let body = Limited::new(body, MAX_BODY_BYTES).collect();
+    let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, body).await else {
+        return Err("its body did not come, or is longer than 64 KiB");
+    };
+    let body = body.to_bytes();
+    let text = std::str::from_utf8(&body).map_err(|_| "its body is not text")?;
+    let mut fields = text.split('&').filter_map(|field| field.strip_prefix("logout_token="));
+    match (fields.next(), fields.next()) {
+        (Some(token), None) if !token.is_empty() => Ok(token.to_owned()),
+        (Some(_), Some(_)) => Err("it has more than one logout_token"),
+        _ => Err("it has no logout_token"),
+    }
+}
+
+/// The body was not always read to its end, so the connection is not used again.
+fn empty(status: StatusCode) -> Answer {
+    let mut answer = Answer::default();
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
