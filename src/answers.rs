@@ -1,6 +1,7 @@
-//! Prepared answers by token digest: the hot path, one lookup and no parsing. They are made by one
-//! configuration from the records in the stores. An invalidation in the stores also removes the answer here,
-//! and an answer whose request began before the invalidation is not kept.
+//! Prepared answers by token digest: the hot path, one lookup and no parsing.
+//!
+//! They are made by one configuration from the records in the stores. An invalidation in the stores also
+//! removes the answer here, and an answer whose request began before the invalidation is not kept.
 
 use std::sync::Arc;
 

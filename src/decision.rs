@@ -1,6 +1,7 @@
-//! Identity + tier + what the route requires → [`Decision`]. Pure: no I/O, no clock. The only way to an allow
-//! is a [`Pass`]. It can be made only from an [`Identity`], which comes only from the verifier or the
-//! issuer's answer.
+//! Identity + tier + what the route requires → [`Decision`]. Pure: no I/O, no clock.
+//!
+//! The only way to an allow is a [`Pass`]. It can be made only from an [`Identity`], which comes only from
+//! the verifier or the issuer's answer.
 
 mod anonymous;
 mod facts;
@@ -84,7 +85,9 @@ impl Decision {
 }
 
 /// An allow, ready to be sent, with the prepared header values and the facts for route requirements. Clones
-/// share them. It does not contain the headers' names, which are in the configuration. So it is valid only
+/// share them.
+///
+/// It does not contain the headers' names, which are in the configuration. So it is valid only
 /// for the instance that made it.
 #[derive(Clone)]
 pub struct Pass(Packed);

@@ -1,5 +1,7 @@
 //! The redirect of a browser without a good credential: which clients are browsers, the URL of the login
-//! page, and its signature. A login page sends users back to where they came from. If an attacker can choose
+//! page, and its signature.
+//!
+//! A login page sends users back to where they came from. If an attacker can choose
 //! that address, it is an open redirect. So the address is built here from the original request as a trusted
 //! proxy describes it, only for configured hosts, checked by character sets instead of repaired, and signed,
 //! so that the login page can trust it.

@@ -1,6 +1,7 @@
-//! Files of keys and secrets. They are read only if no other user can read or write them. A user who can read
-//! the file may have the key, and a user who can write it may have replaced it. So such a file is refused at
-//! start and at reload, where an operator sees the error.
+//! Files of keys and secrets. They are read only if no other user can read or write them.
+//!
+//! A user who can read the file may have the key, and a user who can write it may have replaced it. So such a
+//! file is refused at start and at reload, where an operator sees the error.
 //!
 //! **The rule is PostgreSQL's** for its `ssl_key_file`: only the owner may have access to a file (mode 0600
 //! or less), but a file of root may be readable by its group (0640 or less). That is how a system hands out

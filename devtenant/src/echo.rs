@@ -1,6 +1,8 @@
-//! A backend that answers with the request that it received. It reads HTTP/1.1 by itself, because HTTP
-//! libraries normalise headers: here each line comes back exactly as it was received, in order, with its case
-//! and its duplicates. That shows whether a proxy passed on a client's own identity header.
+//! A backend that answers with the request that it received.
+//!
+//! It reads HTTP/1.1 by itself, because HTTP libraries normalise headers: here each line comes back exactly
+//! as it was received, in order, with its case and its duplicates. That shows whether a proxy passed on a
+//! client's own identity header.
 
 use std::io;
 use std::net::SocketAddr;

@@ -4,6 +4,7 @@
 //! out (and some that it never would), answers discovery, JWKS and `/userinfo` as Auth0 does, limits rates as
 //! Auth0 does, and fails on demand in all the ways a remote service can fail. It counts every call, exactly,
 //! so that a test can assert that there was no call.
+//!
 //! It is for development and tests only: everybody who can reach it can get any token.
 //!
 //! ```
@@ -22,6 +23,7 @@
 //! # })
 //! # }
 //! ```
+//!
 //! A request passes `serve` (listener, connection, routing) → `faults` (the current faults) → `userinfo`
 //! (checks a token with `keys` and `jwe`, counts it with `limits`) or a JWKS; `control` is for use with curl.
 

@@ -18,6 +18,7 @@ use crate::state::State;
 
 /// A token in the making; get one from [`Tenant::mint`](crate::Tenant::mint), end with
 /// [`build`](Self::build).
+///
 /// By default it is an RS256 access token of `auth0|alice` for the tenant's audience and
 /// `/userinfo`, issued now, good for a day, with scope `openid profile email`, a `jti` of its own, and no
 /// email.

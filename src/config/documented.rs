@@ -1,5 +1,7 @@
 //! Compares the documentation with the code: every key has a row, every row a key, and every documented
-//! default is the real one. The list of keys comes from the error for an unknown key, which names the known
+//! default is the real one.
+//!
+//! The list of keys comes from the error for an unknown key, which names the known
 //! ones.
 
 use std::collections::BTreeSet;

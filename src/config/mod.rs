@@ -1,4 +1,5 @@
 //! The configuration: a file, variables and flags → checked, typed [`Settings`].
+//!
 //! Three steps, one file each: `node` merges the sources, `section` reads a table strictly,
 //! `value` knows the kinds of values. [`settings`] is the list of all sections; each section has a file here
 //! that reads it. The settings types belong to the modules that they set. To add a setting, add a field with

@@ -1,5 +1,6 @@
-//! `[auth.tls]`: TLS on the auth listener, for those who run it on another machine than the proxy. The
-//! address itself says that it uses TLS (`tls:0.0.0.0:4443`). So without its settings it is an error, and
+//! `[auth.tls]`: TLS on the auth listener, for those who run it on another machine than the proxy.
+//!
+//! The address itself says that it uses TLS (`tls:0.0.0.0:4443`). So without its settings it is an error, and
 //! never a port without TLS.
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
-//! The 200 of a request without an identity: a public path, or a preflight. It also has every identity
-//! header, with a value that belongs to nobody. Some proxies pass the client's own header on when ours is
-//! absent, and then a stranger on a public path could claim to be anyone.
+//! The 200 of a request without an identity: a public path, or a preflight.
+//!
+//! It also has every identity header, with a value that belongs to nobody. Some proxies pass the client's own
+//! header on when ours is absent, and then a stranger on a public path could claim to be anyone.
 
 use hyper::header::{HeaderName, HeaderValue};
 

@@ -1,8 +1,11 @@
-//! The value of a header row for an identity, and how it is written in a header. Different claims give
-//! different values: everything but visible ASCII is percent-encoded as UTF-8, and so is `%` itself. So a
-//! backend that percent-decodes a value has the claim, and a backend that compares encoded values never
-//! confuses two users. Blanks at the ends, which HTTP would cut off, are encoded too, so that no value
-//! arrives empty. Only `X-User-Email` keeps its `%` if nothing needs encoding, because another header says
+//! The value of a header row for an identity, and how it is written in a header.
+//!
+//! Different claims give different values: everything but visible ASCII is percent-encoded as UTF-8, and so
+//! is `%` itself. So a backend that percent-decodes a value has the claim, and a backend that compares
+//! encoded values never confuses two users. Blanks at the ends, which HTTP would cut off, are encoded too, so
+//! that no value arrives empty.
+//!
+//! Only `X-User-Email` keeps its `%` if nothing needs encoding, because another header says
 //! whether it is encoded.
 
 use serde_json::Value;

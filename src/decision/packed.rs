@@ -2,9 +2,10 @@
 //!
 //! There is one for each token in memory, so its size decides how many tokens the memory store holds. As
 //! structures and lists it took three times as many bytes. Each answer is made from it without an allocation:
-//! header values are slices that share the buffer, and their names are in the configuration. A text is UTF-8,
-//! which has no bytes from `f8` up (RFC 3629 §1). So such bytes mark the end of a text ([`END`]) and, before
-//! it, its kind ([`Mark`]).
+//! header values are slices that share the buffer, and their names are in the configuration.
+//!
+//! A text is UTF-8, which has no bytes from `f8` up (RFC 3629 §1). So such bytes mark the end of a text
+//! ([`END`]) and, before it, its kind ([`Mark`]).
 
 use std::ops::Range;
 

@@ -2,6 +2,7 @@
 //!
 //! A pure state machine. It has no clock (`now` is an argument), no randomness (so is `jitter`), no lock and
 //! no task; every rule can be tested by calling functions in order.
+//!
 //! - **Closed**: calls are made; their results are counted in a sliding [`Window`]. Too many failures or slow
 //!   calls among enough calls open the breaker; a 429 of the tenant opens it at once. Where calls are
 //!   too rare to fill the window, as many failures in a row open it, however far apart they are.

@@ -329,10 +329,11 @@ impl Budget {
     }
 
     /// Learns from an answer that the tenant accepts `remaining` more calls until its limit is reset in
-    /// `reset_in` (bounded to 1 s..5 min). Until then the lowest number counts: answers overtake each other,
-    /// and each was written before the calls that are still under way. The time of the reset is that of the
-    /// first answer. So a limit that refills all the time, and moves its reset with every answer, cannot keep
-    /// an old number alive.
+    /// `reset_in` (bounded to 1 s..5 min).
+    ///
+    /// Until then the lowest number counts: answers overtake each other, and each was written before the
+    /// calls that are still under way. The time of the reset is that of the first answer. So a limit that
+    /// refills all the time, and moves its reset with every answer, cannot keep an old number alive.
     pub fn observe(&mut self, remaining: u32, reset_in: Duration, now: Ticks) {
         match &mut self.ceiling {
             Some(ceiling) if now < ceiling.until => ceiling.calls = ceiling.calls.min(remaining),

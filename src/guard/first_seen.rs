@@ -1,5 +1,8 @@
 //! First-seen foreign tokens: how far they are trusted, and when the issuer is not asked about them for a
-//! while. Anybody can send any number of such tokens. Two things follow:
+//! while.
+//!
+//! Anybody can send any number of such tokens. Two things follow:
+//!
 //! - **First-seen tokens are trusted until the issuer rejects some.** [`Trust`] says how much of the budget
 //!   these tokens may use: all of it while the issuer accepts nearly all of them, no more than a floor when
 //!   it rejects half of them. So a morning rush of new users is served, and a flood of garbage ends at the

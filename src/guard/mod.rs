@@ -9,8 +9,10 @@
 //! 3. the HTTP client, and then [`Admission::finish`] with the result of the call.
 //!
 //! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does
-//! not count against the issuer. **No single user can stop everybody's calls.** A failure that one token or
-//! one user may have caused counts at most once against the endpoint: see [`outcome`].
+//! not count against the issuer.
+//!
+//! **No single user can stop everybody's calls.** A failure that one token or one user may have caused counts
+//! at most once against the endpoint: see [`outcome`].
 //!
 //! The parts are pure: each takes `now` and returns a value. [`Guard`] is the thin shell that holds the
 //! breaker, the budget, the subject back-off and the pause of first-seen tokens of one endpoint behind

@@ -1,7 +1,8 @@
-//! The result of a call, and whether it is about the endpoint or only about the subject of the call. If every
-//! failure counted against the endpoint, one user whose profile is too long would stop everybody's calls with
-//! ten requests, and so would a stranger with ten tokens that make the issuer fail. So it matters whom the
-//! call is about: nobody, a known user, or a token that anybody may have sent.
+//! The result of a call, and whether it is about the endpoint or only about the subject of the call.
+//!
+//! If every failure counted against the endpoint, one user whose profile is too long would stop everybody's
+//! calls with ten requests, and so would a stranger with ten tokens that make the issuer fail. So it matters
+//! whom the call is about: nobody, a known user, or a token that anybody may have sent.
 
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use super::state::Parts;
 use super::subject_backoff::{AFTER_ODD, Limited, SubjectKey};
 use crate::clock::Ticks;
 
-/// The result of a call to the issuer. If a call is about nobody, such as a fetch of the keys, everything but
-/// an answer is a failure of the endpoint.
+/// The result of a call to the issuer.
+///
+/// If a call is about nobody, such as a fetch of the keys, everything but an answer is a failure of the
+/// endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
     /// It answered, and accepts the token if there was one: 200.

@@ -1,10 +1,12 @@
-//! Singleflight: callers who ask the same at the same time share one call and its answer. The caller that
-//! starts a call also drives it, which is cheaper than a task and two context switches. But it does not own
-//! the call: if it goes away before the end, a task of its own drives the rest. So a client that hangs up,
-//! even the first one, does not cancel the call for the others. **Why a key cannot get stuck.** A value that
-//! lives in the call removes the key from the map when it is dropped. Answer, panic, timeout and a runtime
-//! that shuts down all end in that drop, and callers that still wait get [`SingleflightError::Lost`], because
-//! the channel closes with it.
+//! Singleflight: callers who ask the same at the same time share one call and its answer.
+//!
+//! The caller that starts a call also drives it, which is cheaper than a task and two context switches. But
+//! it does not own the call: if it goes away before the end, a task of its own drives the rest. So a client
+//! that hangs up, even the first one, does not cancel the call for the others.
+//!
+//! **Why a key cannot get stuck.** A value that lives in the call removes the key from the map when it is
+//! dropped. Answer, panic, timeout and a runtime that shuts down all end in that drop, and callers that still
+//! wait get [`SingleflightError::Lost`], because the channel closes with it.
 //!
 //! **Why there are no interleavings to check.** Joining a call and starting one happen under one lock, as
 //! does taking the key out; the lock is never held across an await. An answer is published before its key is

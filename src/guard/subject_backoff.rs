@@ -3,13 +3,15 @@
 //! Auth0 limits `/userinfo` for each user (a burst of 10, then 5 a minute) while the tenant works well, so
 //! one noisy user must not open the breaker for everybody. The limited subject is in back-off, calls about
 //! others go on. Only when several *different* subjects are limited within a short time, by answers that do
-//! not say whose limit it is, [`SubjectBackoff::limited`] says that the tenant is limited. Likewise a user's
-//! profile may be longer than we read, or make the issuer fail. [`SubjectBackoff::odd`] lets each subject
-//! count once against the endpoint: bad answers about many users mean that the endpoint fails, repeated bad
-//! answers about one user do not. When the breaker opens, the bad answers that led to it are forgotten
-//! ([`SubjectBackoff::forgive`]), since the endpoint was at fault. Memory is bounded: expired entries are
-//! dropped first, then the oldest. A 429 is rare and each costs a call, so the scan for the oldest runs
-//! rarely; checking whether a subject is in back-off is one lookup.
+//! not say whose limit it is, [`SubjectBackoff::limited`] says that the tenant is limited.
+//!
+//! Likewise a user's profile may be longer than we read, or make the issuer fail. [`SubjectBackoff::odd`]
+//! lets each subject count once against the endpoint: bad answers about many users mean that the endpoint
+//! fails, repeated bad answers about one user do not. When the breaker opens, the bad answers that led to it
+//! are forgotten ([`SubjectBackoff::forgive`]), since the endpoint was at fault.
+//!
+//! Memory is bounded: expired entries are dropped first, then the oldest. A 429 is rare and each costs a
+//! call, so the scan for the oldest runs rarely; checking whether a subject is in back-off is one lookup.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -323,9 +323,10 @@ impl Endpoint {
         })
     }
 
-    /// One log line and the metrics for a change of the breaker's state. Two transitions may arrive here in
-    /// another order than they happened. So the reported state is the breaker's current one, read under a
-    /// lock: the last report has the latest state.
+    /// One log line and the metrics for a change of the breaker's state.
+    ///
+    /// Two transitions may arrive here in another order than they happened. So the reported state is the
+    /// breaker's current one, read under a lock: the last report has the latest state.
     fn report(&self, transition: Option<Transition>) {
         let Some(Transition { from, to, reason, open_for }) = transition else { return };
         self.metrics.breaker_moved(&self.issuer, self.name, from.as_str(), to.as_str());

@@ -1,9 +1,10 @@
-//! An issuer's public keys, as far as we can verify with them (RFC 7517 §5). **Keys of the previous fetch
-//! stay for a while.** While an issuer deploys, or where its edge servers disagree, its answers alternate
-//! between two sets, and each set verifies about half of the tokens. So a key that an answer lacks is held
-//! until one `jwks_refresh` after the first answer without it, and longer only if an answer lists it again.
-//! If an issuer revokes a key by removing it, the key is revoked within that time; a reload keeps only what
-//! the newest answer lists.
+//! An issuer's public keys, as far as we can verify with them (RFC 7517 §5).
+//!
+//! **Keys of the previous fetch stay for a while.** While an issuer deploys, or where its edge servers
+//! disagree, its answers alternate between two sets, and each set verifies about half of the tokens. So a key
+//! that an answer lacks is held until one `jwks_refresh` after the first answer without it, and longer only
+//! if an answer lists it again. If an issuer revokes a key by removing it, the key is revoked within that
+//! time; a reload keeps only what the newest answer lists.
 
 use std::fmt;
 use std::sync::Arc;

@@ -273,11 +273,12 @@ impl Issuer {
 
     /// Fetches the keys because of an unknown `kid`, at most once a minute. Callers during that fetch wait
     /// for it, and later callers in that minute get its result: while the issuer cannot be asked, an unknown
-    /// key is no reason to refuse a token. If the fetch succeeded, an unknown key is a refusal for the rest
-    /// of that minute, even for a key that the issuer made since then. If it were "cannot tell", one forged
-    /// token a minute would turn the refusals for all old keys into 503s, and holders of such tokens would
-    /// not be sent to log in again. Issuers publish keys before they sign with them, so a key is rarely that
-    /// new.
+    /// key is no reason to refuse a token.
+    ///
+    /// If the fetch succeeded, an unknown key is a refusal for the rest of that minute, even for a key that
+    /// the issuer made since then. If it were "cannot tell", one forged token a minute would turn the
+    /// refusals for all old keys into 503s, and holders of such tokens would not be sent to log in again.
+    /// Issuers publish keys before they sign with them, so a key is rarely that new.
     async fn look_again(self: &Arc<Self>) -> Result<(), CannotTell> {
         if let Some(result) = self.looked_just_now() {
             return result;

@@ -1,8 +1,9 @@
-//! Whether a 401 or 403 is the issuer's own. A firewall, a content network or a gateway in front of the
-//! issuer also refuses requests, by address, country or load, and knows nothing about the token. If its
-//! refusal counted as the issuer's, users would be locked out, and their records would be missing in the next
-//! outage. So a refusal counts only if it has the form in which an issuer refuses a token. Everything else is
-//! "cannot tell".
+//! Whether a 401 or 403 is the issuer's own.
+//!
+//! A firewall, a content network or a gateway in front of the issuer also refuses requests, by address,
+//! country or load, and knows nothing about the token. If its refusal counted as the issuer's, users would be
+//! locked out, and their records would be missing in the next outage. So a refusal counts only if it has the
+//! form in which an issuer refuses a token. Everything else is "cannot tell".
 //!
 //! Auth0 answers a token that it does not know, that has expired, or whose user is blocked, with 401, the
 //! text `Unauthorized`, and `WWW-Authenticate: Bearer realm="Users", error="invalid_token",

@@ -1,6 +1,7 @@
-//! Header values for small numbers, made once. Each answer contains its age in seconds, and formatting a
-//! number into a header value allocates. All ages of the primary tier are therefore digits of one shared
-//! buffer, of which a value is a slice.
+//! Header values for small numbers, made once.
+//!
+//! Each answer contains its age in seconds, and formatting a number into a header value allocates. All ages
+//! of the primary tier are therefore digits of one shared buffer, of which a value is a slice.
 
 use bytes::Bytes;
 use hyper::header::HeaderValue;

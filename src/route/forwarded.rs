@@ -1,7 +1,9 @@
-//! The original request as the proxy describes it, in the one configured way. Each proxy has a way of its
-//! own, and passes on what clients send in the headers of the others. So exactly one way is read. Names are
-//! exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and `X-Forwarded-Prefix`, `-Port`,
-//! `-Proto` and `-For` are never read. A header that is missing or repeated refuses the request.
+//! The original request as the proxy describes it, in the one configured way.
+//!
+//! Each proxy has a way of its own, and passes on what clients send in the headers of the others. So exactly
+//! one way is read. Names are exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and
+//! `X-Forwarded-Prefix`, `-Port`, `-Proto` and `-For` are never read. A header that is missing or repeated
+//! refuses the request.
 
 use hyper::header::HOST;
 use hyper::{HeaderMap, Method, Uri};
@@ -63,8 +65,7 @@ impl Protocol {
         })
     }
 
-    /// Authority and target, unchecked; for [`Protocol::Request`] the target has
-    /// no query.
+    /// Authority and target, unchecked; for [`Protocol::Request`] the target has no query.
     ///
     /// # Errors
     /// [`Closed`], if they are missing or repeated.

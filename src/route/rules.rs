@@ -1,6 +1,7 @@
-//! Which original request needs what: the rules of the configuration. The first matching rule counts, so that
-//! rules are easy to follow. The last one matches everything, so that an explicit rule also decides about
-//! requests that nobody thought of.
+//! Which original request needs what: the rules of the configuration.
+//!
+//! The first matching rule counts, so that rules are easy to follow. The last one matches everything, so that
+//! an explicit rule also decides about requests that nobody thought of.
 
 use super::forwarded::Original;
 use super::path::NormalPath;

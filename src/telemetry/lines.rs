@@ -1,7 +1,8 @@
-//! Log lines on their way to stderr. No request waits for them. stderr may be a pipe that its reader does not
-//! drain, such as a log shipper that hangs. A thread of its own writes the lines; a line without room is
-//! dropped and counted. The number of dropped lines is logged as soon as the pipe drains, and is always in
-//! the metric `log_lines_dropped_total`.
+//! Log lines on their way to stderr. No request waits for them.
+//!
+//! stderr may be a pipe that its reader does not drain, such as a log shipper that hangs. A thread of its own
+//! writes the lines; a line without room is dropped and counted. The number of dropped lines is logged as
+//! soon as the pipe drains, and is always in the metric `log_lines_dropped_total`.
 
 use std::io::{self, Write as _};
 use std::sync::OnceLock;

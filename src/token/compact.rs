@@ -1,5 +1,7 @@
 //! The compact serialization of JWS (RFC 7515 §7.1) and JWE (RFC 7516 §7.1), and the header that both start
-//! with. Nothing here is verified: the types are called *unverified*, and serve only to choose the next
+//! with.
+//!
+//! Nothing here is verified: the types are called *unverified*, and serve only to choose the next
 //! check. The header's fields that would let a token choose its own key or URL (`jwk`, `jku`, `x5c`, `x5u`)
 //! are not read at all, so no later code can use them.
 

@@ -1,6 +1,8 @@
-//! Which email the claims name, and whether it may be put into a header. The search order is the
-//! configuration's `email_claims`; this file follows it. The caller decides what comes after the claims (the
-//! profile tiers, then `/userinfo`), and "no email here" is an ordinary result for it.
+//! Which email the claims name, and whether it may be put into a header.
+//!
+//! The search order is the configuration's `email_claims`; this file follows it. The caller decides what
+//! comes after the claims (the profile tiers, then `/userinfo`), and "no email here" is an ordinary result
+//! for it.
 
 use std::fmt;
 

@@ -1,12 +1,15 @@
-//! Untrusted JSON, parsed once, by one reader. Two parsers that disagree about one text are a security hole:
-//! the code that checks claims and the code that uses them must see the same ones. So where JSON is
-//! ambiguous, nothing is guessed. But one unreadable value does not invalidate the others: a name that is cut
-//! in the middle of an emoji must not lock a user out. **An odd value is read as null.** Odd are: half of a
-//! surrogate pair, bytes that are not UTF-8, a number out of range, a value that is nested deeper than 16
-//! levels, and a name that occurs twice in one object (RFC 8259 §4 calls its meaning unpredictable). Code
-//! that needs such a value has none, and a decision that depends on it is a refusal; other decisions are not
-//! affected. Only the claims of every decision (`iss`, `sub`, `exp` and so on, and emails) invalidate the
-//! whole text if they occur twice.
+//! Untrusted JSON, parsed once, by one reader.
+//!
+//! Two parsers that disagree about one text are a security hole: the code that checks claims and the code
+//! that uses them must see the same ones. So where JSON is ambiguous, nothing is guessed. But one unreadable
+//! value does not invalidate the others: a name that is cut in the middle of an emoji must not lock a user
+//! out.
+//!
+//! **An odd value is read as null.** Odd are: half of a surrogate pair, bytes that are not UTF-8, a number
+//! out of range, a value that is nested deeper than 16 levels, and a name that occurs twice in one object
+//! (RFC 8259 §4 calls its meaning unpredictable). Code that needs such a value has none, and a decision that
+//! depends on it is a refusal; other decisions are not affected. Only the claims of every decision (`iss`,
+//! `sub`, `exp` and so on, and emails) invalidate the whole text if they occur twice.
 //!
 //! A tree takes many times the memory of its text, and much longer to build than the text takes to scan. So
 //! the number of values is bounded, and an unverified text is only read by [`text_member`], which builds

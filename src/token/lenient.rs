@@ -5,6 +5,7 @@
 //! | a boolean (`email_verified`) | the texts `true` and `false` | numbers, other texts, other letters |
 //! | a list of texts (`permissions`, `roles`) | one text: a list of that one item | a text that is split |
 //! | words (`scope`) | a list of texts: the words of all of them | |
+//!
 //! A value of another type counts as absent, and so does an item of a list that is not a text. **This never
 //! applies to claims that decide whether a token is valid**: `exp`, `nbf` and `iat` are numbers (RFC 7519 §2,
 //! `NumericDate`), `iss` and `sub` are texts, and `aud` is a text or a list of nothing but texts (§4.1.3). No

@@ -1,6 +1,7 @@
-//! The one reader of JSON texts: it scans a text once and separates readable values from odd ones. Invalid
-//! JSON is an error. A value that JSON's grammar allows but no value here can hold is *odd*, and only that
-//! value is lost: a string with half of a surrogate pair (RFC 8259 §8.2) or bytes that are not UTF-8, a
+//! The one reader of JSON texts: it scans a text once and separates readable values from odd ones.
+//!
+//! Invalid JSON is an error. A value that JSON's grammar allows but no value here can hold is *odd*, and only
+//! that value is lost: a string with half of a surrogate pair (RFC 8259 §8.2) or bytes that are not UTF-8, a
 //! number that no finite `f64` holds (§6).
 
 use std::borrow::Cow;

@@ -1,5 +1,6 @@
 //! The content of a JWE under its content key: authenticated decryption (RFC 7518 §5.2 and §5.3), then
 //! inflation.
+//!
 //! Nothing is decrypted, unpadded or inflated before the whole tag is compared, in constant time.
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};

@@ -4,7 +4,9 @@ use thiserror::Error;
 
 use crate::token::compact::Malformed;
 
-/// Why a JWE was not opened. All cryptographic failures are one variant with one message, so that an attacker
+/// Why a JWE was not opened.
+///
+/// All cryptographic failures are one variant with one message, so that an attacker
 /// cannot learn which step failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum JweError {

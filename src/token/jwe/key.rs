@@ -1,6 +1,8 @@
-//! One decryption key, and exactly what it may be used for. A key becomes one [`Opener`] for each algorithm
-//! that its type allows and its JWK does not exclude (`alg`, `use`, `key_ops`). No other check of key against
-//! algorithm is needed later, and no key material is parsed during a request.
+//! One decryption key, and exactly what it may be used for.
+//!
+//! A key becomes one [`Opener`] for each algorithm that its type allows and its JWK does not exclude (`alg`,
+//! `use`, `key_ops`). No other check of key against algorithm is needed later, and no key material is parsed
+//! during a request.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
-//! The decryption keys of one issuer, from files to a checked set; and those of all issuers together. Loading
-//! is strict, since it happens at start and on reload, where an operator sees the error: everything that
-//! would make a key useless later (a public key, a passphrase, inconsistent numbers, the wrong `use`) is an
-//! error now.
+//! The decryption keys of one issuer, from files to a checked set; and those of all issuers together.
+//!
+//! Loading is strict, since it happens at start and on reload, where an operator sees the error: everything
+//! that would make a key useless later (a public key, a passphrase, inconsistent numbers, the wrong `use`) is
+//! an error now.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

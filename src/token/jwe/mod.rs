@@ -1,4 +1,5 @@
 //! Decrypting a JWE with keys that we hold (RFC 7516, RFC 7518 §4 and §5).
+//!
 //! The main idea: every choice is made from configured keys, before any cryptography. The header's `alg` and
 //! `enc` only select among what a key was loaded for; `jwk`, `jku`, `x5c`, `x5u` are never looked at. So a
 //! token can ask for no algorithm, key or amount of work that the owner did not provide, and a refusal of
@@ -12,9 +13,10 @@
 //!   oracle;
 //! - inflates without bound.
 //!
-//! Every length is therefore checked here, to the byte, before josekit sees a part. Decrypted content is not
-//! trusted yet. **A JWE that is encrypted to a public key proves nothing about its sender**, so [`Opened`]
-//! says by [`SealedWith`] what the caller must still check.
+//! Every length is therefore checked here, to the byte, before josekit sees a part.
+//!
+//! Decrypted content is not trusted yet. **A JWE that is encrypted to a public key proves nothing about its
+//! sender**, so [`Opened`] says by [`SealedWith`] what the caller must still check.
 
 mod algorithm;
 mod content;
