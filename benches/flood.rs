@@ -1,10 +1,11 @@
-//! What a flood of a stranger's tokens does to those whose answers lie in memory: their median and 99th
-//! percentile, quiet and in the flood, one after the other in one run, of a holdfast in a process of its own.
+//! The effect of a flood of forged tokens on users whose answers are in memory: their median and 99th
+//! percentile, without and with the flood, one after the other in one run, of a holdfast in a process of its
+//! own.
 //!
-//! The flood is *open loop*: so many tokens a second are sent, whatever becomes of those before. Each costs
-//! an RSA decryption, which anybody can ask for with the public key. At 5,000 a second that is more than one
-//! core can do, so the queue fills and the rest is turned away (503). In a second flood the tokens open, to
-//! what asks for a large tree of JSON.
+//! The flood is *open loop*: tokens are sent at a fixed rate, whatever happens to earlier ones. Each costs an
+//! RSA decryption, which anybody can ask for with the public key. At 5,000 a second that is more than one
+//! core can do, so the queue fills and the rest gets a 503. In a second flood the tokens can be decrypted,
+//! and contain text for a large tree of JSON.
 //!
 //! Attackers, client and server share the machine's cores, so the ratio is worse than it would be with the
 //! attackers elsewhere.
@@ -41,7 +42,7 @@ const FORGED_RATE: u64 = 5_000;
 /// Tokens a second that open.
 const OPENING_RATE: u64 = 500;
 const OPENING: u64 = 1_500;
-/// More than may wait for the pool, so that some are turned away.
+/// More than may wait for the pool, so that some get a 503.
 const CONNECTIONS: usize = 1_500;
 /// A genuine token that was never seen is sent so often.
 const GENUINE_PAUSE: Duration = Duration::from_millis(50);
@@ -112,7 +113,7 @@ fn hits_while(address: SocketAddr, request: &[u8], other: impl FnOnce()) -> Perc
     })
 }
 
-/// Sends tokens of users that were never seen; how many were accepted, and how many turned away.
+/// Sends tokens of users that were never seen; returns how many were accepted, and how many got a 503.
 fn send_genuine(address: SocketAddr, scene: &Scene, over: &AtomicBool) -> (u64, u64) {
     let (mut client, mut accepted, mut turned_away) = (Client::connect(address), 0, 0);
     while !over.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! How far holdfast is from what cannot be undercut: each figure is the ratio of its own time to that of the
-//! bare operation, measured in turns in the same run. Ratios travel between machines better than times do.
+//! How far holdfast is from the lower bound: each figure is the ratio of its own time to that of the bare
+//! operation, measured alternately in the same run. Ratios are easier to compare between machines than times.
 //!
 //! The best of several rounds counts, for either side: what disturbs a measurement only ever makes it slower.
 
@@ -46,7 +46,7 @@ fn main() {
     requests(&scene);
 }
 
-/// Digest and look-up of a token whose answer lies ready.
+/// Digest and lookup of a token with a prepared answer.
 fn memory(scene: &Scene) {
     let runtime = server_runtime();
     let (service, address) = runtime.block_on(scene.holdfast());

@@ -1,5 +1,5 @@
-//! What holding the issuer at arm's length costs: breaker, budget and singleflight for each call that leaves,
-//! and an open breaker and an outage for those whose answers are known.
+//! The cost of the guard: of breaker, budget and singleflight for each call, and of an open breaker and an
+//! outage for users with known answers.
 //!
 //! What is compared is measured in turns in the same run, in many short rounds. For a time the best round
 //! counts, since what disturbs a measurement only ever makes it slower; for hits the median of the rounds'

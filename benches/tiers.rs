@@ -1,4 +1,4 @@
-//! What the stores cost, against what cannot be undercut: a bare `quick_cache`, a bare RocksDB with the same
+//! The cost of the stores, compared with lower bounds: a bare `quick_cache`, a bare RocksDB with the same
 //! bytes, the bytes of the record itself. And how the cost of a lookup grows with the number of identities:
 //! no faster than the floor's, which has to wait for main memory more often.
 //!
@@ -185,7 +185,7 @@ fn disk_hit(disk: &Disk, table: &mut Table) {
     );
 }
 
-/// From nothing to the issuer's keys in hand, against a bare open of the same files.
+/// From the start to the issuer's keys in memory, compared with a bare open of the same files.
 fn start(disk: &Disk, table: &mut Table) {
     let mut ours = Vec::new();
     let mut bare = Vec::new();
@@ -320,7 +320,7 @@ impl Memory {
         Self { answers, digester, clock: Clock::system() }
     }
 
-    /// What `server::auth` does to find an answer that lies ready.
+    /// What `server::auth` does to find a prepared answer.
     fn hit(&self, numbers: &[usize]) {
         for number in numbers {
             let now = self.clock.now();

@@ -1,8 +1,8 @@
-//! What was published about other auth servers and proxies, tried at holdfast's own door. Each test has the
-//! name of its advisory; what needs a real proxy between is tested with one.
+//! Published advisories about other auth servers and proxies, tried on holdfast. Each test has the name of
+//! its advisory; those that need a real proxy run with one.
 //!
-//! The peers' holes are of few kinds: a header of the client decides, a path is read in two ways, an error
-//! lets in, an absent identity header leaves the client's own.
+//! The vulnerabilities are of few kinds: a header of the client decides, a path has two readings, an error
+//! allows, an absent identity header leaves the client's own.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -31,7 +31,7 @@ async fn served(auth: &str, more: &str) -> (Tenant, Running, String) {
     (tenant, holdfast, token)
 }
 
-/// The same with another way to tell the original request.
+/// The same with another way to describe the original request.
 fn told_by(how: &str) -> String {
     BY_RULES.replace("x-forwarded", how)
 }
@@ -102,7 +102,7 @@ async fn cve_2026_34457_a_user_agent_is_no_health_check() {
     }
 }
 
-/// oauth2-proxy: what stands behind `#` was matched, and not sent to the backend.
+/// oauth2-proxy: the text after `#` was matched, and not sent to the backend.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2026_41059_a_fragment_makes_no_path_public() {
     let (_tenant, holdfast, token) = served(BY_RULES, RULES).await;
@@ -234,7 +234,7 @@ async fn ghsa_7rh7_c77v_6434_a_query_makes_no_path_public() {
 }
 
 /// Traefik: `X_Forwarded_Proto` reached the auth server, `X-Forwarded-Prefix` and `-Port` of a client were
-/// believed; oathkeeper: `X-Forwarded-Proto` was, though nobody was trusted.
+/// believed; oathkeeper: `X-Forwarded-Proto` was, although no peer was trusted.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2026_39858_cve_2026_35051_cve_2026_54764_ghsa_vhr5_ggp3_qq85_no_other_header_decides() {
     let (_tenant, by_query, token) = served("", "").await;
@@ -383,7 +383,7 @@ fn cve_2026_25748_what_cannot_be_read_lets_nobody_in() {
     });
 }
 
-/// authentik: who sent `X-Forwarded-For` was whoever it named.
+/// authentik: a client could choose its address by `X-Forwarded-For`.
 #[tokio::test(flavor = "multi_thread")]
 async fn cve_2023_36456_a_peer_is_who_connected() {
     let auth = "requirements_from = \"rules\"\npreflight = \"allow\"\ntrusted_peers = [\"10.9.8.7\", \"unix\"]\nforwarded = \"x-forwarded\"\n";

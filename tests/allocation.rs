@@ -1,5 +1,5 @@
-//! An answer from memory takes no memory: what holdfast does between hyper's reading a head and hyper's
-//! writing one allocates nothing. Counted, not believed.
+//! An answer from memory allocates nothing between the moment when hyper has read a head and the moment when
+//! it writes one. The allocations are counted.
 //!
 //! `allocation_counter` brings the counting allocator, so that `unsafe` stays forbidden in all of this
 //! repository. It counts for the thread that measures; servers run on a runtime of that one thread, clients
@@ -124,8 +124,8 @@ fn what_a_request_needs_is_told_without_allocating() {
     }
 }
 
-/// What a stranger wrote may ask for a tree of many times its size. It is read over where requests are
-/// answered, and built nowhere, since nobody vouches for it.
+/// An untrusted text may need a tree of many times its size. It is scanned where requests are answered, and
+/// never built, since it is not verified.
 #[test]
 fn what_a_stranger_wrote_is_not_built_where_requests_are_answered() {
     let scene = Scene::new();

@@ -205,7 +205,7 @@ fn no_files_import_one_another_in_a_circle() {
         let others = imports.filter_map(|import| module_of(&import.path, &modules));
         left.insert(source.module.clone(), others.filter(|other| *other != source.module).collect());
     }
-    // Whoever imports nobody that is left goes; a circle stays.
+    // Removes files that import none of the remaining ones; a circle remains.
     loop {
         let free: Vec<_> =
             left.iter().filter(|(_, others)| others.is_empty()).map(|(own, _)| own.clone()).collect();

@@ -1,8 +1,8 @@
-//! Every known attack on a token, one row each, through the whole service: what is answered, under which
-//! reason it is metered, and that nobody but holdfast had to be asked.
+//! Every known attack on a token, one row each, through the whole service: the answer, the reason in the
+//! metrics, and that the issuer was not asked.
 //!
-//! What the rows have in common is that each differs from a token that passes in one thing only. Attacks on
-//! the decryption of a JWE itself are in `jose.rs`.
+//! Each row differs from an accepted token in one thing only. Attacks on the decryption of a JWE itself are
+//! in `jose.rs`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -53,7 +53,7 @@ impl Scene {
         self.victim.mint().email_direct(EMAIL)
     }
 
-    /// Sends each row; refused for its reason, twice the same, and nobody was asked about it.
+    /// Sends each row twice; both times it is refused for its reason, without a call to the issuer.
     async fn refuses(&self, rows: Vec<Row>) {
         let genuine = self.holdfast.ask(&self.good().build().unwrap()).await;
         assert_eq!((genuine.status, value(&genuine, "x-user-email")), (200, Some(EMAIL)), "{genuine:?}");

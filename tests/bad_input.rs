@@ -1,5 +1,5 @@
-//! What is not a proper request, and what is not a proper answer of the issuer: neither lets anybody in, and
-//! neither leaves a trace once it is over.
+//! Malformed requests, and malformed answers of the issuer: neither lets anybody in, and neither has effects
+//! afterwards.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

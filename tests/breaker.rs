@@ -1,4 +1,4 @@
-//! What an operator does with the breakers, by `holdfast breaker` and `POST /breaker`, and what that does to
+//! How an operator controls the breakers, by `holdfast breaker` and `POST /breaker`, and the effects on
 //! users.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]

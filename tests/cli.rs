@@ -1,4 +1,4 @@
-//! The commands as people type them: what each takes, what it says, and what it leaves alone.
+//! The commands as people type them: their input, their output, and what they do not change.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -195,7 +195,7 @@ async fn serve_without_an_issuer_names_the_two_flags_to_give() {
 
 #[tokio::test]
 async fn check_offline_asks_nobody_and_still_finds_what_is_wrong_here() {
-    // Nobody answers there; it would be a failure if it were asked.
+    // Nothing listens there; a call to it would fail.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let issuer = format!("http://{}/", silent.local_addr().unwrap());
     let arguments = ["check", "--offline", "--issuer", &issuer, "--audience", "https://api.example.com"];

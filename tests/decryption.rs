@@ -1,5 +1,5 @@
-//! Whose a sealed token is, where several issuers have decryption keys; and how a key is rolled over while
-//! tokens sealed to the old one are still about.
+//! Which issuer an encrypted token belongs to, if several issuers have decryption keys; and how a key is
+//! rotated while tokens for the old one are still in use.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -79,7 +79,7 @@ async fn each_of_two_issuers_has_its_own_keys_and_a_token_need_not_say_whose_it_
             );
         }
     }
-    // Who holds a key vouches with it for nobody else.
+    // The holder of a key can vouch only for its own issuer.
     for (tenant, key) in [(&first, &two), (&second, &one)] {
         assert_eq!(holdfast.ask(&key.seal(&signed(tenant), None)).await.status, 401);
     }

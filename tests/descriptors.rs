@@ -1,4 +1,4 @@
-//! Who can still be answered when connections take all the file descriptors that they can have.
+//! Requests are still answered when connections use all the file descriptors that they may have.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -36,7 +36,7 @@ impl Scene {
         Self { tenant, holdfast, _directory: directory }
     }
 
-    /// So many connections that never ask anything. Those that nobody accepts lie in the kernel's queue.
+    /// This many connections without a request. Those that are not accepted wait in the kernel's queue.
     async fn idle(&self, number: usize) -> Vec<TcpStream> {
         let mut idle = Vec::new();
         for _ in 0..number {

@@ -1,8 +1,8 @@
-//! What the issuer is spared, and what users are told, when things go wrong: real HTTP, a clock held by hand,
-//! and calls counted by the dev tenant itself. `make drills` prints the table.
+//! The calls to the issuer, and the answers to users, when things go wrong: real HTTP, a held clock, and
+//! calls counted by the dev tenant itself. `make drills` prints the table.
 //!
-//! What must not happen is shown by counts, not by times. The one time that is looked at is that of hits
-//! while the issuer is slow, and it is held against the timeout that they would else wait for.
+//! The assertions are about counts, not times. The only time that is checked is that of hits while the issuer
+//! is slow; it is compared with the timeout that they would have to wait for otherwise.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

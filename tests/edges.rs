@@ -1,4 +1,4 @@
-//! What edges in front of an issuer do to connections and bodies, and what a failed call says.
+//! What edge servers in front of an issuer do to connections and bodies, and the messages of failed calls.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

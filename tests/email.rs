@@ -1,5 +1,5 @@
-//! Which email a backend is told, for every shape of claims that Auth0 and the Action make: through the whole
-//! service, as a signed token, in an encrypted one, and in the answer of `/userinfo`.
+//! Which email a backend gets, for every shape of claims that Auth0 and the Action make: through the whole
+//! service, in a signed token, in an encrypted one, and in the answer of `/userinfo`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

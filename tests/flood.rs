@@ -1,6 +1,6 @@
-//! A flood of forged tokens, each of which costs an RSA decryption: those whose answers lie in memory do not
-//! notice, and the issuer is not asked. How much later answers come then is measured by `benches/flood.rs`;
-//! here is what does not depend on time.
+//! A flood of forged tokens, each of which costs an RSA decryption: users whose answers are in memory are
+//! still answered, and the issuer is not asked. `benches/flood.rs` measures the delay of answers; the
+//! assertions here do not depend on time.
 
 #![allow(clippy::unwrap_used, reason = "in a test, that is how it fails")]
 

@@ -1,5 +1,5 @@
-//! Tokens that are not plain JWS: those sealed for us open here; those that only the issuer can judge are
-//! judged by it, once, and what it said is kept while it is away.
+//! Tokens that are not plain JWS: those encrypted to us are decrypted here; those that only the issuer can
+//! judge are sent to it, once, and its answer is kept during an outage.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -74,7 +74,7 @@ async fn bare_claims_count_only_under_a_shared_key_and_by_configuration() {
 async fn a_foreign_token_is_judged_by_its_issuer_once() {
     let tenant = tenant().await;
     let holdfast = Running::start(&issuer(&tenant, ""), Clock::system()).await;
-    // Sealed for somebody whose key we do not hold: foreign as well.
+    // Encrypted to a key that we do not hold: foreign as well.
     let sealed = tenant.mint().nested_jwe().build().unwrap();
     let mut tokens = foreign_tokens(&tenant).to_vec();
     tokens.push(("a JWE for which we hold no key", sealed));
@@ -263,7 +263,7 @@ async fn the_header_selects_the_issuer_and_never_a_url() {
     );
     assert_eq!((first.calls().userinfo, second.calls().userinfo), (1, 1));
 
-    // A token that names nobody goes to the first.
+    // A token without an issuer goes to the first.
     assert_alice(&holdfast.ask(&first.mint().opaque().build().unwrap()).await, "userinfo", "opaque");
     assert_eq!((first.calls().userinfo, second.calls().userinfo), (2, 1));
 

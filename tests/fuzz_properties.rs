@@ -1,5 +1,6 @@
 //! Whatever the bytes, the verifier neither panics nor accepts a token that the issuer did not sign. Good
-//! tokens are the seeds: what differs from one in a single place is the most likely to slip through.
+//! tokens are the seeds: a token that differs from one in a single place is the most likely to be accepted by
+//! mistake.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

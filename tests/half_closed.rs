@@ -1,4 +1,4 @@
-//! A client that closes its half of the connection once it has asked, as some health checkers and HTTP/1.0
+//! A client that closes its half of the connection after its request, as some health checkers and HTTP/1.0
 //! tools do.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]

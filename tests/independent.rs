@@ -1,5 +1,5 @@
-//! Tokens that two independent JOSE implementations signed, and sealed for us, pass the whole service, and
-//! none does with a flipped bit. `tests/jose.rs` has what they seal with every other `alg` and `enc`.
+//! Tokens that two independent JOSE implementations signed, and encrypted to us, pass the whole service, and
+//! none does with a flipped bit. `tests/jose.rs` has their tokens for every other `alg` and `enc`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -1,5 +1,5 @@
-//! `holdfast inspect`, the real binary: its verdict is the server's, its output is good for people and
-//! programs, and the token is nowhere in it.
+//! `holdfast inspect`, the real binary: its verdict is the server's, its output serves people and programs,
+//! and never contains the token.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -382,7 +382,7 @@ async fn an_issuer_that_cannot_be_reached_leaves_it_open_whether_the_token_is_go
             "{report}"
         );
     }
-    // It is not told that a check of the signed one failed: nobody knows.
+    // It does not say that a check of the signed token failed, because that is unknown.
     let (report, _) = scene.report(&signed, &[]).await;
     assert!(failed(&report).is_empty() && check(&report, "key")["ok"].is_null(), "{report}");
     assert!(

@@ -1,5 +1,5 @@
-//! What one token, one user, or something that stands before the issuer can make of its answers, and that
-//! nobody else pays for it; and what is asked when nobody asks.
+//! Bad answers of the issuer that one token, one user, or a server before the issuer causes do not affect
+//! others; and calls to the issuer without requests.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

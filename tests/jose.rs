@@ -1,6 +1,6 @@
-//! Tokens sealed for us open, whoever made them, and nothing else does: the examples of RFC 7520, tokens of
-//! two independent JOSE implementations across every `alg` and `enc` that we accept, and one row for every
-//! known attack.
+//! Tokens that are encrypted to us are decrypted, and nothing else is: the examples of RFC 7520, tokens of
+//! two independent JOSE implementations for every `alg` and `enc` that we accept, and one row for every known
+//! attack.
 //!
 //! The implementations are the npm package `jose` and the Python package `jwcrypto`; `make setup` installs
 //! them. `HOLDFAST_TEST_NODE_MODULES` (a directory with `node_modules` in it) and `HOLDFAST_TEST_PYTHON` (an
@@ -132,8 +132,8 @@ mod rfc7520 {
         }
     }
 
-    /// Checks the signature of a compact JWS. These hold prose, which is no claims: that is found only after
-    /// the signature was good, and so tells that it was.
+    /// Checks the signature of a compact JWS. The examples contain prose instead of claims. That is detected
+    /// only after the signature check, and so shows that the signature is good.
     fn verify(key: &Value, alg: &str, token: &str) -> Result<(), &'static str> {
         let jws = UnverifiedJws::parse(token).map_err(|malformed| malformed.reason())?;
         let algorithm: SignatureAlgorithm = alg.parse().map_err(|_| "algorithm_not_allowed")?;

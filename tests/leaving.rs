@@ -1,4 +1,4 @@
-//! How a holdfast goes so that nobody notices: not ready, serving on, then drained.
+//! A shutdown without failed requests: not ready, still serving, then drained.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -50,7 +50,7 @@ async fn a_restart_in_an_outage_still_verifies_and_still_knows_everybody() {
         assert_eq!(reply.header("x-auth-source"), [source]);
         assert_eq!(reply.header("x-auth-tier"), ["primary"]);
     }
-    // Nobody knows this one, and nobody can be asked.
+    // There is no record of this one, and the issuer cannot be asked.
     let unknown = tenant.mint().subject("auth0|bob").build().unwrap();
     let reply = holdfast.ask(&unknown).await;
     assert_eq!(reply.status, 503);
@@ -83,7 +83,7 @@ async fn a_start_in_an_outage_without_kept_keys_is_not_ready_until_the_issuer_is
     let token = tenant.mint().email_direct("alice@example.com").build().unwrap();
     assert_eq!(holdfast.ask(&token).await.status, 503);
     tenant.clear_faults();
-    // The next token that needs the keys fetches them; nobody has to wait for the background.
+    // The next token that needs the keys fetches them, without waiting for the background task.
     assert_eq!(holdfast.ask(&token).await.status, 200, "{}", holdfast.log());
     assert_eq!(holdfast.admin("/readyz").await.status, 200);
 }

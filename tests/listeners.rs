@@ -1,4 +1,4 @@
-//! Sockets: who may connect to them, how many at once, and what does not pass for a request.
+//! Sockets: who may connect to them, how many at once, and what is not accepted as a request.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -68,7 +68,7 @@ fn access(path: &Path) -> (u32, u32) {
     (metadata.permissions().mode() & 0o7777, metadata.gid())
 }
 
-/// Else one that sends requests and reads no answer would keep the one place for ever.
+/// Otherwise a client that sends requests and reads no answer would keep the only place for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_its_answers_loses_its_place() {
     let scene = Scene::set("max_connections = 1\nidle_timeout = \"1s\"").await;
@@ -114,7 +114,7 @@ async fn a_socket_that_somebody_uses_is_left_alone_and_one_that_was_left_behind_
             .map_err(|error| error.to_string())
     };
     let _datagrams = std::os::unix::net::UnixDatagram::bind(at("datagrams")).unwrap();
-    // Nobody accepts, and its line is full.
+    // Nothing accepts, and its queue is full.
     let full = tokio::net::UnixSocket::new_stream().unwrap();
     full.bind(at("full")).unwrap();
     let _full = full.listen(1).unwrap();

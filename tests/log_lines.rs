@@ -1,4 +1,4 @@
-//! What the log says of requests that are not let in: what a line is about, and nothing that is a user's.
+//! Log lines about refused requests: they name the request, and contain no data of users.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

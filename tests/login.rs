@@ -47,7 +47,7 @@ impl Scene {
     }
 }
 
-/// As Traefik and Caddy tell of a request for `/a?b=c`.
+/// A request for `/a?b=c` as Traefik and Caddy describe it.
 fn forwarded(lines: &str) -> String {
     format!(
         "X-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: app.example.com\r\n\

@@ -1,10 +1,10 @@
-//! The examples that need a cluster are not run here. Their manifests are held against the published schemas
-//! of their kinds, and what the proxies make of them is replayed: the requests that ingress-nginx and a
-//! gateway with the filter `ExternalAuth` send to holdfast.
+//! The examples that need a cluster are not run here. Their manifests are checked against the published
+//! schemas of their kinds, and the requests that ingress-nginx and a gateway with the filter `ExternalAuth`
+//! send to holdfast are replayed.
 //!
-//! A schema knows neither the annotations and settings of ingress-nginx nor which header names are the right
-//! ones, so these are looked at by themselves, and what is replayed is read out of the manifests. Traefik's
-//! are in `tests/traefik.rs`.
+//! A schema knows neither the annotations and settings of ingress-nginx nor the right header names, so these
+//! are checked separately, and the replayed requests are read from the manifests. Traefik's are in
+//! `tests/traefik.rs`.
 //!
 //! The schemas come from npm; `make setup` installs them beside `HOLDFAST_TEST_NODE_MODULES`, or
 //! `tests/manifests/` has them.
@@ -34,7 +34,7 @@ use support::yaml::{documents, example, example_with, in_repository, modules, te
 const IDENTITY: [&str; 6] =
     ["x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source"];
 
-/// Whether these are the names of all headers of an identity: a proxy that is told fewer passes the others on
+/// Whether these are the names of all headers of an identity. A proxy with fewer names passes the others on
 /// as the client sent them.
 fn check_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<(), String> {
     let mut names: Vec<_> = names.into_iter().map(str::to_lowercase).collect();

@@ -1,4 +1,4 @@
-//! The manual holds together: every link leads somewhere, every page has its place and says whom it is for.
+//! The manual is consistent: every link has a target, every page is in the summary and says whom it is for.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -14,7 +14,7 @@ fn pages() -> BTreeMap<PathBuf, String> {
     files(&[".md"])
 }
 
-/// The page without what is shown as it stands: blocks between fences, and code in a line.
+/// The page without code: blocks between fences, and code in a line.
 fn prose(page: &str) -> String {
     let mut fenced = false;
     let mut prose = String::new();

@@ -1,5 +1,5 @@
-//! What a client and a backend may rely on when nginx asks holdfast: the files of `examples/nginx/`, the real
-//! nginx, the real holdfast, and a dev tenant in place of Auth0.
+//! The guarantees for a client and a backend when nginx asks holdfast: the files of `examples/nginx/`, the
+//! real nginx, the real holdfast, and a dev tenant in place of Auth0.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -12,7 +12,7 @@ use stack::{Changes, Front, Stack, bearer};
 use support::Reply;
 use support::relay::server_that_answers;
 
-/// The lines by which the backend was told of an identity, in any spelling that some backend might take for
+/// The identity headers that the backend received, in any spelling that some backend might take for
 /// one.
 fn identity(page: &Reply) -> Vec<String> {
     let names_one = |line: &&str| {
@@ -239,7 +239,7 @@ async fn when_nobody_can_tell_the_client_is_told_to_come_back() {
         });
         assert_eq!(asks.await, 0);
     }
-    // And it is a "cannot tell", not an outage for everybody: a token with its email needs nobody.
+    // And it is a "cannot tell", not an outage for everybody: a token with an email needs no call.
     let token = stack.tenant.mint().email_direct("alice@example.com").build().unwrap();
     assert_eq!(stack.fronts[0].get(&token).await.status, 200);
 }

@@ -1,5 +1,5 @@
-//! What issuers really send: one value that cannot be told, types that differ, keys that come twice or come
-//! and go. It refuses nobody whose token and identity are good, and lets nobody in whose are not.
+//! Odd values that issuers really send: an unreadable value, different types, keys that come twice or come
+//! and go. Users with a good token and identity are accepted, and others are not.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -15,7 +15,7 @@ use support::exchange;
 use support::service::{Running, held_clock, issuer, tenant, value};
 use tokio::net::TcpStream;
 
-/// Claims that nobody asks for, of which each cannot be told.
+/// Unused claims, each with an unreadable value.
 const ODD: [&str; 7] = [
     r#""nickname":"Ada \ud83d""#,
     r#""nickname":"\ude00 Ada""#,

@@ -174,7 +174,7 @@ async fn an_opaque_token_is_judged_by_userinfo() {
         assert_eq!(value(&reply, "x-user-id"), Some("alice"));
     }
     assert_eq!(provider.userinfo_calls().await, 1);
-    // One that is bound to the API is refused there, and nobody else can judge it.
+    // A token that is bound to the API is refused there, and only the issuer can judge it.
     let bound = json!({ "do": "user", "id": "alice", "resource": true, "format": "opaque" });
     let bound = provider.token(bound).await;
     assert_eq!(holdfast.ask(&bound).await.status, 401);

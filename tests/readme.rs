@@ -1,6 +1,6 @@
-//! What the pages tell a new user to paste, pasted. Only addresses, directories and the tenant are replaced,
-//! and what needs root or the network (`sudo`, `systemctl`, `useradd`, …) is noted instead of done. README.md
-//! shows the same as the examples, and no more than fits.
+//! Runs the commands that the pages tell a new user to paste. Only addresses, directories and the tenant are
+//! replaced, and commands that need root or the network (`sudo`, `systemctl`, `useradd`, …) are recorded
+//! instead of run. README.md shows the same as the examples, within its size limit.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -1,5 +1,5 @@
-//! What a 401 or 403 at `/userinfo` means: the issuer's own no, the no of something that stands before it, or
-//! only that there is no email to be had with this token.
+//! What a 401 or 403 at `/userinfo` means: the issuer's own refusal, the refusal of a server before it, or
+//! only that this token has no email there.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

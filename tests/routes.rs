@@ -1,5 +1,5 @@
-//! What a route requires holds, wherever it is written; and there is no other way past an identity than the
-//! two that somebody configured, which are nobody's.
+//! The requirements of a route hold, wherever they are written; and only two kinds of requests, both
+//! configured, need no token.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -73,7 +73,7 @@ fn forwarded(method: &str, host: &str, uri: &str) -> String {
     format!("X-Forwarded-Method: {method}\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Uri: {uri}\r\n")
 }
 
-/// Asserts that every identity header is there once, and says nobody's name.
+/// Asserts that every identity header occurs once, with the anonymous value.
 fn assert_anonymous(reply: &Reply, what: &str) {
     assert_eq!(reply.status, 200, "{what}: {reply:?}");
     for (name, expected) in [
@@ -259,7 +259,7 @@ async fn a_peer_that_is_not_listed_is_not_believed() {
     }
 }
 
-/// How each proxy tells the original request: setting, target, header lines.
+/// How each proxy describes the original request: setting, target, header lines.
 fn told(how: &str, method: &str, host: &str, uri: &str) -> (String, String) {
     let target = "/auth".to_owned();
     match how {
@@ -620,7 +620,7 @@ fn a_200_without_a_good_token_is_nobodys_and_only_where_configured() {
     assert!(seen_open.get() > 20, "the property was hardly put to the test: {}", seen_open.get());
 }
 
-/// The proxy may tell any host that a client writes; a person should look at that.
+/// The proxy may pass on any host that a client writes; an operator should check that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_is_public_by_host_is_warned_of_at_start() {
     let tenant = tenant().await;

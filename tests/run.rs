@@ -1,5 +1,5 @@
-//! What `make run` starts, with ports that are taken and the lines that it tells people to try; and the
-//! tutorial, which goes on from there.
+//! `make run`, also with ports that are taken, and the lines that it suggests to try; and the tutorial, which
+//! continues from there.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -33,7 +33,7 @@ fn without_ports(command: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_make_run_tells_people_to_try_is_true_also_where_its_ports_are_taken() {
-    // Whoever has these already serves as well.
+    // Other owners of these ports serve as well.
     let _taken: Vec<_> = [4190, 4180, 8080].map(|port| TcpListener::bind(("127.0.0.1", port))).into();
     // A shell cannot trap a signal that is ignored when it starts, as SIGINT is in what a script runs in the
     // background.

@@ -1,5 +1,5 @@
-//! Several instances on one Redis: what one learned, all know; what one forgot, none knows; and a Redis that
-//! lies, hangs or dies costs questions to the issuer, never an answer.
+//! Several instances on one Redis: they share records and invalidations; and a Redis that sends wrong data,
+//! hangs or dies costs calls to the issuer, never an answer.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -99,7 +99,7 @@ async fn keys_are_taken_when_redis_comes_later_than_the_instance() {
     assert!(readyz(&b).await.starts_with("not ready"));
     scene.redis.restart().await;
     scene.redis.set(&name, &keys).await;
-    // It may have looked in the moment before they were there; then it looks again, with nobody's help.
+    // It may have looked just before they were there; then it looks again by itself.
     until("keys from Redis", async || readyz(&b).await.starts_with("ready").then_some(())).await;
 }
 

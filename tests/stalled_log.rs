@@ -1,4 +1,4 @@
-//! A log that nobody reads: a hung log shipper at the other end of stderr.
+//! A log without a reader: a hung log shipper at the other end of stderr.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -77,7 +77,7 @@ async fn a_log_that_nobody_reads_stops_nothing_and_what_was_dropped_is_told() {
     let known = get(auth, "/auth", &format!("Authorization: Bearer {token}\r\n")).await;
     assert_eq!((known.status, get(admin, "/healthz", "").await.status), (200, 200));
 
-    // Somebody reads again.
+    // The log is read again.
     let read = Arc::new(Mutex::new(Vec::new()));
     let all = read.clone();
     let reading = std::thread::spawn(move || {

@@ -125,7 +125,7 @@ async fn a_definitive_no_beats_every_tier() {
     assert_eq!(scene.ask_at(&token, 13 * HOUR).await.status, 401);
     scene.tenant.go_down().await;
     assert_eq!(scene.ask(&token, "").await.status, 401);
-    // The no is dropped after a while, and the yes does not come back.
+    // The refusal expires after a while, and the allow does not come back.
     assert_eq!(scene.ask_at(&token, 14 * HOUR).await.status, 503);
 }
 

@@ -122,7 +122,7 @@ async fn curl_is_answered_over_tls_by_a_server_that_it_can_verify_and_the_unix_s
     let holdfast = scene.start("", "").await;
     assert_eq!(scene.curl(&holdfast, &scene.trusting()).await, answered());
     let [option, ca] = scene.trusting();
-    // Whoever also speaks HTTP/2 is told that this speaks HTTP/1.1.
+    // A client that also speaks HTTP/2 gets HTTP/1.1 by ALPN.
     assert_eq!(scene.curl(&holdfast, &[option, ca, "--http2"]).await, answered());
     for version in ["1.2", "1.3"] {
         let arguments = [option, ca, &format!("--tlsv{version}"), "--tls-max", version];
@@ -146,7 +146,7 @@ async fn old_versions_of_tls_are_refused() {
     let holdfast = scene.start("", "").await;
     let connect = |most: SslVersion| {
         let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
-        // Else this client would not offer what the server is to refuse.
+        // Otherwise this client would not offer what the server must refuse.
         connector.set_cipher_list("ALL:@SECLEVEL=0").unwrap();
         connector.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
         connector.set_max_proto_version(Some(most)).unwrap();

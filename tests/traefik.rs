@@ -1,5 +1,5 @@
-//! Traefik configured by labels of Docker and by resources of Kubernetes: both say what the file says that
-//! the contract holds against all cases, the real Traefik takes them, and a slip in them is noticed.
+//! Traefik configured by labels of Docker and by resources of Kubernetes: both are equal to the file that the
+//! contract tests with all cases, the real Traefik accepts them, and a mistake in them is detected.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -1,4 +1,4 @@
-//! What is under way when something is forgotten does not bring it back.
+//! A request that is under way during an invalidation does not bring the record back.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -52,7 +52,7 @@ impl Scene {
         (instance.digester.subject(&name, &subject), Subject { subject, issuers: vec![name] })
     }
 
-    /// Whether an answer for this token lies ready.
+    /// Whether there is a prepared answer for this token.
     fn is_known(&self, token: &str) -> bool {
         self.holdfast.service.instance().answers.get(&self.digest(token)).is_some()
     }

@@ -237,7 +237,7 @@ struct RemoveOnDrop<K: Hash + Eq, V> {
 
 impl<K: Hash + Eq, V> Drop for RemoveOnDrop<K, V> {
     fn drop(&mut self) {
-        // Under one lock, so that nobody who asks after an answer was given out joins the call that gave it.
+        // Under one lock, so that a caller that comes after an answer was published does not join that call.
         let mut calls = self.shared.calls();
         if let Some(value) = self.value.take() {
             self.answer.send_replace(Some(value));
@@ -265,7 +265,7 @@ mod tests {
         Singleflight::new(SingleflightSettings::default())
     }
 
-    /// A call that is counted when it starts, and ends when it is told to.
+    /// A call that is counted when it starts, and ends on a signal.
     #[derive(Clone, Default)]
     struct Upstream {
         calls: Arc<AtomicUsize>,

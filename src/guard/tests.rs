@@ -186,7 +186,7 @@ fn whatever_unknown_tokens_make_of_the_issuer_the_breaker_stays_closed() {
         clock.advance(SECOND * 5);
         assert!(guard.admit(Priority::FirstSeen, user(201)).is_ok());
     }
-    // But no token makes that nobody listens.
+    // But no token can cause a refused connection.
     let (guard, _) = guard();
     let opened = (0..10).find_map(|number| suspect(&guard, number, CallOutcome::Unreachable));
     assert_eq!(opened.unwrap().reason, Reason::Failures);
@@ -239,7 +239,7 @@ fn what_the_issuer_declines_for_a_user_counts_neither_way() {
         assert_eq!(call(&guard, user(number), CallOutcome::Declined), None);
         assert_eq!(reason(guard.admit(Priority::Foreground, user(number))), SuppressReason::SubjectBackoff);
     }
-    // Of a call about nobody it is a failure: no token made it.
+    // For a call about nobody it is a failure: no token caused it.
     let opened = (0..10).find_map(|_| call(&guard, None, CallOutcome::Declined));
     assert_eq!(opened.unwrap().reason, Reason::Failures);
 }

@@ -18,7 +18,7 @@ use crate::clock::Ticks;
 /// same moment do not all come back at the same moment.
 const JITTER_PART: f64 = 0.1;
 
-/// What a caller is told.
+/// The answer to a caller.
 pub(super) enum Scheduled {
     /// The call may leave.
     Now(Admission),

@@ -379,7 +379,7 @@ impl Issuer {
         !self.held_key_ids().is_empty()
     }
 
-    /// Whether `/userinfo` can tell the email of a verified token with these claims; [`Reach::None`] if it
+    /// Whether `/userinfo` may have the email of a verified token with these claims; [`Reach::None`] if it
     /// may not be asked for that at all.
     #[must_use]
     pub fn reach(&self, claims: &Object) -> Reach {

@@ -7,7 +7,7 @@ use super::rejection::Rejection;
 use crate::token::json::{self, Object};
 use crate::token::lenient;
 
-/// Whether `/userinfo` can tell the email of a token that was verified here.
+/// Whether `/userinfo` may have the email of a token that was verified here.
 ///
 /// Auth0 accepts a token there only if its `aud` lists the endpoint, which it does if the client asked for
 /// `openid` ("Access Token Profiles"). The `aud` of a machine's token never does, nor that of a token that is

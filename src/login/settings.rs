@@ -11,7 +11,7 @@ use url::Url;
 pub struct LoginSettings {
     /// `url`: the login page.
     pub url: Url,
-    /// `answer`: how the browser is told. Default: by a redirect.
+    /// `answer`: how the browser is sent there. Default: by a redirect.
     pub answer: LoginAnswer,
     /// `return_hosts`: the hosts to which the login page may send the browser back. None by default.
     pub return_hosts: Vec<ReturnHost>,

@@ -36,7 +36,7 @@ fn asked(lines: &[(&str, &str)], peer: Peer) -> Option<String> {
     login.url_for(asked, peer, &routes(), NOW).map(|url| url.to_str().unwrap().to_owned())
 }
 
-/// A browser's request, as a trusted proxy tells of it.
+/// A browser's request, as a trusted proxy describes it.
 fn told(host: &str, target: &str) -> Option<String> {
     asked(
         &[

@@ -1,4 +1,4 @@
-//! Why a route lets nobody pass.
+//! Why a route allows nobody.
 
 use thiserror::Error;
 

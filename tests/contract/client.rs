@@ -35,7 +35,7 @@ impl Client {
         })
     }
 
-    /// Whether this page is there; any trouble is a no.
+    /// Whether this page exists; any error counts as no.
     pub async fn answers(&self, path: &str) -> bool {
         let Ok(mut stream) = self.connect().await else { return false };
         let request = request("GET", path, "");

@@ -1,9 +1,8 @@
-//! What every proxy owes its clients and its backend when it asks holdfast: one list of cases, each with
-//! every proxy.
+//! The contract of every proxy with its clients and its backend: one list of cases, run with every proxy.
 //!
-//! The proxies are real, and their files are those of `examples/`; only addresses are replaced. Where a proxy
-//! cannot keep to the common answer, its [`Proxy`](proxy::Proxy) says so, with the reason. `make test`
-//! installs what is needed; a proxy that is missing fails its cases.
+//! The proxies are real, and their files are those of `examples/`; only addresses are replaced. If a proxy
+//! cannot give the common answer, its [`Proxy`](proxy::Proxy) says so, with the reason. `make test` installs
+//! what is needed; a proxy that is missing fails its cases.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

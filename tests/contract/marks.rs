@@ -1,9 +1,8 @@
 //! The marks by which an example says what else it can do: `[with rules]`, `[not with rules, login]`.
 //!
-//! A test does what the example tells its reader to do. It takes the comment signs away from the lines below
-//! a `[with …]`, up to the first that is none; and it takes away what stands below a `[not with …]`, up to a
-//! blank line, or to another mark that is not further in. Either ends where the lines are less far in than
-//! their mark.
+//! A test does what the example tells its reader to do. It uncomments the lines below a `[with …]`, up to the
+//! first line that is not a comment; and it removes the lines below a `[not with …]`, up to a blank line, or
+//! to another mark that is not indented further. Either ends at a line that is indented less than its mark.
 
 /// What is done with the lines below a mark.
 #[derive(Clone, Copy)]
@@ -13,7 +12,7 @@ enum Below {
     Gone,
 }
 
-/// The example for somebody who uses these options.
+/// The example with these options.
 pub fn with(options: &[&str], text: &str) -> String {
     let (mut changed, mut below, mut outer) = (String::new(), Below::Kept, 0);
     for line in text.lines() {

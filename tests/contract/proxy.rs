@@ -32,7 +32,7 @@ pub struct Addresses {
     pub auth: SocketAddr,
     /// Where the second and the third of a fleet are.
     pub others: [SocketAddr; 2],
-    /// A loopback address that nobody else has, for what the proxy asks itself.
+    /// A loopback address of its own, for requests of the proxy to itself.
     pub own: std::net::Ipv4Addr,
     pub backend: SocketAddr,
 }

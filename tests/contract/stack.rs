@@ -120,7 +120,7 @@ impl Stack {
         for _ in 0..if is_fleet { 3 } else { 0 } {
             fleet.push(Instance::start(&config, loopback()).await);
         }
-        // Without a relay, which would hide that nobody listens behind it.
+        // Without a relay, which would hide that nothing listens behind it.
         let at = |place: usize| fleet.get(place).map_or(relay_address, Instance::address);
 
         let addresses = Addresses {
@@ -151,7 +151,7 @@ impl Stack {
         stack
     }
 
-    /// Waits for the first page from the backend, which also tells that the proxy has read all its files.
+    /// Waits for the first page from the backend, which also shows that the proxy has read all its files.
     async fn until_it_serves(&mut self, proxy: &Proxy) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while !self.client.answers("/public/").await {

@@ -1,7 +1,7 @@
-//! Honest new users, many at once, and a tenant that is well: nobody is turned away by our own frugality.
+//! Many new users at once, and a healthy tenant: our own budget refuses nobody.
 //!
-//! In real time, since waiting is what it is about. What is asserted are counts that hold however slow the
-//! machine is: time only ever adds to the calls that may leave.
+//! In real time, because it is about waiting. The asserted counts hold on a slow machine too: more time only
+//! allows more calls.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const BURST: usize = 20;
 const RATE: f64 = 4.0;
 const WAITING: usize = 8;
 
-/// Sixty users ask at the same moment; whoever is sent away comes back when it was told to.
+/// Sixty users ask at the same moment; refused ones come back after their `Retry-After`.
 async fn sixty_new_users(stage: &mut Stage, tokens: Vec<String>) {
     let began = Instant::now();
     let first = stage.ask_all(&tokens).await;
@@ -82,7 +82,7 @@ async fn with_the_plan_told_sixty_new_users_do_not_even_wait() {
     stage.row();
 }
 
-/// Whoever waits when the tenant says that it is too much is told at once, and by the tenant's own time.
+/// Calls that wait when the tenant answers 429 are refused at once, with the tenant's own `Retry-After`.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_when_the_breaker_opens_is_told_at_once() {
     let mut stage = Stage::set_live("60 new users, and the tenant is at its limit", "").await;

@@ -24,7 +24,7 @@ async fn thirty_days_without_the_issuer() {
             _ => "disaster-recovery",
         };
         assert_eq!(stage.ask_all(&users).await.of_tier(tier), 200, "day {day}");
-        // Only the issuer can judge this one, and its word is good for 48 hours.
+        // Only the issuer can judge this one, and its answer is valid for 48 hours.
         assert_eq!(stage.ask(&opaque).await.status, if day == 1 { 200 } else { 503 }, "day {day}");
         for reply in stage.ask_all(&unknown).await.0 {
             assert_eq!(reply.status, 503);

@@ -1,4 +1,4 @@
-//! The issuer takes ten seconds for each answer, which is longer than anybody waits.
+//! The issuer takes ten seconds for each answer, which is longer than any timeout.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn an_issuer_that_is_slow_holds_up_only_those_nobody_knows() {
     stage.forget_calls();
     stage.tenant.set_fault(Endpoint::Userinfo, Fault::Slow(Duration::from_secs(10)));
 
-    // Who is revalidated is answered before, not after: from the record as it was.
+    // A request that causes a revalidation is answered before it, from the old record.
     let joined = stage.counted("holdfast_singleflight_joined_total", "").await;
     assert_eq!(stage.ask_all(&ageing).await.of_tier("secondary"), 20);
     until("a revalidation is under way", async || (stage.calls() > 0).then_some(())).await;
@@ -33,14 +33,14 @@ async fn an_issuer_that_is_slow_holds_up_only_those_nobody_knows() {
     let calls = stage.calls();
     assert_eq!(calls, 8 + 12);
 
-    // Nobody who is known makes a call or waits for one. To wait for one is to wait until it is given up.
+    // Known users cause no call and wait for none. Waiting would last until the timeout.
     let (replies, slow) = ask_often(&mut stage, &known).await;
     assert_eq!(replies.of_tier("primary"), replies.0.len());
     assert_eq!(stage.calls(), calls);
     assert_eq!(stage.counted("holdfast_singleflight_joined_total", "").await, joined);
     assert!(slow < TIMEOUT, "{slow:?}, {quiet:?} before");
 
-    // The others are told at the timeout. Had they waited for the answer, it would have been a 200.
+    // The others are answered at the timeout. If they had waited for the answer, it would have been a 200.
     let waited = waiting.join_all().await;
     let waited = stage.told(waited);
     assert_eq!(waited.count(503), 12);
@@ -50,7 +50,7 @@ async fn an_issuer_that_is_slow_holds_up_only_those_nobody_knows() {
         (given_up == calls).then_some(())
     })
     .await;
-    // The timeouts opened the breaker: from now on nobody waits, and nobody calls.
+    // The timeouts opened the breaker: from now on there are no waits and no calls.
     assert!(stage.userinfo_is_open());
     let calls = stage.calls();
     assert_eq!(stage.ask_all(&unknown).await.count(503), 12);

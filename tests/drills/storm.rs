@@ -1,4 +1,4 @@
-//! The issuer limits the tenant: everybody comes at once, all records are old, and it takes ten calls a
+//! The issuer limits the tenant: all users come at once, all records are old, and it accepts ten calls a
 //! second.
 
 use std::collections::VecDeque;
@@ -19,7 +19,7 @@ async fn in_a_rate_limit_storm_known_users_are_served_and_the_tenant_never_has_t
     let users = stage.known_users("user", 2_000).await;
     stage.advance(13 * HOUR);
 
-    // All at one moment: ten calls leave, and nobody notices that the others did not.
+    // All at one moment: ten calls are made, and all users are answered.
     stage.forget_calls();
     let mut old: VecDeque<String> = VecDeque::new();
     for wave in users.chunks(100) {

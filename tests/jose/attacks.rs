@@ -1,5 +1,5 @@
-//! The JWE rows of the attack table. Where a token could be refused for the wrong reason, an honest twin made
-//! by the same means opens.
+//! The JWE rows of the attack table. Where a token could be refused for the wrong reason, a good token that
+//! is made in the same way is decrypted.
 
 use std::io::{Read as _, Write as _};
 use std::sync::LazyLock;

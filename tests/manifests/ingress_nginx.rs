@@ -1,6 +1,5 @@
-//! What ingress-nginx reads in its manifests. Kubernetes takes any annotation and any key of a ConfigMap, and
-//! the controller passes over those that it does not know, without a word: `auth-urll` leaves an application
-//! open to everybody.
+//! What ingress-nginx reads in its manifests. Kubernetes accepts any annotation and any key of a ConfigMap,
+//! and the controller silently ignores unknown ones: `auth-urll` leaves an application open to everybody.
 
 use serde_json::Value;
 

@@ -65,7 +65,7 @@ impl Stack {
 
         let over_unix = Relay::unix(&path("relay.sock"), holdfast.auth_unix());
         let (over_tcp, relay_address) = Relay::tcp(holdfast.auth_tcp()).await;
-        // nginx listens on unix sockets, since it cannot tell which port 0 became.
+        // nginx listens on unix sockets, since it cannot report which port 0 became.
         let mut files = Files::of_the_example()
             .replace("127.0.0.1:8080", &format!("unix:{}", path("front-unix.sock")))
             .replace("127.0.0.1:8081", &format!("unix:{}", path("front-tcp.sock")))

@@ -1,4 +1,4 @@
-//! A Redis that lies, hangs, dies, or is read by others.
+//! A Redis that sends wrong data, hangs, dies, or is read by others.
 
 use std::collections::BTreeMap;
 

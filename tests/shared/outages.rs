@@ -1,4 +1,4 @@
-//! A Redis that loses all it has, stands still, or is cut off, while instances go on.
+//! A Redis that loses its data, stops, or is cut off, while instances keep running.
 
 use std::sync::Arc;
 use std::time::Duration;

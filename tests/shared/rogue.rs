@@ -16,7 +16,7 @@ const LENGTH: usize = 400_000_000;
 /// More than the buffers of a loopback connection hold.
 const LIMIT: usize = 32 * 1024 * 1024;
 
-/// Speaks as much RESP3 as holdfast needs, and floods where it is told to.
+/// Speaks as much RESP3 as holdfast needs, and floods where the test says.
 struct Rogue {
     url: String,
     told: Arc<Told>,

@@ -1,5 +1,5 @@
-//! The stage of a drill: holdfast with a clock held by hand, a dev tenant in place of Auth0, if wanted a real
-//! nginx in front, and a tally of what users were told.
+//! The setup of a drill: holdfast with a held clock, a dev tenant in place of Auth0, optionally a real nginx
+//! in front, and counts of the answers to users.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -33,7 +33,7 @@ pub struct Stage {
     tally: Tally,
 }
 
-/// What users were told, and how long they waited for it.
+/// The answers to users, and how long they waited for them.
 pub struct Tally {
     drill: &'static str,
     requests: u64,
@@ -79,7 +79,8 @@ impl Stage {
         Self::set_with(drill, "").await
     }
 
-    /// With this further configuration. On a clock that is held nobody waits for a turn: it would not come.
+    /// With this further configuration. On a held clock no call waits for the budget, because the wait would
+    /// not end.
     pub async fn set_with(drill: &'static str, config: &str) -> Self {
         let budget = "[budget]\nwait = \"0s\"\n";
         let config = match config.contains("[budget]\n") {
@@ -121,7 +122,7 @@ impl Stage {
         self.service.instance().issuers.iter().next().unwrap().clone()
     }
 
-    /// How the guard of `/userinfo` stands.
+    /// The status of the guard of `/userinfo`.
     pub fn userinfo(&self) -> GuardStatus {
         self.issuer().endpoints().into_iter().find(|endpoint| endpoint.name() == "userinfo").unwrap().status()
     }
@@ -194,12 +195,12 @@ impl Stage {
         self.told(replies)
     }
 
-    /// Requests under way, each with how long it took; give what they come to to [`Stage::told`].
+    /// Requests under way, each with how long it took; give their results to [`Stage::told`].
     pub fn asking(&self, tokens: &[String]) -> JoinSet<(Reply, Duration)> {
         tokens.iter().map(|token| self.request(token)).collect()
     }
 
-    /// One request, made when it is polled; give what it comes to to [`Stage::told`].
+    /// One request, made when it is polled; give its result to [`Stage::told`].
     pub fn request(&self, token: &str) -> impl Future<Output = (Reply, Duration)> + Send + 'static {
         let socket = self.front.as_ref().map(|front| front.socket.clone());
         let address = self.service.auth_addresses()[0].clone();

@@ -1,4 +1,4 @@
-//! What tests start for real: the holdfast binary; and a client that hides nothing.
+//! The real holdfast binary for tests, and a client that shows raw answers.
 //!
 //! Ports are never guessed: holdfast binds port 0, and its log says which port that became.
 

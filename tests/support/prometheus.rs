@@ -52,7 +52,7 @@ impl Prometheus {
             panic!("prometheus has ended:\n{log}");
         };
         let address = tokio::time::timeout(PATIENCE, listening).await.unwrap();
-        // What nobody reads would fill the pipe and stop it.
+        // Unread output would fill the pipe and stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { address, _child: child, _directory: directory }
     }

@@ -1,5 +1,4 @@
-//! What stands between a proxy and its neighbours in a test: a relay that listens in, and a server with one
-//! answer.
+//! Helpers between a proxy and its neighbours in a test: a relay that records, and a server with one answer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -39,7 +38,7 @@ impl Relay {
         Self { seen, accepting }
     }
 
-    /// Listens at an address of its own, which it tells, and asks at `to`.
+    /// Listens at an address of its own, which it returns, and connects to `to`.
     pub async fn tcp(to: SocketAddr) -> (Self, SocketAddr) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -91,7 +90,7 @@ where
             }
         }
     };
-    // Whoever ends first ends both: dropping the halves closes the connections.
+    // The first end closes both: dropping the halves closes the connections.
     tokio::select! {
         () = questions => {}
         _ = tokio::io::copy(&mut from_server, &mut to_client) => {}

@@ -1,4 +1,4 @@
-//! The text files of the repository, for tests of what stands in them.
+//! The text files of the repository, for tests of their content.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -100,7 +100,8 @@ async fn an_issuer_that_is_not_configured_any_more_lets_nobody_in_as_anothers_us
     assert_eq!(holdfast.ask(&token).await.status, 401);
     assert_eq!(second.calls().userinfo, 1, "it is a question to the one that is configured");
 
-    // The same from the disk. While the other issuer cannot tell, no other word is taken for its.
+    // The same from the disk. While the other issuer cannot be asked, no other issuer's answer replaces its
+    // own.
     let mut holdfast_of_disk = Changing::start(&both).await;
     assert_eq!(holdfast_of_disk.ask(&token).await.status, 200);
     holdfast_of_disk.write(&issuer(&second, ""));

@@ -305,7 +305,7 @@ enum Step {
     /// Ends one of the calls under way, chosen by the number.
     End(usize, Outcome, u64, f64),
     Cancel(usize),
-    /// A caller that vanishes without a word.
+    /// A caller that disappears without recording or cancelling.
     Vanish(usize),
     /// An operator.
     Force(ForcedState, u64),
@@ -343,8 +343,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The breaker, and what an observer outside knows: the calls he made, what they came to, and the transitions
-/// he was told of. From that alone he says what must happen next.
+/// The breaker, and the knowledge of an outside observer: the calls, their results, and the reported
+/// transitions. From that alone the observer predicts what must happen next.
 struct World {
     breaker: Breaker,
     now: u64,

@@ -1,4 +1,4 @@
-//! Who the backend is told that it is.
+//! The identity that the backend receives.
 
 use crate::client::{bearer, request};
 use crate::proxy::Proxy;
@@ -10,7 +10,7 @@ use crate::support::relay::server_that_answers;
 const NAMES: [&str; 6] =
     ["x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source"];
 
-/// The lines by which a backend was told of an identity, in any spelling that some backend takes for one:
+/// The identity headers that a backend received, in any spelling that some backend accepts:
 /// many make every character but letters and digits the same (CGI, WSGI, PHP).
 pub fn identity(page: &str) -> Vec<&str> {
     let names_one = |line: &&str| {

@@ -9,7 +9,7 @@ use crate::support::Reply;
 
 const BROWSER: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
 
-/// The login page with a way back to `/a?b=c`, or to `/a` where the proxy does not tell the query.
+/// The login page with a way back to `/a?b=c`, or to `/a` if the proxy does not pass on the query.
 fn login_page(proxy: &Proxy, path: &str) -> String {
     let query = if proxy.differs.tells_query { "%3Fb%3Dc" } else { "" };
     format!("https://app.example.com/login?return_to=https%3A%2F%2Fapp%2Eexample%2Ecom{path}{query}&expires=")
@@ -39,7 +39,7 @@ pub async fn a_browser_is_sent_to_the_login_page_and_a_program_is_not(proxy: Pro
     let stack = Stack::start_for(proxy, &["login"]).await;
     let mint = || stack.tenant.mint().email_direct("alice@example.com");
     let expired = format!("Cookie: session={}\r\n", mint().expires_in(-3600).build().unwrap());
-    // A client cannot tell another story than its request.
+    // A client cannot claim another original request than its own.
     let forged = "X-Forwarded-Host: evil.example\r\nX-Forwarded-Uri: /evil\r\nX-Original-Host: evil.example\r\n\
                   X-Original-URI: /evil\r\nX-Auth-Login-Url: https://evil.example\r\n";
     for (target, path) in [("/a?b=c", "%2Fa"), ("/admin/x?b=c", "%2Fadmin%2Fx")] {

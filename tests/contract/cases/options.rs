@@ -17,7 +17,7 @@ const STORIES: [&str; 5] = [
     "Connection: X-Forwarded-Uri, X-Forwarded-Method, X-Forwarded-Host, X-Original-URI, X-Holdfast-Require\r\n",
 ];
 
-/// Asserts that the backend got this request, as nobody's.
+/// Asserts that the backend got this request without an identity.
 fn assert_nobody(reply: &Reply, page: &str, what: &str) {
     assert_eq!(reply.status, 200, "{what}: {reply:?}");
     let said = |name: &str| {

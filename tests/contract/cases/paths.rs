@@ -17,7 +17,7 @@ pub async fn a_route_may_ask_for_more(proxy: Proxy) {
         assert!(reply.header("retry-after").is_empty(), "{reply:?}");
         assert_alice(&stack.client.request("GET", path, &bearer(&admin)).await, path);
     }
-    // What is refused for having two readings leaves room for every language.
+    // Paths in every language are accepted, although ambiguous ones are refused.
     for path in [
         "/page",
         "/caf%C3%A9",
@@ -224,7 +224,7 @@ pub fn forms() -> impl Iterator<Item = String> {
     forms.collect::<Vec<_>>().into_iter().chain(more)
 }
 
-/// Asserts that none of these paths leads somebody where it should not, however the backend reads it.
+/// Asserts that none of these paths leads to a protected page, however the backend reads it.
 pub async fn assert_each_is_read_alike(stack: &Stack, forms: impl Iterator<Item = String>) {
     let plain = bearer(&stack.alice());
     for form in forms {

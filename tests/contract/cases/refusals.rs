@@ -1,4 +1,4 @@
-//! Who does not pass, and what the client is told.
+//! Refused requests, and the answers to their clients.
 
 use std::net::Ipv4Addr;
 
@@ -65,7 +65,7 @@ pub async fn when_nobody_can_tell_the_client_is_told_to_come_back(proxy: Proxy) 
     if !proxy.differs.passes_retry_after {
         assert_eq!(Some(retry_after[0]), proxy.differs.gone.1, "the documented one: {reply:?}");
     }
-    // A "cannot tell" is no outage for everybody: a token with its email needs nobody.
+    // A "cannot tell" is no outage for everybody: a token with an email needs no call.
     assert_eq!(stack.client.get(&stack.alice()).await.status, 200);
 }
 

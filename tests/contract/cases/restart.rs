@@ -1,5 +1,5 @@
 //! Three instances of holdfast behind the proxy, restarted one after another while clients ask, as the
-//! example has it by its marks for `fleet`. Nobody notices.
+//! example has it by its marks for `fleet`. No request fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

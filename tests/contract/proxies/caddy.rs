@@ -6,7 +6,7 @@ pub const PROXY: Proxy = Proxy {
     files: &["Caddyfile"],
     addresses: |at| {
         vec![
-            // The socket that it is given. On a unix socket it would tell holdfast no X-Forwarded-Host.
+            // The socket that it is given. On a unix socket it would not send X-Forwarded-Host to holdfast.
             ("bind 127.0.0.1\n", "bind fd/3\n".to_owned()),
             ("127.0.0.1:4180", at.auth.to_string()),
             ("127.0.0.1:4191", at.backend.to_string()),
@@ -20,7 +20,8 @@ pub const PROXY: Proxy = Proxy {
     listens: Listens::Given,
     differs: Differences {
         passes_retry_after: true,
-        // Caddy says so itself, and `handle_errors` could not tell it from a backend that is gone.
+        // Caddy answers this itself, and `handle_errors` could not distinguish it from an unreachable
+        // backend.
         gone: (502, None),
         silent: 504,
         keeps_connections: true,

@@ -53,7 +53,7 @@ pub const PROXY: Proxy = Proxy {
         takes_chunks: true,
         method: Method::Get,
         tells_query: true,
-        // Before 1.23 it tells the first of them alone.
+        // Before 1.23 it passes on only the first of them.
         tells_each_origin: false,
     },
 };
