@@ -87,7 +87,7 @@ async fn a_log_that_nobody_reads_stops_nothing_and_what_was_dropped_is_told() {
         }
     });
     let has = |words: &str| String::from_utf8_lossy(&read.lock().unwrap()).contains(words);
-    until("the count is told", async || has("log lines were dropped: nobody read the log").then_some(()))
+    until("the count is told", async || has("log lines were dropped: the log was not read").then_some(()))
         .await;
     ends(holdfast).await;
     reading.join().unwrap();

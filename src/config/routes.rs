@@ -66,7 +66,8 @@ impl RouteSettings {
             auth.complain(
                 "forwarded",
                 "nothing",
-                "with trusted_peers, how they tell the original request: x-forwarded, x-original, x-original-url or \
+                "with trusted_peers, how they describe the original request: x-forwarded, x-original, \
+                 x-original-url or \
                  request. They must set it themselves on every request, whatever the client sends",
             );
         }
@@ -113,8 +114,8 @@ impl RouteSettings {
             auth.complain(
                 "trusted_peers",
                 "nothing",
-                "with rules or preflight = \"allow\", the proxies whose word about the original request counts, such \
-                 as 127.0.0.1 or unix",
+                "with rules or preflight = \"allow\", the proxies that are trusted to describe the original \
+                 request, such as 127.0.0.1 or unix",
             );
         }
     }

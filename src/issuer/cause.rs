@@ -20,14 +20,14 @@ pub enum NoConnection {
     Unreachable,
     /// No connection within the time that it may take.
     #[error(
-        "no connection within a second: is the address right, and does a firewall let this machine out? It goes through \
-         no HTTP proxy"
+        "no connection within a second: is the address right, and does a firewall allow it? \
+         HTTP proxies are not used"
     )]
     TimedOut,
     /// The certificate is of an authority that this machine does not trust.
     #[error(
-        "its certificate is of an authority that this machine does not trust: install that authority's certificate \
-         (package ca-certificates, or SSL_CERT_FILE), unless something on the way presents a certificate of its own"
+        "its certificate is from an authority that this machine does not trust: install that authority's \
+         certificate (package ca-certificates, or SSL_CERT_FILE), unless a middlebox presents its own certificate"
     )]
     UntrustedAuthority,
     /// The certificate is for another name.
@@ -40,10 +40,10 @@ pub enum NoConnection {
     #[error("its certificate is not valid yet: is this machine's clock right?")]
     CertificateNotYetValid,
     /// What answers does not speak TLS.
-    #[error("what answers there speaks no TLS: is it http:// or another port?")]
+    #[error("the server there does not speak TLS: is it http:// or another port?")]
     NoTls,
     /// Another failure of TLS.
-    #[error("TLS failed: no common version or cipher, or a certificate that does not hold")]
+    #[error("TLS failed: no common version or cipher, or an invalid certificate")]
     Tls,
     /// None of these.
     #[error("the connection failed")]

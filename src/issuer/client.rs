@@ -59,7 +59,7 @@ pub enum CallError {
     #[error("the issuer's answer is longer than 64 KiB")]
     TooLarge,
     /// The answer is not HTTP.
-    #[error("what answers there speaks no HTTP; if it expects TLS, the URL must begin with https://")]
+    #[error("the server there does not speak HTTP; if it expects TLS, the URL must begin with https://")]
     NotHttp,
     /// The connection broke.
     #[error("the connection to the issuer broke before its answer was complete")]
@@ -67,7 +67,7 @@ pub enum CallError {
     /// The answer is compressed, although no compression was requested, with a broken or unsupported
     /// encoding.
     #[error(
-        "the issuer's answer is compressed in a way that is not read; something before it compresses unasked"
+        "the issuer's answer has an unsupported compression, which was not requested; a server before it adds it"
     )]
     Encoded,
     /// The token cannot be sent in a header.

@@ -11,7 +11,7 @@ pub enum Closed {
     #[error("a rule denies it")]
     Denied,
     /// The peer is not in `trusted_peers`.
-    #[error("the peer's word about the original request does not count; auth.trusted_peers does not list it")]
+    #[error("the peer is not in auth.trusted_peers, so its description of the original request is not used")]
     Untrusted,
     /// A header is missing or empty.
     #[error("the proxy sent no {0}")]

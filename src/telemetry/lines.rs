@@ -122,7 +122,7 @@ fn write(lines: &Receiver<Order>, mut to: impl io::Write) {
         }
         let dropped = dropped();
         if dropped > reported && Instant::now() >= next {
-            warn!(lines = dropped - reported, "log lines were dropped: nobody read the log");
+            warn!(lines = dropped - reported, "log lines were dropped: the log was not read");
             (reported, next) = (dropped, Instant::now() + REPORT_INTERVAL);
         }
     }

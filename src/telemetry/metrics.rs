@@ -153,7 +153,7 @@ impl Metrics {
                 &[0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 10.0],
             )?,
             log_lines_dropped: new
-                .counters("log_lines_dropped_total", "Log lines that were dropped, because nobody read the log.", &[])?
+                .counters("log_lines_dropped_total", "Log lines that were dropped, because the log was not read.", &[])?
                 .with_label_values::<&str>(&[]),
             budget_waiting: new.gauges(
                 "budget_waiting",

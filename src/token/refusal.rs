@@ -64,12 +64,12 @@ pub enum Refusal {
     Jwe(JweError),
     /// A JWE under a public key that holds bare claims.
     #[error(
-        "the token is encrypted to a public key and holds no signed token: anybody can make one, so it proves nothing"
+        "the token is encrypted to a public key and contains no signed token: anybody can make one, so it proves nothing"
     )]
     BareClaims,
     /// A JWE under a shared key that holds bare claims, which the configuration does not allow.
     #[error(
-        "the token is encrypted under a shared key and holds no signed token; `bare_claims` would allow it"
+        "the token is encrypted under a shared key and contains no signed token; `bare_claims` would allow it"
     )]
     BareClaimsNotAllowed,
     /// A JWE in a JWE.

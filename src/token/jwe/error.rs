@@ -29,7 +29,7 @@ pub enum JweError {
         enc: Option<String>,
     },
     /// `zip` is not `DEF`. A definitive no.
-    #[error("the token's `zip` is {zip:?}; the only compression there is is DEF (RFC 7516 §4.1.3)")]
+    #[error("the token's `zip` is {zip:?}; only DEF is allowed (RFC 7516 §4.1.3)")]
     CompressionNotAllowed {
         /// Its first 32 characters.
         zip: String,
@@ -50,7 +50,7 @@ pub enum JweError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// A key fits, but does not decrypt the token. A definitive refusal.
-    #[error("the token does not decrypt: it is damaged or forged, or it was sealed to another key")]
+    #[error("the token does not decrypt: it is damaged or forged, or it is encrypted to another key")]
     Decryption,
     /// The content is too long. A definitive no.
     #[error("the token's content is longer than {} KiB", most / 1024)]
