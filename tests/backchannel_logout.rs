@@ -1,4 +1,5 @@
-//! OpenID Connect Back-Channel Logout 1.0: a user whom the issuer logged out is let in nowhere, whatever the token's `exp`.
+//! OpenID Connect Back-Channel Logout 1.0: a user whom the issuer logged out is let in nowhere, whatever the
+//! token's `exp`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 

@@ -1,4 +1,5 @@
-//! `[revocation]`: how long deny records are kept, and where a token names its session; and `[backchannel_logout]`.
+//! `[revocation]`: how long deny records are kept, and where a token names its session; and
+//! `[backchannel_logout]`.
 
 use super::section::Section;
 use super::value::{self, DAY};

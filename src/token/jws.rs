@@ -195,7 +195,8 @@ fn thumbprint(kind: KeyKind, parts: &[Vec<u8>]) -> [u8; 32] {
 pub enum TokenUse {
     /// An access token (RFC 9068 §2.1), or a JWT that does not say more.
     Access,
-    /// A logout token (OpenID Connect Back-Channel Logout 1.0 §2.4), or a JWT that does not say more, as Auth0 sends it.
+    /// A logout token (OpenID Connect Back-Channel Logout 1.0 §2.4), or a JWT that does not say more, as
+    /// Auth0 sends it.
     Logout,
 }
 
@@ -213,8 +214,8 @@ impl TokenUse {
     }
 }
 
-/// The algorithm that the token names, if the configuration allows it. `typ` must be that of the use, so that a logout
-/// token or a DPoP proof of the same issuer is not taken for an access token.
+/// The algorithm that the token names, if the configuration allows it. `typ` must be that of the use, so that
+/// a logout token or a DPoP proof of the same issuer is not taken for an access token.
 ///
 /// # Errors
 /// [`Refusal::AlgorithmNotAllowed`], [`Refusal::NotAnAccessToken`], [`Refusal::NotALogoutToken`].

@@ -1,4 +1,5 @@
-//! Logout tokens: the claims of OpenID Connect Back-Channel Logout 1.0 §2.4, checked by the rules of §2.6. Pure.
+//! Logout tokens: the claims of OpenID Connect Back-Channel Logout 1.0 §2.4, checked by the rules of §2.6.
+//! Pure.
 
 use std::time::Duration;
 
