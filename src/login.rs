@@ -58,7 +58,10 @@ pub enum LoginError {
         problem: PrivateFileError,
     },
     /// The secret is too short.
-    #[error("login.secret_file: {} has {bytes} bytes; at least {MIN_SECRET_BYTES} are needed", file.display())]
+    #[error(
+        "login.secret_file: {} has {bytes} bytes; at least {MIN_SECRET_BYTES} are needed",
+        file.display()
+    )]
     TooShort {
         /// The file.
         file: PathBuf,

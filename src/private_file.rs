@@ -30,7 +30,8 @@ pub enum PrivateFileError {
     NotAFile,
     /// Other users have access to it.
     #[error(
-        "is open to other users (mode {mode:04o}); run `chmod 600` on it, or `chmod 640` if root owns it and a group is to read it"
+        "is open to other users (mode {mode:04o}); run `chmod 600` on it, or `chmod 640` if root owns it \
+         and a group is to read it"
     )]
     Permissions {
         /// Its permission bits.

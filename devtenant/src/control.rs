@@ -286,8 +286,8 @@ mod tests {
 
     #[test]
     fn every_fault_on_the_help_page_is_understood() {
-        let kinds = "429 user-429 503 slow hang reset garbage wrong-shape huge truncated wrong-key empty-keys \
-                     wrong-subject no-subject redirect forbidden";
+        let kinds = "429 user-429 503 slow hang reset garbage wrong-shape huge truncated wrong-key \
+                     empty-keys wrong-subject no-subject redirect forbidden";
         for kind in kinds.split_whitespace() {
             assert!(fault(&Query::parse(&format!("kind={kind}"))).is_ok(), "{kind}");
             assert!(kind == "503" || HELP.contains(kind), "{kind}");

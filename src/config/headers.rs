@@ -25,7 +25,8 @@ impl HeaderRule {
                 key,
                 format!("{bytes} bytes of headers"),
                 format!(
-                    "up to {} bytes in an answer, names included: nginx takes no answer whose head is longer than 4 KiB",
+                    "up to {} bytes in an answer, names included: nginx takes no answer whose head is \
+                     longer than 4 KiB",
                     Self::MAX_BYTES
                 ),
             );

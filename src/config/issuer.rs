@@ -13,8 +13,9 @@ use crate::token::email::Email;
 use crate::token::pointer::ClaimPath;
 
 /// What to do about a configuration without an issuer. First-time users read this.
-const NO_ISSUER: &str = "at least one [[issuer]] with url and audience: give --issuer https://TENANT.REGION.auth0.com/ \
-                         and --audience IDENTIFIER-OF-YOUR-API, or set both in a file and name it with --config";
+const NO_ISSUER: &str = "at least one [[issuer]] with url and audience: give --issuer \
+                         https://TENANT.REGION.auth0.com/ and --audience IDENTIFIER-OF-YOUR-API, or set \
+                         both in a file and name it with --config";
 
 impl IssuerSettings {
     /// All rows; if `needed`, there is at least one.

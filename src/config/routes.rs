@@ -67,8 +67,8 @@ impl RouteSettings {
                 "forwarded",
                 "nothing",
                 "with trusted_peers, how they describe the original request: x-forwarded, x-original, \
-                 x-original-url or \
-                 request. They must set it themselves on every request, whatever the client sends",
+                 x-original-url or request. They must set it themselves on every request, whatever the \
+                 client sends",
             );
         }
         if names_header && settings.requirements_from != RequirementsFrom::Header {
@@ -102,8 +102,8 @@ impl RouteSettings {
             root.complain(
                 "rule",
                 "with host",
-                "no host conditions with auth.forwarded = \"x-original-url\": ingress-nginx writes the client's Host \
-                 header there, which need not be the host that it serves",
+                "no host conditions with auth.forwarded = \"x-original-url\": ingress-nginx writes the \
+                 client's Host header there, which need not be the host that it serves",
             );
         }
         if let Some(version) = peer::everybody(&self.trusted_peers) {

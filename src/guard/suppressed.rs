@@ -33,7 +33,11 @@ impl SuppressReason {
 
 /// The call may not be made now; the result is "cannot tell".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the issuer was not asked ({}); ask again in {} s", .reason.as_str(), .retry_after.as_secs_f64().ceil())]
+#[error(
+    "the issuer was not asked ({}); ask again in {} s",
+    .reason.as_str(),
+    .retry_after.as_secs_f64().ceil()
+)]
 pub struct Suppressed {
     /// Why.
     pub reason: SuppressReason,

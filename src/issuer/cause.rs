@@ -27,7 +27,8 @@ pub enum NoConnection {
     /// The certificate is of an authority that this machine does not trust.
     #[error(
         "its certificate is from an authority that this machine does not trust: install that authority's \
-         certificate (package ca-certificates, or SSL_CERT_FILE), unless a middlebox presents its own certificate"
+         certificate (package ca-certificates, or SSL_CERT_FILE), unless a middlebox presents its own \
+         certificate"
     )]
     UntrustedAuthority,
     /// The certificate is for another name.

@@ -35,10 +35,11 @@ impl Discovery {
         let named = fields.get("issuer").and_then(Value::as_str).unwrap_or_default();
         if named != issuer {
             return Err(if named.strip_suffix('/') == Some(issuer) {
-                "the discovery document names the issuer with a final slash, and the configuration without: add it there"
+                "the discovery document names the issuer with a final slash, and the configuration without: \
+                 add it there"
             } else if issuer.strip_suffix('/') == Some(named) {
-                "the discovery document names the issuer without a final slash, and the configuration with one: take it away \
-                 there"
+                "the discovery document names the issuer without a final slash, and the configuration with \
+                 one: take it away there"
             } else {
                 "the discovery document names another issuer than the configuration"
             });

@@ -92,11 +92,11 @@ impl CannotTell {
     }
 }
 
-const NOT_THE_ISSUERS: &str = "a refusal (401 or 403) that is not the issuer's own: of a firewall, a content network or a \
-                               gateway before it, most likely";
+const NOT_THE_ISSUERS: &str = "a refusal (401 or 403) that is not the issuer's own: of a firewall, a \
+                               content network or a gateway before it, most likely";
 
-const A_PAGE: &str = "a web page (HTML or XML) where JSON should be: is the issuer's URL right, and does a firewall, a login \
-                      page or a proxy stand before it?";
+const A_PAGE: &str = "a web page (HTML or XML) where JSON should be: is the issuer's URL right, and does a \
+                      firewall, a login page or a proxy stand before it?";
 
 /// An answer about the token or the document.
 #[derive(Clone, Copy, Debug)]

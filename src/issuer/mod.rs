@@ -336,8 +336,9 @@ impl Issuer {
         if self.settings.userinfo && found.userinfo.is_none() && self.discovery.load().is_none() {
             warn!(
                 issuer = &*self.name,
-                "it names no userinfo_endpoint, so nobody can tell the email of a token that has none, nor judge a token \
-                 that only the issuer can; set userinfo = false and foreign_tokens = \"refuse\" to refuse them instead"
+                "it names no userinfo_endpoint, so nobody can tell the email of a token that has none, nor \
+                 judge a token that only the issuer can; set userinfo = false and foreign_tokens = \
+                 \"refuse\" to refuse them instead"
             );
         }
         self.discovery.store(Some(found.clone()));

@@ -42,7 +42,11 @@ pub enum Requirement {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BadRequirement {
     /// No such name, as far as it may be shown.
-    #[error("an unknown requirement, {name}; known are {known}", name = .0, known = Requirement::NAMES.join(", "))]
+    #[error(
+        "an unknown requirement, {name}; known are {known}",
+        name = .0,
+        known = Requirement::NAMES.join(", ")
+    )]
     Unknown(Box<str>),
     /// No such value.
     #[error("a value that the requirement {0} does not have")]

@@ -110,7 +110,8 @@ impl Metrics {
             )?,
             foreign_tokens: new.counters(
                 "foreign_tokens_total",
-                "Tokens that only their issuer can judge, by why they were not judged here and by what the issuer said.",
+                "Tokens that only their issuer can judge, by why they were not judged here and by what the \
+                 issuer said.",
                 &["local", "issuer"],
             )?,
             email_source: new.counters(
@@ -153,7 +154,11 @@ impl Metrics {
                 &[0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 10.0],
             )?,
             log_lines_dropped: new
-                .counters("log_lines_dropped_total", "Log lines that were dropped, because the log was not read.", &[])?
+                .counters(
+                    "log_lines_dropped_total",
+                    "Log lines that were dropped, because the log was not read.",
+                    &[],
+                )?
                 .with_label_values::<&str>(&[]),
             budget_waiting: new.gauges(
                 "budget_waiting",
@@ -181,7 +186,8 @@ impl Metrics {
             reloads,
             revoked: new.counters(
                 "revocations_total",
-                "Revocations that took effect here, by kind (subject, session, token, kid, everybody) and source.",
+                "Revocations that took effect here, by kind (subject, session, token, kid, everybody) and \
+                 source.",
                 &["kind", "source"],
             )?,
             logouts: new.counters(
@@ -192,7 +198,8 @@ impl Metrics {
             revocations: new.gauges("revocations", "Deny records in memory, by kind.", &["kind"])?,
             revocation_lag: new.float_gauges(
                 "revocation_lag_seconds",
-                "Time since this instance last read the shared log of revocations to its end; 0 if nothing is shared.",
+                "Time since this instance last read the shared log of revocations to its end; 0 if nothing \
+                 is shared.",
                 &[],
             )?,
             requests,

@@ -64,7 +64,8 @@ pub enum Refusal {
     Jwe(JweError),
     /// A JWE under a public key that holds bare claims.
     #[error(
-        "the token is encrypted to a public key and contains no signed token: anybody can make one, so it proves nothing"
+        "the token is encrypted to a public key and contains no signed token: anybody can make one, so it \
+         proves nothing"
     )]
     BareClaims,
     /// A JWE under a shared key that holds bare claims, which the configuration does not allow.
@@ -91,7 +92,8 @@ pub enum Refusal {
     },
     /// `/userinfo` answered 403.
     #[error(
-        "the issuer accepts the token, but not for this (403 from /userinfo); does it have the scope `openid`?"
+        "the issuer accepts the token, but not for this (403 from /userinfo); does it have the scope \
+         `openid`?"
     )]
     IssuerForbids {
         /// As for [`Refusal::IssuerRejects`].

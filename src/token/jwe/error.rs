@@ -12,8 +12,8 @@ use crate::token::compact::Malformed;
 pub enum JweError {
     /// `alg` is not one that holdfast decrypts. A definitive no.
     #[error(
-        "the token's `alg` is {alg:?}; accepted are RSA-OAEP, RSA-OAEP-256, -384 and -512, ECDH-ES, ECDH-ES+A128KW, \
-         ECDH-ES+A256KW, A128KW, A256KW and dir"
+        "the token's `alg` is {alg:?}; accepted are RSA-OAEP, RSA-OAEP-256, -384 and -512, ECDH-ES, \
+         ECDH-ES+A128KW, ECDH-ES+A256KW, A128KW, A256KW and dir"
     )]
     AlgorithmNotAllowed {
         /// Its first 32 characters.
@@ -36,8 +36,8 @@ pub enum JweError {
     },
     /// No configured key fits: the token is *foreign*, and only its issuer can open it.
     #[error(
-        "no decryption key fits a token with alg {alg} and {}; if it is sealed for this service, add its private key \
-         to `decryption_keys`, else only the issuer can open it",
+        "no decryption key fits a token with alg {alg} and {}; if it is sealed for this service, add its \
+         private key to `decryption_keys`, else only the issuer can open it",
         kid.as_ref().map_or("no kid".to_owned(), |kid| format!("kid {kid:?}"))
     )]
     NoKey {

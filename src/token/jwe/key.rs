@@ -162,7 +162,8 @@ pub enum KeyProblem {
     Unrecognised,
     /// Protected by a passphrase.
     #[error(
-        "is protected by a passphrase, which nobody can enter here; write it out with `openssl pkey` and mode 600"
+        "is protected by a passphrase, which nobody can enter here; write it out with `openssl pkey` and \
+         mode 600"
     )]
     Encrypted,
     /// The public half only.
@@ -203,8 +204,8 @@ pub enum KeyProblem {
     NoUse,
     /// More keys than are ever tried.
     #[error(
-        "is one too many: of each type there can be at most {MAX_TRIES} keys without `kid`, those of all issuers counted; \
-         give them one, in a JWK"
+        "is one too many: of each type there can be at most {MAX_TRIES} keys without `kid`, those of all \
+         issuers counted; give them one, in a JWK"
     )]
     TooMany,
 }
