@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::io::{PipeReader, Read as _};
+use std::io::{PipeReader, PipeWriter, Read as _};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -101,4 +102,42 @@ async fn the_end_does_not_wait_for_a_reader_either() {
     let (holdfast, _log, auth, admin) = start(&tenant, directory.path()).await;
     fill(auth, admin).await;
     ends(holdfast).await;
+}
+
+/// A pipe in which there is no room, and its other end.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    // Opened anew, so that it alone does not block. Down to single bytes, since the room may be less than a page.
+    let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    let filler = tokio::net::unix::pipe::OpenOptions::new().open_sender(path).unwrap();
+    for length in [4096, 1] {
+        while filler.try_write(&vec![b'x'; length]).is_ok() {}
+    }
+    (reader, writer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_ends_though_nobody_reads_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    let issuer = "[[issuer]]\nurl = \"http://127.0.0.1:1/\"\naudience = [\"a\"]\n";
+    for (config, code) in [
+        ("[auth]\nlisten = 7\n".to_owned(), 2),
+        (format!("[auth]\nlisten = \"{taken}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n{issuer}"), 1),
+    ] {
+        std::fs::write(directory.path().join("holdfast.toml"), &config).unwrap();
+        let (_log, stderr) = full_pipe();
+        let mut holdfast = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+            .args(["serve", "--config", "holdfast.toml"])
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let ended = tokio::time::timeout(PATIENCE, holdfast.wait()).await;
+        assert_eq!(ended.expect("it waits for a reader").unwrap().code(), Some(code), "{config}");
+    }
 }

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use holdfast::config::{ConfigErrors, Flag, Settings, Source};
+use holdfast::telemetry::lines;
 
 /// A ForwardAuth sidecar: verifies tokens for nginx, Traefik, Caddy, Envoy and HAProxy, and keeps answering when Auth0
 /// does not.
@@ -171,7 +172,7 @@ fn environment() -> Result<Vec<(String, String)>, String> {
 
 /// Tells what is wrong with the configuration.
 fn misconfigured(errors: &impl std::fmt::Display) -> ExitCode {
-    eprintln!("{errors}");
+    lines::say(errors);
     ExitCode::from(2)
 }
 
@@ -195,9 +196,9 @@ impl Arguments {
     }
 }
 
-/// Tells why a command failed.
+/// Tells why a command failed. It ends even if nobody reads stderr.
 fn fail(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("holdfast: {error}");
+    lines::say(format_args!("holdfast: {error}"));
     ExitCode::FAILURE
 }
 

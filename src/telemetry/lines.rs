@@ -4,6 +4,7 @@
 //! writes the lines; a line without room is dropped and counted. The number of dropped lines is logged as
 //! soon as the pipe drains, and is always in the metric `log_lines_dropped_total`.
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,12 +55,23 @@ pub fn flush() {
     let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
+/// Writes words for a person to stderr, after the log lines so far, and waits for that for half a second at most: for a
+/// command that ends.
+pub fn say(words: impl Display) {
+    let lines = Lines::to_stderr();
+    drop(Line { to: lines.0.as_ref(), bytes: format!("{words}\n").into_bytes() });
+    flush();
+}
+
 /// Where the logger writes.
 pub(super) struct Lines(Option<SyncSender<Order>>);
 
 impl Lines {
     /// Lines for stderr. Without a thread they are written at once.
     pub fn to_stderr() -> Self {
+        if let Some(writer) = WRITER.get() {
+            return Self(Some(writer.clone()));
+        }
         let (sender, lines) = sync_channel(ROOM);
         let started =
             thread::Builder::new().name("log".to_owned()).spawn(move || write(&lines, io::stderr()));
