@@ -11,6 +11,7 @@
  *   nested      user: { email, email_verified }            not on Auth0's own APIs
  *   namespaced  https://…/email, https://…/email_verified  always; this is the form to rely on
  *               https://…/user: { email, email_verified }
+ *               https://…/session_id                     the session, in access tokens: what a logout ends
  *
  * It must never fail a login, whatever the event looks like: nothing here throws, denies, waits or calls out. No
  * dependencies; Node 18 and 22. Log lines never hold an email or a secret.
@@ -28,16 +29,19 @@ const AUTH0_DOMAINS = ['auth0.com', 'webtask.io', 'webtask.run'];
 // Action stay under 8 KB. 254 is also the longest address that holdfast takes (RFC 5321, erratum 1690).
 const LONGEST_EMAIL = 254;
 const LONGEST_NAMESPACE = 200;
+const LONGEST_SESSION = 256;
 
 exports.onExecutePostLogin = async (event, api) => {
   try {
     const secrets = event.secrets || {};
     const profile = emailProfile(event.user, isOn(secrets.HOLDFAST_REQUIRE_VERIFIED));
-    if (!profile) return;
+    const session = sessionOf(event.session);
+    if (!profile && !session) return;
 
-    const claims = [...Object.entries(profile), ['user', profile]];
+    const claims = profile ? [...Object.entries(profile), ['user', profile]] : [];
     const namespace = chooseNamespace(secrets.HOLDFAST_NAMESPACE, event.resource_server);
     if (namespace) {
+      if (session) set(api, 'accessToken', `${namespace}/session_id`, session);
       for (const [name, value] of [...claims]) claims.push([`${namespace}/${name}`, value]);
     }
     for (const [name, value] of claims) {
@@ -57,6 +61,15 @@ function emailProfile(user, requireVerified) {
   if (requireVerified && user.email_verified !== true) return null;
   // Unknown is not the same as false: a connection that does not say leaves the claim out.
   return typeof user.email_verified === 'boolean' ? { email, email_verified: user.email_verified } : { email };
+}
+
+/**
+ * The id of the session, or null. By it a logout at Auth0 ends the tokens of this session alone. Auth0 puts `sid` into
+ * ID and logout tokens, and does not allow it in an access token; so it goes there under the namespace.
+ */
+function sessionOf(session) {
+  const id = session && session.id;
+  return typeof id === 'string' && id !== '' && id.length <= LONGEST_SESSION ? id : null;
 }
 
 /** A switch that a typo cannot turn off: anything but nothing or "false" is on. */

@@ -33,6 +33,30 @@ function profileOf(email, email_verified) {
   return { user_id: 'auth0|1', email, email_verified };
 }
 
+group('the session', () => {
+  const session = { id: 'aBcD1234' };
+
+  test('its id arrives under the namespace, in the access token alone', async () => {
+    const result = await login({ audience: API, secrets: SECRETS, session });
+    const claim = { [`${NAMESPACE}/session_id`]: 'aBcD1234' };
+    assert.deepEqual(result.access_token_claims, { ...DIRECT, ...NESTED, ...NAMESPACED, ...claim });
+    assert.deepEqual(result.id_token_claims, { ...DIRECT, ...NESTED, ...NAMESPACED });
+  });
+
+  test('it arrives without an email, too', async () => {
+    const result = await login({ audience: API, secrets: SECRETS, session, user: { user_id: 'auth0|1' } });
+    assert.deepEqual(result.access_token_claims, { [`${NAMESPACE}/session_id`]: 'aBcD1234' });
+    assert.deepEqual(result.id_token_claims, {});
+  });
+
+  for (const unfit of [null, {}, { id: '' }, { id: 7 }, { id: 'x'.repeat(257) }, 'aBcD1234']) {
+    test(`${JSON.stringify(unfit).slice(0, 30)} is no session, and the login goes on`, async () => {
+      const result = await login({ audience: API, secrets: SECRETS, session: unfit });
+      assert.deepEqual(result.access_token_claims, { ...DIRECT, ...NESTED, ...NAMESPACED });
+    });
+  }
+});
+
 group('which form arrives where', () => {
   test('a signed token for an API carries every form, and so do the ID token and /userinfo', async () => {
     const result = await login({ audience: API, secrets: SECRETS });

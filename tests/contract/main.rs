@@ -67,6 +67,7 @@ contract!(nginx traefik caddy envoy haproxy: {
     login::a_browser_is_sent_to_the_login_page_and_a_program_is_not,
     login::a_cookie_is_a_credential_and_no_way_around_requirements,
     login::a_query_as_browsers_write_it_comes_back_signed,
+    logout::a_logout_that_auth0_sends_ends_the_users_tokens,
 });
 
 /// Those that docs/routes.md lists for `requirements_from = "header"`.

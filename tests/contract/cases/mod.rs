@@ -3,6 +3,7 @@
 pub mod advisories;
 pub mod identity;
 pub mod login;
+pub mod logout;
 pub mod options;
 pub mod paths;
 pub mod refusals;
