@@ -365,3 +365,54 @@ async fn a_route_that_needs_current_revocations_gets_a_503_where_one_may_be_miss
     scene.redis.restart().await;
     until("a 200", async || (current().await.status == 200).then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_writes_to_redis_revokes_nobody_and_takes_nothing_back() {
+    let Some(scene) = scene().await else { return };
+    let (a, b) = (scene.instance().await, scene.instance().await);
+    let token = |sub: &str| scene.tenant.mint().subject(sub).email_direct("a@x.org").build().unwrap();
+    let (alice, bob) = (token(ALICE), token("auth0|bob"));
+    // Revoked, taken back, revoked again: three entries that open.
+    revoke(&a, json!({ "subject": ALICE })).await;
+    let reply = order(&a, "/unrevoke", &json!({ "subject": ALICE })).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    revoke(&a, json!({ "subject": ALICE })).await;
+    log_has(&scene, 4).await;
+    let mut redis = scene.redis.client().await;
+    let names = scene.redis.names().await;
+    let log = names.iter().find(|name| name.ends_with(":revocation_log")).unwrap();
+    type Entries = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
+    let entries: Entries =
+        redis::cmd("XRANGE").arg(log).arg("-").arg("+").query_async(&mut redis).await.unwrap();
+    let field = |entry: usize, name: &[u8]| {
+        entries[entry].1.iter().find(|(known, _)| known == name).unwrap().1.clone()
+    };
+    let append = async |key: &[u8], record: &[u8]| {
+        let mut redis = scene.redis.client().await;
+        let mut command = redis::cmd("XADD");
+        command.arg(log).arg("*").arg("k").arg(key).arg("r").arg(record);
+        command.exec_async(&mut redis).await.unwrap();
+    };
+    // What took it back, copied behind what revoked it again; a record under another key; garbage; nothing.
+    append(&field(1, b"k"), &field(1, b"r")).await;
+    let mut key_of_somebody_else = field(0, b"k");
+    key_of_somebody_else[5] ^= 1;
+    append(&key_of_somebody_else, &field(0, b"r")).await;
+    append(&field(0, b"k"), b"garbage").await;
+    append(b"", b"").await;
+    // After these, one that counts: when it is followed, they have been read.
+    revoke(&a, json!({ "session": "last" })).await;
+    let last = scene.tenant.mint().claim(SESSION, "last").email_direct("a@x.org").build().unwrap();
+    until("all was read", async || (b.ask(&last).await.status == 401).then_some(())).await;
+    for running in [&a, &b] {
+        assert_revoked(&running.ask(&alice).await, "an older entry takes nothing back");
+        assert_eq!(running.ask(&bob).await.status, 200);
+        assert_eq!(running.counted("holdfast_revocations{", "kind=\"subject\"").await, 1);
+    }
+    let unread = b.counted("holdfast_store_errors_total{", "kind=\"unreadable_revocation\"").await;
+    assert_eq!(unread, 3);
+    // One that starts later reads all of it from the beginning.
+    let later = scene.instance().await;
+    assert_revoked(&later.ask(&alice).await, "at an instance that starts later");
+    assert_eq!(later.ask(&bob).await.status, 200);
+}
