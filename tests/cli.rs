@@ -357,6 +357,41 @@ async fn a_command_says_whom_it_reached_and_leaves_another_holdfast_than_its_own
     }
 }
 
+/// With less, the runtime panics, and RocksDB aborts or hangs. The limit does not hold for root, so the test becomes
+/// another user.
+#[tokio::test]
+async fn too_few_threads_are_said_before_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let (binary, data) = (directory.path().join("holdfast"), directory.path().join("data"));
+    std::fs::copy(env!("CARGO_BIN_EXE_holdfast"), &binary).unwrap();
+    let id = Command::new("id").arg("-u").output().await.unwrap();
+    for most in [1, 3, 5] {
+        let mut command = match id.stdout.trim_ascii() {
+            b"0" => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=54321", "--clear-groups", "prlimit"]);
+                command
+            }
+            _ => Command::new("prlimit"),
+        };
+        command.arg(format!("--nproc={most}")).arg(&binary).args([
+            "serve",
+            "--issuer",
+            "http://127.0.0.1:1/",
+        ]);
+        command.args(["--audience", "a", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.arg("--data").arg(&data).kill_on_drop(true);
+        let output = tokio::time::timeout(std::time::Duration::from_secs(20), command.output()).await;
+        let output = output.unwrap_or_else(|_| panic!("{most}: it started or hangs")).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{most}: {said}");
+        assert!(said.contains("threads, and the system gave") && said.contains("TasksMax="), "{said}");
+    }
+    assert!(!data.exists(), "nothing was begun");
+}
+
 /// With less, the C libraries abort or hang in the middle of the start.
 #[tokio::test]
 async fn too_little_address_space_is_said_before_the_start() {

@@ -19,6 +19,7 @@ mod purge;
 mod reach;
 mod revoke;
 mod serve;
+mod threads;
 mod tiers;
 
 use std::path::PathBuf;

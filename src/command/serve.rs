@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
-use super::{SourceArguments, address_space, block_on, fail};
+use super::{SourceArguments, address_space, answering_threads, block_on, fail, misconfigured, threads};
 
 /// Serves until SIGTERM or SIGINT; reloads on SIGHUP; logs its status on SIGUSR1. A signal that comes before it serves is
 /// handled when it does. SIGTERM and SIGINT end it at once until the configuration is read. Tells systemd, if it
@@ -21,6 +21,8 @@ pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
     let EarlySignals { mut hangup, mut user1, mut user2 } = EarlySignals::receive().map_err(fail)?;
     let (settings, source) = source.read()?;
     address_space::check(&settings).map_err(fail)?;
+    let answering = answering_threads().map_err(|error| misconfigured(&error))?;
+    threads::check(&settings, answering).map_err(fail)?;
     logs::install(&settings.log);
     // As all lines: the default hook would wait for whoever reads stderr.
     std::panic::set_hook(Box::new(|panic| error!("{panic}")));
