@@ -8,10 +8,11 @@
 //!    2. `/userinfo`, behind singleflight, budget and breaker;
 //!    3. if that cannot tell: the profile again, from any older tier.
 //!
-//! The answer of `/userinfo` is searched in the same order as claims are. Wherever claims name different emails, the first
-//! in order is taken and the conflict is counted.
+//! The answer of `/userinfo` is searched in the same order as claims are. Wherever claims name different
+//! emails, the first in order is taken and the conflict is counted.
 //!
-//! A foreign token has no claims of its own to look at: it goes through the second as a whole, with a verdict in place of a profile. How, is in `lookup`.
+//! A foreign token has no claims of its own to look at: it goes through the second as a whole, with a verdict
+//! in place of a profile. How, is in `lookup`.
 
 mod identities;
 mod lookup;

@@ -1,7 +1,7 @@
 //! One configuration, put together: everything that answering needs, immutable but for its caches.
 //!
-//! A reload builds a second instance beside the first and swaps them; requests under way finish with the one they
-//! began with.
+//! A reload builds a second instance beside the first and swaps them; requests under way finish with the one
+//! they began with.
 
 mod kept_keys;
 
@@ -87,7 +87,8 @@ pub struct Instance {
     pub wrong_requirements: RateLimitedLog,
     /// Log lines about encrypted tokens that nobody could judge: anybody can send one.
     pub unopened_tokens: RateLimitedLog,
-    /// Log lines about original requests that are not told. Apart from the others, since clients can cause these.
+    /// Log lines about original requests that are not told. Apart from the others, since clients can cause
+    /// these.
     pub untold_requests: RateLimitedLog,
     /// Log lines about identities whose headers are too large for an answer.
     pub large_answers: RateLimitedLog,
@@ -167,8 +168,8 @@ pub enum BuildError {
 }
 
 impl Instance {
-    /// Builds an instance; from `previous` it takes over what the configuration does not change: metrics, records,
-    /// public keys, and the guards' memory of the issuers' health.
+    /// Builds an instance; from `previous` it takes over what the configuration does not change: metrics,
+    /// records, public keys, and the guards' memory of the issuers' health.
     ///
     /// # Errors
     /// [`BuildError`]; `previous` goes on unharmed.
@@ -303,8 +304,8 @@ impl Instance {
         &self.pool
     }
 
-    /// Tells no more of issuers that a reload took out of the configuration. Done whenever metrics are read, since a call
-    /// or a reader that began before the reload may tell of one after it.
+    /// Tells no more of issuers that a reload took out of the configuration. Done whenever metrics are read,
+    /// since a call or a reader that began before the reload may tell of one after it.
     pub fn forget_former_issuers(&self) {
         self.former_issuers.iter().for_each(|name| self.metrics.forget_issuer(name));
     }

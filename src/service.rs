@@ -46,8 +46,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Reads the configuration, binds all sockets and begins to serve. Keys are fetched in the background: a service
-    /// whose issuer is down starts all the same.
+    /// Reads the configuration, binds all sockets and begins to serve. Keys are fetched in the background: a
+    /// service whose issuer is down starts all the same.
     ///
     /// # Errors
     /// [`ServiceError`]; then nothing is left running.
@@ -120,7 +120,8 @@ impl Service {
         self.instance.load_full()
     }
 
-    /// Reads the configuration again and swaps it in. Listeners stay as they are; changing them needs a restart.
+    /// Reads the configuration again and swaps it in. Listeners stay as they are; changing them needs a
+    /// restart.
     ///
     /// # Errors
     /// [`ServiceError`]; then the old configuration goes on.
@@ -157,8 +158,8 @@ impl Service {
         Ok(())
     }
 
-    /// Says at `/readyz` that nobody should ask here any more, and answers everybody on for `auth.lame_duck`, until they
-    /// have heard of it, or until `cut_short` comes.
+    /// Says at `/readyz` that nobody should ask here any more, and answers everybody on for `auth.lame_duck`,
+    /// until they have heard of it, or until `cut_short` comes.
     pub async fn leave(&self, cut_short: impl Future<Output = ()>) {
         self.leaving.store(true, Ordering::Relaxed);
         let lame_duck = self.instance.load().settings.auth.lame_duck;

@@ -1,7 +1,7 @@
 //! TLS on the auth listener: who we are, and whom we let in.
 //!
-//! It secures the way between a proxy and holdfast on two machines. A client's certificate decides whether it may ask at
-//! all, once for its connection; about the user whose request it is, it says nothing.
+//! It secures the way between a proxy and holdfast on two machines. A client's certificate decides whether it
+//! may ask at all, once for its connection; about the user whose request it is, it says nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,8 +33,8 @@ pub struct TlsSettings {
     pub certificate: PathBuf,
     /// `key`: its private key, in PEM, in a private file.
     pub key: PathBuf,
-    /// `client_ca`: the CAs, in PEM, of which one must have signed the client's certificate. Without it, anybody who
-    /// can reach the port may ask.
+    /// `client_ca`: the CAs, in PEM, of which one must have signed the client's certificate. Without it,
+    /// anybody who can reach the port may ask.
     pub client_ca: Option<PathBuf>,
     /// `handshake_timeout`: how long a client may take until the connection is secured. Default 5 s.
     pub handshake_timeout: Duration,
@@ -128,8 +128,8 @@ impl ServerTls {
         &self.expires
     }
 
-    /// Secures a connection. A client that says nothing, or too slowly, is given up after `handshake_timeout`, so that
-    /// it does not keep a place that another could have.
+    /// Secures a connection. A client that says nothing, or too slowly, is given up after
+    /// `handshake_timeout`, so that it does not keep a place that another could have.
     ///
     /// # Errors
     /// When the client does not speak TLS 1.2 or 1.3, shows no certificate where one is wanted, or takes too long.
@@ -167,7 +167,8 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Tells of a certificate that has expired; it is used all the same, since to refuse it would be an outage, too.
+/// Tells of a certificate that has expired; it is used all the same, since to refuse it would be an outage,
+/// too.
 fn expires(chain: &[CertificateDer<'_>], file: &Path) -> String {
     let Some(own) = chain.first().and_then(|own| X509::from_der(own).ok()) else {
         return "unknown".to_owned();

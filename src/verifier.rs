@@ -1,4 +1,5 @@
-//! Token → verified claims, by its format. Cheap checks first, cryptography on its pool, keys from the issuer.
+//! Token → verified claims, by its format. Cheap checks first, cryptography on its pool, keys from the
+//! issuer.
 //!
 //! ```text
 //! JWS ─────────────────────────────▶ issuer by `iss` ─▶ alg allowed? ─▶ keys by `kid` ─▶ signature ─▶ claims
@@ -8,8 +9,9 @@
 //! opaque ────────────────▶ foreign
 //! ```
 //!
-//! Whoever answers requests never builds what a stranger wrote: before a signature was checked, headers are read and
-//! `iss` is looked for, both within bounds; all else is the pool's, and the claims are parsed only then.
+//! Whoever answers requests never builds what a stranger wrote: before a signature was checked, headers are
+//! read and `iss` is looked for, both within bounds; all else is the pool's, and the claims are parsed only
+//! then.
 
 mod issuers;
 mod resolved;
@@ -178,8 +180,8 @@ impl Verifier {
         Ok((named, named.map_or(&self.keys, |issuer| issuer.decryption_keys())))
     }
 
-    /// Verifies the signature of a logout token, and returns what its issuer says. Encrypted ones are not taken: an issuer
-    /// sends them only where that was agreed upon.
+    /// Verifies the signature of a logout token, and returns what its issuer says. Encrypted ones are not
+    /// taken: an issuer sends them only where that was agreed upon.
     ///
     /// # Errors
     /// [`Failure`]: a definitive no, or keys that could not be had.
@@ -211,7 +213,8 @@ impl Verifier {
         Ok(vouched.await??)
     }
 
-    /// The header alone mostly tells that a token cannot be opened; only the rest is worth a place in the pool.
+    /// The header alone mostly tells that a token cannot be opened; only the rest is worth a place in the
+    /// pool.
     async fn verify_jwe(&self, jwe: &UnopenedJwe<'_>) -> Result<Verified, Failure> {
         let (named, keys) = self.keys_for(jwe.header.iss.as_deref())?;
         let content = match keys.can_open(&jwe.header) {

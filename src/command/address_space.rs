@@ -1,7 +1,8 @@
 //! Whether there is as much address space as holdfast needs, asked before it starts.
 //!
-//! With less, an allocation or a thread of the C libraries fails at some moment, and they abort or hang. A limit of the address
-//! space counts what is reserved, not what is used: a cgroup's limit of memory is the better one, and is not looked at here.
+//! With less, an allocation or a thread of the C libraries fails at some moment, and they abort or hang. A
+//! limit of the address space counts what is reserved, not what is used: a cgroup's limit of memory is the
+//! better one, and is not looked at here.
 
 use holdfast::config::Settings;
 use rustix::process::{Resource, getrlimit};

@@ -30,8 +30,8 @@ pub struct CheckArguments {
     offline: bool,
 }
 
-/// Reads the files that the configuration names, then asks every issuer for its discovery document and keys, and says
-/// what came. A value that looks mangled is a warning and no failure: it may be what is meant.
+/// Reads the files that the configuration names, then asks every issuer for its discovery document and keys,
+/// and says what came. A value that looks mangled is a warning and no failure: it may be what is meant.
 pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), ExitCode> {
     let (settings, source) = source.read()?;
     block_on(async {
@@ -127,8 +127,8 @@ fn read_files(settings: &Settings, with: &IssuerContext) -> Result<Loaded, Vec<S
     if errors.is_empty() { Ok(Loaded { issuers, notes }) } else { Err(errors) }
 }
 
-/// Whether files can be made in the directory, or in the nearest one above it that is there: `serve` makes it, `check`
-/// leaves nothing behind.
+/// Whether files can be made in the directory, or in the nearest one above it that is there: `serve` makes
+/// it, `check` leaves nothing behind.
 fn is_writable(directory: &Path) -> io::Result<()> {
     let existing = directory.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
     let existing = existing.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,6 +1,7 @@
 //! `holdfast backup` and `holdfast restore`.
 //!
-//! The instance secret is in no backup: whoever has both can read the records. So both commands say where it is.
+//! The instance secret is in no backup: whoever has both can read the records. So both commands say where it
+//! is.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,8 +45,8 @@ pub struct RestoreArguments {
     from: PathBuf,
 }
 
-/// Makes a backup and says of what. A running holdfast is asked for a checkpoint first, so that the backup is not an old
-/// one.
+/// Makes a backup and says of what. A running holdfast is asked for a checkpoint first, so that the backup is
+/// not an old one.
 pub fn backup(BackupArguments { config, data, admin, any, to }: BackupArguments) -> Result<(), ExitCode> {
     let settings = SourceArguments { config, data, admin, ..SourceArguments::default() }.read_for_upkeep()?;
     let disk = disk(&settings)?;

@@ -1,5 +1,5 @@
-//! `holdfast inspect`: a token from stdin or a file, explained. Never from the command line, which all users of the
-//! machine can read.
+//! `holdfast inspect`: a token from stdin or a file, explained. Never from the command line, which all users
+//! of the machine can read.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -45,8 +45,8 @@ pub struct InspectArguments {
 pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
     let InspectArguments { config, issuer, .. } = arguments;
     let (mut settings, _) = SourceArguments { config, issuer, ..SourceArguments::default() }.read()?;
-    // An explanation is of an instance that remembers nothing and tells nobody: a running service holds the data directory,
-    // and a record in Redis would answer in place of the issuer.
+    // An explanation is of an instance that remembers nothing and tells nobody: a running service holds the
+    // data directory, and a record in Redis would answer in place of the issuer.
     settings.store.path = None;
     settings.store.redis = None;
     settings.store.secret_file = None;
@@ -99,8 +99,8 @@ fn read_token(file: Option<&Path>) -> Result<String, String> {
     }
 }
 
-/// The token in what somebody pasted: it alone, with its scheme, or the whole header line as a browser, curl or a log
-/// shows it. What is none of these is judged as it is.
+/// The token in what somebody pasted: it alone, with its scheme, or the whole header line as a browser, curl
+/// or a log shows it. What is none of these is judged as it is.
 fn bare(pasted: &str) -> &str {
     /// What follows `word`, in any case, and then one of the bytes that end it.
     fn after<'t>(text: &'t str, word: &str, ends: &[u8]) -> Option<&'t str> {

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
-/// In place of the standard library's, which panics when nobody reads any more, as in `holdfast check | head -1`.
+/// In place of the standard library's, which panics when nobody reads any more, as in `holdfast check | head
+/// -1`.
 macro_rules! println {
     ($($words:tt)*) => {{
         use std::io::Write as _;
@@ -29,8 +30,8 @@ use clap::{Args, Parser, Subcommand};
 use holdfast::config::{ConfigErrors, Flag, Settings, Source};
 use holdfast::telemetry::lines;
 
-/// A ForwardAuth sidecar: verifies tokens for nginx, Traefik, Caddy, Envoy and HAProxy, and keeps answering when Auth0
-/// does not.
+/// A ForwardAuth sidecar: verifies tokens for nginx, Traefik, Caddy, Envoy and HAProxy, and keeps answering
+/// when Auth0 does not.
 #[derive(Parser)]
 #[command(name = "holdfast", version, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -54,18 +55,20 @@ enum Command {
     Tiers(reach::AdminArguments),
     /// Have the running holdfast forget a subject, a token, or everybody.
     Purge(purge::PurgeArguments),
-    /// Have the running holdfast refuse tokens that were good, of a subject, a session, a key, or everybody; or list what
-    /// is refused.
+    /// Have the running holdfast refuse tokens that were good, of a subject, a session, a key, or everybody;
+    /// or list what is refused.
     Revoke(revoke::RevokeArguments),
     /// Take a revocation back.
     Unrevoke(revoke::UnrevokeArguments),
-    /// Show the circuit breakers of the running holdfast, force them open or closed for a time, or reset them.
+    /// Show the circuit breakers of the running holdfast, force them open or closed for a time, or reset
+    /// them.
     Breaker(breaker::BreakerArguments),
     /// Ask whether the running holdfast is alive, for a container's health check.
     Health(health::HealthArguments),
 }
 
-/// Where the configuration comes from. Flags win over variables (`HOLDFAST_SECTION__KEY`), variables over the file.
+/// Where the configuration comes from. Flags win over variables (`HOLDFAST_SECTION__KEY`), variables over the
+/// file.
 #[derive(Args, Default)]
 struct SourceArguments {
     #[command(flatten)]
@@ -160,7 +163,8 @@ impl SourceArguments {
     }
 }
 
-/// The variables that may be ours. Others may hold bytes that are no text; what they hold is nobody's business here.
+/// The variables that may be ours. Others may hold bytes that are no text; what they hold is nobody's
+/// business here.
 fn environment() -> Result<Vec<(String, String)>, String> {
     let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     ours.filter(|(name, _)| name.starts_with("HOLDFAST_"))
@@ -225,8 +229,9 @@ fn answering_threads() -> Result<usize, String> {
     }
 }
 
-/// Half the cores. The proxy usually runs on the same machine, one thread answers more requests than a proxy puts through,
-/// and waking a second one for each of them costs more than it helps. What takes long has threads of its own.
+/// Half the cores. The proxy usually runs on the same machine, one thread answers more requests than a proxy
+/// puts through, and waking a second one for each of them costs more than it helps. What takes long has
+/// threads of its own.
 fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(2)
 }

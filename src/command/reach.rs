@@ -1,8 +1,9 @@
 //! Reaching the running holdfast, and the right one.
 //!
-//! Several may run on a machine, and the admin listener of another is a flag or a default away: a purge there forgets the
-//! wrong users. So a command says whom it asks, and compares what its own configuration says with what `/status` tells.
-//! A command that has no configuration, only `--admin`, has nothing to compare: that address is its configuration.
+//! Several may run on a machine, and the admin listener of another is a flag or a default away: a purge there
+//! forgets the wrong users. So a command says whom it asks, and compares what its own configuration says with
+//! what `/status` tells. A command that has no configuration, only `--admin`, has nothing to compare: that
+//! address is its configuration.
 
 use clap::Args;
 use holdfast::config::Settings;
@@ -25,7 +26,8 @@ pub struct AdminArguments {
 /// Whether it may be another than this configuration's.
 #[derive(Args, Clone, Copy)]
 pub struct AnyInstance {
-    /// Go on even if the running holdfast has other issuers or another data directory than this configuration.
+    /// Go on even if the running holdfast has other issuers or another data directory than this
+    /// configuration.
     #[arg(long)]
     any_instance: bool,
 }

@@ -1,4 +1,5 @@
-//! `holdfast revoke` and `holdfast unrevoke`: the running holdfast refuses tokens that were good, or takes that back.
+//! `holdfast revoke` and `holdfast unrevoke`: the running holdfast refuses tokens that were good, or takes
+//! that back.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -22,7 +23,8 @@ const UNFINISHED: u8 = 3;
 pub struct RevokeArguments {
     #[command(flatten)]
     whom: Whom,
-    /// Refuse tokens issued at or before this time, as 2026-01-31T12:00:00Z; without it, those issued until now.
+    /// Refuse tokens issued at or before this time, as 2026-01-31T12:00:00Z; without it, those issued until
+    /// now.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["token_file", "list"])]
     issued_before: Option<String>,
     /// Do not ask before everybody is revoked.

@@ -14,9 +14,9 @@ use tracing::{error, info};
 
 use super::{SourceArguments, address_space, answering_threads, block_on, fail, misconfigured, threads};
 
-/// Serves until SIGTERM or SIGINT; reloads on SIGHUP; logs its status on SIGUSR1. A signal that comes before it serves is
-/// handled when it does. SIGTERM and SIGINT end it at once until the configuration is read. Tells systemd, if it
-/// started us.
+/// Serves until SIGTERM or SIGINT; reloads on SIGHUP; logs its status on SIGUSR1. A signal that comes before
+/// it serves is handled when it does. SIGTERM and SIGINT end it at once until the configuration is read.
+/// Tells systemd, if it started us.
 pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
     let EarlySignals { mut hangup, mut user1, mut user2 } = EarlySignals::receive().map_err(fail)?;
     let (settings, source) = source.read()?;
@@ -73,8 +73,8 @@ struct EarlySignals {
 impl EarlySignals {
     /// From now on they wait until somebody asks for them.
     ///
-    /// Handlers are installed once for the process, and whichever runtime runs passes the signals on. So a runtime
-    /// without threads installs them here and ends.
+    /// Handlers are installed once for the process, and whichever runtime runs passes the signals on. So a
+    /// runtime without threads installs them here and ends.
     fn receive() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let _guard = runtime.enter();

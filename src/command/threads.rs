@@ -1,6 +1,7 @@
 //! Whether the system gives as many threads as holdfast needs. It is asked before the start.
 //!
-//! With less, the runtime panics, and RocksDB aborts or hangs. So as many threads are started here, and end at once.
+//! With less, the runtime panics, and RocksDB aborts or hangs. So as many threads are started here, and end
+//! at once.
 
 use std::io;
 use std::sync::Mutex;

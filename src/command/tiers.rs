@@ -10,7 +10,8 @@ use super::admin::AdminError;
 use super::reach::{AdminArguments, AnyInstance, reach};
 use super::{SourceArguments, block_on, fail};
 
-/// Prints the table in force with what its tiers answered, if an instance runs; else that of the configuration.
+/// Prints the table in force with what its tiers answered, if an instance runs; else that of the
+/// configuration.
 pub fn run(arguments: AdminArguments) -> Result<(), ExitCode> {
     let any = arguments.any;
     let settings = SourceArguments::from(arguments).read_for_upkeep()?;
@@ -155,8 +156,8 @@ impl Counts {
     }
 }
 
-/// An age as it is written in the configuration: in the largest unit that it is whole in. humantime's own way makes
-/// months and years of days, and nobody can hold "1month 29days 13h" against `60d`.
+/// An age as it is written in the configuration: in the largest unit that it is whole in. humantime's own way
+/// makes months and years of days, and nobody can hold "1month 29days 13h" against `60d`.
 fn as_configured(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
     let whole = units.into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));

@@ -1,4 +1,5 @@
-//! What resolving an identity needs: stores, policy, clock, metrics, and one call for all who ask for the same.
+//! What resolving an identity needs: stores, policy, clock, metrics, and one call for all who ask for the
+//! same.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,8 +88,8 @@ impl Identities {
         found
     }
 
-    /// A no, whoever waited for it, is a no from then on: for `negative_ttl`, and until the token ends if the issuer said
-    /// why. A profile that another token brought must not make it a yes.
+    /// A no, whoever waited for it, is a no from then on: for `negative_ttl`, and until the token ends if the
+    /// issuer said why. A profile that another token brought must not make it a yes.
     pub(super) fn refuse_from_now_on(&self, digest: TokenDigest, expires_at: Timestamp, refusal: Refusal) {
         let left = if refusal.ends_records() { expires_at.since(self.clock.now()) } else { Duration::ZERO };
         let ttl = self.settings.negative_ttl.max(left);

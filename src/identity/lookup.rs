@@ -1,12 +1,13 @@
 //! What a request looks for beyond its token, and the one way in which it gets it.
 //!
-//! Two things are looked for: the profile of a subject whose token has no email, and the verdict on a token that only the
-//! issuer can judge. Both go the same way, [`Identities::answer`]: the record answers while its tier is fresh enough;
-//! else the issuer is asked; and if that cannot tell, the record answers from any older tier. What differs is a
-//! [`Lookup`]: where the record lies, and what a no means.
+//! Two things are looked for: the profile of a subject whose token has no email, and the verdict on a token
+//! that only the issuer can judge. Both go the same way, [`Identities::answer`]: the record answers while its
+//! tier is fresh enough; else the issuer is asked; and if that cannot tell, the record answers from any older
+//! tier. What differs is a [`Lookup`]: where the record lies, and what a no means.
 //!
-//! **One call for all who ask.** What a call brings is kept before its flight lands, and looked for again when one
-//! starts: so who missed it just before it was kept finds it there, and does not start a second call.
+//! **One call for all who ask.** What a call brings is kept before its flight lands, and looked for again
+//! when one starts: so who missed it just before it was kept finds it there, and does not start a second
+//! call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +50,8 @@ pub(super) trait Lookup: Send + Sync + 'static {
     /// The query to the issuer, for somebody who waits for the answer.
     fn query(&self, identities: &Identities, known: Option<&Self::Record>) -> UserinfoQuery;
 
-    /// Asks, together with all who look for the same; a record that came since `asked_at` is the answer. What the
-    /// issuer says is kept, a no as well, whether or not a request waits for it.
+    /// Asks, together with all who look for the same; a record that came since `asked_at` is the answer. What
+    /// the issuer says is kept, a no as well, whether or not a request waits for it.
     fn ask(
         self: &Arc<Self>,
         identities: &Arc<Identities>,
@@ -77,8 +78,8 @@ pub(super) struct Answered<R> {
 }
 
 impl Identities {
-    /// What is looked for, within these bounds. What is done is the policy's to say, here as in its tests: this only
-    /// carries it out.
+    /// What is looked for, within these bounds. What is done is the policy's to say, here as in its tests:
+    /// this only carries it out.
     pub(super) async fn answer<S: Lookup>(
         self: &Arc<Self>,
         lookup: S,
@@ -152,8 +153,8 @@ impl Identities {
         }
     }
 
-    /// Served on verified claims alone: no issuer would be asked at a second look either, so whatever the role of the
-    /// youngest tier, that comes when the tier ends, or the token does.
+    /// Served on verified claims alone: no issuer would be asked at a second look either, so whatever the
+    /// role of the youngest tier, that comes when the tier ends, or the token does.
     pub(super) fn serve_claims(&self, now: Timestamp, end: Timestamp) -> Serving {
         let tier = TierIndex::YOUNGEST;
         let age = self.policy.table().row(tier).map_or(Duration::ZERO, |row| row.age);

@@ -72,8 +72,8 @@ impl Lookup for Profile {
         }
     }
 
-    /// Everybody who asks about one subject shares one call; but a no is a word on the token that the call was made
-    /// with, so who only shared it asks again with their own.
+    /// Everybody who asks about one subject shares one call; but a no is a word on the token that the call
+    /// was made with, so who only shared it asks again with their own.
     async fn ask(
         self: &Arc<Self>,
         identities: &Arc<Identities>,
@@ -105,8 +105,9 @@ impl Lookup for Profile {
 }
 
 impl Profile {
-    /// A profile without an email is soon of no use: the user may get one. One with an email is of none if it was made
-    /// before the settings that say which email counts: by those of now it might be another one, or none.
+    /// A profile without an email is soon of no use: the user may get one. One with an email is of none if it
+    /// was made before the settings that say which email counts: by those of now it might be another one, or
+    /// none.
     fn is_of_use(&self, record: &ProfileRecord, identities: &Identities, now: Timestamp) -> bool {
         let PolicySettings { negative_ttl, require_verified_email, .. } = identities.settings;
         let verified = !require_verified_email || record.email_verified == Some(true);
@@ -132,8 +133,8 @@ impl Profile {
         context.finish().as_ref().first_chunk().copied().unwrap_or_default()
     }
 
-    /// Remembers the issuer's no to this token. If the issuer said why, it deletes the subject's profile, so that no
-    /// other token of the subject is answered from it.
+    /// Remembers the issuer's no to this token. If the issuer said why, it deletes the subject's profile, so
+    /// that no other token of the subject is answered from it.
     fn refuse(&self, identities: &Identities, refusal: Refusal) -> Failure {
         if refusal.ends_records() {
             identities.stores.forget_profile(&self.key);
@@ -142,8 +143,8 @@ impl Profile {
         refusal.into()
     }
 
-    /// The endpoint guards itself by an audience that the token does not have: there is no email to be had with it. That
-    /// is remembered for a while, unless an email is known from elsewhere.
+    /// The endpoint guards itself by an audience that the token does not have: there is no email to be had
+    /// with it. That is remembered for a while, unless an email is known from elsewhere.
     async fn without_email(&self, identities: &Identities) -> Result<Arc<ProfileRecord>, Failure> {
         let known = identities.stores.profile(&self.key).await;
         if known.is_some_and(|(record, _)| record.email.is_some()) {
@@ -161,7 +162,8 @@ impl Profile {
         Ok(record)
     }
 
-    /// That there is no email to be had is about the token, and not about its subject: another token may bring one.
+    /// That there is no email to be had is about the token, and not about its subject: another token may
+    /// bring one.
     fn without_email_key(&self) -> SubjectKey {
         SubjectKey(self.digest.0)
     }

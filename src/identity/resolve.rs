@@ -52,7 +52,8 @@ impl Identities {
             issued_at: claims.issued_at(),
         })?;
         let expires_at = claims.expires_at();
-        // In grace it is served this once and not remembered: as soon as the breaker is closed, it is refused.
+        // In grace it is served this once and not remembered: as soon as the breaker is closed, it is
+        // refused.
         let end = if claims.in_grace() { now } else { claims.not_after() };
         let bounds = Bounds { end, oldest: attempt.oldest };
         let mut identity = Identity {

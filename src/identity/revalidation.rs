@@ -1,12 +1,13 @@
 //! When a record is revalidated behind the request, and how many at a time.
 //!
-//! All who came at nine have records that grow old at one o'clock, on every instance of a fleet. If each record were
-//! asked about as soon as its fresh tier ended, all of them would be at once. So each waits for a point of its own in
-//! the first [`SPREAD`] of the time in which it is revalidated; until then it answers as before.
+//! All who came at nine have records that grow old at one o'clock, on every instance of a fleet. If each
+//! record were asked about as soon as its fresh tier ended, all of them would be at once. So each waits for a
+//! point of its own in the first [`SPREAD`] of the time in which it is revalidated; until then it answers as
+//! before.
 //!
-//! **The point is drawn once**, from the record and a seed that each instance makes for itself, not anew at each look:
-//! a record that is looked at every ten seconds would else be revalidated as soon as one throw of many is low. With
-//! `verified_at` in the draw, nobody is always the last.
+//! **The point is drawn once**, from the record and a seed that each instance makes for itself, not anew at
+//! each look: a record that is looked at every ten seconds would else be revalidated as soon as one throw of
+//! many is low. With `verified_at` in the draw, nobody is always the last.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -17,11 +18,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::Timestamp;
 use crate::tiers::table::{Role, TierTable};
 
-/// How many revalidations may be under way. One more is left out, not queued: the record is looked at again soon.
+/// How many revalidations may be under way. One more is left out, not queued: the record is looked at again
+/// soon.
 const MAX_UNDER_WAY: usize = 8;
 
-/// The part of the revalidated ages over which the points lie: a quarter, two hours of the default's eight. Wide enough to
-/// take a fleet out of step, and early enough that most who come again are revalidated before the next tier asks first.
+/// The part of the revalidated ages over which the points lie: a quarter, two hours of the default's eight.
+/// Wide enough to take a fleet out of step, and early enough that most who come again are revalidated before
+/// the next tier asks first.
 const SPREAD: u32 = 4;
 
 /// A number from 0 to 1 for a record: always the same for the same one.
@@ -52,8 +55,8 @@ impl Revalidations {
         Self { points: RevalidationAges::of(table), draw, turns: Arc::new(Semaphore::new(MAX_UNDER_WAY)) }
     }
 
-    /// Leave to revalidate the record under `key`, to be held until that is done; `None` if it is too early, or too many
-    /// are under way.
+    /// Leave to revalidate the record under `key`, to be held until that is done; `None` if it is too early,
+    /// or too many are under way.
     pub(super) fn turn(
         &self,
         key: &[u8; 32],
@@ -73,7 +76,8 @@ impl RevalidationAges {
         Self { first, spread: last.saturating_sub(first) / SPREAD }
     }
 
-    /// The age for a number from 0 to 1. It is taken in millionths, so that no number, not even NaN, can do harm.
+    /// The age for a number from 0 to 1. It is taken in millionths, so that no number, not even NaN, can do
+    /// harm.
     fn at(self, drawn: f64) -> Duration {
         let millionths = (drawn.clamp(0.0, 1.0) * 1e6) as u32;
         self.first + self.spread / 1_000_000 * millionths

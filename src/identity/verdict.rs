@@ -93,8 +93,9 @@ impl Lookup for Verdict {
 }
 
 impl Verdict {
-    /// A record that cannot be read counts as none; so does the word of another issuer, which was asked before the
-    /// configuration changed, or by an instance with another one: who is not configured lets nobody in.
+    /// A record that cannot be read counts as none; so does the word of another issuer, which was asked
+    /// before the configuration changed, or by an instance with another one: who is not configured lets
+    /// nobody in.
     fn is_of_use(&self, record: &VerdictRecord) -> bool {
         record.issuer == **self.issuer.name() && claims(record).is_some()
     }
@@ -140,8 +141,8 @@ impl Verdict {
 }
 
 impl Identities {
-    /// The identity that a verdict is about; `None` if its claims cannot be read. Its email is looked for anew in what the
-    /// issuer said: which one counts, the settings of now say, not those of then.
+    /// The identity that a verdict is about; `None` if its claims cannot be read. Its email is looked for
+    /// anew in what the issuer said: which one counts, the settings of now say, not those of then.
     pub(super) fn identity_of(&self, issuer: &Issuer, record: &VerdictRecord) -> Option<Identity> {
         let claims = claims(record)?;
         let found = self.email_in(issuer, &claims);

@@ -18,7 +18,8 @@ use crate::instance::Instance;
 use crate::issuer::endpoint::Endpoint;
 use crate::route::peer::Peer;
 
-/// Answers one request of an operator or a monitoring system. `leaving` is whether the service is about to stop.
+/// Answers one request of an operator or a monitoring system. `leaving` is whether the service is about to
+/// stop.
 ///
 /// # Errors
 /// Never.
@@ -148,8 +149,8 @@ pub fn status(instance: &Instance) -> Value {
         "revocations_behind": instance.revocations.is_behind() })
 }
 
-/// Times as dates, since it is people who read them; `until` is when an open breaker lets a probe through, or a forced
-/// state ends.
+/// Times as dates, since it is people who read them; `until` is when an open breaker lets a probe through, or
+/// a forced state ends.
 fn guard_status(status: &GuardStatus, now: Timestamp) -> Value {
     let until = match status.state {
         State::Open => Some(status.refuses_for),

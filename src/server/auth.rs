@@ -127,7 +127,8 @@ async fn identify(
     }
 }
 
-/// At first sight, or when the answer in memory is no longer fresh: verify, resolve the email, decide, remember.
+/// At first sight, or when the answer in memory is no longer fresh: verify, resolve the email, decide,
+/// remember.
 async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Option<TierIndex>) -> Decision {
     let since = instance.stores.epoch(&digest);
     if let Some(refusal) = instance.stores.refusal(&digest, &instance.clock) {
@@ -164,8 +165,8 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Op
     }
 }
 
-/// What became of a token that only its issuer could judge: why it was not judged here, and what the issuer said. A JWE
-/// that fails both ways may be one whose key is missing here, so the operator is told, sparingly.
+/// What became of a token that only its issuer could judge: why it was not judged here, and what the issuer
+/// said. A JWE that fails both ways may be one whose key is missing here, so the operator is told, sparingly.
 fn tell_of_foreign(
     instance: &Instance,
     digest: TokenDigest,
@@ -286,8 +287,9 @@ fn is_auth_path(path: &str) -> bool {
     path.strip_prefix(AUTH_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A body that was announced is not read, so the connection cannot be used again (a naive nginx configuration announces
-/// one that never comes). A wish to upgrade is not granted; some proxies then wait for the connection to end.
+/// A body that was announced is not read, so the connection cannot be used again (a naive nginx configuration
+/// announces one that never comes). A wish to upgrade is not granted; some proxies then wait for the
+/// connection to end.
 fn must_close(headers: &HeaderMap) -> bool {
     let announces_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
     announces_body || headers.contains_key(TRANSFER_ENCODING) || wants_upgrade(headers)

@@ -1,4 +1,5 @@
-//! `POST /breaker` on the admin listener: an operator forces breakers open or closed for a time, or resets them.
+//! `POST /breaker` on the admin listener: an operator forces breakers open or closed for a time, or resets
+//! them.
 //!
 //! A forced state always has an end: what is forced in an incident and then forgotten must not outlive it.
 
@@ -40,7 +41,8 @@ pub struct BreakerRequest {
     /// `discovery`, `jwks` or `userinfo`; without it, all three.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// How long a forced state lasts, as `90s` or `2h`: one second to [`LONGEST_FORCED`], [`FORCED_FOR`] without it.
+    /// How long a forced state lasts, as `90s` or `2h`: one second to [`LONGEST_FORCED`], [`FORCED_FOR`]
+    /// without it.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasting: Option<String>,
 }

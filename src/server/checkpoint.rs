@@ -1,4 +1,5 @@
-//! `POST /checkpoint` on the admin listener: make a checkpoint of the disk store now, which `holdfast backup` then copies.
+//! `POST /checkpoint` on the admin listener: make a checkpoint of the disk store now, which `holdfast backup`
+//! then copies.
 //!
 //! Where it lies is holdfast's own choice: nobody who reaches the listener can have it write anywhere else.
 

@@ -1,8 +1,9 @@
 //! What the log says of requests that are not let in.
 //!
-//! Each is a line at `debug`. Once a minute one of a kind is a line that is seen by default: what the proxy's configuration
-//! or ours gets wrong, which the operator alone can change, and what users will ask about. A line names what it is about:
-//! the token by its digest, the request by its `X-Request-Id`. It never holds a token, a user's id or an address.
+//! Each is a line at `debug`. Once a minute one of a kind is a line that is seen by default: what the proxy's
+//! configuration or ours gets wrong, which the operator alone can change, and what users will ask about. A
+//! line names what it is about: the token by its digest, the request by its `X-Request-Id`. It never holds a
+//! token, a user's id or an address.
 
 use hyper::HeaderMap;
 use tracing::{debug, error, info, warn};
@@ -14,8 +15,8 @@ use crate::route::requirement::{BadRequirement, Requirement};
 use crate::route::{Closed, Required};
 use crate::tiers::digest::TokenDigest;
 
-/// The longest request id and the longest value of a requirement that are shown, in bytes. What is longer is not shown in
-/// part: a part of a token is too much.
+/// The longest request id and the longest value of a requirement that are shown, in bytes. What is longer is
+/// not shown in part: a part of a token is too much.
 const MAX_SHOWN: usize = 64;
 
 /// What a line says of a request.
@@ -106,8 +107,8 @@ impl Denial<'_> {
         Some(self.instance.digester.token(credential.token().as_bytes()))
     }
 
-    /// As the proxy, or whoever is before it, named the request. A client may have written it, so what is no plain id is
-    /// not shown.
+    /// As the proxy, or whoever is before it, named the request. A client may have written it, so what is no
+    /// plain id is not shown.
     fn request_id(&self) -> &str {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
         let mut ids = self.headers.get_all("x-request-id").iter();

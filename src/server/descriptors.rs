@@ -1,8 +1,8 @@
 //! File descriptors: how many this process may have, and what they are for.
 //!
-//! Every connection takes one, and so do the files of the disk store, Redis, the issuer and the admin listener. If the
-//! proxies' connections took them all, nobody could even be told. So a part is kept for the others, and connections are
-//! bounded by the rest.
+//! Every connection takes one, and so do the files of the disk store, Redis, the issuer and the admin
+//! listener. If the proxies' connections took them all, nobody could even be told. So a part is kept for the
+//! others, and connections are bounded by the rest.
 
 use std::io;
 
@@ -19,8 +19,8 @@ pub struct Shares {
     pub admin: usize,
 }
 
-/// Raises the soft limit to the hard one and shares out what there is. `wanted` is `auth.max_connections`, for each of
-/// so many auth listeners. If there is less, it says so.
+/// Raises the soft limit to the hard one and shares out what there is. `wanted` is `auth.max_connections`,
+/// for each of so many auth listeners. If there is less, it says so.
 #[must_use]
 pub fn share_out(wanted: usize, listeners: usize) -> Shares {
     let limit = raise();
@@ -55,8 +55,8 @@ fn raise() -> usize {
     limit.and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX)
 }
 
-/// Whether accepting failed since descriptors or the kernel's memory are used up. Every other error is of the one
-/// connection that was to be accepted (accept(2)), and says nothing of the next.
+/// Whether accepting failed since descriptors or the kernel's memory are used up. Every other error is of the
+/// one connection that was to be accepted (accept(2)), and says nothing of the next.
 #[must_use]
 pub fn are_out(error: &io::Error) -> bool {
     let out = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];

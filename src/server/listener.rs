@@ -31,9 +31,10 @@ use crate::config::Listen;
 use crate::route::peer::Peer;
 use crate::tls::ServerTls;
 
-/// How many connections the kernel keeps waiting until they are accepted. When this is full, it drops what a client
-/// says on TCP, who tries again only a second later, and refuses a unix socket's at once; so it is as long as the kernel
-/// allows by default (`net.core.somaxconn`), which is a proxy's reload with a worker for every core.
+/// How many connections the kernel keeps waiting until they are accepted. When this is full, it drops what a
+/// client says on TCP, who tries again only a second later, and refuses a unix socket's at once; so it is as
+/// long as the kernel allows by default (`net.core.somaxconn`), which is a proxy's reload with a worker for
+/// every core.
 const BACKLOG: u32 = 4096;
 
 /// How long no connection is accepted once descriptors are out.
@@ -122,8 +123,8 @@ impl Listener {
         }
     }
 
-    /// Serves connections until `stop` changes, then drains. `tls` is asked for each connection where TLS is spoken, so
-    /// that a reload brings a new certificate; without one, none is served there.
+    /// Serves connections until `stop` changes, then drains. `tls` is asked for each connection where TLS is
+    /// spoken, so that a reload brings a new certificate; without one, none is served there.
     pub async fn serve<S, T, F, B>(self, service: S, tls: T, bounds: Bounds, mut stop: watch::Receiver<bool>)
     where
         T: Fn() -> Option<Arc<ServerTls>>,
@@ -136,8 +137,8 @@ impl Listener {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            // Who has said all that it wants to say still waits for the answer. That it has gone away altogether then shows
-            // only when the answer is written; until then its request costs what every request does, and no more.
+            // A client that sends no more still waits for its answer. That it has gone away altogether shows
+            // only when the answer is written; until then its request costs what every request does.
             .half_close(true)
             .header_read_timeout(bounds.idle_timeout)
             .max_headers(MAX_HEADER_LINES)
@@ -248,8 +249,8 @@ impl Connection {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Waits for the first byte of the first request. hyper's buffers and the state of a connection take 14 KB, which clients
-/// that only connect do not need.
+/// Waits for the first byte of the first request. hyper's buffers and the state of a connection take 14 KB,
+/// which clients that only connect do not need.
 async fn first_byte(
     stream: &mut Box<dyn Stream>,
     mut stop: watch::Receiver<bool>,
@@ -268,8 +269,8 @@ impl Socket {
         match self {
             Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // An answer is one small write; waiting to fill a packet would only delay it. Where it cannot be set, the
-                // connection is slower, or has ended, which whoever reads from it finds.
+                // An answer is one small write; waiting to fill a packet would only delay it. If this fails, the
+                // connection is slower, or it has ended, and the next read says so.
                 let _ = stream.set_nodelay(true);
                 Ok((Box::new(stream), Peer::Address(address.ip())))
             }
@@ -278,9 +279,10 @@ impl Socket {
     }
 }
 
-/// Ends when the first request has not come in time, or not within a grace period after the service began to stop. hyper
-/// bounds the time for a head only from the first bytes on. At a stop, it closes connections that wait for a next request
-/// by itself, but waits for the rest of a first one for as long as it may take to come.
+/// Ends when the first request has not come in time, or not within a grace period after the service began to
+/// stop. hyper bounds the time for a head only from the first bytes on. At a stop, it closes connections that
+/// wait for a next request by itself, but waits for the rest of a first one for as long as it may take to
+/// come.
 async fn never_asks(
     mut stop: watch::Receiver<bool>,
     asked: &AtomicBool,
@@ -327,8 +329,8 @@ async fn bind_unix(path: &Path, access: SocketAccess) -> Result<Socket, String> 
         if !metadata.file_type().is_socket() {
             return Err("a file of that name exists and is not a socket; it is left alone".to_owned());
         }
-        // Whatever answers otherwise is somebody's: a backlog that is full, another kind of socket, or one that may not
-        // be asked. Not the standard library's `connect`, which waits for a full backlog.
+        // Every other answer means that the socket is in use: a full backlog, another kind of socket, or one
+        // that may not be asked. The standard library's `connect` would wait for a full backlog.
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(path).map_err(say)?

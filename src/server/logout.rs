@@ -22,8 +22,8 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How long a body may take to come. Auth0 waits 5 s for the answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Answers one logout request (§2.5 to §2.8 of the specification): 200 when the logout is in force and kept, 400 if it is
-/// refused. 503 where it may be repeated with success.
+/// Answers one logout request (§2.5 to §2.8 of the specification): 200 when the logout is in force and kept,
+/// 400 if it is refused. 503 where it may be repeated with success.
 pub(super) async fn answer(
     instance: &Instance,
     logout: &BackchannelLogout,

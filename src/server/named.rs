@@ -1,8 +1,9 @@
 //! By which names the admin listener answers.
 //!
-//! A web page in an operator's browser may read what comes from its own name, and the owner of that name can let it lead
-//! to this machine (DNS rebinding). The browser then sends the page's name as `Host`. So only names answer that nobody
-//! else can own. An address is one: a page has it as its name only if the page itself came from there.
+//! A web page in an operator's browser may read what comes from its own name, and the owner of that name can
+//! let it lead to this machine (DNS rebinding). The browser then sends the page's name as `Host`. So only
+//! names answer that nobody else can own. An address is one: a page has it as its name only if the page
+//! itself came from there.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,8 +11,8 @@ use hyper::header::HOST;
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Uri};
 
-/// Whether a request asks for this listener by an address, by a loopback name, or by one of `hosts`. A request that
-/// says no name is none of a browser.
+/// Whether a request asks for this listener by an address, by a loopback name, or by one of `hosts`. A
+/// request that says no name is none of a browser.
 pub(super) fn is_ours(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> bool {
     let by_line = uri.authority().is_none_or(|authority| is_known(authority, hosts));
     by_line

@@ -1,10 +1,10 @@
 //! What an operator posts to the admin listener: a short JSON object.
 //!
-//! Who may give orders: whoever knows the token of `admin.token_file`. Without such a file, whoever reaches the listener
-//! over loopback.
+//! Who may give orders: whoever knows the token of `admin.token_file`. Without such a file, whoever reaches
+//! the listener over loopback.
 //!
-//! An order has to say that it is JSON, and must not come from a web page: one in an operator's browser can post a form to a
-//! loopback address, and JSON, too, once the page's own name leads there (DNS rebinding).
+//! An order has to say that it is JSON, and must not come from a web page: one in an operator's browser can
+//! post a form to a loopback address, and JSON, too, once the page's own name leads there (DNS rebinding).
 
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ pub(super) enum OrderRefused {
     /// It does not say that it is JSON.
     #[error("send JSON, with Content-Type: application/json")]
     MediaType,
-    /// It has an `Origin`, which a browser sends with every POST (Fetch Standard §3.1) and `holdfast` itself never.
+    /// It has an `Origin`, which a browser sends with every POST (Fetch Standard §3.1) and `holdfast` itself
+    /// never.
     #[error("orders are not taken from web pages; send none with an Origin header")]
     WebPage,
     /// There is none, or too much.

@@ -1,7 +1,8 @@
 //! A bound on how long an answer may wait to be read.
 //!
-//! hyper bounds how long a request may take to come, but not how long an answer may take to go. Somebody who sends
-//! requests and never reads an answer would keep a connection's place for as long as the kernel at the other end lives.
+//! hyper bounds how long a request may take to come, but not how long an answer may take to go. Somebody who
+//! sends requests and never reads an answer would keep a connection's place for as long as the kernel at the
+//! other end lives.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -49,8 +50,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadInTime<S> {
             && let Some(first) = self.first.take()
         {
             into.put_slice(&[first]);
-            // With all that has come, since hyper enlarges its buffer for what comes after a short read. If there is nothing,
-            // or an error, the next read says so.
+            // With all that has come, since hyper enlarges its buffer for what comes after a short read. If
+            // there is nothing, or an error, the next read says so.
             let _ = Pin::new(&mut self.stream).poll_read(cx, into);
             return Poll::Ready(Ok(()));
         }

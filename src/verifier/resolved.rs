@@ -9,8 +9,8 @@ use crate::token::compact::UnverifiedJws;
 use crate::token::jws::{self, TokenUse};
 use crate::token::refusal::Refusal;
 
-/// A JWS with the issuer that it names and an algorithm that this one allows: all that may be asked of a stranger's token
-/// before its key is known.
+/// A JWS with the issuer that it names and an algorithm that this one allows: all that may be asked of a
+/// stranger's token before its key is known.
 pub(super) struct ResolvedJws {
     pub(super) issuer: Arc<Issuer>,
     pub(super) algorithm: SignatureAlgorithm,

@@ -21,12 +21,13 @@ pub(super) enum Content {
 
 /// Opens a JWE and judges what is in it.
 ///
-/// **A JWE sealed to a public key proves nothing about its sender**: everybody has that key. What is in it must be a JWS
-/// that verifies. Under a key that only the issuer and we hold, the seal itself vouches for bare claims, if the
-/// configuration says that the issuer makes such tokens. Auth0 leaves out `cty`, so the content tells its form.
+/// **A JWE sealed to a public key proves nothing about its sender**: everybody has that key. What is in it
+/// must be a JWS that verifies. Under a key that only the issuer and we hold, the seal itself vouches for
+/// bare claims, if the configuration says that the issuer makes such tokens. Auth0 leaves out `cty`, so the
+/// content tells its form.
 ///
-/// Whose token it is, `iss` says, and that issuer must be one for which we hold the key that opened it. Until then all
-/// issuers' keys may be tried, since Auth0 does not say in the header whose it is.
+/// Whose token it is, `iss` says, and that issuer must be one for which we hold the key that opened it. Until
+/// then all issuers' keys may be tried, since Auth0 does not say in the header whose it is.
 pub(super) fn open(token: &str, keys: &DecryptionKeys, issuers: &Issuers) -> Result<Content, Refusal> {
     let Compact::Jwe(jwe) = Compact::parse(token)? else { return Err(Malformed::Parts.into()) };
     let opened = keys.open(&jwe).map_err(Refusal::Jwe)?;

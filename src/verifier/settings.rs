@@ -9,10 +9,11 @@ pub struct PolicySettings {
     pub leeway: Duration,
     /// `negative_ttl`: how long a definitive no is remembered. Default 60 s.
     pub negative_ttl: Duration,
-    /// `expired_grace`: how long past its life a token is admitted that expired while the breaker was already open.
-    /// Default 0, which switches it off.
+    /// `expired_grace`: how long past its life a token is admitted that expired while the breaker was already
+    /// open. Default 0, which switches it off.
     pub expired_grace: Duration,
-    /// `verdict_ceiling`: the oldest tier whose verdict on a foreign token may be served. Default `emergency`.
+    /// `verdict_ceiling`: the oldest tier whose verdict on a foreign token may be served. Default
+    /// `emergency`.
     pub verdict_ceiling: String,
     /// `require_verified_email`: an email counts only with `email_verified: true`. Default false.
     pub require_verified_email: bool,
