@@ -53,7 +53,7 @@ drills: setup-test ## outages, storms and floods; prints what users were told an
 .PHONY: bench
 bench: ## measures: against floors, in a flood, in an outage, and with wrk; see benches/ and scripts/bench.sh
 	@scripts/setup.sh bench
-	cargo bench --profile release --locked --bench floor --bench flood --bench guard --bench tiers
+	cargo bench --profile release --locked --bench floor --bench flood --bench guard --bench revocation --bench tiers
 	@scripts/bench.sh
 
 .PHONY: bench-proxies
