@@ -14,7 +14,9 @@
 //! A foreign token has no claims of its own to look at: it goes through the second as a whole, with a verdict
 //! in place of a profile. How, is in `lookup`.
 
+mod from_claims;
 mod identities;
+pub mod importer;
 mod lookup;
 mod profile;
 mod resolve;

@@ -390,7 +390,11 @@ fn open_archive(
     Ok((Some(Arc::new(archive)), digester))
 }
 
-fn policy(settings: &Settings) -> Result<Policy, CeilingOutsideTable> {
+/// What may be answered from records of which age, by these settings.
+///
+/// # Errors
+/// When `policy.verdict_ceiling` names no tier.
+pub fn policy(settings: &Settings) -> Result<Policy, CeilingOutsideTable> {
     let table = settings.tiers.clone();
     let verdict_ceiling = table.find(&settings.policy.verdict_ceiling).ok_or(CeilingOutsideTable)?;
     let limits = Limits {

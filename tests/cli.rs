@@ -50,6 +50,7 @@ async fn each_command_lists_its_own_flags_and_no_others() {
         ("breaker", "--admin --any-instance --config --endpoint --for --issuer"),
         ("backup", "--admin --any-instance --config --data --to"),
         ("restore", "--config --data --from"),
+        ("import", "--admin --any-instance --config --data --exported-at --issuer --profiles"),
         ("health", "--admin --config --ready"),
     ] {
         let (code, help, _) = run(&[command, "-h"], &[]).await;
@@ -127,6 +128,11 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
         ends(&[command, "--subject", "auth0|a", "--issuer", "https://other.example.com/"], 1).await;
     }
     ends(&["revoke", "--list"], 0).await;
+    let user = r#"{"user_id":"a","email":"a@x.org"}"#;
+    for (users, code) in [(user.to_owned(), 0), (String::new(), 1), (format!("{user}\n{{"), 3)] {
+        std::fs::write(text("users"), users).unwrap();
+        ends(&["import", "--profiles", &text("users")], code).await;
+    }
     ends(&["breaker", "status"], 0).await;
     ends(&["breaker", "status", "--issuer", "https://other.example.com/"], 1).await;
     ends(&["health"], 0).await;
@@ -163,6 +169,7 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
         "breaker" => &["status"],
         "backup" => &["--to", "copy"],
         "restore" => &["--from", "copy"],
+        "import" => &["--profiles", "users"],
         _ => &[],
     };
     for command in documented.keys() {

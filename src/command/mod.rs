@@ -15,6 +15,7 @@ mod breaker;
 mod check;
 mod copies;
 mod health;
+mod import;
 mod inspect;
 mod purge;
 mod reach;
@@ -51,6 +52,8 @@ enum Command {
     Backup(copies::BackupArguments),
     /// Put a backup in the place of the data directory's records.
     Restore(copies::RestoreArguments),
+    /// Keep the profiles of users that the issuer exported, so that no call is needed for them.
+    Import(import::ImportArguments),
     /// Show the tiers in force, and what they answered so far.
     Tiers(reach::AdminArguments),
     /// Have the running holdfast forget a subject, a token, or everybody.
@@ -190,6 +193,7 @@ impl Arguments {
             Command::Check(arguments) => check::run(arguments),
             Command::Backup(arguments) => copies::backup(arguments),
             Command::Restore(arguments) => copies::restore(arguments),
+            Command::Import(arguments) => import::run(arguments),
             Command::Tiers(arguments) => tiers::run(arguments),
             Command::Purge(arguments) => purge::run(arguments),
             Command::Revoke(arguments) => revoke::revoke(arguments),

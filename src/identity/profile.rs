@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
-
+use super::from_claims;
 use super::identities::Identities;
 use super::lookup::Lookup;
 use crate::clock::Timestamp;
@@ -112,25 +111,8 @@ impl Profile {
         let PolicySettings { negative_ttl, require_verified_email, .. } = identities.settings;
         let verified = !require_verified_email || record.email_verified == Some(true);
         let is_recent = now.since(record.verified_at) < negative_ttl;
-        record.email_rules == self.email_rules()
+        record.email_rules == from_claims::email_rules(self.issuer.settings())
             && (record.email.is_some() && verified || is_recent && record.email.is_none())
-    }
-
-    /// Tells the `email_claims` and `email_domains` in force from others, also after a restart.
-    fn email_rules(&self) -> [u8; 4] {
-        let mut context = Context::new(&SHA256);
-        let settings = self.issuer.settings();
-        let mut add = |text: &str| {
-            context.update(&text.len().to_le_bytes());
-            context.update(text.as_bytes());
-        };
-        settings.email_claims.iter().for_each(|path| add(path.as_str()));
-        if !settings.email_domains.is_empty() {
-            // No path is empty, so no list of paths looks like this.
-            add("");
-            settings.email_domains.iter().for_each(|domain| add(domain));
-        }
-        context.finish().as_ref().first_chunk().copied().unwrap_or_default()
     }
 
     /// Remembers the issuer's no to this token. If the issuer said why, it deletes the subject's profile, so
@@ -155,7 +137,7 @@ impl Profile {
             email_verified: None,
             email: None,
             name: None,
-            email_rules: self.email_rules(),
+            email_rules: from_claims::email_rules(self.issuer.settings()),
         });
         let key = self.without_email_key();
         identities.stores.keep_profile(key, record.clone(), identities.stores.epoch_of_profile(&key));
@@ -188,13 +170,8 @@ impl Profile {
             }
             UserinfoAnswer::Accepted { claims, .. } => {
                 let found = identities.find_email(&self.issuer, &claims);
-                let record = Arc::new(ProfileRecord {
-                    verified_at: identities.clock.now(),
-                    email_verified: found.as_ref().and_then(|found| found.verified),
-                    email: found.map(|found| found.email.as_str().to_owned()),
-                    name: claims.get("name").and_then(serde_json::Value::as_str).map(str::to_owned),
-                    email_rules: self.email_rules(),
-                });
+                let now = identities.clock.now();
+                let record = Arc::new(from_claims::record(&claims, found, self.issuer.settings(), now));
                 identities.stores.keep_profile(self.key, record.clone(), since);
                 return Ok(record);
             }

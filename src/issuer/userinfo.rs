@@ -70,15 +70,19 @@ impl UserinfoAnswer {
             Answer::Rejected { rejection, .. } => return Ok(Self::Rejected(rejection)),
         };
         let claims = json::object(body).map_err(|_| "the answer of /userinfo is not a JSON object")?;
-        let subject = match claims.get("sub") {
-            Some(Value::String(subject)) if (1..=255).contains(&subject.len()) => subject.clone(),
-            _ => return Err("the answer of /userinfo has no subject"),
-        };
+        let subject = subject_of(&claims).ok_or("the answer of /userinfo has no subject")?.to_owned();
         if expected_subject.is_some_and(|expected| expected != subject) {
             return Err("the answer of /userinfo is about another subject");
         }
         Ok(Self::Accepted { subject, claims })
     }
+}
+
+/// Whom claims are about; `None` if `sub` is empty or longer than a subject may be (OpenID Connect Core 1.0
+/// §2).
+#[must_use]
+pub fn subject_of(claims: &Object) -> Option<&str> {
+    claims.get("sub").and_then(Value::as_str).filter(|subject| (1..=255).contains(&subject.len()))
 }
 
 #[cfg(test)]

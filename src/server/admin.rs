@@ -49,6 +49,9 @@ pub async fn answer(
         "/purge" if request.method() == Method::POST => {
             return Ok(super::purge::answer(instance, request).await);
         }
+        "/import" if request.method() == Method::POST => {
+            return Ok(super::import::answer(instance, request).await);
+        }
         "/breaker" if request.method() == Method::POST => {
             return Ok(super::breaker::answer(&instance, request).await);
         }
@@ -82,7 +85,7 @@ pub async fn answer(
         _ => text(
             StatusCode::NOT_FOUND,
             "here are /metrics, /healthz, /readyz, /status, POST /purge, POST /breaker,
-POST /checkpoint, POST /revoke, POST /unrevoke and /revocations\n",
+POST /checkpoint, POST /import, POST /revoke, POST /unrevoke and /revocations\n",
         ),
     })
 }

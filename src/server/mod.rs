@@ -6,6 +6,7 @@ pub mod breaker;
 mod checkpoint;
 mod denial_log;
 pub mod descriptors;
+pub mod import;
 pub mod listener;
 mod logout;
 mod named;

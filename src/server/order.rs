@@ -36,8 +36,8 @@ pub(super) enum OrderRefused {
     #[error("orders are not taken from web pages; send none with an Origin header")]
     WebPage,
     /// There is none, or too much.
-    #[error("the body did not come, or is longer than 32 KiB")]
-    Body,
+    #[error("the body did not come, or is longer than {} KiB", .0 / 1024)]
+    Body(usize),
     /// It is not one of these. What it is instead is not repeated: it may hold a token.
     #[error("the body is none of {0}")]
     Unknown(&'static str),
@@ -63,7 +63,7 @@ impl OrderRefused {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::WebPage | Self::Remote => StatusCode::FORBIDDEN,
-            Self::Body | Self::Unknown(_) | Self::NoSuchIssuer { .. } => StatusCode::BAD_REQUEST,
+            Self::Body(_) | Self::Unknown(_) | Self::NoSuchIssuer { .. } => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -99,6 +99,15 @@ pub(super) async fn read<T: DeserializeOwned>(
     request: Request<Incoming>,
     unknown: OrderRefused,
 ) -> Result<T, OrderRefused> {
+    read_up_to(MAX_BODY_BYTES, request, unknown).await
+}
+
+/// The same for an order of at most so many bytes.
+pub(super) async fn read_up_to<T: DeserializeOwned>(
+    max_bytes: usize,
+    request: Request<Incoming>,
+    unknown: OrderRefused,
+) -> Result<T, OrderRefused> {
     if request.headers().contains_key(ORIGIN) {
         return Err(OrderRefused::WebPage);
     }
@@ -107,9 +116,9 @@ pub(super) async fn read<T: DeserializeOwned>(
     if !kind.eq_ignore_ascii_case("application/json") {
         return Err(OrderRefused::MediaType);
     }
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let body = Limited::new(request.into_body(), max_bytes).collect();
     match tokio::time::timeout(PATIENCE, body).await {
         Ok(Ok(body)) => serde_json::from_slice(&body.to_bytes()).map_err(|_| unknown),
-        Ok(Err(_)) | Err(_) => Err(OrderRefused::Body),
+        Ok(Err(_)) | Err(_) => Err(OrderRefused::Body(max_bytes)),
     }
 }

@@ -4,17 +4,14 @@
 //! holds a user, a token, or anything that a stranger can choose.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::time::Duration;
 
-use prometheus::core::{Collector, Desc, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
-/// What was declared: of each metric its kind and its description.
-type Descriptions = Vec<(&'static str, Desc)>;
+use super::registration::{Descriptions, Registration, forget};
 
 /// The metrics of one instance.
 pub struct Metrics {
@@ -49,6 +46,7 @@ pub struct Metrics {
     logouts: IntCounterVec,
     revocations: IntGaugeVec,
     revocation_lag: GaugeVec,
+    imported_profiles: IntCounterVec,
 }
 
 impl Metrics {
@@ -81,7 +79,16 @@ impl Metrics {
             "Lookups in a store, by result (hit, miss, unreadable, error).",
             &["store", "result"],
         )?;
+        let imported_profiles = new.counters(
+            "imported_profiles_total",
+            "Profiles that holdfast import sent, by result (kept, known, refused).",
+            &["result"],
+        )?;
+        for result in ["kept", "known", "refused"] {
+            imported_profiles.with_label_values(&[result]);
+        }
         let metrics = Self {
+            imported_profiles,
             allowed_from_memory: requests.with_label_values(&["allow", "memory"]),
             request_duration: new.histogram(
                 "request_duration_seconds",
@@ -360,6 +367,11 @@ impl Metrics {
         self.revocation_lag.with_label_values::<&str>(&[]).set(lag.as_secs_f64());
     }
 
+    /// So many imported profiles had this result.
+    pub fn imported(&self, result: &str, count: u64) {
+        self.imported_profiles.with_label_values(&[result]).inc_by(count);
+    }
+
     /// The configuration was reloaded, or kept because the new one was bad.
     pub fn reloaded(&self, result: &str) {
         self.reloads.with_label_values(&[result]).inc();
@@ -378,67 +390,10 @@ impl Metrics {
     }
 }
 
-/// Removes all series whose label `issuer` is this one.
-fn forget<B: MetricVecBuilder>(metric: &MetricVec<B>, issuer: &str)
-where
-    MetricVec<B>: Collector,
-{
-    for family in metric.collect() {
-        for series in family.get_metric() {
-            let labels: HashMap<&str, &str> =
-                series.get_label().iter().map(|label| (label.name(), label.value())).collect();
-            if labels.get("issuer") == Some(&issuer) {
-                // It fails only if the series is already gone.
-                let _ = metric.remove(&labels);
-            }
-        }
-    }
-}
-
-/// Creates and registers a metric, and adds it to the list.
-struct Registration<'r>(&'r Registry, RefCell<Descriptions>);
-
-impl Registration<'_> {
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
-        self.registered("counter", IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-        self.registered("gauge", IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, prometheus::Error> {
-        self.registered("gauge", GaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.registered("histogram", Histogram::with_opts(options)?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.registered("histogram", HistogramVec::new(options, labels)?)
-    }
-
-    fn registered<M>(&self, kind: &'static str, metric: M) -> Result<M, prometheus::Error>
-    where
-        M: Collector + Clone + 'static,
-    {
-        self.1.borrow_mut().extend(metric.desc().into_iter().map(|description| (kind, description.clone())));
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use prometheus::core::Desc;
+
     use super::*;
 
     #[test]

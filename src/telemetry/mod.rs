@@ -3,3 +3,4 @@
 pub mod lines;
 pub mod logs;
 pub mod metrics;
+mod registration;

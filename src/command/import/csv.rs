@@ -1,0 +1,138 @@
+//! Users in CSV (RFC 4180) with a header line.
+//!
+//! The parser of `csv-core` has buffers of ours: a quotation mark that is never closed does not take the
+//! memory of a file.
+
+use csv_core::{ReadRecordResult, Reader};
+use holdfast::token::json::Object;
+use serde_json::Value;
+
+use super::input::{Found, Input, MAX_USER_BYTES, unreadable};
+
+/// The most columns.
+const MAX_COLUMNS: usize = 1024;
+
+/// The columns that are read, and the claims that they are.
+const COLUMNS: [&str; 5] = ["user_id", "sub", "email", "email_verified", "name"];
+
+/// Users in the rows of a table.
+pub(super) struct Csv {
+    input: Input,
+    parser: Reader,
+    /// Of the next row.
+    line: u64,
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    header: Option<Header>,
+}
+
+struct Header {
+    /// How many columns there are.
+    width: usize,
+    /// Those that are read, by their place.
+    columns: Vec<(usize, &'static str)>,
+}
+
+impl Csv {
+    pub(super) fn new(input: Input, line: u64) -> Self {
+        Self {
+            input,
+            parser: Reader::new(),
+            line,
+            text: vec![0; MAX_USER_BYTES],
+            ends: vec![0; MAX_COLUMNS],
+            header: None,
+        }
+    }
+
+    /// The next row.
+    pub(super) fn read(&mut self) -> Found<Object> {
+        if self.header.is_none() {
+            self.header = Some(self.read_header()?);
+        }
+        let Some((line, row)) = self.row()? else { return Ok(None) };
+        let user = row.and_then(|width| self.user(width));
+        Ok(Some((line, user)))
+    }
+
+    fn read_header(&mut self) -> Result<Header, String> {
+        let Some((line, row)) = self.row()? else { return Err("the file has no header line".to_owned()) };
+        let width = row.map_err(|why| format!("line {line}: the header: {why}"))?;
+        let name = |column: &usize| self.field(*column).trim_ascii();
+        let columns: Vec<_> = (0..width)
+            .filter_map(|column| {
+                let known = COLUMNS.iter().find(|known| name(&column) == known.as_bytes())?;
+                Some((column, *known))
+            })
+            .collect();
+        match columns.iter().any(|(_, name)| ["user_id", "sub"].contains(name)) {
+            true => Ok(Header { width, columns }),
+            false => Err(format!("line {line}: this header names neither a column user_id nor sub")),
+        }
+    }
+
+    fn user(&self, width: usize) -> Result<Object, &'static str> {
+        let Some(header) = self.header.as_ref().filter(|header| header.width == width) else {
+            return Err("it has more or fewer fields than the header");
+        };
+        let mut user = Object::new();
+        for (column, name) in &header.columns {
+            let text = std::str::from_utf8(self.field(*column)).map_err(|_| "it is not UTF-8")?;
+            if !text.is_empty() {
+                user.insert((*name).to_owned(), Value::String(text.to_owned()));
+            }
+        }
+        Ok(user)
+    }
+
+    fn field(&self, column: usize) -> &[u8] {
+        let end = |column: usize| self.ends.get(column).copied().unwrap_or_default();
+        let start = column.checked_sub(1).map_or(0, end);
+        self.text.get(start..end(column)).unwrap_or_default()
+    }
+
+    /// Reads a row into the buffers: its line, and how many fields it has.
+    fn row(&mut self) -> Found<usize> {
+        self.skip_line_ends()?;
+        let (line, mut length, mut width, mut fits) = (self.line, 0, 0, true);
+        loop {
+            let chunk = self.input.fill_buf().map_err(|error| unreadable(self.line, &error))?;
+            let (text, ends) = (self.text.get_mut(length..), self.ends.get_mut(width..));
+            let (result, taken, written, ended) =
+                self.parser.read_record(chunk, text.unwrap_or_default(), ends.unwrap_or_default());
+            let lines = chunk.iter().take(taken).filter(|byte| **byte == b'\n').count();
+            self.line += lines as u64;
+            self.input.consume(taken);
+            (length, width) = (length + written, width + ended);
+            match result {
+                ReadRecordResult::InputEmpty => {}
+                // What does not fit is read over.
+                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
+                    (length, width, fits) = (0, 0, false);
+                }
+                ReadRecordResult::Record => {
+                    let row = if fits {
+                        Ok(width)
+                    } else {
+                        Err("it is longer than 256 KiB, or has over 1024 fields")
+                    };
+                    return Ok(Some((line, row)));
+                }
+                ReadRecordResult::End => return Ok(None),
+            }
+        }
+    }
+
+    /// Line ends between rows, so that the line of a row is known.
+    fn skip_line_ends(&mut self) -> Result<(), String> {
+        loop {
+            let chunk = self.input.fill_buf().map_err(|error| unreadable(self.line, &error))?;
+            match chunk.first() {
+                Some(b'\n') => self.line += 1,
+                Some(b'\r') => {}
+                _ => return Ok(()),
+            }
+            self.input.consume(1);
+        }
+    }
+}

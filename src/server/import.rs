@@ -1,0 +1,75 @@
+//! `POST /import` on the admin listener: keeps profiles of users as their issuer exported them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::order::{self, OrderRefused};
+use super::plain::{respond, text};
+use crate::clock::Timestamp;
+use crate::identity::importer::Importer;
+use crate::instance::Instance;
+use crate::token::json::Object;
+
+const UNKNOWN: OrderRefused = OrderRefused::Unknown(
+    r#"{"issuer": "…", "exported_at": milliseconds since 1970, "users": [{"sub": "…", "email": "…"}]}"#,
+);
+
+/// The longest order. `holdfast import` sends less than an eighth of this before JSON escapes it.
+const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// Some users of an export.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRequest {
+    /// Whose users they are.
+    pub issuer: String,
+    /// When the export was made, in milliseconds since the Unix epoch. The future counts as now.
+    pub exported_at: u64,
+    /// Of each the claims that `/userinfo` would give.
+    pub users: Vec<Object>,
+}
+
+/// Keeps the users, and answers with the [`Outcome`](crate::identity::importer::Outcome) when they are on the
+/// disk.
+pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let order = order::read_up_to(MAX_BODY_BYTES, request, UNKNOWN).await;
+    let order = order.and_then(|order: ImportRequest| Ok((importer(&order, &instance)?, order.users)));
+    let (importer, users) = match order {
+        Ok(order) => order,
+        Err(refused) => return text(refused.status(), format!("{refused}\n")),
+    };
+    match importer.keep(&users).await {
+        Ok(outcome) => {
+            let refused = outcome.refused.len() as u64;
+            for (result, count) in [("kept", outcome.kept), ("known", outcome.known), ("refused", refused)] {
+                instance.metrics.imported(result, count);
+            }
+            match serde_json::to_vec(&outcome) {
+                Ok(body) => respond(StatusCode::OK, "application/json", body),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            }
+        }
+        Err(error) => {
+            warn!("profiles were not imported, or only some of them: {error}");
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
+        }
+    }
+}
+
+fn importer(order: &ImportRequest, instance: &Instance) -> Result<Importer, OrderRefused> {
+    order::issuers(Some(order.issuer.clone()), instance)?;
+    let issuer = instance.issuers.named(Some(&order.issuer)).map_err(|_| UNKNOWN)?;
+    Ok(Importer {
+        issuer: issuer.settings().clone(),
+        require_verified_email: instance.settings.policy.require_verified_email,
+        digester: instance.digester.clone(),
+        stores: instance.stores.clone(),
+        exported_at: Timestamp::from_millis(order.exported_at).min(instance.clock.now()),
+    })
+}
