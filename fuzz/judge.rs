@@ -1,8 +1,9 @@
-//! What is fuzzed: arbitrary bytes as a credential, as a header, as claims under a good signature, and as the content of a
-//! JWE that opens. Nothing may panic, nothing outside the grammar may come through, and what is verified must be what was
-//! signed.
+//! What is fuzzed: arbitrary bytes as a credential, as a header, as claims under a good signature, and as the
+//! content of a JWE that opens. Nothing may panic, nothing outside the grammar may come through, and what is
+//! verified must be what was signed.
 //!
-//! `fuzz_targets/token.rs` runs it under libFuzzer, `tests/fuzz_properties.rs` over a few hundred texts in every test run.
+//! `fuzz_targets/token.rs` runs it under libFuzzer, `tests/fuzz_properties.rs` over a few hundred texts in
+//! every test run.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -25,7 +26,8 @@ use holdfast::token::pointer::ClaimPath;
 /// The secret that signs and seals; only here is it known.
 const SECRET: [u8; 32] = [7; 32];
 
-/// What the claims are measured against, so that a fuzzer can find its way through: `iss`, `aud`, and the time.
+/// What the claims are measured against, so that a fuzzer can find its way through: `iss`, `aud`, and the
+/// time.
 pub const ISSUER: &str = "https://t/";
 pub const AUDIENCE: &str = "a";
 const NOW: u64 = 1_800_000_000;

@@ -3,13 +3,13 @@
 //! A walk through the modules, along one request of a proxy:
 //!
 //! ```text
-//! server::listener ─▶ server::auth ─▶ credential ─▶ tiers::digest ─▶ store::stores ── hit ──▶ server::respond
-//!                                                                        │ miss
-//!                                                                     verifier ─▶ identity ─▶ decision ─▶ server::respond
-//!                                                                        │           │
-//!                                                                      token       tiers::policy
-//!                                                                        │           │
-//!                                                                     issuer ◀───────┘   (through guard)
+//! server::listener ─▶ server::auth ─▶ credential ─▶ tiers::digest ─▶ answers ── hit ──▶ respond
+//!                                                                       │ miss
+//!                                                                    verifier ─▶ identity ─▶ decision ─▶ respond
+//!                                                                       │           │
+//!                                                                     token    tiers::policy, revocation, store
+//!                                                                       │           │
+//!                                                                     issuer ◀──────┘   (through guard)
 //! ```
 //!
 //! | module | is about |

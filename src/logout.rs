@@ -1,9 +1,10 @@
-//! OpenID Connect Back-Channel Logout 1.0: the issuer says that somebody was logged out, and their tokens are refused.
+//! OpenID Connect Back-Channel Logout 1.0: the issuer says that somebody was logged out, and their tokens are
+//! refused.
 //!
-//! What is revoked: if the logout token names a session, the tokens of this session. If it names a subject as well, the subject's
-//! tokens that name no session, too: the session of such a token is not known. If it names only a subject, all
-//! tokens of the subject. In each case only tokens issued at or before the `iat` of the logout token, so a repetition changes
-//! nothing.
+//! What is revoked: if the logout token names a session, the tokens of this session. If it names a subject as
+//! well, the subject's tokens that name no session, too: the session of such a token is not known. If it
+//! names only a subject, all tokens of the subject. In each case only tokens issued at or before the `iat` of
+//! the logout token, so a repetition changes nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -22,10 +23,12 @@ use crate::token::logout::LogoutToken;
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, Verifier};
 
-/// How many logout tokens are checked at once. Their checks share threads with those of other tokens, and must not fill them.
+/// How many logout tokens are checked at once. Their checks share threads with those of other tokens, and
+/// must not fill them.
 const AT_ONCE: usize = 4;
 
-/// The most `jti`s that are remembered. Each is of a token that an issuer signed, and is forgotten when that expires.
+/// The most `jti`s that are remembered. Each is of a token that an issuer signed, and is forgotten when that
+/// expires.
 const MAX_IDS: usize = 100_000;
 
 /// What is the same in every request for a logout.

@@ -132,7 +132,8 @@ impl ServerTls {
     /// `handshake_timeout`, so that it does not keep a place that another could have.
     ///
     /// # Errors
-    /// When the client does not speak TLS 1.2 or 1.3, shows no certificate where one is wanted, or takes too long.
+    /// When the client does not speak TLS 1.2 or 1.3, shows no certificate where one is wanted, or takes too
+    /// long.
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
         tokio::time::timeout(self.handshake_timeout, self.acceptor.accept(stream))
             .await

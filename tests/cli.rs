@@ -364,8 +364,8 @@ async fn a_command_says_whom_it_reached_and_leaves_another_holdfast_than_its_own
     }
 }
 
-/// With less, the runtime panics, and RocksDB aborts or hangs. The limit does not hold for root, so the test becomes
-/// another user.
+/// With less, the runtime panics, and RocksDB aborts or hangs. The limit does not hold for root, so the test
+/// becomes another user.
 #[tokio::test]
 async fn too_few_threads_are_said_before_the_start() {
     let directory = tempfile::tempdir().unwrap();

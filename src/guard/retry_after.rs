@@ -1,8 +1,10 @@
 //! How long the issuer asks us to wait: `Retry-After` (RFC 9110 §10.2.3) and `X-RateLimit-Reset`.
 //!
 //! Both come from the network and may be absurd, so everything read here ends up between [`SHORTEST`] and
-//! [`LONGEST`]: a "wait 0" must not make us call without pause, a "wait a year" must not stop calls for a year. An unreadable value is `None`, and the breaker then falls back to its own waiting times. Dates are compared
-//! with a `now` that is passed in, because a parser that reads the machine's clock can hardly be tested.
+//! [`LONGEST`]: a "wait 0" must not make us call without pause, a "wait a year" must not stop calls for a
+//! year. An unreadable value is `None`, and the breaker then falls back to its own waiting times. Dates are
+//! compared with a `now` that is passed in, because a parser that reads the machine's clock can hardly be
+//! tested.
 
 use std::time::{Duration, UNIX_EPOCH};
 

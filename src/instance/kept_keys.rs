@@ -28,8 +28,8 @@ const SHARED_PATIENCE: Duration = Duration::from_millis(250);
 /// How often keys are looked for in the stores while there are none: Redis or the disk may come back first.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Takes the keys that were kept, and then keeps them fresh. Until there are keys, they are looked for again: the issuer may be
-/// silent for longer than a store.
+/// Takes the keys that were kept, and then keeps them fresh. Until there are keys, they are looked for again:
+/// the issuer may be silent for longer than a store.
 pub(super) async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) {
     let Some(archive) = archive else { return issuer.keep_fresh().await };
     if let Some(shared) = archive.shared() {
@@ -46,8 +46,9 @@ pub(super) async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, cl
     tokio::join!(issuer.clone().keep_fresh(), look_again);
 }
 
-/// Takes the keys that were kept, if no tier says they are too old and the issuer did not give newer ones. `useless` is when
-/// those were fetched that are of no use, which is said once: another instance may share better ones.
+/// Takes the keys that were kept, if no tier says they are too old and the issuer did not give newer ones.
+/// `useless` is when those were fetched that are of no use, which is said once: another instance may share
+/// better ones.
 async fn restore_keys(
     issuer: &Issuer,
     archive: &Archive,

@@ -21,8 +21,8 @@ pub enum Kind {
     Key,
     /// All tokens of an issuer.
     Everybody,
-    /// All tokens of a subject that name no session. A logout that names subject and session ends the session where
-    /// tokens name one, and these otherwise.
+    /// All tokens of a subject that name no session. A logout that names subject and session ends the session
+    /// where tokens name one, and these otherwise.
     Sessionless,
 }
 
@@ -144,7 +144,8 @@ impl Denial {
     }
 
     /// What two instances know of one key, as one. The later record counts; but of two revocations none is
-    /// lost: tokens that either of them refuses are refused. If both are of one moment, the revocation counts.
+    /// lost: tokens that either of them refuses are refused. If both are of one moment, the revocation
+    /// counts.
     #[must_use]
     pub fn merged_with(self, other: Self) -> Self {
         let rank = |denial: &Self| (denial.changed_at, denial.issued_before, denial.until);

@@ -1,4 +1,5 @@
-//! All deny records in force, by key, and the epochs by which answers in memory know whether they are still current.
+//! All deny records in force, by key, and the epochs by which answers in memory know whether they are still
+//! current.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU32;
@@ -13,8 +14,8 @@ use crate::tiers::digest::{BuildDigestHasher, DIGEST_LENGTH, TokenDigest, TokenD
 /// How many stripes share the epochs; each takes 4 bytes.
 const STRIPES: usize = 1 << 16;
 
-/// The last epoch. From then on no answer in memory is current, which is slow and never wrong. It takes four billion
-/// revocations in one process.
+/// The last epoch. From then on no answer in memory is current, which is slow and never wrong. It takes four
+/// billion revocations in one process.
 const LAST_EPOCH: u32 = u32::MAX;
 
 /// A digest's part as a hash map's key: its own first bytes are the hash.
@@ -91,8 +92,8 @@ impl RevocationSet {
         }
     }
 
-    /// The mark for an answer that is about to be checked. Take it *before* [`RevocationSet::denies`]: a revocation
-    /// that comes between the two then makes the answer outdated.
+    /// The mark for an answer that is about to be checked. Take it *before* [`RevocationSet::denies`]: a
+    /// revocation that comes between the two then makes the answer outdated.
     #[must_use]
     pub fn mark(&self, subject: &RevocationKey, session: Option<&RevocationKey>) -> Checked {
         let epoch = self.latest.load(Acquire);
@@ -149,8 +150,8 @@ impl RevocationSet {
         entries[index(key.kind)].get(&Part(key.digest)).is_some_and(|entry| entry.issued_before != 0)
     }
 
-    /// Takes over a deny record. From when this returns, every request that begins is answered by it. Returns what is
-    /// known now, if that changed.
+    /// Takes over a deny record. From when this returns, every request that begins is answered by it. Returns
+    /// what is known now, if that changed.
     pub fn apply(&self, key: RevocationKey, denial: &Denial) -> Option<Denial> {
         let (now, ticks) = (self.clock.now(), self.clock.ticks());
         let new = Entry::new(denial, now, ticks);
@@ -164,8 +165,8 @@ impl RevocationSet {
         if known.is_some_and(|known| known.says_the_same_as(merged)) {
             return None;
         }
-        // Under the lock: epochs are given out in the order of the changes. The stripe first: whoever sees the new epoch
-        // sees the stripe.
+        // Under the lock: epochs are given out in the order of the changes. The stripe first: whoever sees
+        // the new epoch sees the stripe.
         let epoch = self.latest.load(Acquire).saturating_add(1);
         match key.kind {
             Kind::Subject | Kind::Session | Kind::Token | Kind::Sessionless => {

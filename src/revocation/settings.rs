@@ -14,10 +14,11 @@ pub struct LogoutSettings {
 /// `[revocation]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevocationSettings {
-    /// `keep`: how long a deny record is kept; at least as long as the longest life of a token. Default 30 days.
+    /// `keep`: how long a deny record is kept; at least as long as the longest life of a token. Default 30
+    /// days.
     pub keep: Duration,
-    /// `session_claims`: where a token names its session; the first one that it has counts. Default: `sid`, then
-    /// `session_id` under any namespace.
+    /// `session_claims`: where a token names its session; the first one that it has counts. Default: `sid`,
+    /// then `session_id` under any namespace.
     pub session_claims: Vec<ClaimPath>,
 }
 
@@ -25,8 +26,8 @@ impl RevocationSettings {
     /// How long a deny record is kept by default.
     pub const KEEP: Duration = Duration::from_secs(30 * 86_400);
 
-    /// Where a token names its session by default. Auth0 does not allow `sid` in an access token, so its Action
-    /// writes a claim under a namespace.
+    /// Where a token names its session by default. Auth0 does not allow `sid` in an access token, so its
+    /// Action writes a claim under a namespace.
     #[must_use]
     pub fn default_session_claims() -> Vec<ClaimPath> {
         ["sid", "*/session_id"].iter().filter_map(|path| path.parse().ok()).collect()

@@ -269,8 +269,8 @@ impl Socket {
         match self {
             Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // An answer is one small write; waiting to fill a packet would only delay it. If this fails, the
-                // connection is slower, or it has ended, and the next read says so.
+                // An answer is one small write; waiting to fill a packet would only delay it. If this fails,
+                // the connection is slower, or it has ended, and the next read says so.
                 let _ = stream.set_nodelay(true);
                 Ok((Box::new(stream), Peer::Address(address.ip())))
             }

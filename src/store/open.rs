@@ -108,7 +108,8 @@ impl Archive {
     }
 }
 
-/// Puts the instance secret back if the data directory was deleted: without it no record opens after a restart.
+/// Puts the instance secret back if the data directory was deleted: without it no record opens after a
+/// restart.
 fn put_back(kept: &SecretFile, file: &Path) {
     let file = file.display();
     match kept.put_back() {

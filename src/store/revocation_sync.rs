@@ -13,7 +13,8 @@ use super::shared::{LOG_START, LogId, SharedError, SharedStore};
 use crate::clock::Ticks;
 use crate::revocation::{Denial, RevocationKey};
 
-/// How often the log is read when no message comes, and how often a disk that could not be read is tried again.
+/// How often the log is read when no message comes, and how often a disk that could not be read is tried
+/// again.
 const POLL: Duration = Duration::from_secs(1);
 
 /// How often records whose time is over are dropped from memory.
@@ -65,8 +66,8 @@ impl Revocations {
         }
     }
 
-    /// Reads the log from its last known entry to its end. If that entry is gone, or one that this instance wrote, all is
-    /// compared.
+    /// Reads the log from its last known entry to its end. If that entry is gone, or one that this instance
+    /// wrote, all is compared.
     async fn read_on(
         &self,
         archive: &Arc<Archive>,

@@ -1,8 +1,9 @@
 //! Deny records in every store: in memory, on disk, and in the log that instances share.
 //!
-//! A revocation counts in this instance at once, is synced to the disk, and is appended to the log in Redis. Only then
-//! it is acknowledged. The other instances are told, and read the log. Nothing depends on the message: each reads on once a
-//! second. At each start, and whenever Redis has lost entries, an instance compares all that it knows with the log.
+//! A revocation counts in this instance at once, is synced to the disk, and is appended to the log in Redis.
+//! Only then it is acknowledged. The other instances are told, and read the log. Nothing depends on the
+//! message: each reads on once a second. At each start, and whenever Redis has lost entries, an instance
+//! compares all that it knows with the log.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -79,9 +80,11 @@ pub struct Revocations {
     changing: tokio::sync::Mutex<()>,
     /// Whether the disk was read.
     pub(super) loaded: AtomicBool,
-    /// When the log was last read to its end, in milliseconds of the clock that nobody sets, plus 1; 0 for never.
+    /// When the log was last read to its end, in milliseconds of the clock that nobody sets, plus 1; 0 for
+    /// never.
     pub(super) read_at: AtomicU64,
-    /// How often the disk store had come back from a fault when its deny records were last compared with `set`.
+    /// How often the disk store had come back from a fault when its deny records were last compared with
+    /// `set`.
     compared: AtomicU64,
     /// What the disk has still to keep.
     pub(super) unkept: Mutex<HashMap<RevocationKey, Denial>>,
@@ -124,7 +127,8 @@ impl Revocations {
         this
     }
 
-    /// Starts the task that follows the log, and reads the disk if that failed. Has to be called within a runtime.
+    /// Starts the task that follows the log, and reads the disk if that failed. Has to be called within a
+    /// runtime.
     #[must_use]
     pub fn follow(self: &Arc<Self>) -> RevocationTask {
         RevocationTask(tokio::spawn(self.clone().run()))
@@ -219,8 +223,8 @@ impl Revocations {
         self.write_to_disk(archive).await
     }
 
-    /// Writes what the disk has still to keep, and waits until it is synced. After a fault the disk may lack records
-    /// that it had, because its directory or its database was replaced.
+    /// Writes what the disk has still to keep, and waits until it is synced. After a fault the disk may lack
+    /// records that it had, because its directory or its database was replaced.
     pub(super) async fn write_to_disk(&self, archive: &Arc<Archive>) -> Result<(), DiskError> {
         let reopened = archive.disk_reopened();
         if self.compared.load(Relaxed) != reopened {
@@ -273,8 +277,8 @@ impl Revocations {
         Ok(())
     }
 
-    /// Whether this instance may have missed a revocation: its disk was not read, or the log could not be read for a
-    /// while.
+    /// Whether this instance may have missed a revocation: its disk was not read, or the log could not be
+    /// read for a while.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         !self.loaded.load(Relaxed) || self.lag() > PATIENCE

@@ -191,8 +191,8 @@ impl SharedStore {
         *self.shared.health.borrow() == Health::Away || self.shared.refuses.load(Ordering::Relaxed)
     }
 
-    /// Appends a deny record to the log that instances share, and notifies them. The record stays there for `keep`.
-    /// Returns its place.
+    /// Appends a deny record to the log that instances share, and notifies them. The record stays there for
+    /// `keep`. Returns its place.
     ///
     /// # Errors
     /// When Redis is unreachable or refuses.

@@ -55,8 +55,8 @@ pub fn flush() {
     let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
-/// Writes words for a person to stderr, after the log lines so far, and waits for that for half a second at most: for a
-/// command that ends.
+/// Writes words for a person to stderr, after the log lines so far, and waits for that for half a second at
+/// most: for a command that ends.
 pub fn say(words: impl Display) {
     let lines = Lines::to_stderr();
     drop(Line { to: lines.0.as_ref(), bytes: format!("{words}\n").into_bytes() });

@@ -57,7 +57,8 @@ impl TokenDigester {
         SubjectKey(digest_of(&self.subjects, [issuer, subject]))
     }
 
-    /// What a deny record about `name` of an issuer is found by. `kind` keeps a session apart from a `kid` of the same name.
+    /// What a deny record about `name` of an issuer is found by. `kind` keeps a session apart from a `kid` of
+    /// the same name.
     #[must_use]
     pub fn revocation(&self, kind: &str, issuer: &str, name: &str) -> [u8; DIGEST_LENGTH] {
         digest_of(&self.revocations, [kind, issuer, name])

@@ -101,8 +101,8 @@ pub struct VerdictRecord {
     pub source: IdentitySource,
     /// The claims that headers and route rules need, as a JSON object.
     pub claims: String,
-    /// When the issuer first vouched for this token: a revocation compares with it. The Unix epoch in a record of a version
-    /// that did not keep it: such a token is refused by any revocation of its subject.
+    /// When the issuer first vouched for this token: a revocation compares with it. The Unix epoch in a
+    /// record of a version that did not keep it: such a token is refused by any revocation of its subject.
     pub first_verified_at: Timestamp,
 }
 

@@ -104,8 +104,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The naive model: a list of what was revoked and when. The set, and answers that are kept as long as they are
-    /// current, say the same.
+    /// The naive model: a list of what was revoked and when. The set, and answers that are kept as long as
+    /// they are current, say the same.
     #[test]
     fn an_answer_that_is_current_is_one_that_the_model_lets_in(steps in proptest::collection::vec(any_step(), 1..60)) {
         let digester = digester();

@@ -7,11 +7,11 @@
 //!
 //! A deny record (a revocation) stands for a no as well, and is noted in the same way.
 //!
-//! An entry of a delete is a byte for the family, a byte for the key's length, the key, and four bytes of checksum.
-//! An entry of a deny record is a byte, two bytes for the length of what follows, a byte for the key's length, the
-//! key, the sealed record, and the checksum. If it
-//! is unknown what was deleted, every record of the deniable families is dropped: a miss costs a call to the
-//! issuer, and a wrong yes must not happen.
+//! An entry of a delete is a byte for the family, a byte for the key's length, the key, and four bytes of
+//! checksum. An entry of a deny record is a byte, two bytes for the length of what follows, a byte for the
+//! key's length, the key, the sealed record, and the checksum. If it is unknown what was deleted, every
+//! record of the deniable families is dropped: a miss costs a call to the issuer, and a wrong yes must not
+//! happen.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -189,7 +189,8 @@ fn entry(content: &[u8]) -> Option<(Option<Change>, &[u8])> {
     (checked == check(entry)).then_some((change, rest))
 }
 
-/// The length of the entry at the start of `content`, without its checksum; `None` if too little of it is there.
+/// The length of the entry at the start of `content`, without its checksum; `None` if too little of it is
+/// there.
 fn length(content: &[u8]) -> Option<usize> {
     match *content {
         [DENIES, high, low, ..] => Some(3 + usize::from(u16::from_be_bytes([high, low]))),
@@ -212,7 +213,8 @@ fn encode(change: &Change) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether a crash explains what follows the last whole entry: a part of an entry, or zeros from preallocation.
+/// Whether a crash explains what follows the last whole entry: a part of an entry, or zeros from
+/// preallocation.
 fn is_cut_off(rest: &[u8]) -> bool {
     let is_part = length(rest).is_none_or(|length| rest.len() < length + CHECK_LENGTH);
     is_part || rest.iter().all(|byte| *byte == 0)

@@ -1,9 +1,10 @@
-//! The log of revocations in Redis: a stream, to which each instance appends and of which each reads on from the last
-//! entry that it has.
+//! The log of revocations in Redis: a stream, to which each instance appends and of which each reads on from
+//! the last entry that it has.
 //!
-//! An entry is never changed, and Redis numbers it, so a message that is lost costs nothing: the next read brings the entry.
-//! A read begins *with* the last entry that is known. If it is not there any more, Redis has lost entries (it was flushed, or a
-//! replica took over that did not have them), and everything is compared anew.
+//! An entry is never changed, and Redis numbers it, so a message that is lost costs nothing: the next read
+//! brings the entry. A read begins *with* the last entry that is known. If it is not there any more, Redis
+//! has lost entries (it was flushed, or a replica took over that did not have them), and everything is
+//! compared anew.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -83,8 +84,8 @@ fn connection(shared: &Shared) -> Result<std::sync::Arc<Connection>, SharedError
     if connection.is_lost() { Err(SharedError::Away) } else { Ok(connection) }
 }
 
-/// A server that says no still answers, unless another one takes writes now. One that does not answer is given up. A
-/// connection that breaks is noticed elsewhere.
+/// A server that says no still answers, unless another one takes writes now. One that does not answer is
+/// given up. A connection that breaks is noticed elsewhere.
 fn leave(connection: &Connection, error: &SharedError) {
     let gives_up = match error {
         SharedError::Refused(code) => is_elsewhere(code),
