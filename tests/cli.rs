@@ -128,11 +128,6 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
         ends(&[command, "--subject", "auth0|a", "--issuer", "https://other.example.com/"], 1).await;
     }
     ends(&["revoke", "--list"], 0).await;
-    let user = r#"{"user_id":"a","email":"a@x.org"}"#;
-    for (users, code) in [(user.to_owned(), 0), (String::new(), 1), (format!("{user}\n{{"), 3)] {
-        std::fs::write(text("users"), users).unwrap();
-        ends(&["import", "--profiles", &text("users")], code).await;
-    }
     ends(&["breaker", "status"], 0).await;
     ends(&["breaker", "status", "--issuer", "https://other.example.com/"], 1).await;
     ends(&["health"], 0).await;
@@ -152,6 +147,11 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
     tenant.go_down().await;
     ends(&["check"], 1).await;
     ends(&["restore", "--from", &copy], 0).await;
+    let user = r#"{"user_id":"a","email":"a@x.org"}"#;
+    for (users, code) in [(user.to_owned(), 0), (String::new(), 1), (format!("{user}\n{{"), 3)] {
+        std::fs::write(text("users"), users).unwrap();
+        ends(&["import", "--profiles", &text("users")], code).await;
+    }
     ends(&["tiers"], 0).await;
     ends(&["purge", "--all", "--yes"], 1).await;
     ends(&["breaker", "status"], 1).await;

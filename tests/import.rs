@@ -6,6 +6,7 @@
 mod support;
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
@@ -14,11 +15,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use holdfast_devtenant::Tenant;
 use serde_json::{Value, json};
+use support::redis::RedisServer;
 use support::service::{issuer, tenant, value};
-use support::{Holdfast, PATIENCE, Reply, exchange};
+use support::{Holdfast, PATIENCE, Reply, exchange, until};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::Command;
+
+/// What orders bring.
+const TOKEN: &str = "an-operator-s-token";
 
 /// A tenant, and a directory with a configuration and a data directory.
 struct Scene {
@@ -28,17 +33,23 @@ struct Scene {
 
 impl Scene {
     async fn new(more: &str) -> Self {
-        let scene = Self { tenant: tenant().await, files: tempfile::tempdir().unwrap() };
-        std::fs::write(scene.at("holdfast.toml"), scene.config(more)).unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let store = format!("path = {:?}\n{more}", files.path().join("data"));
+        Self::with_store(files, &store).await
+    }
+
+    /// The same with these lines of `[store]`, and what follows them.
+    async fn with_store(files: TempDir, store: &str) -> Self {
+        let scene = Self { tenant: tenant().await, files };
+        let token = scene.write("token", TOKEN);
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+        scene.write("holdfast.toml", scene.config(&format!("token_file = {token:?}"), store));
         scene
     }
 
-    fn config(&self, more: &str) -> String {
-        format!(
-            "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[store]\npath = {:?}\n{more}\n{}",
-            self.at("data"),
-            issuer(&self.tenant, "")
-        )
+    fn config(&self, admin: &str, store: &str) -> String {
+        let head = "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"";
+        format!("{head}\n{admin}\n[store]\n{store}\n{}", issuer(&self.tenant, ""))
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -224,6 +235,7 @@ async fn the_running_holdfast_refuses_an_import_for_an_issuer_that_it_does_not_h
         let body = body.to_string();
         let request = format!(
             "POST /import HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Authorization: Bearer {TOKEN}\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -296,4 +308,44 @@ async fn what_is_misused_does_nothing() {
     let (code, said) = scene.import(&file, &["--admin", "127.0.0.1:1"]).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("another holdfast is running on"), "{said}");
+}
+
+/// Whoever reaches the listener over loopback may make holdfast forget, but may not say who is who.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_for_orders_a_running_holdfast_takes_no_import() {
+    let scene = Scene::new("").await;
+    scene.write("holdfast.toml", scene.config("", &format!("path = {:?}", scene.at("data"))));
+    let holdfast = scene.serve().await;
+    let file = scene.write("users.json", lines([user("auth0|alice", "evil@x.org")]));
+    let (code, summary) = scene.import_into(&holdfast, &file, &[]).await;
+    assert_eq!((code, said(&summary, "kept")), (Some(1), 0), "{summary}");
+    assert!(summary.contains("needs admin.token_file"), "{summary}");
+    assert_eq!(value(&scene.ask(&holdfast, "auth0|alice").await, "x-user-email"), Some("alice@example.com"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_redis_an_import_at_one_instance_counts_at_the_others_and_says_when_redis_is_away() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    let files = tempfile::tempdir().unwrap();
+    let secret = files.path().join("secret");
+    std::fs::write(&secret, [7; 32]).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let store = format!("redis = {:?}\nredis_timeout = \"10s\"\nsecret_file = {secret:?}", redis.url());
+    let scene = Scene::with_store(files, &store).await;
+    let (one, other) = (scene.serve().await, scene.serve().await);
+    for holdfast in [&one, &other] {
+        until("it is connected", async || (holdfast.admin("/readyz").await.body == "ready\n").then_some(()))
+            .await;
+    }
+    let file =
+        scene.write("users.json", lines([user("auth0|one", "one@x.org"), user("auth0|two", "two@x.org")]));
+    let (code, summary) = scene.import_into(&one, &file, &[]).await;
+    assert_eq!((code, said(&summary, "kept")), (Some(0), 2), "{summary}");
+    scene.assert_known(&other, &[("auth0|one", "one@x.org")]).await;
+    scene.assert_known(&one, &[("auth0|two", "two@x.org")]).await;
+    redis.kill().await;
+    until("Redis is missed", async || (one.admin("/readyz").await.body != "ready\n").then_some(())).await;
+    let (code, summary) = scene.import_into(&one, &file, &["--exported-at", &hours_ago(0)]).await;
+    assert_eq!((code, said(&summary, "kept")), (Some(1), 0), "{summary}");
+    assert!(summary.contains("Redis is not well"), "{summary}");
 }

@@ -1,4 +1,7 @@
 //! `POST /import` on the admin listener: keeps profiles of users as their issuer exported them.
+//!
+//! Every other order can only make holdfast forget or refuse. This one says who users are. On loopback without a
+//! token, each local program could make its own token somebody else's. So it needs `admin.token_file`.
 
 use std::sync::Arc;
 
@@ -7,7 +10,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::order::{self, OrderRefused};
 use super::plain::{respond, text};
@@ -38,6 +41,9 @@ pub struct ImportRequest {
 /// Keeps the users, and answers with the [`Outcome`](crate::identity::importer::Outcome) when they are on the
 /// disk.
 pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    if instance.admin_token.is_none() {
+        return text(OrderRefused::Untokened.status(), format!("{}\n", OrderRefused::Untokened));
+    }
     let order = order::read_up_to(MAX_BODY_BYTES, request, UNKNOWN).await;
     let order = order.and_then(|order: ImportRequest| Ok((importer(&order, &instance)?, order.users)));
     let (importer, users) = match order {
@@ -50,6 +56,7 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
             for (result, count) in [("kept", outcome.kept), ("known", outcome.known), ("refused", refused)] {
                 instance.metrics.imported(result, count);
             }
+            info!(kept = outcome.kept, known = outcome.known, refused, "profiles were imported");
             match serde_json::to_vec(&outcome) {
                 Ok(body) => respond(StatusCode::OK, "application/json", body),
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

@@ -47,6 +47,12 @@ pub(super) enum OrderRefused {
     /// It does not come over loopback, and there is no token that it could bring.
     #[error("without admin.token_file, orders are taken over loopback only")]
     Remote,
+    /// It says who users are, and nobody has to show that they may say so.
+    #[error(
+        "an import says who users are, so it needs admin.token_file; or stop holdfast, and import into its data \
+         directory"
+    )]
+    Untokened,
     /// It names an issuer that is not configured: an order about it would do nothing.
     #[error("no issuer {named:?} is configured{hint}", hint = .nearest.as_ref().map_or_else(String::new, |nearest| format!("; is {nearest:?} meant?")))]
     NoSuchIssuer {
@@ -62,7 +68,7 @@ impl OrderRefused {
         match self {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Token => StatusCode::UNAUTHORIZED,
-            Self::WebPage | Self::Remote => StatusCode::FORBIDDEN,
+            Self::WebPage | Self::Remote | Self::Untokened => StatusCode::FORBIDDEN,
             Self::Body(_) | Self::Unknown(_) | Self::NoSuchIssuer { .. } => StatusCode::BAD_REQUEST,
         }
     }
