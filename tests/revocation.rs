@@ -280,6 +280,28 @@ async fn a_revocation_that_redis_misses_is_on_disk_and_gets_there_later_and_the_
     assert_revoked(&b.ask(&token).await, "at another instance");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_redis_refused_gets_there_when_it_takes_writes_again_though_it_lost_nothing() {
+    let Some(scene) = scene().await else { return };
+    let b = scene.instance().await;
+    let token = scene.tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
+    assert_eq!(b.ask(&token).await.status, 200);
+    revoke(&b, json!({ "subject": "auth0|bob" })).await;
+    // It has read the log, which is not empty.
+    let a = scene.instance().await;
+    let mut redis = scene.redis.client().await;
+    let limit = async |redis: &mut _, bytes: &str| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("maxmemory").arg(bytes).exec_async(redis).await.unwrap();
+    };
+    limit(&mut redis, "1").await;
+    let reply = order(&a, "/revoke", &json!({ "subject": ALICE })).await;
+    assert_eq!(reply.status, 503, "no store has it: {reply:?}");
+    limit(&mut redis, "0").await;
+    log_has(&scene, 2).await;
+    until("the other instance refuses", async || (b.ask(&token).await.status == 401).then_some(())).await;
+}
+
 /// Waits until the log in Redis has so many entries.
 async fn log_has(scene: &Scene, entries: usize) {
     until("the log has its entries", async || {

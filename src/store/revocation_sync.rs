@@ -48,6 +48,9 @@ impl Revocations {
                 continue;
             };
             let at = self.clock.ticks();
+            if self.untold.swap(false, Relaxed) {
+                last = LOG_START.to_owned();
+            }
             match self.read_on(archive, shared, &mut last).await {
                 Ok(()) => {
                     let at = at.since(Ticks::from_elapsed(Duration::ZERO)).as_millis();
@@ -67,7 +70,8 @@ impl Revocations {
     }
 
     /// Reads the log from its last known entry to its end. If that entry is gone, or one that this instance
-    /// wrote, all is compared.
+    /// wrote, all is compared; also from [`LOG_START`], that is, at the start and after a change that Redis did
+    /// not take.
     async fn read_on(
         &self,
         archive: &Arc<Archive>,

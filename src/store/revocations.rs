@@ -88,8 +88,22 @@ pub struct Revocations {
     compared: AtomicU64,
     /// What the disk has still to keep.
     pub(super) unkept: Mutex<HashMap<RevocationKey, Denial>>,
+    /// Whether the log may lack a change of this instance, which is to be appended when Redis is well.
+    pub(super) untold: AtomicBool,
     /// The last entry of the log that this instance wrote and has not read yet.
     pub(super) written: Mutex<Option<LogId>>,
+}
+
+/// Says that the log may lack a change, if it is dropped before the change is in the log: Redis refused it, or
+/// nobody waits for it any more.
+struct Telling<'r>(Option<&'r AtomicBool>);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if let Some(untold) = self.0 {
+            untold.store(true, Relaxed);
+        }
+    }
 }
 
 /// The task that follows the log. It ends when this is dropped.
@@ -115,6 +129,7 @@ impl Revocations {
             read_at: AtomicU64::new(0),
             compared: AtomicU64::new(0),
             unkept: Mutex::default(),
+            untold: AtomicBool::new(false),
             written: Mutex::default(),
         });
         for (kind, source) in Kind::ALL.into_iter().flat_map(|kind| Source::ALL.map(|source| (kind, source)))
@@ -192,6 +207,7 @@ impl Revocations {
     /// Keeps these on disk and in the log, and waits until that is so.
     async fn keep(&self, changed: Vec<(RevocationKey, Denial)>, keep: Duration) -> Result<(), Unkept> {
         let Some(archive) = &self.archive else { return Ok(()) };
+        let mut telling = Telling(archive.shared().map(|_| &self.untold));
         let on_disk = match archive.has_disk() {
             true => Some(self.keep_on_disk(archive, &changed).await.map_err(|error| error.to_string())),
             false => None,
@@ -199,6 +215,9 @@ impl Revocations {
         let shared = match archive.shared() {
             Some(shared) => {
                 let told = self.append(archive, shared, &changed, keep).await;
+                if told.is_ok() {
+                    telling.0 = None;
+                }
                 Some(told.map_err(|error| error.to_string()))
             }
             None => None,
