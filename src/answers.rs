@@ -47,7 +47,7 @@ impl Answers {
     #[must_use]
     pub fn get(&self, token: &TokenDigest) -> Option<Pass> {
         let kept = self.passes.0.get(token)?;
-        self.revocations.is_current(kept.checked, token).then_some(kept.pass)
+        self.revocations.is_current(kept.checked).then_some(kept.pass)
     }
 
     /// Keeps an answer, unless its token was forgotten since.

@@ -8,6 +8,8 @@ mod support;
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast::clock::Clock;
 use holdfast_devtenant::Tenant;
 use scene::{Scene, connected, readyz, write_secret};
@@ -146,6 +148,41 @@ async fn a_session_a_token_a_key_and_everybody_can_be_revoked_and_it_can_be_take
         assert_eq!(reply.status, 200, "{reply:?}");
         assert_eq!(status().await, [200, 200, 200], "{what}, taken back");
     }
+}
+
+/// The order of the group of P-256 (SEC 2, §2.4.2).
+const P256_ORDER: [u64; 4] =
+    [0xffff_ffff_0000_0000, 0xffff_ffff_ffff_ffff, 0xbce6_faad_a717_9e84, 0xf3b9_cac2_fc63_2551];
+
+/// The same token with the other ECDSA signature that holds: (r, n − s) for (r, s). It needs no key.
+fn signed_otherwise(token: &str) -> String {
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut borrowed = false;
+    for (part, order) in signature[32..].chunks_exact_mut(8).zip(P256_ORDER).rev() {
+        let s = u64::from_be_bytes((&*part).try_into().unwrap());
+        let (less, one) = order.overflowing_sub(s);
+        let (less, two) = less.overflowing_sub(borrowed.into());
+        borrowed = one || two;
+        part.copy_from_slice(&less.to_be_bytes());
+    }
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_is_refused_with_the_other_signature_that_holds_too() {
+    let (tenant, running, _) = start("algorithms = [\"ES256\"]\n").await;
+    let token = tenant.mint().subject(ALICE).email_direct("a@x.org").algorithm("ES256").build().unwrap();
+    let other = signed_otherwise(&token);
+    assert_ne!(token, other);
+    assert_eq!(running.ask(&other).await.status, 200, "it holds");
+    revoke(&running, json!({ "token": token })).await;
+    for (what, token) in [("as revoked", &token), ("signed otherwise", &other)] {
+        assert_revoked(&running.ask(token).await, what);
+    }
+    let reply = order(&running, "/unrevoke", &json!({ "token": other })).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(running.ask(&token).await.status, 200, "taken back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,11 +339,62 @@ async fn a_revocation_that_redis_refused_gets_there_when_it_takes_writes_again_t
     until("the other instance refuses", async || (b.ask(&token).await.status == 401).then_some(())).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_the_log_that_nobody_can_read_hides_none_behind_it() {
+    let Some(scene) = scene().await else { return };
+    let (a, b) = (scene.instance().await, scene.instance().await);
+    let token = scene.tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
+    assert_eq!(b.ask(&token).await.status, 200);
+    revoke(&a, json!({ "subject": "auth0|bob" })).await;
+    let mut redis = scene.redis.client().await;
+    let name = log_name(&scene).await.unwrap();
+    for (field, value) in [(&b"k"[..], &b"r"[..]), (b"\xff\xfe", b"\xff"), (b"", b"")] {
+        let mut command = redis::cmd("XADD");
+        command.arg(&name).arg("*").arg(field).arg(value).exec_async(&mut redis).await.unwrap();
+    }
+    revoke(&a, json!({ "subject": ALICE })).await;
+    until("the other instance refuses", async || (b.ask(&token).await.status == 401).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_keeps_records_shortly_takes_none_from_the_log_that_others_keep_for_longer() {
+    let Some(scene) = scene().await else { return };
+    let a = scene.instance().await;
+    let token = scene.tenant.mint().subject(ALICE).email_direct("a@x.org").build().unwrap();
+    revoke(&a, json!({ "subject": ALICE })).await;
+    // Ten days pass for Redis; and it removes entries by hundreds.
+    let mut redis = scene.redis.client().await;
+    let name = log_name(&scene).await.unwrap();
+    let entry: Vec<(String, Vec<Vec<u8>>)> =
+        redis::cmd("XRANGE").arg(&name).arg("-").arg("+").query_async(&mut redis).await.unwrap();
+    let (place, fields) = &entry[0];
+    let millis: u64 = place.split('-').next().unwrap().parse().unwrap();
+    redis::cmd("DEL").arg(&name).exec_async(&mut redis).await.unwrap();
+    let filling = [b"k".to_vec(), vec![0; 100]];
+    let mut old = redis::pipe();
+    for number in 0..300 {
+        let fields = if number == 0 { fields.as_slice() } else { &filling };
+        old.cmd("XADD").arg(&name).arg(format!("{}-{number}", millis - 10 * 86_400_000)).arg(fields).ignore();
+    }
+    drop(a);
+    old.exec_async(&mut redis).await.unwrap();
+    let brief = format!("{}\n[revocation]\nkeep = \"1d\"\n", scene.config(""));
+    let brief = Running::start(&brief, scene.clock.clone()).await;
+    connected(&brief).await;
+    assert_revoked(&brief.ask(&token).await, "before");
+    revoke(&brief, json!({ "subject": "auth0|bob" })).await;
+    let later = scene.instance().await;
+    assert_revoked(&later.ask(&token).await, "at an instance that starts later");
+}
+
+async fn log_name(scene: &Scene) -> Option<String> {
+    scene.redis.names().await.into_iter().find(|name| name.ends_with(":revocation_log"))
+}
+
 /// Waits until the log in Redis has so many entries.
 async fn log_has(scene: &Scene, entries: usize) {
     until("the log has its entries", async || {
-        let names = scene.redis.names().await;
-        let name = names.iter().find(|name| name.ends_with(":revocation_log"))?;
+        let name = log_name(scene).await?;
         let length: usize =
             redis::cmd("XLEN").arg(name).query_async(&mut scene.redis.client().await).await.ok()?;
         (length == entries).then_some(())

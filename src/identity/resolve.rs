@@ -11,7 +11,6 @@ use crate::clock::Timestamp;
 use crate::issuer::userinfo::Reach;
 use crate::issuer::{CannotTell, Issuer};
 use crate::revocation::{Checked, GoodToken};
-use crate::tiers::digest::TokenDigest;
 use crate::tiers::record::{IdentitySource, VerdictRecord};
 use crate::token::claims::VerifiedClaims;
 use crate::token::email::Email;
@@ -47,7 +46,7 @@ impl Identities {
             issuer: issuer.name(),
             subject: key,
             claims: claims.all(),
-            digest: attempt.digest,
+            token: attempt.token,
             kid: kid.as_deref(),
             issued_at: claims.issued_at(),
         })?;
@@ -119,12 +118,12 @@ impl Identities {
         attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         let (token, digest) = (attempt.token.to_owned(), attempt.digest);
-        self.revocations.check_token(&digest)?;
+        self.revocations.check_token(attempt.token)?;
         // What is known to be revoked is no call's worth.
         if let Some(record) = self.stores.verdict_of(&digest, &(Timestamp::EPOCH..=self.clock.now()))
             && let Some(identity) = self.identity_of(&issuer, &record)
         {
-            self.check_foreign(&identity, &record, digest)?;
+            self.check_foreign(&identity, &record, attempt.token)?;
         }
         let verdict = Verdict { issuer: issuer.clone(), token, digest, since: attempt.since, why };
         let bounds = Bounds { end: Timestamp::MAX, oldest: attempt.oldest };
@@ -133,7 +132,7 @@ impl Identities {
         if store.is_none() {
             self.metrics.email_from(asked_source(identity.email.is_some()));
         }
-        let checked = self.check_foreign(&identity, &record, digest)?;
+        let checked = self.check_foreign(&identity, &record, attempt.token)?;
         Ok(Resolved { identity, serving, store, checked, email_unknown: None })
     }
 
@@ -142,13 +141,13 @@ impl Identities {
         &self,
         identity: &Identity,
         record: &VerdictRecord,
-        digest: TokenDigest,
+        token: &str,
     ) -> Result<Checked, Refusal> {
         self.revocations.check(GoodToken {
             issuer: &identity.issuer,
             subject: self.digester.subject(&identity.issuer, &identity.subject),
             claims: &identity.claims,
-            digest,
+            token,
             kid: None,
             issued_at: record.first_verified_at,
         })

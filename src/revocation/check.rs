@@ -7,6 +7,7 @@ use super::set::{Checked, RevocationSet, TokenFacts};
 use super::settings::RevocationSettings;
 use crate::clock::Timestamp;
 use crate::tiers::digest::{SubjectKey, TokenDigest, TokenDigester};
+use crate::token::compact::without_signature;
 use crate::token::json::Object;
 use crate::token::refusal::Refusal;
 
@@ -26,8 +27,8 @@ pub struct GoodToken<'t> {
     pub subject: SubjectKey,
     /// Its claims, or those of `/userinfo`.
     pub claims: &'t Object,
-    /// Its digest.
-    pub digest: TokenDigest,
+    /// The token itself.
+    pub token: &'t str,
     /// The key that signed it, if it was verified here and has a `kid`.
     pub kid: Option<&'t str>,
     /// `iat`; the Unix epoch if it has none. Of a foreign token: when its issuer first vouched for it.
@@ -50,13 +51,14 @@ impl RevocationCheck {
     /// # Errors
     /// [`Refusal::Revoked`].
     pub fn check(&self, token: GoodToken<'_>) -> Result<Checked, Refusal> {
-        let GoodToken { issuer, claims, digest, kid, issued_at, .. } = token;
+        let GoodToken { issuer, claims, kid, issued_at, .. } = token;
         let subject = RevocationKey::subject(&token.subject);
         let session = self.settings.session(claims);
         let session = session.map(|session| RevocationKey::session(&self.digester, issuer, session));
         // Before the look at the records: what is revoked in between makes the answer outdated.
         let checked = self.set.mark(&subject, session.as_ref());
-        let facts = TokenFacts { issuer, subject, session, token: digest, kid, issued_at };
+        let token = self.digest(token.token);
+        let facts = TokenFacts { issuer, subject, session, token, kid, issued_at };
         match self.set.denies(&facts, &self.digester) {
             Some(kind) => Err(Refusal::Revoked { kind: kind.name() }),
             None => Ok(checked),
@@ -67,10 +69,14 @@ impl RevocationCheck {
     ///
     /// # Errors
     /// [`Refusal::Revoked`].
-    pub fn check_token(&self, digest: &TokenDigest) -> Result<(), Refusal> {
-        match self.set.denies_token(digest) {
+    pub fn check_token(&self, token: &str) -> Result<(), Refusal> {
+        match self.set.denies_token(&self.digest(token)) {
             true => Err(Refusal::Revoked { kind: Kind::Token.name() }),
             false => Ok(()),
         }
+    }
+
+    fn digest(&self, token: &str) -> TokenDigest {
+        self.digester.token(without_signature(token).as_bytes())
     }
 }

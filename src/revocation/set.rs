@@ -2,14 +2,14 @@
 //! current.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use super::denial::{Denial, Kind, RevocationKey};
 use crate::clock::{Clock, Ticks, Timestamp};
-use crate::tiers::digest::{BuildDigestHasher, DIGEST_LENGTH, TokenDigest, TokenDigester};
+use crate::tiers::digest::{BuildDigestHasher, TokenDigest, TokenDigester};
 
 /// How many stripes share the epochs; each takes 4 bytes.
 const STRIPES: usize = 1 << 16;
@@ -52,6 +52,8 @@ pub struct RevocationSet {
     floor: AtomicU32,
     /// The epoch of the latest change.
     latest: AtomicU32,
+    /// The longest time, in seconds, that any record was to be kept from its change on.
+    longest_keep: AtomicU64,
 }
 
 /// When an answer was checked, and which later changes concern it. It takes 8 bytes.
@@ -71,7 +73,7 @@ pub struct TokenFacts<'t> {
     pub subject: RevocationKey,
     /// The session's key, if the token names its session.
     pub session: Option<RevocationKey>,
-    /// The token itself.
+    /// The digest of the token without its signature.
     pub token: TokenDigest,
     /// The key that signed it, if it was verified here and has a `kid`.
     pub kid: Option<&'t str>,
@@ -89,6 +91,7 @@ impl RevocationSet {
             stripes: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
             floor: AtomicU32::new(0),
             latest: AtomicU32::new(0),
+            longest_keep: AtomicU64::new(0),
         }
     }
 
@@ -103,7 +106,7 @@ impl RevocationSet {
 
     /// Whether nothing that may concern this answer was revoked since it was checked. Takes no lock.
     #[must_use]
-    pub fn is_current(&self, checked: Checked, token: &TokenDigest) -> bool {
+    pub fn is_current(&self, checked: Checked) -> bool {
         let latest = self.latest.load(Acquire);
         if checked.epoch == latest {
             return latest != LAST_EPOCH;
@@ -113,7 +116,6 @@ impl RevocationSet {
             && checked.epoch >= self.floor.load(Acquire)
             && checked.epoch >= stamped(checked.subject)
             && checked.epoch >= stamped(checked.session)
-            && checked.epoch >= stamped(stripe(&token.0))
     }
 
     /// Which deny record refuses the token, if one does.
@@ -155,6 +157,7 @@ impl RevocationSet {
     pub fn apply(&self, key: RevocationKey, denial: &Denial) -> Option<Denial> {
         let (now, ticks) = (self.clock.now(), self.clock.ticks());
         let new = Entry::new(denial, now, ticks);
+        self.longest_keep.fetch_max(denial.until.since(denial.changed_at).as_secs(), Relaxed);
         let mut entries = self.write();
         let map = &mut entries[index(key.kind)];
         let merged = match map.get(&Part(key.digest)) {
@@ -169,10 +172,11 @@ impl RevocationSet {
         // the new epoch sees the stripe.
         let epoch = self.latest.load(Acquire).saturating_add(1);
         match key.kind {
-            Kind::Subject | Kind::Session | Kind::Token | Kind::Sessionless => {
+            Kind::Subject | Kind::Session | Kind::Sessionless => {
                 self.stripes[usize::from(stripe(&key.digest))].store(epoch, Release);
             }
-            Kind::Key | Kind::Everybody => self.floor.store(epoch, Release),
+            // An answer does not know which key signed its token, nor its token's other forms.
+            Kind::Token | Kind::Key | Kind::Everybody => self.floor.store(epoch, Release),
         }
         self.latest.store(epoch, Release);
         Some(Denial { label: denial.label.clone(), ..merged.denial(now, ticks) })
@@ -184,6 +188,12 @@ impl RevocationSet {
         let entries = self.read();
         let entry = entries[index(key.kind)].get(&Part(key.digest))?;
         Some(Timestamp::from_millis(entry.changed_at))
+    }
+
+    /// The longest time that any record, also an earlier one, is to be kept from its change on.
+    #[must_use]
+    pub fn longest_keep(&self) -> Duration {
+        Duration::from_secs(self.longest_keep.load(Relaxed))
     }
 
     /// Drops records whose time is over, by the clock that nobody sets.
@@ -286,8 +296,7 @@ const fn index(kind: Kind) -> usize {
     kind as usize - 1
 }
 
-fn stripe<const N: usize>(digest: &[u8; N]) -> u16 {
-    const { assert!(N == 16 || N == DIGEST_LENGTH) };
+fn stripe(digest: &[u8; 16]) -> u16 {
     // Not the bytes that the hash maps use.
     u16::from_le_bytes([digest[8], digest[9]])
 }

@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::instance::Instance;
 use crate::revocation::{Kind, RevocationKey};
 use crate::store::revocations::{Source, Target, Unkept};
+use crate::token::compact::without_signature;
 
 const UNKNOWN: OrderRefused = OrderRefused::Unknown(
     r#"{"subject": "…"}, {"session": "…"}, {"kid": "…"}, {"all": true}, each with "issuer" or for every issuer, and {"token": "…"}; \
@@ -159,7 +160,7 @@ impl RevocationRequest {
         let digester = &instance.digester;
         if let (None, None, Some(token), None, false, None) = (&subject, &session, &token, &kid, all, &issuer)
         {
-            let key = RevocationKey::token(&digester.token(token.as_bytes()));
+            let key = RevocationKey::token(&digester.token(without_signature(token).as_bytes()));
             return Ok(vec![Target { key, label: String::new() }]);
         }
         let issuers = order::issuers(issuer, instance)?.into_iter();

@@ -157,8 +157,7 @@ impl Revocations {
         let known = if self.set.is_empty() { Vec::new() } else { self.list().await };
         for (key, denial) in known {
             if denial.until > now && !there.contains(&(key, denial.changed_at)) {
-                let keep = denial.until.since(now);
-                self.append(archive, shared, &[(key, denial)], keep).await?;
+                self.append(archive, shared, &[(key, denial)]).await?;
             }
         }
         *last = place;

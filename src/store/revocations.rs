@@ -201,11 +201,11 @@ impl Revocations {
                 changed.push((key, denial));
             }
         }
-        self.keep(changed, keep).await
+        self.keep(changed).await
     }
 
     /// Keeps these on disk and in the log, and waits until that is so.
-    async fn keep(&self, changed: Vec<(RevocationKey, Denial)>, keep: Duration) -> Result<(), Unkept> {
+    async fn keep(&self, changed: Vec<(RevocationKey, Denial)>) -> Result<(), Unkept> {
         let Some(archive) = &self.archive else { return Ok(()) };
         let mut telling = Telling(archive.shared().map(|_| &self.untold));
         let on_disk = match archive.has_disk() {
@@ -214,7 +214,7 @@ impl Revocations {
         };
         let shared = match archive.shared() {
             Some(shared) => {
-                let told = self.append(archive, shared, &changed, keep).await;
+                let told = self.append(archive, shared, &changed).await;
                 if told.is_ok() {
                     telling.0 = None;
                 }
@@ -286,8 +286,9 @@ impl Revocations {
         archive: &Archive,
         shared: &SharedStore,
         changed: &[(RevocationKey, Denial)],
-        keep: Duration,
     ) -> Result<(), SharedError> {
+        // Each append removes what is older than this, also what others are to keep for longer than this record.
+        let keep = self.set.longest_keep();
         for (key, denial) in changed {
             let sealed = archive.seal_denial(*key, denial).ok_or(SharedError::NoRecord)?;
             let place = shared.append_revocation(&key.to_bytes(), &sealed, keep).await?;

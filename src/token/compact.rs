@@ -41,6 +41,18 @@ pub enum Compact<'t> {
     Opaque,
 }
 
+/// What stays the same however a token is signed: of a JWS the signing input, of any other token all of it.
+///
+/// Whoever has a token with an ECDSA signature (r, s) can make another one that holds as well, with (r, n − s). So one
+/// token is told from another by this part, where it must not come back in another form.
+#[must_use]
+pub fn without_signature(token: &str) -> &str {
+    match Compact::parse(token) {
+        Ok(Compact::Jws(jws)) => jws.signing_input,
+        Ok(_) | Err(_) => token,
+    }
+}
+
 /// A JWS whose signature is not checked yet.
 #[derive(Debug)]
 pub struct UnverifiedJws<'t> {

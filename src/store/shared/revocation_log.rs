@@ -69,11 +69,12 @@ pub(super) async fn read(shared: &Shared, first: &str) -> Result<LogPage, Shared
     let connection = connection(shared)?;
     let mut command = redis::cmd("XRANGE");
     command.arg(shared.names.revocations()).arg(first).arg("+").arg("COUNT").arg(PAGE);
-    type Entries = Vec<(LogId, HashMap<String, Vec<u8>>)>;
+    // Whoever may write to Redis may have named a field as no text is.
+    type Entries = Vec<(LogId, HashMap<Vec<u8>, Vec<u8>>)>;
     let entries: Entries = connection.query(&command).await.inspect_err(|error| leave(&connection, error))?;
     let is_full = entries.len() >= PAGE;
     let parts = entries.into_iter().map(|(place, mut fields)| {
-        let mut field = |name| fields.remove(name).unwrap_or_default();
+        let mut field = |name: &str| fields.remove(name.as_bytes()).unwrap_or_default();
         (place, field("k"), field("r"))
     });
     Ok(LogPage { entries: parts.collect(), is_full })
