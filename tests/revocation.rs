@@ -6,7 +6,9 @@
 mod scene;
 mod support;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,8 +17,10 @@ use holdfast_devtenant::Tenant;
 use scene::{Scene, connected, readyz, write_secret};
 use serde_json::{Value, json};
 use support::service::{Running, decryption_keys, held_clock, issuer, tenant, value};
-use support::{Reply, exchange, until};
+use support::{PATIENCE, Reply, exchange, until};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 const ALICE: &str = "auth0|alice";
 const SESSION: &str = "https://holdfast.example/session_id";
@@ -274,6 +278,48 @@ async fn all_instances_refuse_what_one_was_told_and_one_that_starts_later_does_s
     let reply = order(&b, "/unrevoke", &json!({ "subject": ALICE })).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     until("the first lets it in again", async || (a.ask(&token).await.status == 200).then_some(())).await;
+}
+
+/// Prints how long after the acknowledgement each of the other instances first refused, in powers of two. The time is not
+/// judged: the machine may be busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_instances_refuse_all_that_one_of_them_acknowledged() {
+    const ROUNDS: usize = 24;
+    let Some(scene) = scene().await else { return };
+    let mut fleet = Vec::new();
+    for _ in 0..8 {
+        fleet.push(Arc::new(scene.instance().await));
+    }
+    let mut took = Vec::new();
+    for round in 0..ROUNDS {
+        let subject = format!("auth0|{round}");
+        let token = scene.tenant.mint().subject(&subject).email_direct("a@x.org").build().unwrap();
+        for running in &fleet {
+            assert_eq!(running.ask(&token).await.status, 200);
+        }
+        let told = round % fleet.len();
+        revoke(&fleet[told], json!({ "subject": subject })).await;
+        let acknowledged = Instant::now();
+        assert_revoked(&fleet[told].ask(&token).await, "where it was said");
+        let mut asking = JoinSet::new();
+        for (_, running) in fleet.iter().enumerate().filter(|(number, _)| *number != told) {
+            let (running, token) = (running.clone(), token.clone());
+            asking.spawn(async move {
+                while running.ask(&token).await.status != 401 {}
+                acknowledged.elapsed()
+            });
+        }
+        took.extend(timeout(PATIENCE, asking.join_all()).await.unwrap());
+    }
+    assert_eq!(took.len(), ROUNDS * (fleet.len() - 1));
+    let mut rows = BTreeMap::new();
+    for time in &took {
+        *rows.entry(time.as_millis().next_power_of_two()).or_insert(0) += 1;
+    }
+    println!("from an acknowledged revocation to the first refusal elsewhere:");
+    for (millis, count) in rows {
+        println!("  at most {millis:>5} ms {count:>5}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
