@@ -122,6 +122,8 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     let noted = kept::newest_first(&layout).into_iter().rev().map(|kept| Deleted::since(&kept.path));
     let deleted = noted.filter(|noted| *noted != Deleted::Unknown).reduce(Deleted::and);
     let deleted = deleted.unwrap_or(Deleted::These(Vec::new()));
+    // Nor may it take back what was revoked since.
+    let deleted = deleted.and(Deleted::These(revocations(held.as_ref())));
     copy_and_check(&layout, settings, clock, from, CopyMode::Nothing, &deleted)?;
     if held.is_none() {
         held = hold(&layout, settings, clock)?;
@@ -131,6 +133,19 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     // The copy is another database: how far this one had come says nothing about it.
     database::forget_progress(&layout)?;
     layout.install_restored(ReplaceReason::Replaced, clock.now())
+}
+
+/// The deny records of a database, as far as it opens and reads.
+fn revocations(engine: Option<&Engine>) -> Vec<Change> {
+    let mut records = Vec::new();
+    if let Some(engine) = engine
+        && let Err(fault) = engine.scan(Family::Revocations, |key, value| {
+            records.push(Change::Put(Family::Revocations, key.to_vec(), value.to_vec()));
+        })
+    {
+        tracing::warn!("not all deny records of the replaced database can be read: {}", fault.message());
+    }
+    records
 }
 
 /// Opens the store to take its lock, if there is one that opens.
