@@ -210,3 +210,39 @@ async fn a_provider_that_comes_back_with_other_keys_is_followed() {
         assert_eq!((reply.status, value(&reply, "x-user-id")), (200, Some("bob")), "{alg}: {reply:?}");
     }
 }
+
+/// OpenID Connect Back-Channel Logout 1.0, with the logout token that the provider makes (`typ: logout+jwt`).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_that_the_provider_sends_ends_the_session_and_the_tokens_that_name_none() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let more = format!("[backchannel_logout]\naudience = [\"web\"]\n{EMAIL_IS_OPTIONAL}");
+    let (_directory, holdfast) = provider.holdfast(&more).await;
+    let of_session = |sid| json!({ "do": "user", "id": "alice", "resource": true, "sid": sid });
+    let jwt = provider.user("alice", "RS256").await;
+    let opaque = provider.token(json!({ "do": "user", "id": "alice" })).await;
+    let ended = provider.token(of_session("s1")).await;
+    let other = provider.token(of_session("s2")).await;
+    let bob = provider.user("bob", "RS256").await;
+    for token in [&jwt, &opaque, &ended, &other, &bob] {
+        assert_eq!(holdfast.ask(token).await.status, 200, "{}", holdfast.log());
+    }
+    let uri = format!("http://{}/backchannel-logout", holdfast.auth[0]);
+    let logout = json!({ "do": "logout", "id": "alice", "sid": "s1", "uri": uri });
+    assert_eq!(provider.command(logout).await, json!({}), "{}", holdfast.log());
+    for (what, token, status) in [
+        ("JWT", &jwt, 401),
+        ("opaque", &opaque, 401),
+        ("of the session", &ended, 401),
+        ("of another session", &other, 200),
+        ("of another user", &bob, 200),
+    ] {
+        assert_eq!(holdfast.ask(token).await.status, status, "{what}: {}", holdfast.log());
+    }
+    // A token of the same second counts as issued before the logout.
+    support::until("a token that is issued later passes", async || {
+        let later = provider.user("alice", "RS256").await;
+        (holdfast.ask(&later).await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(holdfast.ask(&jwt).await.status, 401, "the login since does not revive it");
+}

@@ -7,7 +7,9 @@
 //   {"do": "machine"}                        a token of a client, by the client-credentials grant
 //   {"do": "user", "id", ...}                a token of a user, for /userinfo alone. With `"resource": true` for the
 //                                            API; then `format` is "jwt" or "opaque", `alg` the signature, and
-//                                            `aud` replaces the audience of a JWT
+//                                            `aud` replaces the audience of a JWT, `sid` names its session
+//   {"do": "logout", "id", "sid", "uri"}     sends a logout token for the client `web` to this address; the
+//                                            answer is {} if it is accepted
 //   {"do": "rotate"}                         starts the provider anew, with other keys, at the same address
 //   {"do": "calls"}                          the calls of /userinfo since the last time that this was asked
 import { generateKeyPairSync } from 'node:crypto';
@@ -49,7 +51,13 @@ function start(issuer) {
         redirect_uris: [],
         response_types: [],
       },
-      { client_id: 'web', client_secret: 'another', redirect_uris: ['https://app.example.com/callback'] },
+      {
+        client_id: 'web',
+        client_secret: 'another',
+        redirect_uris: ['https://app.example.com/callback'],
+        backchannel_logout_uri: 'http://127.0.0.1/backchannel-logout', // the command names the port
+        backchannel_logout_session_required: true,
+      },
     ],
     scopes: ['openid', 'email', 'read'],
     claims: { openid: ['sub'], email: ['email', 'email_verified'] },
@@ -66,6 +74,7 @@ function start(issuer) {
       ],
     },
     features: {
+      backchannelLogout: { enabled: true },
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
       resourceIndicators: { enabled: true, getResourceServerInfo: () => resourceServer('RS256', 'jwt') },
@@ -99,7 +108,7 @@ async function machine() {
   return token;
 }
 
-async function user({ id, resource = false, format = 'jwt', alg = 'RS256', aud }) {
+async function user({ id, resource = false, format = 'jwt', alg = 'RS256', aud, sid }) {
   const client = await provider.Client.find('web');
   const grant = new provider.Grant({ accountId: id, clientId: 'web' });
   grant.addOIDCScope('openid email');
@@ -114,10 +123,16 @@ async function user({ id, resource = false, format = 'jwt', alg = 'RS256', aud }
   if (resource) {
     token.resourceServer = new provider.ResourceServer(API, resourceServer(alg, format));
   }
-  overrides = aud ? { aud } : {};
+  overrides = { ...(aud && { aud }), ...(sid && { sid }) };
   const value = await token.save();
   overrides = {};
   return value;
+}
+
+async function logout({ id, sid, uri }) {
+  const client = await provider.Client.find('web');
+  client.backchannelLogoutUri = uri;
+  await client.backchannelLogout(id, sid);
 }
 
 async function obey(command) {
@@ -126,6 +141,9 @@ async function obey(command) {
       return { token: await machine() };
     case 'user':
       return { token: await user(command) };
+    case 'logout':
+      await logout(command);
+      return {};
     case 'rotate':
       provider = start(issuer);
       return {};
