@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::{Clock, Timestamp};
 use crate::issuer::Issuer;
@@ -26,6 +26,9 @@ use crate::verifier::{Failure, Verifier};
 /// How many logout tokens are checked at once. Their checks share threads with those of other tokens, and
 /// must not fill them.
 const AT_ONCE: usize = 4;
+
+/// How many bodies are read at once. Anybody can send one slowly, and each takes up to 64 KiB while it comes.
+const BODIES: usize = 256;
 
 /// The most `jti`s that are remembered. Each is of a token that an issuer signed, and is forgotten when that
 /// expires.
@@ -50,6 +53,7 @@ pub struct LogoutContext<'c> {
 /// The logouts of one configuration.
 pub struct BackchannelLogout {
     settings: LogoutSettings,
+    bodies: Semaphore,
     turns: Semaphore,
     /// The `jti`s that took effect, and when they are forgotten.
     ids: Mutex<HashMap<String, Timestamp>>,
@@ -79,7 +83,18 @@ impl BackchannelLogout {
     /// With these settings.
     #[must_use]
     pub fn new(settings: LogoutSettings) -> Self {
-        Self { settings, turns: Semaphore::new(AT_ONCE), ids: Mutex::default() }
+        Self {
+            settings,
+            bodies: Semaphore::new(BODIES),
+            turns: Semaphore::new(AT_ONCE),
+            ids: Mutex::default(),
+        }
+    }
+
+    /// Leave to read one body, until it is dropped; `None` if too many are read already.
+    #[must_use]
+    pub fn try_read(&self) -> Option<SemaphorePermit<'_>> {
+        self.bodies.try_acquire().ok()
     }
 
     /// Checks a logout token, and returns when the logout is in force and kept.

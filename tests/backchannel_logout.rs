@@ -11,7 +11,8 @@ use holdfast::clock::Clock;
 use holdfast_devtenant::Tenant;
 use serde_json::json;
 use support::service::{Running, held_clock, issuer, tenant};
-use support::{Reply, exchange};
+use support::{Reply, exchange, until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const ALICE: &str = "auth0|alice";
@@ -184,4 +185,38 @@ async fn without_the_setting_there_is_no_such_path() {
     let token = logout(&tenant, "j").build().unwrap();
     let reply = post(&running, FORM, &format!("logout_token={token}")).await;
     assert_eq!(reply.status, 404, "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_come_slowly_are_read_in_bounded_number_and_later_all_is_well() {
+    let (tenant, running, _) = start().await;
+    let token = logout(&tenant, "j").build().unwrap();
+    let address = running.auth;
+    // More than are read at once, and each opened anew when it has timed out.
+    let slow: Vec<_> = (0..300)
+        .map(|_| {
+            tokio::spawn(async move {
+                loop {
+                    let Ok(mut stream) = TcpStream::connect(address).await else { continue };
+                    let head = format!(
+                        "POST /backchannel-logout HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM}\r\nContent-Length: 60000\r\n\r\n"
+                    );
+                    let _ = stream.write_all(head.as_bytes()).await;
+                    let _ = stream.read_to_end(&mut Vec::new()).await;
+                }
+            })
+        })
+        .collect();
+    let send = async || post(&running, FORM, &format!("logout_token={token}")).await;
+    let reply = until("a 503", async || Some(send().await).filter(|reply| reply.status == 503)).await;
+    assert_eq!(reply.header("retry-after"), ["5"]);
+    let known = tenant.mint().subject("auth0|bob").email_direct("b@x.org").build().unwrap();
+    assert_eq!(running.ask(&known).await.status, 200, "nobody else notices");
+    slow.iter().for_each(tokio::task::JoinHandle::abort);
+    let last = logout(&tenant, "last").build().unwrap();
+    until("a 200", async || {
+        let reply = post(&running, FORM, &format!("logout_token={last}")).await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
 }

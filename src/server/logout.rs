@@ -35,8 +35,12 @@ pub(super) async fn answer(
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return answer;
     }
-    let done = match token(&parts, body).await {
-        Err(problem) => Err((StatusCode::BAD_REQUEST, problem.to_owned())),
+    let read = match logout.try_read() {
+        Some(_turn) => token(&parts, body).await.map_err(|problem| (StatusCode::BAD_REQUEST, problem)),
+        None => Err((StatusCode::SERVICE_UNAVAILABLE, "too many bodies are being read")),
+    };
+    let done = match read {
+        Err((status, problem)) => Err((status, problem.to_owned())),
         Ok(token) => {
             let with = LogoutContext {
                 verifier: &instance.verifier,
