@@ -34,7 +34,7 @@ impl std::hash::Hash for Part {
 struct Entry {
     /// Milliseconds since the Unix epoch.
     changed_at: u64,
-    /// Seconds since the Unix epoch, rounded up; 0 if the revocation was taken back.
+    /// Seconds since the Unix epoch, rounded down; 0 if the revocation was taken back.
     issued_before: u32,
     /// When it is dropped, in seconds of the clock that nobody sets.
     ends: u32,
@@ -246,7 +246,8 @@ impl std::fmt::Debug for RevocationSet {
 
 impl Entry {
     fn new(denial: &Denial, now: Timestamp, ticks: Ticks) -> Self {
-        let issued_before = denial.issued_before.as_millis().div_ceil(1000);
+        // Rounded down, as `iat` is: a token of the next second was issued later.
+        let issued_before = denial.issued_before.as_secs();
         let ends = u64::from(seconds(ticks)) + denial.until.since(now).as_secs().max(1);
         Self {
             changed_at: denial.changed_at.as_millis(),

@@ -53,6 +53,9 @@ pub(super) enum OrderRefused {
          directory"
     )]
     Untokened,
+    /// Its time is none, or too far ahead.
+    #[error("\"issued_before\" is a time as 2026-01-31T12:00:00Z, at most 5 minutes from now")]
+    IssuedBefore,
     /// It names an issuer that is not configured: an order about it would do nothing.
     #[error("no issuer {named:?} is configured{hint}", hint = .nearest.as_ref().map_or_else(String::new, |nearest| format!("; is {nearest:?} meant?")))]
     NoSuchIssuer {
@@ -69,7 +72,9 @@ impl OrderRefused {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::WebPage | Self::Remote | Self::Untokened => StatusCode::FORBIDDEN,
-            Self::Body(_) | Self::Unknown(_) | Self::NoSuchIssuer { .. } => StatusCode::BAD_REQUEST,
+            Self::Body(_) | Self::Unknown(_) | Self::IssuedBefore | Self::NoSuchIssuer { .. } => {
+                StatusCode::BAD_REQUEST
+            }
         }
     }
 }

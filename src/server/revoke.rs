@@ -1,7 +1,7 @@
 //! `POST /revoke`, `POST /unrevoke`, and `GET /revocations` on the admin listener.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -20,9 +20,12 @@ use crate::store::revocations::{Source, Target, Unkept};
 use crate::token::compact::without_signature;
 
 const UNKNOWN: OrderRefused = OrderRefused::Unknown(
-    r#"{"subject": "…"}, {"session": "…"}, {"kid": "…"}, {"all": true}, each with "issuer" or for every issuer, and {"token": "…"}; \
-     a revocation may have "issued_before", a time as 2026-01-31T12:00:00Z"#,
+    "{\"subject\": \"…\"}, {\"session\": \"…\"}, {\"kid\": \"…\"}, {\"all\": true}, each with \"issuer\" or for every \
+     issuer, and {\"token\": \"…\"}; names have 1 to 512 bytes",
 );
+
+/// How far `issued_before` may be ahead: what the clocks of issuers and instances may differ by.
+const MOST_AHEAD: Duration = Duration::from_secs(5 * 60);
 
 /// The longest name of a subject, a session or a key, in bytes. No token names a longer subject.
 const LONGEST_NAME: usize = 512;
@@ -148,9 +151,12 @@ impl RevocationRequest {
             None => Ok(instance.clock.now()),
             Some(_) if take_back => Err(UNKNOWN),
             Some(text) => {
-                let time = humantime::parse_rfc3339_weak(text).map_err(|_| UNKNOWN)?;
-                let time = time.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| UNKNOWN)?;
-                Ok(Timestamp::from_secs(time.as_secs()))
+                let time = humantime::parse_rfc3339_weak(text).ok();
+                let time = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+                let time = time.map(|time| Timestamp::from_secs(time.as_secs()));
+                // Later, it would refuse logins that are still to come.
+                let latest = instance.clock.now().after(MOST_AHEAD);
+                time.filter(|time| *time <= latest).ok_or(OrderRefused::IssuedBefore)
             }
         }
     }

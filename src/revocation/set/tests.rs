@@ -186,6 +186,10 @@ fn a_token_of_the_second_of_the_revocation_is_refused_and_one_of_the_next_passes
         set.denies(&token.facts(&digester, None), &digester)
     };
     assert_eq!([denies(0), denies(1)], [Some(Kind::Subject), None]);
+    // Within a second, too.
+    let later = START.after(Duration::from_millis(5_900));
+    set.apply(subject_key(&digester, 1), &denial(later, later));
+    assert_eq!([denies(5), denies(6)], [Some(Kind::Subject), None]);
 }
 
 #[test]
