@@ -8,7 +8,7 @@ mod facts;
 pub mod header_rule;
 mod header_size;
 mod header_text;
-mod names;
+pub mod names;
 mod packed;
 mod unmet;
 
@@ -291,6 +291,20 @@ mod tests {
         }
         assert_eq!(header(&pass, rows, "x-user-email-encoding").as_deref(), Some("none"));
         assert_eq!(pass.age_secs(Timestamp::from_secs(1_512)), 512);
+    }
+
+    #[test]
+    fn every_header_that_is_not_configured_stands_in_the_list_of_fixed_ones() {
+        let (pass, rules) = (pass(&identity("{}"), "").unwrap(), rules(""));
+        let configured = |name: &HeaderName| rules.iter().any(|rule| rule.name == name);
+        let mut sent: Vec<_> = pass.headers(&rules).map(|(name, _)| name).collect();
+        sent.retain(|name| !configured(name));
+        // The responder adds the age, which changes with each answer.
+        sent.push(names::AGE);
+        let mut fixed = names::FIXED.to_vec();
+        fixed.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        sent.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        assert_eq!(sent, fixed);
     }
 
     #[test]

@@ -20,11 +20,11 @@ use self::age::Ages;
 use crate::clock::Timestamp;
 use crate::credential::CredentialError;
 use crate::decision::header_rule::HeaderRule;
+use crate::decision::names::AGE;
 use crate::decision::{Anonymous, Decision, Pass, Unmet};
 use crate::login::LoginAnswer;
 use crate::token::refusal::Refusal;
 
-const AGE: HeaderName = HeaderName::from_static("x-auth-age");
 const LOGIN_URL: HeaderName = HeaderName::from_static("x-auth-login-url");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 

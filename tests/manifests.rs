@@ -26,13 +26,9 @@ use holdfast::clock::Clock;
 use holdfast::config::{Settings, Source};
 use ingress_nginx::Subrequest;
 use serde_json::Value;
-use support::Reply;
 use support::service::{Running, issuer, tenant, value};
 use support::yaml::{documents, example, example_with, in_repository, modules, text};
-
-/// The headers of an identity, as holdfast gives them by default.
-const IDENTITY: [&str; 6] =
-    ["x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source"];
+use support::{IDENTITY, Reply};
 
 /// Whether these are the names of all headers of an identity. A proxy with fewer names passes the others on
 /// as the client sent them.

@@ -17,14 +17,10 @@ use holdfast_devtenant::Tenant;
 use scene::Traefik;
 use serde_json::Value;
 use support::yaml::{documents, example, example_with, text};
-use support::{Holdfast, service};
+use support::{Holdfast, IDENTITY, service};
 
 const COMPOSE: &str = "traefik/docker-compose.yml";
 const RESOURCES: &str = "traefik/kubernetes.yaml";
-
-/// The headers of an identity, as holdfast gives them by default.
-const IDENTITY: [&str; 6] =
-    ["X-User-Email", "X-User-Email-Encoding", "X-User-Id", "X-Auth-Tier", "X-Auth-Age", "X-Auth-Source"];
 
 /// holdfast as the container of the compose file starts it, with an address in place of all there are.
 async fn container(tenant: &Tenant, directory: &std::path::Path) -> Holdfast {

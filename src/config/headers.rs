@@ -7,6 +7,7 @@ use super::origin::Origin;
 use super::section::Section;
 use super::value;
 use crate::decision::header_rule::{HeaderRule, WhenAbsent};
+use crate::decision::names::FIXED;
 use crate::route::settings::RouteSettings;
 use crate::token::pointer::ClaimPath;
 
@@ -115,7 +116,7 @@ pub(super) fn default_value(text: &str) -> Result<String, String> {
 
 /// Headers that the answer uses for itself, or that change what HTTP means.
 fn is_reserved(name: &HeaderName) -> bool {
-    matches!(
+    let of_http = matches!(
         name.as_str(),
         "connection"
             | "content-length"
@@ -132,10 +133,7 @@ fn is_reserved(name: &HeaderName) -> bool {
             | "www-authenticate"
             | "retry-after"
             | "location"
-            | "x-auth-tier"
-            | "x-auth-age"
-            | "x-auth-source"
             | "x-auth-login-url"
-            | "x-user-email-encoding"
-    )
+    );
+    of_http || FIXED.contains(name)
 }

@@ -14,11 +14,9 @@ pub(super) fn read(root: &mut Section<'_>) -> TierTable {
     for mut row in rows {
         let name = row.optional("name", value::text);
         let age = row.optional("age", value::duration(Duration::from_secs(1), 10 * year));
-        let role = row.optional("role", |text| match text {
-            "fresh" => Ok(Role::Fresh),
-            "revalidate" => Ok(Role::Revalidate),
-            "outage" => Ok(Role::Outage),
-            _ => Err("fresh, revalidate or outage".to_owned()),
+        let role = row.optional("role", |text| {
+            let role = Role::ALL.into_iter().find(|role| role.name() == text);
+            role.ok_or_else(|| format!("one of {}", Role::ALL.map(Role::name).join(", ")))
         });
         for (key, missing) in [("name", name.is_none()), ("age", age.is_none()), ("role", role.is_none())] {
             if missing {

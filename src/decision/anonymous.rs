@@ -6,9 +6,8 @@
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::header_rule::HeaderRule;
-use super::names::{EMAIL_ENCODING, SOURCE, TIER};
+use super::names::FIXED;
 
-const AGE: HeaderName = HeaderName::from_static("x-auth-age");
 const NONE: HeaderValue = HeaderValue::from_static("none");
 
 /// The headers of such an answer, ready to be sent.
@@ -20,7 +19,7 @@ impl Anonymous {
     #[must_use]
     pub fn new(rules: &[HeaderRule], value: &HeaderValue) -> Self {
         let identity = rules.iter().map(|rule| (rule.name.clone(), value.clone()));
-        Self(identity.chain([EMAIL_ENCODING, TIER, SOURCE, AGE].map(|name| (name, NONE))).collect())
+        Self(identity.chain(FIXED.iter().map(|name| (name.clone(), NONE))).collect())
     }
 
     /// All headers.

@@ -3,10 +3,16 @@
 use hyper::header::HeaderName;
 
 /// The tier that the answer is of.
-pub(super) const TIER: HeaderName = HeaderName::from_static("x-auth-tier");
+pub const TIER: HeaderName = HeaderName::from_static("x-auth-tier");
 /// Where the email came from.
-pub(super) const SOURCE: HeaderName = HeaderName::from_static("x-auth-source");
+pub const SOURCE: HeaderName = HeaderName::from_static("x-auth-source");
 /// The email; the one name that a rule of its own concerns.
-pub(super) const EMAIL: HeaderName = HeaderName::from_static("x-user-email");
+pub const EMAIL: HeaderName = HeaderName::from_static("x-user-email");
 /// How `X-User-Email` is encoded.
-pub(super) const EMAIL_ENCODING: HeaderName = HeaderName::from_static("x-user-email-encoding");
+pub const EMAIL_ENCODING: HeaderName = HeaderName::from_static("x-user-email-encoding");
+/// The age of the record, in seconds.
+pub const AGE: HeaderName = HeaderName::from_static("x-auth-age");
+
+/// The headers that every 200 has, whatever is configured. A row of `[headers]` cannot have such a name, and a
+/// 200 without an identity says `none` in each.
+pub static FIXED: [HeaderName; 4] = [EMAIL_ENCODING, TIER, SOURCE, AGE];

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::Issuer;
+use super::{ENDPOINTS, Issuer};
 use crate::guard::breaker::shortened;
 use crate::guard::{Priority, random_jitter};
 
@@ -79,7 +79,7 @@ impl Issuer {
     }
 
     async fn probe_what_is_idle(self: &Arc<Self>) {
-        let mut waited = [false; 3];
+        let mut waited = [false; ENDPOINTS];
         loop {
             tokio::time::sleep(IDLE).await;
             waited = self.probe_idle(waited).await;
@@ -87,7 +87,7 @@ impl Issuer {
     }
 
     /// Probes the endpoints whose breakers wait for a probe and are in `waited`. Returns which ones wait now.
-    pub async fn probe_idle(self: &Arc<Self>, waited: [bool; 3]) -> [bool; 3] {
+    pub async fn probe_idle(self: &Arc<Self>, waited: [bool; ENDPOINTS]) -> [bool; ENDPOINTS] {
         let waits = self.endpoints().map(|endpoint| endpoint.waits_for_a_probe());
         let [discovery, jwks, userinfo] = [0, 1, 2].map(|index| waits[index] && waited[index]);
         if discovery || jwks {

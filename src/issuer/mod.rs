@@ -47,6 +47,9 @@ const UNKNOWN_KID_PAUSE: Duration = Duration::from_secs(60);
 /// The shortest shared secret, in bytes: as long as the hash (RFC 7518 §3.2).
 const MIN_SECRET_BYTES: usize = 32;
 
+/// How many endpoints an issuer has.
+pub const ENDPOINTS: usize = 3;
+
 /// The longest file of a shared secret, in bytes. Real secrets are shorter.
 const MAX_SECRET_BYTES: u64 = 4096;
 
@@ -211,7 +214,7 @@ impl Issuer {
 
     /// Its endpoints: `discovery`, `jwks`, `userinfo`.
     #[must_use]
-    pub fn endpoints(&self) -> [&Endpoint; 3] {
+    pub fn endpoints(&self) -> [&Endpoint; ENDPOINTS] {
         [&self.discovery_endpoint, &self.jwks_endpoint, &self.userinfo_endpoint]
     }
 

@@ -30,13 +30,24 @@ pub enum Role {
     Outage,
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Role {
+    /// All roles, from fresh to stale.
+    pub const ALL: [Self; 3] = [Self::Fresh, Self::Revalidate, Self::Outage];
+
+    /// The name, in the configuration and in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Fresh => "fresh",
             Self::Revalidate => "revalidate",
             Self::Outage => "outage",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::IDENTITY;
+use super::support::IDENTITY;
 use crate::support::yaml::{documents, text};
 
 /// The annotations that an example may have: those about external authentication, by the controller's

@@ -25,6 +25,10 @@ pub mod yaml;
 /// How long a test waits for what must come before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The headers of an identity, as holdfast gives them by default.
+pub const IDENTITY: [&str; 6] =
+    ["x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source"];
+
 /// A running `holdfast serve`; it is killed when dropped.
 #[derive(Debug)]
 pub struct Holdfast {

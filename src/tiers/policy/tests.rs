@@ -192,11 +192,10 @@ fn what_is_too_old_for_a_route_is_asked_about_and_then_served_as_what_it_is() {
 
 fn any_policy() -> impl Strategy<Value = Policy> {
     let step = prop_oneof![1..10_u64, 1..100_000_u64, 1..40_000_000_000_u64];
-    let rows = prop::collection::vec((step, 0..3_usize), 1..12);
+    let rows = prop::collection::vec((step, 0..Role::ALL.len()), 1..12);
     let grace = prop_oneof![Just(0), 0..10_000_000_u64];
     (rows, any::<prop::sample::Index>(), 0..120_000_u64, grace).prop_map(|(rows, ceiling, leeway, grace)| {
-        let mut roles: Vec<_> =
-            rows.iter().map(|row| [Role::Fresh, Role::Revalidate, Role::Outage][row.1]).collect();
+        let mut roles: Vec<_> = rows.iter().map(|row| Role::ALL[row.1]).collect();
         roles.sort_unstable();
         let mut age = 0;
         let tiers = rows.iter().zip(roles).enumerate().map(|(row, ((step, _), role))| {

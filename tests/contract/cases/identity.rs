@@ -3,12 +3,8 @@
 use crate::client::{bearer, request};
 use crate::proxy::Proxy;
 use crate::stack::Stack;
-use crate::support::Reply;
 use crate::support::relay::server_that_answers;
-
-/// The headers of an identity, as holdfast gives them by default.
-const NAMES: [&str; 6] =
-    ["x-user-email", "x-user-email-encoding", "x-user-id", "x-auth-tier", "x-auth-age", "x-auth-source"];
+use crate::support::{IDENTITY, Reply};
 
 /// The identity headers that a backend received, in any spelling that some backend accepts:
 /// many make every character but letters and digits the same (CGI, WSGI, PHP).
@@ -16,7 +12,7 @@ pub fn identity(page: &str) -> Vec<&str> {
     let names_one = |line: &&str| {
         let name = line.split(':').next().unwrap_or_default().trim().to_lowercase();
         let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        NAMES.contains(&name.as_str())
+        IDENTITY.contains(&name.as_str())
     };
     page.lines().skip(1).filter(names_one).collect()
 }
@@ -38,7 +34,7 @@ pub fn assert_user(page: &str, email: &str, id: &str, what: &str) {
     assert_eq!(values("X-Auth-Age").len(), 1, "{what}: {page}");
     let encoding = if email.contains('%') { "percent" } else { "none" };
     assert_eq!(values("X-User-Email-Encoding"), [encoding], "{what}: {page}");
-    assert_eq!(identity.len(), NAMES.len(), "{what}: {page}");
+    assert_eq!(identity.len(), IDENTITY.len(), "{what}: {page}");
 }
 
 pub fn assert_alice(reply: &Reply, what: &str) {
