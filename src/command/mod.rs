@@ -17,6 +17,7 @@ mod copies;
 mod health;
 mod import;
 mod inspect;
+mod order;
 mod purge;
 mod reach;
 mod revoke;

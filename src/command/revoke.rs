@@ -1,21 +1,16 @@
 //! `holdfast revoke` and `holdfast unrevoke`: the running holdfast refuses tokens that were good, or takes
 //! that back.
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args};
 use holdfast::server::revoke::RevocationRequest;
-use reqwest::StatusCode;
 use serde_json::Value;
 
+use super::order::{self, Confirmation};
 use super::reach::{AdminArguments, reach};
 use super::{SourceArguments, block_on, fail};
-
-/// The exit code when it counts, and a store that is not well has still to keep it.
-const UNFINISHED: u8 = 3;
 
 /// What is to be refused. Tokens issued later pass.
 #[derive(Args)]
@@ -99,33 +94,15 @@ pub fn revoke(arguments: RevokeArguments) -> Result<(), ExitCode> {
         return show(whom.admin);
     }
     let request = whom.request(issued_before)?;
-    ask(whom, "/revoke", request, !yes)
+    let confirmation =
+        Confirmation { question: "Refuse every token that is in use at", declined: "nobody was revoked" };
+    order::send(whom.admin, "/revoke", request, (whom.all && !yes).then_some(confirmation))
 }
 
 /// Asks for it to be taken back.
 pub fn unrevoke(UnrevokeArguments { whom }: UnrevokeArguments) -> Result<(), ExitCode> {
     let request = whom.request(None)?;
-    ask(whom, "/unrevoke", request, false)
-}
-
-fn ask(whom: Whom, path: &str, request: String, confirm: bool) -> Result<(), ExitCode> {
-    let (any, all) = (whom.admin.any, whom.all);
-    let settings = SourceArguments::from(whom.admin).read_for_upkeep()?;
-    block_on(async {
-        let admin = reach(&settings, any).await.map_err(fail)?;
-        if all && confirm && io::stdin().is_terminal() && !is_confirmed(settings.admin.listen) {
-            return Err(fail("nobody was revoked"));
-        }
-        let (status, said) = admin.order(path, request).await.map_err(fail)?;
-        print!("{said}");
-        if status == StatusCode::ACCEPTED { Err(ExitCode::from(UNFINISHED)) } else { Ok(()) }
-    })
-}
-
-fn is_confirmed(instance: SocketAddr) -> bool {
-    let mut answer = String::new();
-    let asked = write!(io::stderr(), "Refuse every token that is in use at holdfast on {instance}? [y/N] ");
-    asked.and_then(|()| io::stdin().read_line(&mut answer)).is_ok() && answer.trim().eq_ignore_ascii_case("y")
+    order::send(whom.admin, "/unrevoke", request, None)
 }
 
 fn show(admin: AdminArguments) -> Result<(), ExitCode> {

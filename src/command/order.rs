@@ -1,0 +1,50 @@
+//! Orders to the running holdfast that change what it knows of users: `purge`, `revoke`, `unrevoke`.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use reqwest::StatusCode;
+
+use super::reach::{AdminArguments, reach};
+use super::{SourceArguments, block_on, fail};
+
+/// The exit code when the order counts in memory, and a store that is not well has still to follow it.
+const UNFINISHED: u8 = 3;
+
+/// What is asked before an order that concerns everybody, and what is said if the answer is no.
+pub(super) struct Confirmation {
+    /// The question without the instance and the question mark.
+    pub(super) question: &'static str,
+    /// What is said.
+    pub(super) declined: &'static str,
+}
+
+/// Sends `request` to `path` and prints the answer. On a terminal, `confirmation` is asked for first.
+pub(super) fn send(
+    to: AdminArguments,
+    path: &str,
+    request: String,
+    confirmation: Option<Confirmation>,
+) -> Result<(), ExitCode> {
+    let any = to.any;
+    let settings = SourceArguments::from(to).read_for_upkeep()?;
+    block_on(async {
+        let admin = reach(&settings, any).await.map_err(fail)?;
+        if let Some(Confirmation { question, declined }) = confirmation
+            && io::stdin().is_terminal()
+            && !is_confirmed(&format!("{question} holdfast at {}?", settings.admin.listen))
+        {
+            return Err(fail(declined));
+        }
+        let (status, said) = admin.order(path, request).await.map_err(fail)?;
+        print!("{said}");
+        // It counts in memory, and in the other stores only if holdfast lives until they are well.
+        if status == StatusCode::ACCEPTED { Err(ExitCode::from(UNFINISHED)) } else { Ok(()) }
+    })
+}
+
+fn is_confirmed(question: &str) -> bool {
+    let mut answer = String::new();
+    let asked = write!(io::stderr(), "{question} [y/N] ");
+    asked.and_then(|()| io::stdin().read_line(&mut answer)).is_ok() && answer.trim().eq_ignore_ascii_case("y")
+}
