@@ -1,13 +1,13 @@
-//! What a request looks for beyond its token, and the one way in which it gets it.
+//! Lookup of a record that a request needs in addition to its token.
 //!
-//! Two things are looked for: the profile of a subject whose token has no email, and the verdict on a token
-//! that only the issuer can judge. Both go the same way, [`Identities::answer`]: the record answers while its
-//! tier is fresh enough; else the issuer is asked; and if that cannot tell, the record answers from any older
-//! tier. What differs is a [`Lookup`]: where the record lies, and what a no means.
+//! There are two kinds of record: the profile of a subject whose token has no email, and the verdict on a
+//! token that only the issuer can verify. [`Identities::answer`] handles both. The record answers while its
+//! tier is fresh enough. Otherwise the issuer is asked. If it cannot tell, the record answers from any older
+//! tier. A [`Lookup`] holds the differences: where the record is stored, and what a refusal means.
 //!
-//! **One call for all who ask.** What a call brings is kept before its flight lands, and looked for again
-//! when one starts: so who missed it just before it was kept finds it there, and does not start a second
-//! call.
+//! **Concurrent requests share one call.** The result of a call is stored before its flight ends, and a new
+//! flight first looks for a stored result. So a request that missed the result just before it was stored
+//! finds it there, and does not start a second call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,33 +25,34 @@ use crate::verifier::Failure;
 
 /// A record that a request looks for.
 pub(super) trait Lookup: Send + Sync + 'static {
-    /// What it is.
+    /// The kind of record.
     type Record: Record + Send + Sync + 'static;
 
-    /// Who is asked for it.
+    /// The issuer that is asked for it.
     fn issuer(&self) -> &Arc<Issuer>;
 
-    /// What it is kept under.
+    /// The key of the record in the stores.
     fn key(&self) -> &[u8; 32];
 
-    /// The record that is kept, if it is of any use.
+    /// The stored record, if it is usable.
     fn find(
         &self,
         identities: &Identities,
         now: Timestamp,
     ) -> impl Future<Output = Option<Found<Self::Record>>> + Send;
 
-    /// What the policy has to know of the record, for this token.
+    /// The properties of the record that the policy needs, for this token.
     fn known(&self, record: &Self::Record) -> Known;
 
     /// Whether the record names an email.
     fn has_email(record: &Self::Record) -> bool;
 
-    /// The query to the issuer, for somebody who waits for the answer.
+    /// The query to the issuer, with the priority of a request that waits for the answer.
     fn query(&self, identities: &Identities, known: Option<&Self::Record>) -> UserinfoQuery;
 
-    /// Asks, together with all who look for the same; a record that came since `asked_at` is the answer. What
-    /// the issuer says is kept, a no as well, whether or not a request waits for it.
+    /// Asks the issuer. Concurrent requests for the same record share one call. A record that was stored
+    /// since `asked_at` is the answer. The issuer's answer, also a refusal, is stored even if no request
+    /// waits for it any more.
     fn ask(
         self: &Arc<Self>,
         identities: &Arc<Identities>,
@@ -60,16 +61,16 @@ pub(super) trait Lookup: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Arc<Self::Record>, Failure>> + Send;
 }
 
-/// What an answer has to keep to.
+/// The bounds of an answer.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    /// Until when it may be served at most.
+    /// The latest time at which it may be served.
     pub end: Timestamp,
-    /// The oldest tier that is of use.
+    /// The oldest tier that may answer.
     pub oldest: Option<TierIndex>,
 }
 
-/// A record that answers, and as what it is served.
+/// A record that answers, and how it is served.
 pub(super) struct Answered<R> {
     pub record: Arc<R>,
     pub serving: Serving,
@@ -78,8 +79,8 @@ pub(super) struct Answered<R> {
 }
 
 impl Identities {
-    /// What is looked for, within these bounds. What is done is the policy's to say, here as in its tests:
-    /// this only carries it out.
+    /// Looks up a record within these bounds. The policy decides what is done, here and in its tests. This
+    /// function only carries the decision out.
     pub(super) async fn answer<S: Lookup>(
         self: &Arc<Self>,
         lookup: S,
@@ -124,12 +125,12 @@ impl Identities {
                 kept(tier, Some(&error)).ok_or(Failure::CannotTell(error))
             }
             (_, Err(failure)) => Err(failure),
-            // No plan that was asked with has this. It would be a yes that the policy does not let through.
+            // No plan leads here. It would be an acceptance that the policy does not allow.
             (_, Ok(_)) => Err(CannotTell::Garbage("an answer that no rule admits").into()),
         }
     }
 
-    /// Asks behind the request, if it is this record's turn.
+    /// Asks the issuer in the background, if revalidation of this record is due.
     fn revalidate<S: Lookup>(
         self: &Arc<Self>,
         lookup: &Arc<S>,
@@ -146,15 +147,16 @@ impl Identities {
         });
     }
 
-    /// Counts a call that was saved.
+    /// Counts a call that was saved by sharing another one.
     pub(super) fn count(&self, role: Role) {
         if role == Role::Joined {
             self.metrics.joined();
         }
     }
 
-    /// Served on verified claims alone: no issuer would be asked at a second look either, so whatever the
-    /// role of the youngest tier, that comes when the tier ends, or the token does.
+    /// The serving of an answer from verified claims alone. A second check would not ask the issuer either.
+    /// So the answer is valid until the youngest tier ends, whatever the role of that tier, or until the
+    /// token expires.
     pub(super) fn serve_claims(&self, now: Timestamp, end: Timestamp) -> Serving {
         let tier = TierIndex::YOUNGEST;
         let age = self.policy.table().row(tier).map_or(Duration::ZERO, |row| row.age);
@@ -172,7 +174,7 @@ impl IssuerAnswer {
     }
 }
 
-/// The token's life ended between its verification and this moment.
+/// The refusal of a token that expired between its verification and now.
 fn expired(known: Option<Known>, now: Timestamp) -> Refusal {
     let expired_at = known.and_then(|known| known.not_after).unwrap_or(now);
     Refusal::Expired { ago_secs: now.since(expired_at).as_secs() }

@@ -1,4 +1,4 @@
-//! Claims, or the issuer's word → identity.
+//! Resolves claims, or the issuer's answer, to an identity.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Identities {
     /// Resolves `verified`.
     ///
     /// # Errors
-    /// [`Failure`]: the issuer's definitive no, or that it cannot tell and no tier may answer.
+    /// [`Failure`]: the issuer refuses the token, or it cannot tell and no tier may answer.
     pub async fn resolve(
         self: &Arc<Self>,
         verified: Verified,
@@ -51,8 +51,8 @@ impl Identities {
             issued_at: claims.issued_at(),
         })?;
         let expires_at = claims.expires_at();
-        // In grace it is served this once and not remembered: as soon as the breaker is closed, it is
-        // refused.
+        // In grace the answer is for this request only and is not cached, so that the token is refused as
+        // soon as the breaker closes.
         let end = if claims.in_grace() { now } else { claims.not_after() };
         let bounds = Bounds { end, oldest: attempt.oldest };
         let mut identity = Identity {
@@ -72,7 +72,7 @@ impl Identities {
             self.metrics.email_from(&found.path);
             (identity.email, identity.email_verified) = (Some(found.email), found.verified);
         } else if self.names_others(&issuer, &identity.claims) {
-            // What it signed is its word on the email; asked again, it would say the same.
+            // The issuer signed this email. `/userinfo` would return the same one.
             self.metrics.email_from("not_allowed");
             identity.email_not_allowed = true;
         } else if let reach @ (Reach::Listed | Reach::Possible) = issuer.reach(&identity.claims) {
@@ -110,7 +110,7 @@ impl Identities {
         Ok(Resolved { identity, serving, store, checked, email_unknown })
     }
 
-    /// A token that only the issuer can judge.
+    /// Resolves a token that only the issuer can verify.
     async fn foreign(
         self: &Arc<Self>,
         issuer: Arc<Issuer>,
@@ -119,7 +119,7 @@ impl Identities {
     ) -> Result<Resolved, Failure> {
         let (token, digest) = (attempt.token.to_owned(), attempt.digest);
         self.revocations.check_token(attempt.token)?;
-        // What is known to be revoked is no call's worth.
+        // A token that is known to be revoked costs no call.
         if let Some(record) = self.stores.verdict_of(&digest, &(Timestamp::EPOCH..=self.clock.now()))
             && let Some(identity) = self.identity_of(&issuer, &record)
         {
@@ -136,7 +136,11 @@ impl Identities {
         Ok(Resolved { identity, serving, store, checked, email_unknown: None })
     }
 
-    /// A token whose `iat` nobody can read counts as issued when its issuer first vouched for it.
+    /// Checks a foreign token for revocation. Its `iat` is not readable, so it counts as issued when its
+    /// issuer first vouched for it.
+    ///
+    /// # Errors
+    /// [`Refusal::Revoked`].
     fn check_foreign(
         &self,
         identity: &Identity,
@@ -154,7 +158,7 @@ impl Identities {
     }
 }
 
-/// The label of an email that the issuer was asked for.
+/// The metric label for the source of an email after a call to the issuer.
 fn asked_source(has_email: bool) -> &'static str {
     if has_email { "userinfo" } else { "none" }
 }

@@ -1,4 +1,4 @@
-//! Who it is, and as what it is served.
+//! An identity, and how it is served.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::token::json::Object;
 /// A verified identity.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// Who vouches for it.
+    /// The issuer that vouches for it.
     pub issuer: Arc<str>,
     /// `sub`.
     pub subject: String,
@@ -24,41 +24,41 @@ pub struct Identity {
     pub email: Option<Email>,
     /// Whether the issuer says that the email is verified.
     pub email_verified: Option<bool>,
-    /// Whether there is none because the issuer names only addresses that it may not name (`email_domains`).
+    /// Whether the email is missing because `email_domains` allows no address that the issuer names.
     pub email_not_allowed: bool,
-    /// Where the email came from.
+    /// The source of the email.
     pub source: IdentitySource,
-    /// Whether `aud` was checked; it cannot be for a foreign token.
+    /// Whether `aud` was checked. It cannot be checked for a foreign token.
     pub audience_checked: bool,
     /// The claims, for other headers and for route requirements.
     pub claims: Object,
-    /// When the oldest part of it was vouched for.
+    /// When the issuer vouched for its oldest part.
     pub verified_at: Timestamp,
 }
 
-/// An identity, and as what it is served.
+/// An identity, and how it is served.
 pub struct Resolved {
     /// The identity.
     pub identity: Identity,
-    /// The tier, and for how long.
+    /// The tier, and how long the answer is valid.
     pub serving: Serving,
-    /// The store that the tier's record came from; `None` if it was made just now.
+    /// The store that the record came from; `None` if the record was made for this request.
     pub store: Option<&'static str>,
-    /// When it was checked against what is revoked.
+    /// When it was checked for revocation.
     pub checked: Checked,
-    /// Why the issuer could not tell, if no email is known for that reason.
+    /// Why the issuer could not tell the email, if the email is unknown for that reason.
     pub email_unknown: Option<CannotTell>,
 }
 
-/// A token under judgement.
+/// A token that is being checked.
 #[derive(Clone, Copy)]
 pub struct Attempt<'t> {
     /// The token.
     pub token: &'t str,
     /// Its digest.
     pub digest: TokenDigest,
-    /// When the judgement began.
+    /// When the check began.
     pub since: Epoch,
-    /// The oldest tier that is of use: rather than to serve an older one, the issuer is asked.
+    /// The oldest tier that may answer. The issuer is asked instead of serving an older one.
     pub oldest: Option<TierIndex>,
 }
