@@ -1,4 +1,4 @@
-//! Claims about a subject, as `/userinfo` gives them → the profile that is kept.
+//! Converts claims about a subject, as `/userinfo` returns them, to the profile that is stored.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::tiers::record::ProfileRecord;
 use crate::token::email::FoundEmail;
 use crate::token::json::Object;
 
-/// The profile of the subject that these claims are about. `found` is the email that counts in them.
+/// The profile of the subject of these claims. `found` is the email that counts among them.
 pub(super) fn record(
     claims: &Object,
     found: Option<FoundEmail>,
@@ -25,7 +25,7 @@ pub(super) fn record(
     }
 }
 
-/// Tells the `email_claims` and `email_domains` in force from others, also after a restart.
+/// A fingerprint of `email_claims` and `email_domains`. A restart with the same settings gives the same.
 pub(super) fn email_rules(settings: &IssuerSettings) -> [u8; 4] {
     let mut context = Context::new(&SHA256);
     let mut add = |text: &str| {
@@ -34,7 +34,7 @@ pub(super) fn email_rules(settings: &IssuerSettings) -> [u8; 4] {
     };
     settings.email_claims.iter().for_each(|path| add(path.as_str()));
     if !settings.email_domains.is_empty() {
-        // No path is empty, so no list of paths looks like this.
+        // A path is never empty, so no list of paths alone produces these bytes.
         add("");
         settings.email_domains.iter().for_each(|domain| add(domain));
     }

@@ -1,5 +1,4 @@
-//! What resolving an identity needs: stores, policy, clock, metrics, and one call for all who ask for the
-//! same.
+//! What resolving an identity needs: stores, policy, clock, metrics, and one shared call for equal questions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
 use crate::verifier::settings::PolicySettings;
 
-/// Finds out who a verified token is.
+/// Resolves a verified token to an identity.
 pub struct Identities {
     pub(super) stores: Arc<Stores>,
     pub(super) digester: Arc<TokenDigester>,
@@ -36,7 +35,7 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// With the stores and the policy in force.
+    /// Uses these stores and this policy.
     #[must_use]
     pub fn new(
         stores: Arc<Stores>,
@@ -68,18 +67,19 @@ impl Identities {
         &self.policy
     }
 
-    /// In the claims of a token as in those of `/userinfo`.
+    /// The email in these claims. The rules are the same for a token and for `/userinfo`.
     pub(super) fn email_in(&self, issuer: &Issuer, claims: &Object) -> Option<FoundEmail> {
         email::find(claims, issuer.settings().email_rules(self.settings.require_verified_email))
     }
 
-    /// Whether claims that name no email that counts would name one, could the issuer name any.
+    /// For claims without an email that counts: whether one would count if `email_domains` were empty.
     pub(super) fn names_others(&self, issuer: &Issuer, claims: &Object) -> bool {
         let rules = issuer.settings().email_rules(self.settings.require_verified_email);
         !rules.domains.is_empty() && email::find(claims, EmailRules { domains: &[], ..rules }).is_some()
     }
 
-    /// The same where the claims are seen for the first time, so that a conflict is counted once.
+    /// As [`Self::email_in`], and counts a conflict. Call it only when the claims are first seen, so that a
+    /// conflict is counted once.
     pub(super) fn find_email(&self, issuer: &Issuer, claims: &Object) -> Option<FoundEmail> {
         let found = self.email_in(issuer, claims);
         if found.as_ref().is_some_and(|found| found.conflict) {
@@ -88,8 +88,9 @@ impl Identities {
         found
     }
 
-    /// A no, whoever waited for it, is a no from then on: for `negative_ttl`, and until the token ends if the
-    /// issuer said why. A profile that another token brought must not make it a yes.
+    /// Remembers a refusal for `negative_ttl`, and until the token expires if the issuer gave a reason. This
+    /// does not depend on which request waited for it. A profile from another token must not turn the refusal
+    /// into an acceptance.
     pub(super) fn refuse_from_now_on(&self, digest: TokenDigest, expires_at: Timestamp, refusal: Refusal) {
         let left = if refusal.ends_records() { expires_at.since(self.clock.now()) } else { Duration::ZERO };
         let ttl = self.settings.negative_ttl.max(left);

@@ -1,7 +1,7 @@
-//! Profiles that an operator imports: users of the issuer's own export, as if `/userinfo` had told of them.
+//! Imports profiles from the issuer's own export of users, as if `/userinfo` had returned them.
 //!
-//! Each user goes through the rules of `/userinfo`'s answer: `email_claims`, `email_domains` and
-//! `require_verified_email` count in the same way. A profile without an email that counts would not be kept,
+//! The rules for an answer of `/userinfo` apply to each user: `email_claims`, `email_domains` and
+//! `require_verified_email` work in the same way. A profile without an email that counts would not be stored,
 //! so such a user is refused, with the reason.
 
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::tiers::record::ProfileRecord;
 use crate::token::email::{self, EmailRules};
 use crate::token::json::Object;
 
-/// Keeps the users of one export.
+/// Stores the users of one export.
 pub struct Importer {
-    /// Whose users they are.
+    /// The issuer of the users.
     pub issuer: IssuerSettings,
     /// `policy.require_verified_email`.
     pub require_verified_email: bool,
@@ -30,31 +30,31 @@ pub struct Importer {
     pub digester: Arc<TokenDigester>,
     /// Where profiles are kept.
     pub stores: Arc<Stores>,
-    /// When the export was made: what it says was true then.
+    /// When the export was made. The profiles count as verified at this time.
     pub exported_at: Timestamp,
 }
 
-/// What became of some users.
+/// The result of importing some users.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// How many are kept from now on.
+    /// How many were stored.
     pub kept: u64,
-    /// How many were known already, from this export or from a younger word of the issuer.
+    /// How many were known already, from this export or from a newer answer of the issuer.
     pub known: u64,
-    /// Those of no use.
+    /// The users that were refused.
     pub refused: Vec<RefusedUser>,
 }
 
-/// A user that is not kept.
+/// A user that was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedUser {
-    /// Its place among those that were given.
+    /// The index of the user in the input, from 0.
     pub index: usize,
-    /// What is wrong with it.
+    /// Why the user was refused.
     pub why: String,
 }
 
-/// Why a user is not kept.
+/// Why a user is not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 enum Unfit {
     #[error("no user_id or sub of 1 to 255 bytes")]
@@ -68,11 +68,11 @@ enum Unfit {
 }
 
 impl Importer {
-    /// Keeps these users: of each the claims that `/userinfo` would give (`sub`, `email`, `email_verified`,
-    /// `name`). They are synced to the disk when this is done.
+    /// Stores these users. Each has the claims that `/userinfo` would return (`sub`, `email`,
+    /// `email_verified`, `name`). When this returns, the profiles are synced to the disk.
     ///
     /// # Errors
-    /// When a store cannot keep them. Some of them may be kept then.
+    /// When a store cannot write them. Some of them may have been stored.
     pub async fn keep(&self, users: &[Object]) -> Result<Outcome, ImportError> {
         let (mut profiles, mut refused) = (Vec::with_capacity(users.len()), Vec::new());
         for (index, claims) in users.iter().enumerate() {
@@ -94,7 +94,7 @@ impl Importer {
     }
 }
 
-/// Why no email of these claims counts.
+/// Why no email in these claims counts.
 fn why_none(claims: &Object, rules: EmailRules<'_>) -> Unfit {
     let any = EmailRules { require_verified: false, domains: &[], ..rules };
     match (email::find(claims, any), email::find(claims, EmailRules { domains: &[], ..rules })) {

@@ -18,17 +18,17 @@ use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
 use crate::verifier::settings::PolicySettings;
 
-/// A subject, and the token that the issuer is asked with.
+/// A subject, and the token for the call to its issuer.
 pub(super) struct Profile {
     pub issuer: Arc<Issuer>,
     pub subject: String,
-    /// The subject's, at this issuer.
+    /// The key of the subject at this issuer.
     pub key: SubjectKey,
     pub token: String,
     pub digest: TokenDigest,
     /// `exp` of the token.
     pub expires_at: Timestamp,
-    /// Whether what `/userinfo` says of the token counts.
+    /// Whether the answer of `/userinfo` about the token counts.
     pub reach: Reach,
 }
 
@@ -71,8 +71,8 @@ impl Lookup for Profile {
         }
     }
 
-    /// Everybody who asks about one subject shares one call; but a no is a word on the token that the call
-    /// was made with, so who only shared it asks again with their own.
+    /// Requests about one subject share one call. But a refusal is about the token that the call was made
+    /// with. So a request that only joined the call asks again with its own token.
     async fn ask(
         self: &Arc<Self>,
         identities: &Arc<Identities>,
@@ -104,9 +104,9 @@ impl Lookup for Profile {
 }
 
 impl Profile {
-    /// A profile without an email is soon of no use: the user may get one. One with an email is of none if it
-    /// was made before the settings that say which email counts: by those of now it might be another one, or
-    /// none.
+    /// Whether the record is usable. A profile without an email is usable only for `negative_ttl`, because
+    /// the user may get an email. A profile that was made under other settings for emails is not usable:
+    /// under the current settings another email, or none, may count.
     fn is_of_use(&self, record: &ProfileRecord, identities: &Identities, now: Timestamp) -> bool {
         let PolicySettings { negative_ttl, require_verified_email, .. } = identities.settings;
         let verified = !require_verified_email || record.email_verified == Some(true);
@@ -115,8 +115,8 @@ impl Profile {
             && (record.email.is_some() && verified || is_recent && record.email.is_none())
     }
 
-    /// Remembers the issuer's no to this token. If the issuer said why, it deletes the subject's profile, so
-    /// that no other token of the subject is answered from it.
+    /// Remembers the issuer's refusal of this token. If the issuer gave a reason, the subject's profile is
+    /// deleted, so that no other token of the subject is answered from it.
     fn refuse(&self, identities: &Identities, refusal: Refusal) -> Failure {
         if refusal.ends_records() {
             identities.stores.forget_profile(&self.key);
@@ -125,8 +125,11 @@ impl Profile {
         refusal.into()
     }
 
-    /// The endpoint guards itself by an audience that the token does not have: there is no email to be had
-    /// with it. That is remembered for a while, unless an email is known from elsewhere.
+    /// `/userinfo` requires an audience that the token does not have, so this token cannot get an email. This
+    /// is remembered for `negative_ttl`, unless a stored profile has an email.
+    ///
+    /// # Errors
+    /// [`CannotTell::Garbage`] if a stored profile has an email.
     async fn without_email(&self, identities: &Identities) -> Result<Arc<ProfileRecord>, Failure> {
         let known = identities.stores.profile(&self.key).await;
         if known.is_some_and(|(record, _)| record.email.is_some()) {
@@ -144,13 +147,13 @@ impl Profile {
         Ok(record)
     }
 
-    /// That there is no email to be had is about the token, and not about its subject: another token may
-    /// bring one.
+    /// The key under which "no email" is stored. It is the token's and not the subject's, because another
+    /// token of the subject may get an email.
     fn without_email_key(&self) -> SubjectKey {
         SubjectKey(self.digest.0)
     }
 
-    /// What is asked together: all about one subject, unless the answer may be about the token alone.
+    /// The key by which requests share a call: the subject's, unless the answer may be about the token alone.
     fn flight(&self) -> [u8; 32] {
         match self.reach {
             Reach::Listed => self.key.0,

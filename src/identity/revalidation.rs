@@ -1,13 +1,13 @@
-//! When a record is revalidated behind the request, and how many at a time.
+//! When a record is revalidated in the background, and how many records at once.
 //!
-//! All who came at nine have records that grow old at one o'clock, on every instance of a fleet. If each
-//! record were asked about as soon as its fresh tier ended, all of them would be at once. So each waits for a
-//! point of its own in the first [`SPREAD`] of the time in which it is revalidated; until then it answers as
-//! before.
+//! Users who arrive at nine have records whose fresh tier ends at one o'clock, on every instance of a fleet.
+//! If each record were revalidated as soon as its fresh tier ended, all of them would be revalidated at once.
+//! So each record has its own point in the first part ([`SPREAD`]) of the ages at which records are
+//! revalidated. Until that point it answers without revalidation.
 //!
-//! **The point is drawn once**, from the record and a seed that each instance makes for itself, not anew at
-//! each look: a record that is looked at every ten seconds would else be revalidated as soon as one throw of
-//! many is low. With `verified_at` in the draw, nobody is always the last.
+//! **The point is drawn once**, from the record and a random seed of the instance. It is not drawn anew at
+//! each lookup: a record that is looked up every ten seconds would be revalidated at the first low one of
+//! many draws. `verified_at` is part of the draw, so that no record is always the last.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -18,19 +18,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::clock::Timestamp;
 use crate::tiers::table::{Role, TierTable};
 
-/// How many revalidations may be under way. One more is left out, not queued: the record is looked at again
-/// soon.
+/// The most revalidations that run at once. A further one is skipped and not queued, because the record is
+/// looked up again soon.
 const MAX_UNDER_WAY: usize = 8;
 
-/// The part of the revalidated ages over which the points lie: a quarter, two hours of the default's eight.
-/// Wide enough to take a fleet out of step, and early enough that most who come again are revalidated before
-/// the next tier asks first.
+/// The divisor of the revalidated ages that gives the range of the points: a quarter, which is two hours of
+/// the default eight. This is wide enough to spread the calls of a fleet. It is early enough that the records
+/// of most returning users are revalidated before the next tier, which asks the issuer first.
 const SPREAD: u32 = 4;
 
-/// A number from 0 to 1 for a record: always the same for the same one.
+/// A number from 0 to 1 for a record. It is always the same for the same record.
 type Draw = Box<dyn Fn(&[u8; 32], Timestamp) -> f64 + Send + Sync>;
 
-/// Says which records may be revalidated now.
+/// Decides which records may be revalidated now.
 pub(super) struct Revalidations {
     points: RevalidationAges,
     draw: Draw,
@@ -55,8 +55,8 @@ impl Revalidations {
         Self { points: RevalidationAges::of(table), draw, turns: Arc::new(Semaphore::new(MAX_UNDER_WAY)) }
     }
 
-    /// Leave to revalidate the record under `key`, to be held until that is done; `None` if it is too early,
-    /// or too many are under way.
+    /// A permit to revalidate the record under `key`. Hold it until the revalidation ends. `None` if it is
+    /// too early, or if too many revalidations run.
     pub(super) fn turn(
         &self,
         key: &[u8; 32],
@@ -76,8 +76,8 @@ impl RevalidationAges {
         Self { first, spread: last.saturating_sub(first) / SPREAD }
     }
 
-    /// The age for a number from 0 to 1. It is taken in millionths, so that no number, not even NaN, can do
-    /// harm.
+    /// The age for a number from 0 to 1. The number is converted to millionths, so that every value, even
+    /// NaN, is safe.
     fn at(self, drawn: f64) -> Duration {
         let millionths = (drawn.clamp(0.0, 1.0) * 1e6) as u32;
         self.first + self.spread / 1_000_000 * millionths
@@ -97,7 +97,7 @@ mod tests {
         key
     }
 
-    /// How many of these turns are given at an age, each let go at once.
+    /// How many of these turns are granted at an age. Each permit is released at once.
     fn due(turns: impl Iterator<Item = (Revalidations, u32)>, age: Duration) -> usize {
         let (from, now) = (Timestamp::EPOCH, Timestamp::EPOCH.after(age));
         turns.filter(|(revalidations, number)| revalidations.turn(&key(*number), from, now).is_some()).count()
@@ -139,7 +139,7 @@ mod tests {
     fn neither_the_records_of_one_instance_nor_the_instances_of_a_fleet_march_in_step() {
         let table = TierTable::default();
         let same_record = || (0..1000).map(|_| (Revalidations::new(&table), 7));
-        // Five standard deviations of 1,000 throws of a coin are 80.
+        // Five standard deviations of 1,000 coin tosses are 80.
         assert!((420..=580).contains(&due(same_record(), 5 * HOUR)));
         assert_eq!((due(same_record(), 4 * HOUR - HOUR / 60), due(same_record(), 6 * HOUR)), (0, 1000));
         let one = Revalidations::new(&table);

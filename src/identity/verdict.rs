@@ -1,4 +1,4 @@
-//! The issuer's verdict on a token that only it can judge.
+//! The issuer's verdict on a token that only the issuer can verify.
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ pub(super) struct Verdict {
     pub issuer: Arc<Issuer>,
     pub token: String,
     pub digest: TokenDigest,
-    /// When the judgement began.
+    /// When the check began.
     pub since: Epoch,
-    /// Why it cannot be judged here.
+    /// Why it cannot be verified here.
     pub why: String,
 }
 
@@ -93,9 +93,9 @@ impl Lookup for Verdict {
 }
 
 impl Verdict {
-    /// A record that cannot be read counts as none; so does the word of another issuer, which was asked
-    /// before the configuration changed, or by an instance with another one: who is not configured lets
-    /// nobody in.
+    /// Whether the record is usable. A record with unreadable claims is not. Nor is a verdict of another
+    /// issuer, which was asked before the configuration changed or by an instance with another configuration:
+    /// an issuer that is not configured admits nobody.
     fn is_of_use(&self, record: &VerdictRecord) -> bool {
         record.issuer == **self.issuer.name() && claims(record).is_some()
     }
@@ -141,8 +141,9 @@ impl Verdict {
 }
 
 impl Identities {
-    /// The identity that a verdict is about; `None` if its claims cannot be read. Its email is looked for
-    /// anew in what the issuer said: which one counts, the settings of now say, not those of then.
+    /// The identity that a verdict is about; `None` if its claims cannot be read. The email is searched again
+    /// in the claims from the issuer, because the current settings decide which email counts, not those at
+    /// the time of the verdict.
     pub(super) fn identity_of(&self, issuer: &Issuer, record: &VerdictRecord) -> Option<Identity> {
         let claims = claims(record)?;
         let found = self.email_in(issuer, &claims);
