@@ -1,17 +1,17 @@
-//! Token → verified claims, by its format. Cheap checks first, cryptography on its pool, keys from the
-//! issuer.
+//! Verifies a token by its format, and returns its claims. Cheap checks run first, cryptography runs on its
+//! own thread pool, and keys come from the issuer.
 //!
 //! ```text
 //! JWS ─────────────────────────────▶ issuer by `iss` ─▶ alg allowed? ─▶ keys by `kid` ─▶ signature ─▶ claims
 //! JWE ─▶ do we hold a key? ─▶ open ─▶ nested JWS: as above
 //!                  │                └▶ bare claims: refused under a public key, by option under a shared one
-//!                  └ no ─▶ foreign: only the issuer can judge it
+//!                  └ no ─▶ foreign: only the issuer can verify it
 //! opaque ────────────────▶ foreign
 //! ```
 //!
-//! Whoever answers requests never builds what a stranger wrote: before a signature was checked, headers are
-//! read and `iss` is looked for, both within bounds; all else is the pool's, and the claims are parsed only
-//! then.
+//! Threads that answer requests never parse untrusted claims. Before the signature is verified, only the
+//! headers are read and `iss` is searched, both within bounds. The thread pool does the rest, and parses the
+//! claims only after the signature is verified.
 
 mod issuers;
 mod resolved;
@@ -42,24 +42,24 @@ pub use self::issuers::Issuers;
 pub enum Verified {
     /// The claims were verified here.
     Local {
-        /// Whose token it is.
+        /// The issuer of the token.
         issuer: Arc<Issuer>,
         /// The claims.
         claims: VerifiedClaims,
-        /// `kid`: the key that signed it, if it says.
+        /// `kid`: the key that signed the token, if the header names it.
         kid: Option<String>,
     },
-    /// Only the issuer can judge the token.
+    /// Only the issuer can verify the token.
     Foreign {
-        /// Who is to be asked.
+        /// The issuer to ask.
         issuer: Arc<Issuer>,
-        /// Why it cannot be judged here.
+        /// Why the token cannot be verified here.
         why: NotLocal,
     },
 }
 
 impl Verified {
-    /// Why only the issuer can judge it, if so.
+    /// Why only the issuer can verify the token; `None` if it was verified here.
     #[must_use]
     pub fn not_here(&self) -> Option<&NotLocal> {
         match self {
@@ -69,12 +69,12 @@ impl Verified {
     }
 }
 
-/// Why a token cannot be judged here.
+/// Why a token cannot be verified here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotLocal {
-    /// It has no parts.
+    /// It is neither a JWS nor a JWE: it has no parts.
     Opaque,
-    /// It is a JWE, and none of our keys fits.
+    /// It is a JWE, and none of our keys can decrypt it.
     Sealed(JweError),
 }
 
@@ -98,13 +98,13 @@ impl fmt::Display for NotLocal {
     }
 }
 
-/// Why nothing was verified.
+/// Why verification failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Failure {
-    /// A definitive no.
+    /// The token is refused. This is definitive.
     #[error("{0}")]
     No(#[from] Refusal),
-    /// Neither yes nor no.
+    /// The token can be neither accepted nor refused now.
     #[error("{0}")]
     CannotTell(#[from] CannotTell),
 }
@@ -143,10 +143,10 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier of these issuers' tokens.
+    /// Creates a verifier for tokens of these issuers.
     ///
     /// # Errors
-    /// [`KeyFileError`], if the issuers together have more decryption keys than are ever tried.
+    /// [`KeyFileError`], if the issuers together have more decryption keys than may be tried for one token.
     pub fn new(
         issuers: Issuers,
         policy: PolicySettings,
@@ -160,7 +160,7 @@ impl Verifier {
     /// Verifies `token`.
     ///
     /// # Errors
-    /// [`Failure`]: a definitive no, or keys that could not be had.
+    /// [`Failure`]: the token is refused, or the keys are not available.
     pub async fn verify(&self, token: &str) -> Result<Verified, Failure> {
         match Compact::parse(token)? {
             Compact::Jws(jws) => {
@@ -171,7 +171,8 @@ impl Verifier {
         }
     }
 
-    /// The keys that a JWE is tried with, by the `iss` in its header: those of that issuer, or of all.
+    /// The keys to try on a JWE: the keys of the issuer that `iss` in its header names, or the keys of all
+    /// issuers if there is no `iss`.
     ///
     /// # Errors
     /// [`Refusal::IssuerUnknown`].
@@ -180,11 +181,11 @@ impl Verifier {
         Ok((named, named.map_or(&self.keys, |issuer| issuer.decryption_keys())))
     }
 
-    /// Verifies the signature of a logout token, and returns what its issuer says. Encrypted ones are not
-    /// taken: an issuer sends them only where that was agreed upon.
+    /// Verifies the signature of a logout token, and returns its issuer and payload. Encrypted logout tokens
+    /// are refused: an issuer sends them only by agreement.
     ///
     /// # Errors
-    /// [`Failure`]: a definitive no, or keys that could not be had.
+    /// [`Failure`]: the token is refused, or the keys are not available.
     pub async fn verify_logout(&self, token: &str) -> Result<(Arc<Issuer>, VouchedPayload), Failure> {
         let Compact::Jws(jws) = Compact::parse(token)? else {
             return Err(Refusal::NotALogoutToken("it is not a signed JWT").into());
@@ -213,8 +214,8 @@ impl Verifier {
         Ok(vouched.await??)
     }
 
-    /// The header alone mostly tells that a token cannot be opened; only the rest is worth a place in the
-    /// pool.
+    /// Verifies a JWE. The header alone mostly shows that a token cannot be decrypted. Only the other tokens
+    /// use the thread pool.
     async fn verify_jwe(&self, jwe: &UnopenedJwe<'_>) -> Result<Verified, Failure> {
         let (named, keys) = self.keys_for(jwe.header.iss.as_deref())?;
         let content = match keys.can_open(&jwe.header) {
@@ -251,7 +252,8 @@ impl Verifier {
         Ok(Verified::Local { issuer, claims, kid })
     }
 
-    /// `iss` in the header only selects among the configured issuers; no URL of a token is ever called.
+    /// The result for a foreign token. `iss` in the header only selects one of the configured issuers. A URL
+    /// from a token is never called.
     fn foreign(&self, named: Option<&Arc<Issuer>>, why: NotLocal) -> Result<Verified, Failure> {
         let Some(issuer) = named.or_else(|| self.issuers.iter().next()) else {
             return Err(self.issuers.unknown().into());

@@ -1,27 +1,28 @@
-//! The configured issuers, and which of them a token is of.
+//! The configured issuers, and the lookup of a token's issuer.
 
 use std::sync::Arc;
 
 use crate::issuer::Issuer;
 use crate::token::refusal::Refusal;
 
-/// The configured issuers; at least one.
+/// The configured issuers. There is at least one.
 #[derive(Clone)]
 pub struct Issuers(Arc<[Arc<Issuer>]>);
 
 impl Issuers {
-    /// Takes the issuers in the order of the configuration; the first is asked about tokens that name none.
+    /// Takes the issuers in the order of the configuration. The first one is asked about tokens that name no
+    /// issuer.
     #[must_use]
     pub fn new(issuers: Vec<Arc<Issuer>>) -> Self {
         Self(issuers.into())
     }
 
-    /// All of them.
+    /// All issuers, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Issuer>> {
         self.0.iter()
     }
 
-    /// The issuer of exactly this URL.
+    /// The issuer with exactly this URL.
     ///
     /// # Errors
     /// [`Refusal::IssuerUnknown`].
@@ -30,7 +31,7 @@ impl Issuers {
         found.ok_or_else(|| self.unknown())
     }
 
-    /// The refusal of a token that is of none of them.
+    /// The refusal of a token that comes from none of them.
     pub(super) fn unknown(&self) -> Refusal {
         let names: Vec<&str> = self.iter().map(|issuer| &**issuer.name()).collect();
         Refusal::IssuerUnknown { configured: names.join(", ") }

@@ -9,8 +9,8 @@ use crate::token::compact::UnverifiedJws;
 use crate::token::jws::{self, TokenUse};
 use crate::token::refusal::Refusal;
 
-/// A JWS with the issuer that it names and an algorithm that this one allows: all that may be asked of a
-/// stranger's token before its key is known.
+/// A JWS with the issuer that it names and an algorithm that this issuer allows. Nothing else of an untrusted
+/// token may be used before its key is known.
 pub(super) struct ResolvedJws {
     pub(super) issuer: Arc<Issuer>,
     pub(super) algorithm: SignatureAlgorithm,
@@ -19,7 +19,7 @@ pub(super) struct ResolvedJws {
 }
 
 impl ResolvedJws {
-    /// `jws` of one of `issuers`; `token` is the whole of it.
+    /// Resolves `jws` to one of `issuers`. `token` is the complete token.
     pub(super) fn new(
         jws: &UnverifiedJws<'_>,
         token: &str,

@@ -1,4 +1,4 @@
-//! What a JWE holds, and whose it is: work for the pool, none of it done on a thread that answers.
+//! Decrypts a JWE and finds its issuer. This runs on the thread pool, not on threads that answer requests.
 
 use std::sync::Arc;
 
@@ -13,21 +13,22 @@ use crate::token::refusal::Refusal;
 
 /// The content of a JWE.
 pub(super) enum Content {
-    /// A JWS, to be verified as any other.
+    /// A JWS, which is verified like any other.
     Signed(ResolvedJws),
-    /// Claims that the seal itself vouches for.
+    /// Bare claims, authenticated by the encryption itself.
     Vouched(Arc<Issuer>, VouchedPayload),
 }
 
-/// Opens a JWE and judges what is in it.
+/// Decrypts a JWE and checks its content.
 ///
-/// **A JWE sealed to a public key proves nothing about its sender**: everybody has that key. What is in it
-/// must be a JWS that verifies. Under a key that only the issuer and we hold, the seal itself vouches for
-/// bare claims, if the configuration says that the issuer makes such tokens. Auth0 leaves out `cty`, so the
-/// content tells its form.
+/// **A JWE that is encrypted to a public key proves nothing about its sender**: everybody has that key. Its
+/// content must be a JWS that verifies. If only the issuer and we hold the key, the encryption itself
+/// authenticates bare claims, provided that the configuration says that the issuer makes such tokens. Auth0
+/// omits `cty`, so the form is read from the content.
 ///
-/// Whose token it is, `iss` says, and that issuer must be one for which we hold the key that opened it. Until
-/// then all issuers' keys may be tried, since Auth0 does not say in the header whose it is.
+/// `iss` in the content names the issuer. The key that decrypted the token must be configured for this
+/// issuer. Before decryption the keys of all issuers may be tried, because Auth0 does not name the issuer in
+/// the header.
 pub(super) fn open(token: &str, keys: &DecryptionKeys, issuers: &Issuers) -> Result<Content, Refusal> {
     let Compact::Jwe(jwe) = Compact::parse(token)? else { return Err(Malformed::Parts.into()) };
     let opened = keys.open(&jwe).map_err(Refusal::Jwe)?;
@@ -50,7 +51,7 @@ pub(super) fn open(token: &str, keys: &DecryptionKeys, issuers: &Issuers) -> Res
             }
         };
     }
-    // A shared key may seal more than a token, but not as a token.
+    // Content under a shared key may be longer than a token, but a nested token may not.
     if content.len() > MAX_TOKEN_BYTES {
         return Err(Refusal::Jwe(JweError::TooLarge { most: MAX_TOKEN_BYTES }));
     }

@@ -1,4 +1,4 @@
-//! Rules that hold for every issuer.
+//! Settings that apply to every issuer.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use std::time::Duration;
 pub struct PolicySettings {
     /// `leeway`: tolerated clock skew for `exp`, `nbf`, `iat`. Default 30 s, at most 120 s.
     pub leeway: Duration,
-    /// `negative_ttl`: how long a definitive no is remembered. Default 60 s.
+    /// `negative_ttl`: how long a refusal is remembered. Default 60 s.
     pub negative_ttl: Duration,
-    /// `expired_grace`: how long past its life a token is admitted that expired while the breaker was already
-    /// open. Default 0, which switches it off.
+    /// `expired_grace`: how long a token is still accepted after its expiry, if it expired while the breaker
+    /// was open. Default 0, which switches this off.
     pub expired_grace: Duration,
     /// `verdict_ceiling`: the oldest tier whose verdict on a foreign token may be served. Default
     /// `emergency`.
