@@ -1,4 +1,4 @@
-//! The token of `admin.token_file`: whoever brings it may give orders on the admin listener.
+//! The token of `admin.token_file`. A request that carries it may give orders on the admin listener.
 
 use std::path::Path;
 
@@ -12,19 +12,19 @@ use crate::private_file::{self, PrivateFileError};
 /// The longest token, in bytes.
 const MAX_TOKEN: u64 = 4096;
 
-/// The shortest, so that nobody guesses it.
+/// The shortest token, in bytes, so that nobody guesses it.
 const MIN_TOKEN: usize = 16;
 
 /// The scheme in front of the token (RFC 6750 §2.1).
 const SCHEME: &[u8] = b"bearer ";
 
-/// The token that orders must bring.
+/// The token that orders must carry.
 pub struct AdminToken(Vec<u8>);
 
-/// Why the file of the token is of no use.
+/// Why the token file cannot be used.
 #[derive(Debug, Error)]
 pub enum AdminTokenError {
-    /// It is not read.
+    /// The file cannot be read.
     #[error("admin.token_file: {path} {problem}")]
     File {
         /// The file.
@@ -32,7 +32,7 @@ pub enum AdminTokenError {
         /// What is wrong.
         problem: PrivateFileError,
     },
-    /// It is too short, or no text that a header can hold.
+    /// The token is too short, or has characters that a header cannot carry.
     #[error("admin.token_file: {path} must hold one line of at least {MIN_TOKEN} visible ASCII characters")]
     Unfit {
         /// The file.
@@ -41,7 +41,7 @@ pub enum AdminTokenError {
 }
 
 impl AdminToken {
-    /// Reads the token.
+    /// Reads the token from `file`.
     ///
     /// # Errors
     /// [`AdminTokenError`].
@@ -55,7 +55,7 @@ impl AdminToken {
         Ok(Self(token))
     }
 
-    /// The value of `Authorization` that brings it.
+    /// The value of the `Authorization` header with this token, marked as sensitive.
     #[must_use]
     pub fn to_header(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_bytes(&[b"Bearer ", self.0.as_slice()].concat()).ok()?;
@@ -63,7 +63,7 @@ impl AdminToken {
         Some(value)
     }
 
-    /// Whether a request brings it, in exactly one `Authorization`.
+    /// Whether a request carries the token, in exactly one `Authorization` header.
     #[must_use]
     pub fn is_in(&self, headers: &HeaderMap) -> bool {
         let mut given = headers.get_all(AUTHORIZATION).iter();

@@ -1,7 +1,7 @@
-//! Prepared answers by token digest: the hot path, one lookup and no parsing.
+//! Cached answers by token digest. This is the hot path: one lookup and no parsing.
 //!
-//! They are made by one configuration from the records in the stores. An invalidation in the stores also
-//! removes the answer here, and an answer whose request began before the invalidation is not kept.
+//! One configuration makes them from the records in the stores. An invalidation in the stores also removes
+//! the answer here. An answer whose request began before the invalidation is not cached.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct Answers {
 
 struct Passes(Memory<TokenDigest, Kept, Weight>);
 
-/// An answer, and when it was checked against what is revoked.
+/// An answer, and when it was checked for revocation.
 #[derive(Clone)]
 struct Kept {
     pass: Pass,
@@ -34,7 +34,7 @@ struct Kept {
 }
 
 impl Answers {
-    /// No answers yet; of together at most half of `bytes`, whose other half is for `stores`.
+    /// Creates an empty cache. It uses at most half of `bytes`; the other half is for `stores`.
     #[must_use]
     pub fn new(bytes: u64, stores: Arc<Stores>, revocations: Arc<RevocationSet>) -> Arc<Self> {
         let passes = Arc::new(Passes(memory(bytes / 2, TYPICAL_ANSWER, Weight)));
@@ -43,19 +43,20 @@ impl Answers {
         Arc::new(Self { passes, stores, revocations })
     }
 
-    /// The answer for a token, if there is one, however old, and nothing that concerns it was revoked since.
+    /// The cached answer for a token, of any age. `None` if there is none, or if a revocation since then may
+    /// concern it.
     #[must_use]
     pub fn get(&self, token: &TokenDigest) -> Option<Pass> {
         let kept = self.passes.0.get(token)?;
         self.revocations.is_current(kept.checked).then_some(kept.pass)
     }
 
-    /// Keeps an answer, unless its token was forgotten since.
+    /// Caches an answer, unless its token was invalidated since `since`.
     pub fn keep(&self, token: TokenDigest, pass: Pass, checked: Checked, since: Epoch) {
         self.stores.unless_forgotten(&token, since, || self.passes.0.insert(token, Kept { pass, checked }));
     }
 
-    /// The bytes that the table uses now, for measurements: keys, slots, evicted keys.
+    /// The bytes that the table uses now (keys, slots, evicted keys), for measurements.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
         self.passes.0.memory_used().total()
@@ -80,7 +81,7 @@ impl Derived for Passes {
     }
 }
 
-/// Weighs answers in bytes, near enough to bound memory.
+/// Weighs answers in bytes, precisely enough to bound memory.
 #[derive(Clone)]
 struct Weight;
 

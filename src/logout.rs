@@ -1,10 +1,14 @@
-//! OpenID Connect Back-Channel Logout 1.0: the issuer says that somebody was logged out, and their tokens are
-//! refused.
+//! OpenID Connect Back-Channel Logout 1.0: the issuer reports a logout, and the user's tokens are refused.
 //!
-//! What is revoked: if the logout token names a session, the tokens of this session. If it names a subject as
-//! well, the subject's tokens that name no session, too: the session of such a token is not known. If it
-//! names only a subject, all tokens of the subject. In each case only tokens issued at or before the `iat` of
-//! the logout token, so a repetition changes nothing.
+//! The logout token decides what is revoked:
+//!
+//! - It names only a session: the tokens of this session.
+//! - It names a session and a subject: the tokens of this session, and the subject's tokens that name no
+//!   session, because the session of such a token is not known.
+//! - It names only a subject: all tokens of the subject.
+//!
+//! In each case only tokens issued at or before the `iat` of the logout token are revoked, so a repetition
+//! changes nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -23,24 +27,24 @@ use crate::token::logout::LogoutToken;
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, Verifier};
 
-/// How many logout tokens are checked at once. Their checks share threads with those of other tokens, and
-/// must not fill them.
+/// The most logout tokens that are checked at once. They share threads with the checks of other tokens, and
+/// must not occupy all of them.
 const AT_ONCE: usize = 4;
 
-/// How many bodies are read at once. Anybody can send one slowly, and each takes up to 64 KiB while it comes.
+/// The most bodies that are read at once. Anybody can send one slowly, and each takes up to 64 KiB meanwhile.
 const BODIES: usize = 256;
 
-/// The most `jti`s that are remembered. Each is of a token that an issuer signed, and is forgotten when that
-/// expires.
+/// The most `jti`s that are remembered. Each belongs to a token that an issuer signed. It may be forgotten
+/// when the token expires.
 const MAX_IDS: usize = 100_000;
 
-/// What is the same in every request for a logout.
+/// What all logout requests share.
 pub struct LogoutContext<'c> {
     /// Verifies the logout token.
     pub verifier: &'c Verifier,
-    /// Where it takes effect.
+    /// Where the logout takes effect.
     pub revocations: &'c Revocations,
-    /// Makes keys of subjects and sessions.
+    /// Makes the keys of subjects and sessions.
     pub digester: &'c TokenDigester,
     /// The clock.
     pub clock: &'c Clock,
@@ -55,32 +59,32 @@ pub struct BackchannelLogout {
     settings: LogoutSettings,
     bodies: Semaphore,
     turns: Semaphore,
-    /// The `jti`s that took effect, and when they are forgotten.
+    /// The `jti`s of logout tokens that took effect, and when each may be forgotten.
     ids: Mutex<HashMap<String, Timestamp>>,
 }
 
-/// Why nobody is logged out.
+/// Why a logout fails.
 #[derive(Debug, Error)]
 pub enum LogoutError {
-    /// The logout token is no good.
+    /// The logout token is not valid.
     #[error("{0}")]
     Refused(#[from] Refusal),
     /// The same logout token took effect before.
     #[error("the logout token was received before")]
     Repeated,
-    /// Whether it is good cannot be told now.
+    /// The logout token cannot be checked now.
     #[error("the logout token cannot be checked now: {0}")]
     CannotTell(String),
-    /// Too many are checked at once.
+    /// Too many logout tokens are being checked.
     #[error("{AT_ONCE} logout tokens are checked already")]
     Busy,
-    /// It took effect here, and no store could keep it.
+    /// The logout is in force on this instance, but no store could write it.
     #[error("the logout is in force, but {0}")]
     Unkept(Unkept),
 }
 
 impl BackchannelLogout {
-    /// With these settings.
+    /// Receives logouts by these settings.
     #[must_use]
     pub fn new(settings: LogoutSettings) -> Self {
         Self {
@@ -91,13 +95,13 @@ impl BackchannelLogout {
         }
     }
 
-    /// Leave to read one body, until it is dropped; `None` if too many are read already.
+    /// A permit to read one body; drop it when the body is read. `None` if too many bodies are being read.
     #[must_use]
     pub fn try_read(&self) -> Option<SemaphorePermit<'_>> {
         self.bodies.try_acquire().ok()
     }
 
-    /// Checks a logout token, and returns when the logout is in force and kept.
+    /// Checks a logout token, and returns when the logout is in force and stored.
     ///
     /// # Errors
     /// [`LogoutError`].
@@ -121,7 +125,7 @@ impl BackchannelLogout {
         let kept =
             with.revocations.revoke(targets, logout.issued_at, with.keep, Source::BackchannelLogout).await;
         match kept {
-            // One store has it: the logout is not lost.
+            // At least one store has the logout, so it is not lost.
             Ok(()) | Err(Unkept::Later(..)) => {
                 self.remember(id, logout.not_after, with.clock.now());
                 Ok(())

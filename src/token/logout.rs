@@ -1,5 +1,5 @@
 //! Logout tokens: the claims of OpenID Connect Back-Channel Logout 1.0 §2.4, checked by the rules of §2.6.
-//! Pure.
+//! This module does no I/O.
 
 use std::time::Duration;
 
@@ -19,26 +19,26 @@ const MAX_NAME: usize = 512;
 /// The longest `sub`, in bytes (OpenID Connect Core §2).
 const MAX_SUBJECT: usize = 255;
 
-/// A logout token that holds: who is logged out, and when that was.
+/// A valid logout token: who is logged out, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogoutToken {
-    /// `sub`, if it names one. It names a subject, a session, or both.
+    /// `sub`, if present. A logout token names a subject, a session, or both.
     pub subject: Option<String>,
-    /// `sid`, if it names one.
+    /// `sid`, if present.
     pub session: Option<String>,
-    /// `iat`: tokens issued later are not concerned.
+    /// `iat`: tokens issued later are not revoked.
     pub issued_at: Timestamp,
-    /// `exp` plus leeway: from then on it is refused anyway.
+    /// `exp` plus leeway: from this time the logout token is refused as expired.
     pub not_after: Timestamp,
-    /// `jti`, by which a repetition is known.
+    /// `jti`, which identifies a repetition.
     pub id: String,
 }
 
 impl LogoutToken {
-    /// Checks a payload whose signature holds.
+    /// Checks a payload whose signature is valid.
     ///
     /// # Errors
-    /// The first rule that is broken.
+    /// The first rule that the payload breaks.
     pub fn check(
         payload: VouchedPayload,
         audience: &[String],
@@ -73,7 +73,10 @@ impl LogoutToken {
     }
 }
 
-/// A text that is not empty; absent is `None`, anything else an error.
+/// A claim that is a non-empty text of at most `longest` bytes; `None` if it is absent.
+///
+/// # Errors
+/// [`Refusal::ClaimUnfit`] for any other value.
 fn name(claims: &Object, claim: &'static str, longest: usize) -> Result<Option<String>, Refusal> {
     match claims.get(claim) {
         None => Ok(None),
