@@ -1,7 +1,7 @@
-//! One configuration, put together: everything that answering needs, immutable but for its caches.
+//! An instance is one configuration with all that is needed to answer requests. Only its caches change.
 //!
-//! A reload builds a second instance beside the first and swaps them; requests under way finish with the one
-//! they began with.
+//! A reload builds a second instance and swaps it with the first. Running requests finish with the instance
+//! that they began with.
 
 mod kept_keys;
 
@@ -47,7 +47,7 @@ use crate::verifier::{Issuers, Verifier};
 
 /// A running configuration.
 pub struct Instance {
-    /// What was configured.
+    /// The settings.
     pub settings: Settings,
     /// The clock.
     pub clock: Clock,
@@ -57,46 +57,46 @@ pub struct Instance {
     pub digester: Arc<TokenDigester>,
     /// The stores.
     pub stores: Arc<Stores>,
-    /// What is revoked.
+    /// The revocations.
     pub revocations: Arc<Revocations>,
-    /// Answers that lie ready.
+    /// Cached answers.
     pub answers: Arc<Answers>,
     /// The issuers.
     pub issuers: Issuers,
-    /// Token → claims.
+    /// Verifies tokens: token → claims.
     pub verifier: Verifier,
-    /// Claims → identity.
+    /// Resolves identities: claims → identity.
     pub identities: Arc<Identities>,
-    /// Decision → answer.
+    /// Builds answers: decision → answer.
     pub responder: Responder,
-    /// Where browsers without a good credential are sent.
+    /// Where browsers without a valid credential are redirected.
     pub login: Option<Login>,
-    /// What listeners that speak TLS show and ask for.
+    /// The server certificate and the check of client certificates, for listeners with TLS.
     pub tls: Option<Arc<ServerTls>>,
-    /// Logouts that issuers send, if they may.
+    /// Receives logouts from issuers, if configured.
     pub logout: Option<BackchannelLogout>,
-    /// Log lines about logout requests that are refused: anybody can send them.
+    /// Log lines about refused logout requests. They are limited because anybody can send such requests.
     pub refused_logouts: RateLimitedLog,
-    /// What orders on the admin listener must bring.
+    /// The token that orders on the admin listener must carry.
     pub admin_token: Option<AdminToken>,
-    /// The allow that is nobody's.
+    /// The answer "allow" for requests without an identity.
     pub anonymous: Anonymous,
-    /// The counters of hits in memory, one a tier.
+    /// The counters of memory hits, one for each tier.
     pub tier_hits: TierHits,
-    /// Log lines about requirements that a proxy gets wrong: any request may cause one.
+    /// Log lines about wrong requirements from a proxy. Any request may cause one.
     pub wrong_requirements: RateLimitedLog,
-    /// Log lines about encrypted tokens that nobody could judge: anybody can send one.
+    /// Log lines about encrypted tokens that nobody could verify. Anybody can send one.
     pub unopened_tokens: RateLimitedLog,
-    /// Log lines about original requests that are not told. Apart from the others, since clients can cause
-    /// these.
+    /// Log lines about subrequests that do not describe the original request. They have their own limit,
+    /// because clients can cause them.
     pub untold_requests: RateLimitedLog,
     /// Log lines about identities whose headers are too large for an answer.
     pub large_answers: RateLimitedLog,
-    /// Log lines about credentials that came more than once or not whole: anybody can send them.
+    /// Log lines about repeated or incomplete credentials. Anybody can send them.
     pub unclear_credentials: RateLimitedLog,
-    /// Log lines about users who may not pass: each of their requests may cause one.
+    /// Log lines about users without access. Each of their requests may cause one.
     pub forbidden: RateLimitedLog,
-    /// Those that a reload took out of the configuration.
+    /// Issuers that a reload removed from the configuration.
     former_issuers: BTreeSet<Arc<str>>,
     pool: Pool,
     client: Client,
@@ -106,7 +106,7 @@ pub struct Instance {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// Counters of hits in memory, looked up once.
+/// Counters of memory hits, looked up once.
 pub struct TierHits {
     memory: Vec<IntCounter>,
     beyond: IntCounter,
@@ -168,11 +168,11 @@ pub enum BuildError {
 }
 
 impl Instance {
-    /// Builds an instance; from `previous` it takes over what the configuration does not change: metrics,
-    /// records, public keys, and the guards' memory of the issuers' health.
+    /// Builds an instance. It takes over from `previous` what the configuration does not change: metrics,
+    /// records, public keys, and the state of the guards about the health of the issuers.
     ///
     /// # Errors
-    /// [`BuildError`]; `previous` goes on unharmed.
+    /// [`BuildError`]. `previous` is not affected.
     pub fn build(settings: Settings, clock: Clock, previous: Option<&Self>) -> Result<Arc<Self>, BuildError> {
         let metrics = match previous {
             Some(previous) => previous.metrics.clone(),
@@ -183,7 +183,7 @@ impl Instance {
         let admin_token = settings.admin.token_file.as_deref().map(AdminToken::load).transpose()?;
         let tls = match &settings.auth.tls {
             Some(tls) => Some(Arc::new(ServerTls::load(tls)?)),
-            // Listeners stay until the next start, whatever the new configuration says.
+            // Listeners do not change until the next start, so they still need the TLS that they began with.
             None => previous.and_then(|previous| previous.tls.clone()),
         };
         let memory = settings.store.memory;
@@ -298,26 +298,28 @@ impl Instance {
         Ok(Arc::new(instance))
     }
 
-    /// Where tokens are checked that were never seen.
+    /// The thread pool that checks new tokens.
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// Tells no more of issuers that a reload took out of the configuration. Done whenever metrics are read,
-    /// since a call or a reader that began before the reload may tell of one after it.
+    /// Removes the metrics of issuers that a reload removed from the configuration. This runs whenever
+    /// metrics are read, because a call or a reader that began before the reload may write them again after
+    /// it.
     pub fn forget_former_issuers(&self) {
         self.former_issuers.iter().for_each(|name| self.metrics.forget_issuer(name));
     }
 
-    /// Writes what waits to be shared; for the end of the process.
+    /// Writes pending records to the shared store. Call it at the end of the process.
     pub async fn flush(&self) {
         if let Some(shared) = self.stores.shared() {
             shared.flush().await;
         }
     }
 
-    /// One line for each issuer that says what its tokens are worth, and one if there is a way past them.
+    /// Logs one line for each issuer about how its tokens are treated, and one line if some requests pass
+    /// without a token. Warns about rules by host, and about several issuers that may name any email.
     fn introduce(&self) {
         let routes = &self.settings.routes;
         let public_rules = routes.rules.public().count();
@@ -373,7 +375,7 @@ impl Drop for Instance {
     }
 }
 
-/// Opens what is configured beyond memory, under the instance secret.
+/// Opens the configured stores beyond memory, with the instance secret.
 fn open_archive(
     store: &StoreSettings,
     clock: &Clock,
@@ -390,7 +392,7 @@ fn open_archive(
     Ok((Some(Arc::new(archive)), digester))
 }
 
-/// What may be answered from records of which age, by these settings.
+/// The policy of these settings: which answers records of which age may give.
 ///
 /// # Errors
 /// When `policy.verdict_ceiling` names no tier.
@@ -405,7 +407,7 @@ pub fn policy(settings: &Settings) -> Result<Policy, CeilingOutsideTable> {
     Policy::new(table, limits)
 }
 
-/// The secret of an instance that keeps everything in memory: it may as well be a new one each time.
+/// The secret of an instance that stores everything in memory. Without a file it is a new one at each start.
 fn secret(given: Option<&Path>) -> Result<InstanceSecret, BuildError> {
     if let Some(file) = given {
         return Ok(InstanceSecret::load(file).map_err(ArchiveError::from)?);

@@ -1,4 +1,4 @@
-//! The command line; nothing else.
+//! The entry point. It only runs the command line.
 
 mod command;
 

@@ -17,24 +17,24 @@ use crate::server::descriptors;
 use crate::server::listener::{Bounds, ListenError, Listener, SocketAccess, announce};
 use crate::server::{admin, auth};
 
-/// How long a start waits for revocations in Redis. It takes milliseconds if Redis is there.
+/// How long a start waits for revocations from Redis. It takes milliseconds if Redis is reachable.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
-/// Why the service does not start, or does not take a new configuration.
+/// Why the service cannot start, or cannot take a new configuration.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// The configuration is bad.
+    /// The configuration is not valid.
     #[error("{0}")]
     Config(#[from] ConfigErrors),
-    /// It is good, but cannot be put into effect.
+    /// The configuration is valid, but cannot be put into effect.
     #[error("{0}")]
     Build(#[from] BuildError),
-    /// A socket is not to be had.
+    /// A socket cannot be opened.
     #[error("{0}")]
     Listen(#[from] ListenError),
 }
 
-/// A service that listens.
+/// A running service.
 pub struct Service {
     instance: Arc<ArcSwap<Instance>>,
     source: Source,
@@ -46,17 +46,17 @@ pub struct Service {
 }
 
 impl Service {
-    /// Reads the configuration, binds all sockets and begins to serve. Keys are fetched in the background: a
-    /// service whose issuer is down starts all the same.
+    /// Reads the configuration, binds all sockets and begins to serve. Keys are fetched in the background, so
+    /// the service also starts while its issuer is down.
     ///
     /// # Errors
-    /// [`ServiceError`]; then nothing is left running.
+    /// [`ServiceError`]. Nothing is left running.
     pub async fn start(source: Source, clock: Clock) -> Result<Self, ServiceError> {
         let settings = Settings::read(&source)?;
         Self::start_with(settings, source, clock).await
     }
 
-    /// Starts with settings that were read already.
+    /// Starts with settings that are already read.
     ///
     /// # Errors
     /// As [`Service::start`].
@@ -75,7 +75,7 @@ impl Service {
             drain_timeout: settings.auth.drain_timeout,
         };
         let instance = Instance::build(settings, clock, None)?;
-        // What others revoked while this one was away is refused from the first answer on, if Redis is there.
+        // If Redis is reachable, the first answer already honours what other instances revoked meanwhile.
         let _ = tokio::time::timeout(CATCH_UP, instance.revocations.caught_up()).await;
         let instance = Arc::new(ArcSwap::new(instance));
         let (stop, stopped) = watch::channel(false);
@@ -102,7 +102,7 @@ impl Service {
         Ok(Self { instance, source, leaving, stop, listeners, auth_names, admin_name })
     }
 
-    /// The addresses of the auth listeners, as they are really bound.
+    /// The addresses to which the auth listeners are bound.
     #[must_use]
     pub fn auth_addresses(&self) -> &[String] {
         &self.auth_names
@@ -114,17 +114,16 @@ impl Service {
         &self.admin_name
     }
 
-    /// The instance that answers now.
+    /// The current instance.
     #[must_use]
     pub fn instance(&self) -> Arc<Instance> {
         self.instance.load_full()
     }
 
-    /// Reads the configuration again and swaps it in. Listeners stay as they are; changing them needs a
-    /// restart.
+    /// Reads the configuration again and swaps it in. Listeners do not change; that needs a restart.
     ///
     /// # Errors
-    /// [`ServiceError`]; then the old configuration goes on.
+    /// [`ServiceError`]. The old configuration stays in effect.
     pub fn reload(&self) -> Result<(), ServiceError> {
         let before = self.instance.load_full();
         let result = self.rebuild(&before);
@@ -158,8 +157,8 @@ impl Service {
         Ok(())
     }
 
-    /// Says at `/readyz` that nobody should ask here any more, and answers everybody on for `auth.lame_duck`,
-    /// until they have heard of it, or until `cut_short` comes.
+    /// Reports "not ready" at `/readyz`, and continues to answer requests for `auth.lame_duck`, so that
+    /// callers notice it. Ends earlier if `cut_short` completes.
     pub async fn leave(&self, cut_short: impl Future<Output = ()>) {
         self.leaving.store(true, Ordering::Relaxed);
         let lame_duck = self.instance.load().settings.auth.lame_duck;
@@ -176,7 +175,8 @@ impl Service {
         }
     }
 
-    /// Stops accepting, lets requests under way finish within `drain_timeout`, and ends.
+    /// Stops accepting connections, lets running requests finish within `drain_timeout`, writes what is still
+    /// to be shared, and ends.
     pub async fn drain(self) {
         let _ = self.stop.send(true);
         for listener in self.listeners {

@@ -1,7 +1,8 @@
-//! TLS on the auth listener: who we are, and whom we let in.
+//! TLS on the auth listener: the server certificate, and the check of client certificates.
 //!
-//! It secures the way between a proxy and holdfast on two machines. A client's certificate decides whether it
-//! may ask at all, once for its connection; about the user whose request it is, it says nothing.
+//! TLS secures the connection between a proxy and holdfast on different machines. The client certificate
+//! decides once for each connection whether the client may ask at all. It says nothing about the user of a
+//! request.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,25 +30,25 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// `[auth.tls]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// `certificate`: the certificate and what leads to its CA, in PEM, its own first.
+    /// `certificate`: the certificate chain in PEM, the server's own certificate first.
     pub certificate: PathBuf,
-    /// `key`: its private key, in PEM, in a private file.
+    /// `key`: the private key of the certificate, in PEM, in a private file.
     pub key: PathBuf,
-    /// `client_ca`: the CAs, in PEM, of which one must have signed the client's certificate. Without it,
-    /// anybody who can reach the port may ask.
+    /// `client_ca`: the CAs, in PEM. One of them must have signed the client's certificate. Without this
+    /// setting, anybody who can reach the port may ask.
     pub client_ca: Option<PathBuf>,
-    /// `handshake_timeout`: how long a client may take until the connection is secured. Default 5 s.
+    /// `handshake_timeout`: how long a client may take for the TLS handshake. Default 5 s.
     pub handshake_timeout: Duration,
 }
 
-/// The server's side of TLS, ready for connections.
+/// The server side of TLS, ready to accept connections.
 pub struct ServerTls {
     acceptor: TlsAcceptor,
     handshake_timeout: Duration,
     expires: String,
 }
 
-/// Why there is no TLS with these settings.
+/// Why TLS cannot be set up with these settings.
 #[derive(Debug, Error)]
 #[error("auth.tls.{key}: {} {problem}", file.display())]
 pub struct TlsError {
@@ -62,21 +63,21 @@ pub struct TlsError {
 /// What is wrong with a file.
 #[derive(Debug, Error)]
 pub enum TlsProblem {
-    /// The operating system does not let us read it.
+    /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
     /// A key file that is not private, or cannot be read.
     #[error("{0}")]
     Private(#[from] PrivateFileError),
-    /// Not PEM, or without what is looked for.
+    /// The file is not PEM, or does not contain the wanted item.
     #[error("holds no usable {wanted} in PEM: {error}")]
     Pem {
-        /// What is looked for.
+        /// The wanted item.
         wanted: &'static str,
-        /// What the reader says.
+        /// The error of the PEM reader.
         error: pem::Error,
     },
-    /// A certificate or key that TLS cannot use, or two that do not belong together.
+    /// A certificate or key that TLS cannot use, or a certificate and a key that do not match.
     #[error("cannot be used: {0}")]
     Unusable(#[from] rustls::Error),
     /// CAs that cannot be used.
@@ -85,7 +86,7 @@ pub enum TlsProblem {
 }
 
 impl ServerTls {
-    /// Reads certificate, key and CAs, and checks that they belong together.
+    /// Reads certificate, key and CAs, and checks that certificate and key match.
     ///
     /// # Errors
     /// [`TlsError`], which names the setting and the file.
@@ -122,18 +123,18 @@ impl ServerTls {
         })
     }
 
-    /// Until when the certificate is good, for a person.
+    /// When the certificate expires, as text for people.
     #[must_use]
     pub fn expires(&self) -> &str {
         &self.expires
     }
 
-    /// Secures a connection. A client that says nothing, or too slowly, is given up after
-    /// `handshake_timeout`, so that it does not keep a place that another could have.
+    /// Does the TLS handshake on a connection. A client that is silent or slow is dropped after
+    /// `handshake_timeout`, so that it does not occupy a connection slot.
     ///
     /// # Errors
-    /// When the client does not speak TLS 1.2 or 1.3, shows no certificate where one is wanted, or takes too
-    /// long.
+    /// When the client does not speak TLS 1.2 or 1.3, presents no certificate although one is required, or
+    /// takes too long.
     pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
         tokio::time::timeout(self.handshake_timeout, self.acceptor.accept(stream))
             .await
@@ -168,8 +169,8 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Tells of a certificate that has expired; it is used all the same, since to refuse it would be an outage,
-/// too.
+/// The expiry of the server certificate, as text. Logs a warning if it has expired. The certificate is used
+/// anyway, because refusing it would also be an outage.
 fn expires(chain: &[CertificateDer<'_>], file: &Path) -> String {
     let Some(own) = chain.first().and_then(|own| X509::from_der(own).ok()) else {
         return "unknown".to_owned();

@@ -1,4 +1,4 @@
-//! Issuers' keys in the stores, so that a restart during an outage still verifies.
+//! Stores the keys of issuers, so that an instance that restarts during an outage can still verify tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use crate::store::archive::Archive;
 use crate::tiers::policy::{Plan, Policy};
 use crate::tiers::record::KeysRecord;
 
-/// Keeps an issuer's keys whenever they were fetched, so that a restart during an outage still verifies.
+/// Stores the keys of an issuer after each fetch, so that an instance that restarts during an outage can
+/// still verify tokens.
 pub(super) fn keep_keys(archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) -> OnFetch {
     Box::new(move |issuer, fetched| {
         if let Some(archive) = &archive {
@@ -22,14 +23,15 @@ pub(super) fn keep_keys(archive: Option<Arc<Archive>>, clock: Clock, policy: Pol
     })
 }
 
-/// How long to wait for the shared store, before keys are fetched that it might have.
+/// How long to wait for the shared store before keys are fetched, because it may have them.
 const SHARED_PATIENCE: Duration = Duration::from_millis(250);
 
-/// How often keys are looked for in the stores while there are none: Redis or the disk may come back first.
+/// How often keys are looked up in the stores while there are none. Redis or the disk may recover before the
+/// issuer.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Takes the keys that were kept, and then keeps them fresh. Until there are keys, they are looked for again:
-/// the issuer may be silent for longer than a store.
+/// Loads the stored keys, and then keeps the keys fresh. The lookup is repeated until there are keys, because
+/// the issuer may be down for longer than a store.
 pub(super) async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) {
     let Some(archive) = archive else { return issuer.keep_fresh().await };
     if let Some(shared) = archive.shared() {
@@ -46,9 +48,9 @@ pub(super) async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, cl
     tokio::join!(issuer.clone().keep_fresh(), look_again);
 }
 
-/// Takes the keys that were kept, if no tier says they are too old and the issuer did not give newer ones.
-/// `useless` is when those were fetched that are of no use, which is said once: another instance may share
-/// better ones.
+/// Loads the stored keys, unless they are too old for every tier or the issuer has already returned newer
+/// ones. `useless` is the fetch time of stored keys that are not usable. They are logged once and then
+/// skipped, until another instance shares better ones.
 async fn restore_keys(
     issuer: &Issuer,
     archive: &Archive,
