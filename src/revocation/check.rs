@@ -1,4 +1,4 @@
-//! Whether a token is revoked, by the settings of one configuration.
+//! Checks whether a token is revoked, by the settings of one configuration.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct RevocationCheck {
     digester: Arc<TokenDigester>,
 }
 
-/// A token that is good but for revocation.
+/// A token that passed all checks except revocation.
 #[derive(Clone, Copy)]
 pub struct GoodToken<'t> {
     /// The issuer that vouches for it.
@@ -31,7 +31,7 @@ pub struct GoodToken<'t> {
     pub token: &'t str,
     /// The key that signed it, if it was verified here and has a `kid`.
     pub kid: Option<&'t str>,
-    /// `iat`; the Unix epoch if it has none. Of a foreign token: when its issuer first vouched for it.
+    /// `iat`, or the Unix epoch if there is none. For a foreign token: when its issuer first vouched for it.
     pub issued_at: Timestamp,
 }
 
@@ -46,7 +46,7 @@ impl RevocationCheck {
         Self { set, settings, digester }
     }
 
-    /// Checks a token. An answer that is made from it is kept with the mark that is returned.
+    /// Checks a token. Cache an answer for it together with the returned mark.
     ///
     /// # Errors
     /// [`Refusal::Revoked`].
@@ -55,7 +55,7 @@ impl RevocationCheck {
         let subject = RevocationKey::subject(&token.subject);
         let session = self.settings.session(claims);
         let session = session.map(|session| RevocationKey::session(&self.digester, issuer, session));
-        // Before the look at the records: what is revoked in between makes the answer outdated.
+        // The mark is taken before the records are read: a revocation in between makes the answer outdated.
         let checked = self.set.mark(&subject, session.as_ref());
         let token = self.digest(token.token);
         let facts = TokenFacts { issuer, subject, session, token, kid, issued_at };
@@ -65,7 +65,7 @@ impl RevocationCheck {
         }
     }
 
-    /// Checks whether this exact token is revoked, before anything else about it is known.
+    /// Checks whether this exact token is revoked. Nothing else about the token needs to be known.
     ///
     /// # Errors
     /// [`Refusal::Revoked`].

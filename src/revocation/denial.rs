@@ -1,4 +1,4 @@
-//! A deny record, and what it is found by.
+//! A deny record and its key.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,17 +21,17 @@ pub enum Kind {
     Key,
     /// All tokens of an issuer.
     Everybody,
-    /// All tokens of a subject that name no session. A logout that names subject and session ends the session
-    /// where tokens name one, and these otherwise.
+    /// All tokens of a subject that name no session. A logout that names a subject and a session revokes the
+    /// tokens of the session, and these tokens.
     Sessionless,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] =
         [Self::Subject, Self::Session, Self::Token, Self::Key, Self::Everybody, Self::Sessionless];
 
-    /// The metric label, and the word in lists.
+    /// The metric label, and the name in lists.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,10 +49,10 @@ impl Kind {
     }
 }
 
-/// The bytes of a digest that a key keeps: 128 bits, of which nobody finds two that are equal.
+/// How many bytes of a digest a key holds: 128 bits, for which nobody finds a collision.
 const DIGEST_PART: usize = 16;
 
-/// What a deny record is found by: its kind, and a part of a keyed digest of whom or what it is about.
+/// The key of a deny record: its kind, and a part of the keyed digest of whom or what it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RevocationKey {
     /// What is revoked.
@@ -101,7 +101,7 @@ impl RevocationKey {
         Self::new(Kind::Everybody, &digester.revocation(Kind::Everybody.name(), issuer, ""))
     }
 
-    /// As stores write it: the kind, then the digest.
+    /// The form in the stores: the kind, then the digest.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::LENGTH] {
         let mut bytes = [self.kind as u8; Self::LENGTH];
@@ -109,7 +109,7 @@ impl RevocationKey {
         bytes
     }
 
-    /// What [`RevocationKey::to_bytes`] wrote; `None` for anything else.
+    /// Reads the form of [`RevocationKey::to_bytes`]; `None` for anything else.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (kind, digest) = bytes.split_first()?;
@@ -123,29 +123,30 @@ impl RevocationKey {
     }
 }
 
-/// A deny record: from when on which tokens are refused, and for how long that is kept. Its key says whose.
+/// A deny record: which tokens are refused by their time of issue, and how long the record is kept. Its key
+/// says whose tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
-    /// Tokens issued at or before this time are refused. The Unix epoch: the revocation was taken back.
+    /// Tokens issued at or before this time are refused. The Unix epoch means that the revocation was undone.
     pub issued_before: Timestamp,
-    /// When this was last changed: of two records with one key the later one counts.
+    /// When the record was last changed. Of two records with the same key the later one counts.
     pub changed_at: Timestamp,
-    /// Until when it is kept.
+    /// When the record expires.
     pub until: Timestamp,
-    /// Whom or what it is about, for lists; empty where only the digest is known.
+    /// Whom or what it is about, for lists; empty if only the digest is known.
     pub label: String,
 }
 
 impl Denial {
-    /// Whether it refuses anything.
+    /// Whether it refuses any token.
     #[must_use]
     pub fn is_in_force(&self) -> bool {
         self.issued_before != Timestamp::EPOCH
     }
 
-    /// What two instances know of one key, as one. The later record counts; but of two revocations none is
-    /// lost: tokens that either of them refuses are refused. If both are of one moment, the revocation
-    /// counts.
+    /// Merges what two instances know of one key. The later record counts. If both are revocations, neither
+    /// is lost: a token that either of them refuses is refused. If both have the same time of change, the
+    /// revocation counts.
     #[must_use]
     pub fn merged_with(self, other: Self) -> Self {
         let rank = |denial: &Self| (denial.changed_at, denial.issued_before, denial.until);

@@ -1,5 +1,4 @@
-//! All deny records in force, by key, and the epochs by which answers in memory know whether they are still
-//! current.
+//! All deny records in force, by key, and the epochs that show whether a cached answer is still current.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -11,14 +10,14 @@ use super::denial::{Denial, Kind, RevocationKey};
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::tiers::digest::{BuildDigestHasher, TokenDigest, TokenDigester};
 
-/// How many stripes share the epochs; each takes 4 bytes.
+/// How many stripes there are. Each stores one epoch in 4 bytes.
 const STRIPES: usize = 1 << 16;
 
-/// The last epoch. From then on no answer in memory is current, which is slow and never wrong. It takes four
-/// billion revocations in one process.
+/// The last epoch. Once it is reached, no cached answer is current, which is slow and never wrong. That takes
+/// four billion revocations in one process.
 const LAST_EPOCH: u32 = u32::MAX;
 
-/// A digest's part as a hash map's key: its own first bytes are the hash.
+/// A part of a digest as the key of a hash map. Its first 8 bytes are the hash.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Part([u8; 16]);
 
@@ -29,34 +28,34 @@ impl std::hash::Hash for Part {
     }
 }
 
-/// A deny record as it is in memory: 20 bytes, and 16 of the key.
+/// A deny record in memory: 20 bytes, plus 16 bytes for the key.
 #[derive(Clone, Copy)]
 struct Entry {
     /// Milliseconds since the Unix epoch.
     changed_at: u64,
-    /// Seconds since the Unix epoch, rounded down; 0 if the revocation was taken back.
+    /// Seconds since the Unix epoch, rounded down; 0 if the revocation was undone.
     issued_before: u32,
-    /// When it is dropped, in seconds of the clock that nobody sets.
+    /// When the record is dropped, in seconds of the monotonic clock.
     ends: u32,
 }
 
 type Entries = HashMap<Part, Entry, BuildDigestHasher>;
 
-/// All deny records of this process. Configurations share it.
+/// All deny records of this process. All configurations share this set.
 pub struct RevocationSet {
     clock: Clock,
     /// One map for each [`Kind`].
     entries: RwLock<[Entries; Kind::ALL.len()]>,
     stripes: Box<[AtomicU32]>,
-    /// The epoch of the latest change that concerns every answer.
+    /// The epoch of the latest change that may concern every answer.
     floor: AtomicU32,
     /// The epoch of the latest change.
     latest: AtomicU32,
-    /// The longest time, in seconds, that any record was to be kept from its change on.
+    /// The longest retention of any record so far, in seconds from its change.
     longest_keep: AtomicU64,
 }
 
-/// When an answer was checked, and which later changes concern it. It takes 8 bytes.
+/// The epoch at which an answer was checked, and the stripes whose later changes concern it; 8 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
     epoch: u32,
@@ -77,12 +76,12 @@ pub struct TokenFacts<'t> {
     pub token: TokenDigest,
     /// The key that signed it, if it was verified here and has a `kid`.
     pub kid: Option<&'t str>,
-    /// `iat`; the Unix epoch if it has none. Of a foreign token: when its issuer first vouched for it.
+    /// `iat`, or the Unix epoch if there is none. For a foreign token: when its issuer first vouched for it.
     pub issued_at: Timestamp,
 }
 
 impl RevocationSet {
-    /// Nothing is revoked.
+    /// Creates an empty set.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -95,8 +94,8 @@ impl RevocationSet {
         }
     }
 
-    /// The mark for an answer that is about to be checked. Take it *before* [`RevocationSet::denies`]: a
-    /// revocation that comes between the two then makes the answer outdated.
+    /// The mark for an answer that is about to be checked. Take it *before* [`RevocationSet::denies`]: then a
+    /// revocation between the two makes the answer outdated.
     #[must_use]
     pub fn mark(&self, subject: &RevocationKey, session: Option<&RevocationKey>) -> Checked {
         let epoch = self.latest.load(Acquire);
@@ -104,7 +103,7 @@ impl RevocationSet {
         Checked { epoch, subject, session: session.map_or(subject, |session| stripe(&session.digest)) }
     }
 
-    /// Whether nothing that may concern this answer was revoked since it was checked. Takes no lock.
+    /// Whether the answer is still current: no revocation since its check may concern it. Takes no lock.
     #[must_use]
     pub fn is_current(&self, checked: Checked) -> bool {
         let latest = self.latest.load(Acquire);
@@ -118,7 +117,7 @@ impl RevocationSet {
             && checked.epoch >= stamped(checked.session)
     }
 
-    /// Which deny record refuses the token, if one does.
+    /// The kind of a deny record that refuses the token, if there is one.
     #[must_use]
     pub fn denies(&self, facts: &TokenFacts<'_>, digester: &TokenDigester) -> Option<Kind> {
         let entries = self.read();
@@ -144,7 +143,7 @@ impl RevocationSet {
         Kind::ALL.into_iter().find(|kind| found(*kind))
     }
 
-    /// Whether this exact token is revoked, which is known before anything else about it is.
+    /// Whether this exact token is revoked. Nothing else about the token needs to be known.
     #[must_use]
     pub fn denies_token(&self, token: &TokenDigest) -> bool {
         let key = RevocationKey::token(token);
@@ -152,8 +151,8 @@ impl RevocationSet {
         entries[index(key.kind)].get(&Part(key.digest)).is_some_and(|entry| entry.issued_before != 0)
     }
 
-    /// Takes over a deny record. From when this returns, every request that begins is answered by it. Returns
-    /// what is known now, if that changed.
+    /// Merges a deny record into the set. Every request that begins after this returns is subject to it.
+    /// Returns the merged record if it differs from the previous one.
     pub fn apply(&self, key: RevocationKey, denial: &Denial) -> Option<Denial> {
         let (now, ticks) = (self.clock.now(), self.clock.ticks());
         let new = Entry::new(denial, now, ticks);
@@ -168,14 +167,14 @@ impl RevocationSet {
         if known.is_some_and(|known| known.says_the_same_as(merged)) {
             return None;
         }
-        // Under the lock: epochs are given out in the order of the changes. The stripe first: whoever sees
-        // the new epoch sees the stripe.
+        // The lock is held, so that epochs follow the order of the changes. The stripe is written first: a
+        // reader that sees the new epoch also sees the stripe.
         let epoch = self.latest.load(Acquire).saturating_add(1);
         match key.kind {
             Kind::Subject | Kind::Session | Kind::Sessionless => {
                 self.stripes[usize::from(stripe(&key.digest))].store(epoch, Release);
             }
-            // An answer does not know which key signed its token, nor its token's other forms.
+            // An answer knows neither the key that signed its token nor the other forms of its token.
             Kind::Token | Kind::Key | Kind::Everybody => self.floor.store(epoch, Release),
         }
         self.latest.store(epoch, Release);
@@ -190,13 +189,13 @@ impl RevocationSet {
         Some(Timestamp::from_millis(entry.changed_at))
     }
 
-    /// The longest time that any record, also an earlier one, is to be kept from its change on.
+    /// The longest retention of any record from its change, including records that were dropped or replaced.
     #[must_use]
     pub fn longest_keep(&self) -> Duration {
         Duration::from_secs(self.longest_keep.load(Relaxed))
     }
 
-    /// Drops records whose time is over, by the clock that nobody sets.
+    /// Drops expired records, by the monotonic clock.
     pub fn drop_expired(&self) {
         let now = seconds(self.clock.ticks());
         for map in self.write().iter_mut() {
@@ -204,19 +203,19 @@ impl RevocationSet {
         }
     }
 
-    /// Whether there are no records at all.
+    /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.read().iter().all(HashMap::is_empty)
     }
 
-    /// How many records of a kind there are.
+    /// The number of records of a kind.
     #[must_use]
     pub fn count(&self, kind: Kind) -> usize {
         self.read()[index(kind)].len()
     }
 
-    /// Every key, with its record without the label.
+    /// All keys with their records. The labels are empty.
     #[must_use]
     pub fn all(&self) -> Vec<(RevocationKey, Denial)> {
         let (now, ticks) = (self.clock.now(), self.clock.ticks());
@@ -256,7 +255,8 @@ impl Entry {
         }
     }
 
-    /// `iat` has whole seconds: a token of the second in which it was revoked is refused.
+    /// Whether the record refuses a token issued at this time. `iat` has whole seconds, so a token issued in
+    /// the second of the revocation is refused.
     fn covers(self, kind: Kind, issued_at: Timestamp) -> bool {
         match kind {
             Kind::Token => self.issued_before != 0,
@@ -298,7 +298,7 @@ const fn index(kind: Kind) -> usize {
 }
 
 fn stripe(digest: &[u8; 16]) -> u16 {
-    // Not the bytes that the hash maps use.
+    // The hash maps use other bytes.
     u16::from_le_bytes([digest[8], digest[9]])
 }
 

@@ -17,7 +17,7 @@ fn denial(issued_before: Timestamp, changed_at: Timestamp) -> Denial {
     Denial { issued_before, changed_at, until: changed_at.after(KEEP), label: String::new() }
 }
 
-/// A token of a small world, so that everything collides with everything.
+/// A token with few possible values, so that collisions are frequent.
 #[derive(Clone, Copy, Debug)]
 struct Token {
     subject: u8,
@@ -104,8 +104,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The naive model: a list of what was revoked and when. The set, and answers that are kept as long as
-    /// they are current, say the same.
+    /// The naive model is a list of what was revoked and when. The set agrees with it, and so do answers that
+    /// are cached as long as they are current.
     #[test]
     fn an_answer_that_is_current_is_one_that_the_model_lets_in(steps in proptest::collection::vec(any_step(), 1..60)) {
         let digester = digester();
@@ -113,7 +113,7 @@ proptest! {
         let set = RevocationSet::new(clock.clone());
         let mut model: HashMap<(Kind, u8), Option<u64>> = HashMap::new();
         let mut answers: HashMap<u8, (Token, Checked)> = HashMap::new();
-        // Changes of one key are told apart by their order, as `Revocations` has it.
+        // Changes of one key are distinguished by their order, as in `Revocations`.
         let mut changes = 0;
         let mut changed_at = || {
             changes += 1;
@@ -215,7 +215,7 @@ fn after_the_last_epoch_nothing_is_current() {
     assert!(!set.is_current(set.mark(&ada, None)));
 }
 
-/// A million records: their bytes, by what the tables take.
+/// Computes the bytes of a million records from the layout of the tables.
 #[test]
 fn a_million_records_take_less_than_a_hundred_megabytes() {
     let per_slot = size_of::<(Part, Entry)>() + 1;
