@@ -28,7 +28,7 @@ impl std::hash::Hash for Part {
     }
 }
 
-/// A deny record in memory: 20 bytes, plus 16 bytes for the key.
+/// A deny record in memory: 16 bytes, plus 16 bytes for the key.
 #[derive(Clone, Copy)]
 struct Entry {
     /// Milliseconds since the Unix epoch.
