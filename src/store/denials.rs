@@ -1,4 +1,4 @@
-//! Deny records on disk: sealed, by [`RevocationKey`].
+//! Deny records on disk: encrypted, under their [`RevocationKey`].
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::revocation::{Denial, RevocationKey};
 use crate::tiers::record::{Family, Record as _};
 
 impl Archive {
-    /// Shows every deny record on disk that opens. Blocks.
+    /// Calls `visit` with every deny record on disk that can be decrypted. Blocks.
     pub(super) fn scan_denials(&self, mut visit: impl FnMut(RevocationKey, Denial)) -> Result<(), DiskError> {
         let Some(disk) = &self.disk else { return Ok(()) };
         disk.scan(Family::Revocations, |key, sealed| {
@@ -29,7 +29,7 @@ impl Archive {
         Ok(times)
     }
 
-    /// How often the disk store came back from a fault: its records may be older ones since, or none.
+    /// How often the disk store recovered from a fault. Its records may be older after that, or missing.
     pub(super) fn disk_reopened(&self) -> u64 {
         self.disk.as_ref().map_or(0, |disk| disk.stats().reopened)
     }
@@ -38,7 +38,7 @@ impl Archive {
         self.disk.is_some()
     }
 
-    /// Whether it was queued, or there is no disk.
+    /// Queues a record for the disk. Returns false if it was not queued; true also if there is no disk.
     pub(super) fn put_denial(&self, key: RevocationKey, denial: &Denial) -> bool {
         let Some(disk) = &self.disk else { return true };
         let sealed = self.seal_denial(key, denial);
@@ -49,7 +49,7 @@ impl Archive {
         self.disk.as_ref().map_or(Ok(()), |disk| disk.sync())
     }
 
-    /// `None` if the system gives no random bytes.
+    /// Encrypts a record. `None` if the system gives no random bytes.
     pub(super) fn seal_denial(&self, key: RevocationKey, denial: &Denial) -> Option<Vec<u8>> {
         denial.seal(&self.sealer, &key.to_bytes(), denial.until).ok()
     }

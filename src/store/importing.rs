@@ -1,8 +1,8 @@
 //! Profiles that an operator imports.
 //!
-//! An import waits: for room in the queues, and for the disk to sync. A record that is known and as young
-//! stays, so a second import of the same export changes nothing, and no import replaces what the issuer said
-//! later.
+//! An import waits for room in the queues and for the sync of the disk. An existing record stays if it is as
+//! young or younger. So a second import of the same export changes nothing, and no import replaces a later
+//! answer of the issuer.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,41 +17,41 @@ use crate::tiers::digest::SubjectKey;
 use crate::tiers::policy::Policy;
 use crate::tiers::record::{Family, ProfileRecord, Record};
 
-/// What became of imported profiles.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// How many are kept.
+    /// How many profiles were stored.
     pub kept: u64,
-    /// How many were known already, as young or younger.
+    /// How many profiles have an existing record that is as young or younger.
     pub known: u64,
 }
 
-/// Why an import ended.
+/// Why an import failed.
 #[derive(Debug, Error)]
 pub enum ImportError {
-    /// The disk store.
+    /// The disk store failed.
     #[error("the disk store cannot keep profiles: {0}")]
     Disk(#[from] DiskError),
-    /// Redis, where it is the only store beyond memory.
+    /// Redis failed, and it is the only store besides memory.
     #[error("Redis is not well or has no room, and there is no data directory to keep profiles in")]
     Shared,
 }
 
-/// What became of one.
+/// The result for one profile.
 enum Kept {
     New,
     Known,
-    /// A queue has no room.
+    /// A queue is full.
     NoRoom,
 }
 
 impl Stores {
-    /// Keeps these profiles, and waits until they are synced to the disk. They go to memory only where an
-    /// older record is there, or there is no other store: an import of many does not evict the records that
-    /// are in use. Of several for one subject the first is kept.
+    /// Stores these profiles, and waits until they are synced to the disk. A profile goes to memory only if
+    /// memory has an older record of it, or if there is no other store. So a large import does not evict
+    /// records that are in use. If a subject occurs several times, its first profile is stored.
     ///
     /// # Errors
-    /// [`ImportError`]. Some profiles may be kept then.
+    /// [`ImportError`]. Some profiles may have been stored.
     pub async fn import(
         self: &Arc<Self>,
         profiles: Vec<(SubjectKey, ProfileRecord)>,
@@ -101,10 +101,10 @@ impl Stores {
         if on_disk.is_some_and(|known| stays(&known, record)) {
             return Ok(Kept::Known);
         }
-        // Whoever is forgotten meanwhile stays forgotten.
+        // A purge since `since` wins: the subject stays forgotten.
         let mut kept = Kept::Known;
         self.invalidations.unless_since(since, &key.0, || {
-            // What the issuer says meanwhile is in memory before it is on the disk.
+            // An answer that the issuer gave meanwhile is in memory before it is on the disk.
             let in_memory: Option<ProfileRecord> = memory::recall(&self.profiles, key);
             let is_in_memory = in_memory.is_some();
             if in_memory.is_some_and(|known| stays(&known, record)) {
@@ -131,15 +131,16 @@ impl Stores {
 }
 
 impl Archive {
-    /// The profile on disk. Blocks. What does not open counts as none.
+    /// The profile on disk. Blocks. A record that cannot be decrypted counts as missing.
     fn profile_on_disk(&self, key: &SubjectKey) -> Result<Option<ProfileRecord>, DiskError> {
         let Some(disk) = &self.disk else { return Ok(None) };
         let sealed = disk.get(Family::Profiles, &key.0)?;
         Ok(sealed.and_then(|sealed| ProfileRecord::open(&self.sealer, &key.0, &sealed).ok()))
     }
 
-    /// Queues a profile for each store. Returns whether each store that profiles are lost without has room:
-    /// the disk, or Redis if there is no disk. A lookup copies it from the disk to Redis.
+    /// Queues a profile for each store. Returns whether the durable store has queued it: the disk, or Redis
+    /// if there is no disk. If only Redis has no room, a later lookup copies the profile from the disk to
+    /// Redis.
     fn import(&self, key: &SubjectKey, record: &ProfileRecord, policy: &Policy) -> bool {
         let useless_from = policy.useless_from(&record.kept());
         let Ok(sealed) = record.seal(&self.sealer, &key.0, useless_from) else { return false };
@@ -150,8 +151,8 @@ impl Archive {
     }
 }
 
-/// Whether a known record stays: it is as young, and was made under the settings that say which email counts.
-/// By other settings it is of no use.
+/// Whether an existing record stays: it is as young or younger, and was made under the same settings of which
+/// email counts. A record made under other settings is not used.
 fn stays(known: &ProfileRecord, imported: &ProfileRecord) -> bool {
     known.verified_at >= imported.verified_at && known.email_rules == imported.email_rules
 }

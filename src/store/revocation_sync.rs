@@ -1,4 +1,4 @@
-//! Follows the log of revocations in Redis, and compares it with what this instance knows.
+//! Follows the log of revocations in Redis, and compares it with this instance's deny records.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,15 +13,14 @@ use super::shared::{LOG_START, LogId, SharedError, SharedStore};
 use crate::clock::Ticks;
 use crate::revocation::{Denial, RevocationKey};
 
-/// How often the log is read when no message comes, and how often a disk that could not be read is tried
-/// again.
+/// The interval of reading the log without a message, and of retrying a disk that could not be read.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How often records whose time is over are dropped from memory.
+/// How often expired records are dropped from memory.
 const SWEEP: Duration = Duration::from_secs(3600);
 
 impl Revocations {
-    /// Works until its task is aborted.
+    /// Runs until its task is aborted.
     pub(super) async fn run(self: Arc<Self>) {
         let mut swept = self.clock.ticks();
         let mut last = LOG_START.to_owned();
@@ -69,9 +68,9 @@ impl Revocations {
         }
     }
 
-    /// Reads the log from its last known entry to its end. If that entry is gone, or one that this instance
-    /// wrote, all is compared; also from [`LOG_START`], that is, at the start and after a change that Redis did
-    /// not take.
+    /// Reads the log from its last known entry to its end. Compares everything if that entry is gone, or if
+    /// an entry that this instance wrote is gone. Also compares everything from [`LOG_START`], that is, at
+    /// the start and after a change that Redis refused.
     async fn read_on(
         &self,
         archive: &Arc<Archive>,
@@ -111,7 +110,7 @@ impl Revocations {
                 warn!("Redis has lost a revocation of this instance: it is written to it again");
                 self.compare(archive, shared, last).await
             }
-            // It is still to come.
+            // The entry is after the end of this read. The next read finds it.
             Some(_) => Ok(()),
             None => {
                 self.has_read(last);
@@ -120,7 +119,7 @@ impl Revocations {
         }
     }
 
-    /// The log was read up to this place: nothing of this instance before it is awaited any more.
+    /// Records that the log was read up to this place. An own entry at or before it is no longer awaited.
     fn has_read(&self, place: &str) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.as_ref().is_some_and(|written| is_before_or_at(written, place)) {
@@ -128,7 +127,7 @@ impl Revocations {
         }
     }
 
-    /// Reads the whole log, and appends what this instance knows and the log does not.
+    /// Reads the whole log, and appends the records that this instance has and the log lacks.
     async fn compare(
         &self,
         archive: &Arc<Archive>,
@@ -164,7 +163,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Takes over an entry of the log, in memory and on disk.
+    /// Applies an entry of the log in memory, and queues it for the disk.
     fn take(&self, archive: &Archive, key: &[u8], sealed: &[u8]) -> Option<(RevocationKey, Denial)> {
         let key = RevocationKey::from_bytes(key);
         let Some((key, denial)) = key.and_then(|key| Some((key, archive.open_denial(key, sealed)?))) else {
@@ -185,7 +184,7 @@ impl Revocations {
     }
 }
 
-/// Whether one place in the log is not after another. A place is two numbers with a dash between them.
+/// Whether place `one` in the log is at or before place `other`. A place is two numbers joined by a dash.
 fn is_before_or_at(one: &str, other: &str) -> bool {
     let numbers = |place: &str| -> Option<(u64, u64)> {
         let (millis, number) = place.split_once('-')?;

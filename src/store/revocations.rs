@@ -1,9 +1,9 @@
 //! Deny records in every store: in memory, on disk, and in the log that instances share.
 //!
-//! A revocation counts in this instance at once, is synced to the disk, and is appended to the log in Redis.
-//! Only then it is acknowledged. The other instances are told, and read the log. Nothing depends on the
-//! message: each reads on once a second. At each start, and whenever Redis has lost entries, an instance
-//! compares all that it knows with the log.
+//! A revocation takes effect in this instance at once. It is acknowledged after it is synced to the disk and
+//! appended to the log in Redis. A message then makes the other instances read the log. A lost message does
+//! no harm: each instance polls the log once a second. At each start, and whenever Redis has lost entries, an
+//! instance compares all its deny records with the log.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -50,19 +50,19 @@ impl Source {
     }
 }
 
-/// Whom or what a change is about.
+/// The subject, session, token, key or issuer that a change applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its key.
     pub key: RevocationKey,
-    /// What lists show.
+    /// The text that lists show.
     pub label: String,
 }
 
-/// Where a change was not kept yet. It counts in this instance already.
+/// A change that a store does not have yet. It is already in force in this instance.
 #[derive(Debug, Error)]
 pub enum Unkept {
-    /// One store has it. The other gets it when it is well again.
+    /// One store has it. The other store gets it when it recovers.
     #[error("{0} is not well and gets it when it is back: {1}")]
     Later(&'static str, String),
     /// No store has it yet.
@@ -70,32 +70,30 @@ pub enum Unkept {
     Nowhere(String),
 }
 
-/// The deny records of this process, wherever they lie. All configurations share them.
+/// The deny records of this process, in all stores. All configurations share them.
 pub struct Revocations {
     pub(super) set: Arc<RevocationSet>,
     pub(super) archive: Option<Arc<Archive>>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    /// One change at a time, so that two of one moment have an order.
+    /// Serialises changes, so that two changes in the same millisecond have an order.
     changing: tokio::sync::Mutex<()>,
     /// Whether the disk was read.
     pub(super) loaded: AtomicBool,
-    /// When the log was last read to its end, in milliseconds of the clock that nobody sets, plus 1; 0 for
-    /// never.
+    /// When the log was last read to its end, in milliseconds of the monotonic clock, plus 1; 0 means never.
     pub(super) read_at: AtomicU64,
-    /// How often the disk store had come back from a fault when its deny records were last compared with
-    /// `set`.
+    /// The disk store's count of recoveries from a fault when its deny records were last compared with `set`.
     compared: AtomicU64,
-    /// What the disk has still to keep.
+    /// Records that still have to be written to the disk.
     pub(super) unkept: Mutex<HashMap<RevocationKey, Denial>>,
-    /// Whether the log may lack a change of this instance, which is to be appended when Redis is well.
+    /// Whether the log may lack a change of this instance. If so, it is appended when Redis recovers.
     pub(super) untold: AtomicBool,
     /// The last entry of the log that this instance wrote and has not read yet.
     pub(super) written: Mutex<Option<LogId>>,
 }
 
-/// Says that the log may lack a change, if it is dropped before the change is in the log: Redis refused it, or
-/// nobody waits for it any more.
+/// Sets `untold` when it is dropped before the change is in the log: Redis refused the change, or the caller
+/// was cancelled.
 struct Telling<'r>(Option<&'r AtomicBool>);
 
 impl Drop for Telling<'_> {
@@ -116,7 +114,7 @@ impl Drop for RevocationTask {
 }
 
 impl Revocations {
-    /// The deny records that are on disk, and whatever comes. Blocks while the disk is read.
+    /// Loads the deny records from the disk. Blocks while the disk is read.
     #[must_use]
     pub fn open(archive: Option<Arc<Archive>>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
         let this = Arc::new(Self {
@@ -142,23 +140,23 @@ impl Revocations {
         this
     }
 
-    /// Starts the task that follows the log, and reads the disk if that failed. Has to be called within a
-    /// runtime.
+    /// Starts the task that follows the log. The task also reads the disk if `open` could not. Must be called
+    /// within a tokio runtime.
     #[must_use]
     pub fn follow(self: &Arc<Self>) -> RevocationTask {
         RevocationTask(tokio::spawn(self.clone().run()))
     }
 
-    /// What is looked at for every token.
+    /// The records in memory, which every token is checked against.
     #[must_use]
     pub fn set(&self) -> Arc<RevocationSet> {
         self.set.clone()
     }
 
-    /// Refuses tokens issued at or before `issued_before`, from now on and for as long as `keep`.
+    /// Refuses tokens issued at or before `issued_before`, from now on, for the duration `keep`.
     ///
     /// # Errors
-    /// [`Unkept`]. It counts in this instance all the same.
+    /// [`Unkept`]. The revocation is in force in this instance nevertheless.
     pub async fn revoke(
         &self,
         targets: Vec<Target>,
@@ -166,7 +164,7 @@ impl Revocations {
         keep: Duration,
         source: Source,
     ) -> Result<(), Unkept> {
-        // The epoch would say that it was taken back.
+        // The Unix epoch marks a revocation that was taken back.
         self.change(targets, issued_before.max(Timestamp::from_secs(1)), keep, source).await
     }
 
@@ -189,7 +187,7 @@ impl Revocations {
         let mut changed = Vec::new();
         for Target { key, label } in targets {
             let now = self.clock.now();
-            // Later than what is known, also if another instance's clock is ahead.
+            // Later than the known change, also if another instance's clock is ahead.
             let next = |known: Timestamp| known.after(Duration::from_millis(1));
             let changed_at = self.set.changed_at(&key).map_or(now, |known| now.max(next(known)));
             let until = now.max(changed_at).after(keep);
@@ -204,7 +202,7 @@ impl Revocations {
         self.keep(changed).await
     }
 
-    /// Keeps these on disk and in the log, and waits until that is so.
+    /// Stores these changes on the disk and in the log, and waits until both are done.
     async fn keep(&self, changed: Vec<(RevocationKey, Denial)>) -> Result<(), Unkept> {
         let Some(archive) = &self.archive else { return Ok(()) };
         let mut telling = Telling(archive.shared().map(|_| &self.untold));
@@ -242,7 +240,7 @@ impl Revocations {
         self.write_to_disk(archive).await
     }
 
-    /// Writes what the disk has still to keep, and waits until it is synced. After a fault the disk may lack
+    /// Writes the records in `unkept` to the disk, and waits for the sync. After a fault the disk may lack
     /// records that it had, because its directory or its database was replaced.
     pub(super) async fn write_to_disk(&self, archive: &Arc<Archive>) -> Result<(), DiskError> {
         let reopened = archive.disk_reopened();
@@ -287,7 +285,7 @@ impl Revocations {
         shared: &SharedStore,
         changed: &[(RevocationKey, Denial)],
     ) -> Result<(), SharedError> {
-        // Each append removes what is older than this, also what others are to keep for longer than this record.
+        // Each append trims entries older than this. Other records may have to stay longer than this one.
         let keep = self.set.longest_keep();
         for (key, denial) in changed {
             let sealed = archive.seal_denial(*key, denial).ok_or(SharedError::NoRecord)?;
@@ -297,8 +295,8 @@ impl Revocations {
         Ok(())
     }
 
-    /// Whether this instance may have missed a revocation: its disk was not read, or the log could not be
-    /// read for a while.
+    /// Whether this instance may have missed a revocation: the disk is not read yet, or the last complete
+    /// read of the log is more than 2.5 seconds ago.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         !self.loaded.load(Relaxed) || self.lag() > PATIENCE
@@ -325,7 +323,7 @@ impl Revocations {
         self.metrics.revocation_lag(self.lag());
     }
 
-    /// Every record, with its label where a disk has it.
+    /// Every record, with its label if the disk has the record.
     pub async fn list(&self) -> Vec<(RevocationKey, Denial)> {
         let mut all: HashMap<RevocationKey, Denial> = self.set.all().into_iter().collect();
         if let Some(archive) = self.archive.clone() {
@@ -343,7 +341,7 @@ impl Revocations {
         all.into_iter().collect()
     }
 
-    /// Waits until the log was read once, or Redis is away, or there is none.
+    /// Waits until the log was read once, or Redis is found to be unreachable. Returns at once without Redis.
     pub async fn caught_up(&self) {
         let Some(shared) = self.archive.as_ref().and_then(|archive| archive.shared()) else { return };
         shared.tried().await;

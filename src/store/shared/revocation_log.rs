@@ -1,10 +1,9 @@
-//! The log of revocations in Redis: a stream, to which each instance appends and of which each reads on from
-//! the last entry that it has.
+//! The log of revocations in Redis: a stream. Each instance appends to it, and reads it from the last entry
+//! that it has.
 //!
-//! An entry is never changed, and Redis numbers it, so a message that is lost costs nothing: the next read
-//! brings the entry. A read begins *with* the last entry that is known. If it is not there any more, Redis
-//! has lost entries (it was flushed, or a replica took over that did not have them), and everything is
-//! compared anew.
+//! Entries never change, and Redis numbers them. So a lost message does no harm: the next read brings the
+//! entry. A read begins *with* the last known entry. If that entry is gone, Redis has lost entries (it was
+//! flushed, or a replica that lacked them took over), and the caller compares everything again.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,13 +14,13 @@ use super::forget::Forget;
 use super::reconnect::is_elsewhere;
 use super::state::Shared;
 
-/// How many entries one read brings at most.
+/// The most entries of one read.
 const PAGE: usize = 256;
 
-/// How long an entry outlives the records in it, for instances whose clocks are wrong.
+/// How much longer than its record an entry stays, because the clocks of instances may differ.
 const MARGIN: Duration = Duration::from_secs(86_400);
 
-/// Appends an entry, and removes entries that are too old by Redis's own clock.
+/// Appends an entry, and removes entries that are too old. Redis's own clock decides.
 const APPEND: &str = r"
 local oldest = (tonumber(redis.call('TIME')[1]) - tonumber(ARGV[1])) * 1000
 if oldest < 0 then oldest = 0 end
@@ -31,7 +30,7 @@ return redis.call('XADD', KEYS[1], 'MINID', '~', string.format('%.0f', oldest), 
 /// The place of an entry in the log, as Redis writes it.
 pub type LogId = String;
 
-/// Before every entry.
+/// The place before every entry.
 pub const LOG_START: &str = "0-0";
 
 /// A part of the log, in order.
@@ -39,11 +38,11 @@ pub const LOG_START: &str = "0-0";
 pub struct LogPage {
     /// Each entry's place, its key, and its sealed record.
     pub entries: Vec<(LogId, Vec<u8>, Vec<u8>)>,
-    /// Whether there may be more.
+    /// Whether more entries may follow.
     pub is_full: bool,
 }
 
-/// Appends a record and has the others read it. Returns its place.
+/// Appends a record, and publishes a message that makes the other instances read it. Returns its place.
 pub(super) async fn append(
     shared: &Shared,
     key: &[u8],
@@ -58,13 +57,13 @@ pub(super) async fn append(
     if let Some(message) = Forget::Revocations.seal(&shared.sealer, shared.sender, shared.clock.now()) {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(shared.names.channel()).arg(message);
-        // Whoever does not hear of it reads it within a second.
+        // An instance that misses the message reads the entry within a second.
         let _ = connection.query::<i64>(&publish).await;
     }
     Ok(place)
 }
 
-/// The entries from `first` on, that one included.
+/// The entries from `first` on, including `first`.
 pub(super) async fn read(shared: &Shared, first: &str) -> Result<LogPage, SharedError> {
     let connection = connection(shared)?;
     let mut command = redis::cmd("XRANGE");
@@ -85,8 +84,8 @@ fn connection(shared: &Shared) -> Result<std::sync::Arc<Connection>, SharedError
     if connection.is_lost() { Err(SharedError::Away) } else { Ok(connection) }
 }
 
-/// A server that says no still answers, unless another one takes writes now. One that does not answer is
-/// given up. A connection that breaks is noticed elsewhere.
+/// Gives the connection up if the server did not answer in time, or if another server takes writes now. After
+/// any other refusal the connection stays. A broken connection is noticed elsewhere.
 fn leave(connection: &Connection, error: &SharedError) {
     let gives_up = match error {
         SharedError::Refused(code) => is_elsewhere(code),
