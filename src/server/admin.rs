@@ -1,4 +1,4 @@
-//! The admin listener: metrics, health, status. Never on the port that proxies ask.
+//! The admin listener: metrics, health, status and orders. It never shares a port with the auth listener.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,8 +18,7 @@ use crate::instance::Instance;
 use crate::issuer::endpoint::Endpoint;
 use crate::route::peer::Peer;
 
-/// Answers one request of an operator or a monitoring system. `leaving` is whether the service is about to
-/// stop.
+/// Answers one request of an operator or a monitoring system. `leaving` says whether the service is stopping.
 ///
 /// # Errors
 /// Never.
@@ -116,7 +115,7 @@ fn ready(instance: &Instance) -> Response<Full<Bytes>> {
     }
 }
 
-/// What `/status` shows.
+/// The JSON of `/status`.
 #[must_use]
 pub fn status(instance: &Instance) -> Value {
     let issuers: Vec<Value> = instance
@@ -152,8 +151,8 @@ pub fn status(instance: &Instance) -> Value {
         "revocations_behind": instance.revocations.is_behind() })
 }
 
-/// Times as dates, since it is people who read them; `until` is when an open breaker lets a probe through, or
-/// a forced state ends.
+/// The status of one endpoint. Times are dates, because people read them. `until` is when an open breaker
+/// lets a probe through, or when a forced state ends.
 fn guard_status(status: &GuardStatus, now: Timestamp) -> Value {
     let until = match status.state {
         State::Open => Some(status.refuses_for),

@@ -1,4 +1,4 @@
-//! One auth request, in a straight line: who reads this function knows what holdfast does.
+//! One auth request from start to end. [`answer`] is the whole path, in order.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, NotLocal};
 
-/// When to ask again where a revocation may have been missed: Redis is tried every few seconds.
+/// `Retry-After` when a revocation may have been missed: Redis is tried again every few seconds.
 const BEHIND_RETRY: Duration = Duration::from_secs(5);
 
 /// Answers one request of a proxy.
 ///
 /// # Errors
-/// Never: everything that can go wrong is an answer.
+/// Never: every failure is an answer.
 pub async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
@@ -85,7 +85,7 @@ pub async fn answer(
     Ok(answer)
 }
 
-/// The login page, for a browser whose request another credential might let pass.
+/// The login page, if the client is a browser and another credential could be accepted.
 fn login_for(
     instance: &Instance,
     decision: &Decision,
@@ -97,14 +97,14 @@ fn login_for(
     Some((url, login.answer()))
 }
 
-/// Whether an answer lay ready or was made for this request.
+/// Whether the answer came from memory or was made for this request.
 #[derive(Clone, Copy)]
 enum AnswerOrigin {
     Before(Timestamp),
     Now,
 }
 
-/// Who it is: by the credential, from memory if it holds an answer that is young enough.
+/// Identifies the user by the credential. Uses the answer in memory if it is young enough.
 async fn identify(
     instance: &Instance,
     headers: &HeaderMap,
@@ -127,8 +127,8 @@ async fn identify(
     }
 }
 
-/// At first sight, or when the answer in memory is no longer fresh: verify, resolve the email, decide,
-/// remember.
+/// Verifies a token, resolves the email, decides and remembers. Runs if memory has no answer, or none that is
+/// fresh enough.
 async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Option<TierIndex>) -> Decision {
     let since = instance.stores.epoch(&digest);
     if let Some(refusal) = instance.stores.refusal(&digest, &instance.clock) {
@@ -165,8 +165,9 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Op
     }
 }
 
-/// What became of a token that only its issuer could judge: why it was not judged here, and what the issuer
-/// said. A JWE that fails both ways may be one whose key is missing here, so the operator is told, sparingly.
+/// Counts and logs a token that only its issuer could judge: why it was not judged here, and the issuer's
+/// answer. A JWE that fails both here and there may need a key that is missing here, so it is also logged as
+/// a warning, at a limited rate.
 fn tell_of_foreign(
     instance: &Instance,
     digest: TokenDigest,
@@ -218,7 +219,7 @@ fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Reso
     }
 }
 
-/// A definitive no is remembered, unless time or a new key may change it.
+/// Remembers a definitive refusal, unless time or a new key may change it.
 fn remember(instance: &Instance, digest: TokenDigest, refusal: Refusal) -> Decision {
     let refusal = Arc::new(refusal);
     if refusal.is_lasting() {
@@ -228,7 +229,7 @@ fn remember(instance: &Instance, digest: TokenDigest, refusal: Refusal) -> Decis
     Decision::Refused(refusal)
 }
 
-/// What the route requires is checked on the way out, since one token is used on many routes.
+/// Checks the route's requirements last, because one token is used on many routes. Then allows or declines.
 fn allow(
     instance: &Instance,
     headers: HeaderMap,
@@ -263,7 +264,7 @@ fn allow(
     }
 }
 
-/// Nobody is known and nobody needs to be. Why that may be, [`Demand`] says.
+/// Allows a request without a user. [`Demand`] documents when this is allowed.
 fn allow_anonymous(instance: &Instance, headers: HeaderMap, reason: &'static str, close: bool) -> Answer {
     instance.metrics.answered("allow", reason);
     instance.responder.allow_anonymous(headers, &instance.anonymous, close)
@@ -287,15 +288,15 @@ fn is_auth_path(path: &str) -> bool {
     path.strip_prefix(AUTH_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A body that was announced is not read, so the connection cannot be used again (a naive nginx configuration
-/// announces one that never comes). A wish to upgrade is not granted; some proxies then wait for the
-/// connection to end.
+/// Whether the connection must be closed after the answer. An announced body is not read, so the connection
+/// cannot be used again (a naive nginx configuration announces a body that never comes). An upgrade is not
+/// granted, and some proxies then wait for the connection to end.
 fn must_close(headers: &HeaderMap) -> bool {
     let announces_body = headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
     announces_body || headers.contains_key(TRANSFER_ENCODING) || wants_upgrade(headers)
 }
 
-/// Either header is enough: not every proxy passes both on.
+/// Whether the client asks for an upgrade. One of the two headers is enough: not every proxy passes both on.
 fn wants_upgrade(headers: &HeaderMap) -> bool {
     let says_so = |option: &[u8]| option.trim_ascii().eq_ignore_ascii_case(b"upgrade");
     let mut connection = headers.get_all(CONNECTION).iter();

@@ -1,7 +1,7 @@
 //! `POST /breaker` on the admin listener: an operator forces breakers open or closed for a time, or resets
 //! them.
 //!
-//! A forced state always has an end: what is forced in an incident and then forgotten must not outlive it.
+//! A forced state always has an end, so that a state that was forced in an incident does not outlive it.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::guard::breaker::LONGEST_FORCED;
 use crate::instance::Instance;
 use crate::issuer::endpoint::Endpoint;
 
-/// How long a forced state lasts if the order does not say.
+/// How long a forced state lasts by default.
 pub const FORCED_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// The shortest time for which a state can be forced.
@@ -29,11 +29,11 @@ const UNKNOWN: OrderRefused = OrderRefused::Unknown(
     r#"{"action": "force-open" or "force-closed", "for": "10m"}, {"action": "reset"}; each may name an "issuer" and an "endpoint""#,
 );
 
-/// What is to be done with which breakers.
+/// An action, and the breakers that it applies to.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BreakerRequest {
-    /// What is to be done.
+    /// The action.
     pub action: Action,
     /// The issuer, as it is configured; without it, every issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,15 +51,15 @@ pub struct BreakerRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// No call leaves for a time; then a probe does.
+    /// No calls for a time, then a probe.
     ForceOpen,
-    /// Calls leave for a time, whatever they come to.
+    /// Calls are made for a time, whatever their results are.
     ForceClosed,
-    /// Closed, with all results forgotten; ends a forced state.
+    /// Closes the breaker, forgets all results, and ends a forced state.
     Reset,
 }
 
-/// Why the order is not followed.
+/// Why the order is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 enum BreakerRefused {
     #[error("{0}")]
@@ -82,7 +82,7 @@ impl BreakerRefused {
     }
 }
 
-/// Does what the request asks for, and answers which breakers it was done to.
+/// Executes the order, and answers with the breakers that it changed.
 pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let order = order::read::<BreakerRequest>(request, UNKNOWN).await;
     match order.map_err(BreakerRefused::from).and_then(|order| order.follow(instance)) {

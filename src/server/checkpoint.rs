@@ -1,7 +1,7 @@
 //! `POST /checkpoint` on the admin listener: make a checkpoint of the disk store now, which `holdfast backup`
 //! then copies.
 //!
-//! Where it lies is holdfast's own choice: nobody who reaches the listener can have it write anywhere else.
+//! holdfast itself chooses the directory, so that no client of the listener can make it write elsewhere.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,12 +15,12 @@ use super::plain::text;
 use crate::instance::Instance;
 use crate::store::disk::DiskError;
 
-/// There is nothing to say.
+/// An empty object.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CheckpointRequest {}
 
-/// Answers when the checkpoint is made.
+/// Makes the checkpoint, and answers after it is made.
 pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let order: Result<CheckpointRequest, _> = order::read(request, OrderRefused::Unknown("{}")).await;
     if let Err(refused) = order {

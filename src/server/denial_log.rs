@@ -1,9 +1,9 @@
-//! What the log says of requests that are not let in.
+//! Log lines about refused requests.
 //!
-//! Each is a line at `debug`. Once a minute one of a kind is a line that is seen by default: what the proxy's
-//! configuration or ours gets wrong, which the operator alone can change, and what users will ask about. A
-//! line names what it is about: the token by its digest, the request by its `X-Request-Id`. It never holds a
-//! token, a user's id or an address.
+//! Each refused request is a line at `debug`. Some kinds are also logged at a level that is shown by default,
+//! once a minute: errors in the configuration of the proxy or of holdfast, which only the operator can mend,
+//! and refusals that users will ask about. A line names the token by its digest and the request by its
+//! `X-Request-Id`. It never contains a token, a user's id or an email address.
 
 use hyper::HeaderMap;
 use tracing::{debug, error, info, warn};
@@ -15,18 +15,18 @@ use crate::route::requirement::{BadRequirement, Requirement};
 use crate::route::{Closed, Required};
 use crate::tiers::digest::TokenDigest;
 
-/// The longest request id and the longest value of a requirement that are shown, in bytes. What is longer is
-/// not shown in part: a part of a token is too much.
+/// The longest request id and the longest value of a requirement that are shown, in bytes. A longer one is
+/// not shown at all, because it may be a token, and no part of a token may be logged.
 const MAX_SHOWN: usize = 64;
 
-/// What a line says of a request.
+/// The request that a line is about.
 struct Denial<'r> {
     instance: &'r Instance,
     headers: &'r HeaderMap,
     required: &'r Required<'r>,
 }
 
-/// Tells of a request that got this decision. `required` is what its route asks for, as far as that is known.
+/// Logs a request that got this decision. `required` is what its route requires, as far as that is known.
 pub(super) fn log_denial(
     instance: &Instance,
     headers: &HeaderMap,
@@ -81,7 +81,7 @@ pub(super) fn log_denial(
 }
 
 impl Denial<'_> {
-    /// At info once a minute, for all of them at debug.
+    /// Logs at `info` once a minute, and the others at `debug`.
     fn forbidden(&self, unmet: &Unmet) {
         let turn = self.instance.forbidden.allow(self.instance.clock.now());
         if turn.is_none() && !tracing::enabled!(tracing::Level::DEBUG) {
@@ -101,14 +101,14 @@ impl Denial<'_> {
         }
     }
 
-    /// Of the token that the request came with. It is made again here rather than kept: this is rare.
+    /// The digest of the request's token. It is computed again here, because this is rare.
     fn digest(&self) -> Option<TokenDigest> {
         let credential = Credential::extract(self.headers, &self.instance.settings.credential).ok()?;
         Some(self.instance.digester.token(credential.token().as_bytes()))
     }
 
-    /// As the proxy, or whoever is before it, named the request. A client may have written it, so what is no
-    /// plain id is not shown.
+    /// The request id that the proxy, or something before it, set. A client may have written it, so it is
+    /// shown only if it is a plain id.
     fn request_id(&self) -> &str {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
         let mut ids = self.headers.get_all("x-request-id").iter();
@@ -123,7 +123,8 @@ impl Denial<'_> {
         }
     }
 
-    /// What the route asks for under this name. Not an address: that is a user's.
+    /// The values that the route requires under this name. Email addresses are not shown: they identify
+    /// users.
     fn values(&self, name: &str) -> String {
         let values = self.required.values_of(name);
         if values.is_empty() {

@@ -1,8 +1,8 @@
 //! File descriptors: how many this process may have, and what they are for.
 //!
 //! Every connection takes one, and so do the files of the disk store, Redis, the issuer and the admin
-//! listener. If the proxies' connections took them all, nobody could even be told. So a part is kept for the
-//! others, and connections are bounded by the rest.
+//! listener. If the proxies' connections took them all, not even the admin listener could answer. So a part
+//! is reserved for the others, and the rest bounds the connections.
 
 use std::io;
 
@@ -19,8 +19,8 @@ pub struct Shares {
     pub admin: usize,
 }
 
-/// Raises the soft limit to the hard one and shares out what there is. `wanted` is `auth.max_connections`,
-/// for each of so many auth listeners. If there is less, it says so.
+/// Raises the soft limit to the hard limit, and divides the descriptors. `wanted` is `auth.max_connections`,
+/// for each of the `listeners` auth listeners. Logs a warning if there are fewer.
 #[must_use]
 pub fn share_out(wanted: usize, listeners: usize) -> Shares {
     let limit = raise();
@@ -38,7 +38,7 @@ pub fn share_out(wanted: usize, listeners: usize) -> Shares {
 }
 
 impl Shares {
-    /// A quarter of the descriptors is kept, 64 to 1,024 of them, but no more than half.
+    /// Reserves a quarter of the descriptors: at least 64, at most 1,024, and at most half.
     fn of(limit: usize, wanted: usize, listeners: usize) -> Self {
         let kept = (limit / 4).clamp(64, 1024).min(limit / 2);
         let most = (limit - kept) / listeners.max(1);
@@ -46,7 +46,7 @@ impl Shares {
     }
 }
 
-/// The limit as it is then.
+/// Raises the soft limit. Returns the limit that is then in force.
 fn raise() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised =
@@ -55,8 +55,8 @@ fn raise() -> usize {
     limit.and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX)
 }
 
-/// Whether accepting failed since descriptors or the kernel's memory are used up. Every other error is of the
-/// one connection that was to be accepted (accept(2)), and says nothing of the next.
+/// Whether accepting failed because descriptors or the kernel's memory are used up. Every other error
+/// concerns only the connection that was being accepted (accept(2)), not the next one.
 #[must_use]
 pub fn are_out(error: &io::Error) -> bool {
     let out = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];

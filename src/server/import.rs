@@ -1,7 +1,8 @@
-//! `POST /import` on the admin listener: keeps profiles of users as their issuer exported them.
+//! `POST /import` on the admin listener: stores profiles of users from an export of their issuer.
 //!
-//! Every other order can only make holdfast forget or refuse. This one says who users are. On loopback without a
-//! token, each local program could make its own token somebody else's. So it needs `admin.token_file`.
+//! Every other order can only make holdfast forget or refuse. An import says who users are. Without a token,
+//! each local program could give its own token the identity of another user. So an import needs
+//! `admin.token_file`.
 
 use std::sync::Arc;
 
@@ -23,23 +24,23 @@ const UNKNOWN: OrderRefused = OrderRefused::Unknown(
     r#"{"issuer": "…", "exported_at": milliseconds since 1970, "users": [{"sub": "…", "email": "…"}]}"#,
 );
 
-/// The longest order. `holdfast import` sends less than an eighth of this before JSON escapes it.
+/// The longest order, in bytes. `holdfast import` sends less than an eighth of this before JSON escapes it.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Some users of an export.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportRequest {
-    /// Whose users they are.
+    /// The issuer of the users.
     pub issuer: String,
     /// When the export was made, in milliseconds since the Unix epoch. The future counts as now.
     pub exported_at: u64,
-    /// Of each the claims that `/userinfo` would give.
+    /// The claims of each user, as `/userinfo` would give them.
     pub users: Vec<Object>,
 }
 
-/// Keeps the users, and answers with the [`Outcome`](crate::identity::importer::Outcome) when they are on the
-/// disk.
+/// Stores the users. Answers with the [`Outcome`](crate::identity::importer::Outcome) after they are synced
+/// to the disk.
 pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     if instance.admin_token.is_none() {
         return text(OrderRefused::Untokened.status(), format!("{}\n", OrderRefused::Untokened));

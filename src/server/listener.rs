@@ -1,4 +1,4 @@
-//! Sockets: binding them, accepting connections within a bound, and letting go of both gracefully.
+//! Sockets: binds them, accepts a bounded number of connections, and closes both gracefully.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -31,22 +31,22 @@ use crate::config::Listen;
 use crate::route::peer::Peer;
 use crate::tls::ServerTls;
 
-/// How many connections the kernel keeps waiting until they are accepted. When this is full, it drops what a
-/// client says on TCP, who tries again only a second later, and refuses a unix socket's at once; so it is as
-/// long as the kernel allows by default (`net.core.somaxconn`), which is a proxy's reload with a worker for
-/// every core.
+/// How many connections the kernel queues until they are accepted. If the queue is full, the kernel drops the
+/// packets of a TCP client, which tries again only a second later, and refuses a unix socket's client at
+/// once. So the queue is as long as the kernel allows by default (`net.core.somaxconn`), which is enough for
+/// the reload of a proxy with a worker per core.
 const BACKLOG: u32 = 4096;
 
-/// How long no connection is accepted once descriptors are out.
+/// How long accepting pauses after the descriptors are used up.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a first request that has begun to come may go on coming once the service stops.
+/// How long a first request that has partly arrived may take to arrive completely after the service stops.
 const HEAD_GRACE: Duration = Duration::from_secs(1);
 
-/// The most header lines that are read. Hyper's own default of 100 is fewer than what some proxies pass on.
+/// The most header lines that are read. hyper's default of 100 is fewer than some proxies pass on.
 const MAX_HEADER_LINES: usize = 256;
 
-/// A socket cannot be listened on.
+/// Listening on a socket failed.
 #[derive(Debug, Error)]
 #[error("cannot listen on {listen}: {problem}")]
 pub struct ListenError {
@@ -57,7 +57,7 @@ pub struct ListenError {
 /// A bound socket.
 pub struct Listener {
     socket: Socket,
-    /// Where it really is: a port of 0 was chosen by the system.
+    /// Its actual address: the system chooses a port in place of 0.
     pub name: String,
 }
 
@@ -67,7 +67,7 @@ enum Socket {
     Unix { listener: UnixListener, _file: SocketFile },
 }
 
-/// Removes the socket file when the listener goes.
+/// Removes the socket file when the listener is dropped.
 struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
@@ -81,7 +81,7 @@ impl Drop for SocketFile {
 pub struct SocketAccess {
     /// The permission bits of its file.
     pub mode: u32,
-    /// The group of its file; without it, that of the process.
+    /// The group of its file; by default the group of the process.
     pub group: Option<u32>,
 }
 
@@ -90,16 +90,16 @@ pub struct SocketAccess {
 pub struct Bounds {
     /// How long a connection may wait for its next request, take to send one, or leave an answer unread.
     pub idle_timeout: Duration,
-    /// How many connections there may be; above it, accepting waits.
+    /// The most connections. Accepting waits while there are as many.
     pub max_connections: usize,
     /// The longest head of a request that is read, in bytes.
     pub max_head: usize,
-    /// How long a shutdown waits for requests under way.
+    /// How long a shutdown waits for unfinished requests.
     pub drain_timeout: Duration,
 }
 
 impl Listener {
-    /// Binds a socket. A unix socket file that nobody listens on any more is replaced.
+    /// Binds a socket. Replaces a unix socket file if no process listens on it any more.
     ///
     /// # Errors
     /// [`ListenError`], such as when the address is in use.
@@ -123,8 +123,8 @@ impl Listener {
         }
     }
 
-    /// Serves connections until `stop` changes, then drains. `tls` is asked for each connection where TLS is
-    /// spoken, so that a reload brings a new certificate; without one, none is served there.
+    /// Serves connections until `stop` changes, then drains. A TLS listener calls `tls` for each connection,
+    /// so that a reload brings a new certificate. If `tls` returns none, the connection is closed.
     pub async fn serve<S, T, F, B>(self, service: S, tls: T, bounds: Bounds, mut stop: watch::Receiver<bool>)
     where
         T: Fn() -> Option<Arc<ServerTls>>,
@@ -137,8 +137,8 @@ impl Listener {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            // A client that sends no more still waits for its answer. That it has gone away altogether shows
-            // only when the answer is written; until then its request costs what every request does.
+            // A client that has closed its sending side still waits for its answer. A client that is gone is
+            // noticed only when the answer is written; until then its request costs as much as any other.
             .half_close(true)
             .header_read_timeout(bounds.idle_timeout)
             .max_headers(MAX_HEADER_LINES)
@@ -187,7 +187,7 @@ impl Listener {
                 };
                 let first_request_until = Instant::now() + bounds.idle_timeout;
                 match first_byte(&mut stream, connection.stop.clone(), first_request_until).await {
-                    // In memory of its own: until then, the task takes no room for it.
+                    // Boxed, so that the task is small until the first byte comes.
                     Ok(first) => {
                         let stream = ReadInTime::new(stream, first, bounds.idle_timeout);
                         let answer = move |request| service(request, peer);
@@ -249,8 +249,8 @@ impl Connection {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Waits for the first byte of the first request. hyper's buffers and the state of a connection take 14 KB,
-/// which clients that only connect do not need.
+/// Waits for the first byte of the first request. hyper's buffers and the state of a connection take 14 KB.
+/// So a client that only connects does not take them.
 async fn first_byte(
     stream: &mut Box<dyn Stream>,
     mut stop: watch::Receiver<bool>,
@@ -269,8 +269,8 @@ impl Socket {
         match self {
             Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // An answer is one small write; waiting to fill a packet would only delay it. If this fails,
-                // the connection is slower, or it has ended, and the next read says so.
+                // An answer is one small write, and waiting to fill a packet would only delay it. If this
+                // call fails, the connection is slower, or it has ended and the next read fails.
                 let _ = stream.set_nodelay(true);
                 Ok((Box::new(stream), Peer::Address(address.ip())))
             }
@@ -279,10 +279,9 @@ impl Socket {
     }
 }
 
-/// Ends when the first request has not come in time, or not within a grace period after the service began to
-/// stop. hyper bounds the time for a head only from the first bytes on. At a stop, it closes connections that
-/// wait for a next request by itself, but waits for the rest of a first one for as long as it may take to
-/// come.
+/// Ends when the first request has not arrived in time, or not within a grace period after the service began
+/// to stop. hyper bounds the time for a head only from its first byte on. At a stop, hyper closes connections
+/// that wait for a next request, but waits without a bound for the rest of a first request.
 async fn never_asks(
     mut stop: watch::Receiver<bool>,
     asked: &AtomicBool,
@@ -317,7 +316,7 @@ async fn secure(
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Else a restart would have to wait for the connections of the process before.
+    // Otherwise a restart would have to wait for connections of the previous process.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -329,8 +328,8 @@ async fn bind_unix(path: &Path, access: SocketAccess) -> Result<Socket, String> 
         if !metadata.file_type().is_socket() {
             return Err("a file of that name exists and is not a socket; it is left alone".to_owned());
         }
-        // Every other answer means that the socket is in use: a full backlog, another kind of socket, or one
-        // that may not be asked. The standard library's `connect` would wait for a full backlog.
+        // Every other result means that the socket is in use: its backlog is full, it is of another kind, or
+        // its permissions forbid connecting. The standard library's `connect` would block on a full backlog.
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(path).map_err(say)?
@@ -347,7 +346,7 @@ async fn bind_unix(path: &Path, access: SocketAccess) -> Result<Socket, String> 
     let socket = UnixSocket::new_stream().map_err(say)?;
     socket.bind(path).map_err(say)?;
     let _file = SocketFile(path.to_owned());
-    // Before it listens, so that nobody connects by the permissions that the umask gave it.
+    // Before it listens, so that no client connects with the permissions that the umask gave.
     if let Some(group) = access.group {
         chown(path, None, Some(group)).map_err(|error| format!("socket_group {group}: {error}"))?;
     }
@@ -356,7 +355,7 @@ async fn bind_unix(path: &Path, access: SocketAccess) -> Result<Socket, String> 
     Ok(Socket::Unix { listener, _file })
 }
 
-/// Tells people where a listener is.
+/// Logs the address of a listener.
 pub fn announce(kind: &str, name: impl Display) {
     tracing::info!("{kind} listener on {name}");
 }

@@ -13,17 +13,17 @@ use crate::instance::Instance;
 use crate::logout::{BackchannelLogout, LogoutContext, LogoutError};
 use crate::respond::Answer;
 
-/// Where the issuer posts.
+/// The path that the issuer posts to.
 pub const LOGOUT_PATH: &str = "/backchannel-logout";
 
-/// The longest body that is read.
+/// The longest body that is read, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// How long a body may take to come. Auth0 waits 5 s for the answer.
+/// How long a body may take to arrive. Auth0 waits 5 s for the answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Answers one logout request (§2.5 to §2.8 of the specification): 200 when the logout is in force and kept,
-/// 400 if it is refused. 503 where it may be repeated with success.
+/// Answers one logout request (§2.5 to §2.8 of the specification): 200 when the logout is in force and
+/// stored, 400 if it is refused, 503 if repeating it may succeed.
 pub(super) async fn answer(
     instance: &Instance,
     logout: &BackchannelLogout,
@@ -86,7 +86,8 @@ const fn status(error: &LogoutError) -> StatusCode {
     }
 }
 
-/// The one `logout_token` of a form. No character of a token is escaped there, so one that is, is none.
+/// The only `logout_token` of a form. A form escapes no character of a token, so an escaped value is no
+/// token.
 async fn token(parts: &Parts, body: Incoming) -> Result<String, &'static str> {
     let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -107,7 +108,7 @@ async fn token(parts: &Parts, body: Incoming) -> Result<String, &'static str> {
     }
 }
 
-/// The body was not always read to its end, so the connection is not used again.
+/// An answer without a body. It closes the connection, because the request's body may not be read to its end.
 fn empty(status: StatusCode) -> Answer {
     let mut answer = Answer::default();
     *answer.status_mut() = status;

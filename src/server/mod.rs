@@ -1,4 +1,4 @@
-//! The only place that knows HTTP: listeners, the auth service, the admin service.
+//! The HTTP server: listeners, the auth service, the admin service. No other module serves HTTP.
 
 pub mod admin;
 pub mod auth;

@@ -1,9 +1,9 @@
-//! By which names the admin listener answers.
+//! The names under which the admin listener answers.
 //!
-//! A web page in an operator's browser may read what comes from its own name, and the owner of that name can
-//! let it lead to this machine (DNS rebinding). The browser then sends the page's name as `Host`. So only
-//! names answer that nobody else can own. An address is one: a page has it as its name only if the page
-//! itself came from there.
+//! A web page in an operator's browser may read answers from its own name, and the owner of that name can
+//! resolve it to this machine (DNS rebinding). The browser then sends the page's name as `Host`. So the
+//! listener answers only under names that nobody else can own. An IP address is such a name: a page has it as
+//! its name only if the page itself came from that address.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,8 +11,8 @@ use hyper::header::HOST;
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Uri};
 
-/// Whether a request asks for this listener by an address, by a loopback name, or by one of `hosts`. A
-/// request that says no name is none of a browser.
+/// Whether a request names this listener by an IP address, a loopback name, or one of `hosts`. A request
+/// without a name is accepted, because browsers always send one.
 pub(super) fn is_ours(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> bool {
     let by_line = uri.authority().is_none_or(|authority| is_known(authority, hosts));
     by_line
@@ -35,7 +35,7 @@ fn is_known(authority: &Authority, hosts: &[String]) -> bool {
     is_address || is_loopback(host) || hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
 }
 
-/// RFC 6761 §6.3: `localhost` and what ends in it never leads elsewhere.
+/// `localhost` and the names below it always resolve to loopback (RFC 6761 §6.3).
 fn is_loopback(host: &str) -> bool {
     host.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
 }

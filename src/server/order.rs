@@ -1,10 +1,11 @@
-//! What an operator posts to the admin listener: a short JSON object.
+//! Orders: JSON objects that an operator posts to the admin listener.
 //!
-//! Who may give orders: whoever knows the token of `admin.token_file`. Without such a file, whoever reaches
-//! the listener over loopback.
+//! An order needs the token of `admin.token_file`. Without such a file, orders are accepted over loopback
+//! only.
 //!
-//! An order has to say that it is JSON, and must not come from a web page: one in an operator's browser can
-//! post a form to a loopback address, and JSON, too, once the page's own name leads there (DNS rebinding).
+//! An order must have the media type of JSON, and must not come from a web page. A page in an operator's
+//! browser can post a form to a loopback address. It can also post JSON if its own name resolves there (DNS
+//! rebinding).
 
 use std::time::Duration;
 
@@ -19,35 +20,35 @@ use crate::credential::MAX_TOKEN_BYTES;
 use crate::instance::Instance;
 use crate::route::peer::Peer;
 
-/// A token, and what stands around it.
+/// The longest order, in bytes: a token, and the JSON around it.
 const MAX_BODY_BYTES: usize = 2 * MAX_TOKEN_BYTES;
 
-/// How long a body may take to come.
+/// How long a body may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why an order is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(super) enum OrderRefused {
-    /// It does not say that it is JSON.
+    /// Its `Content-Type` is not JSON.
     #[error("send JSON, with Content-Type: application/json")]
     MediaType,
-    /// It has an `Origin`, which a browser sends with every POST (Fetch Standard §3.1) and `holdfast` itself
-    /// never.
+    /// It has an `Origin` header. Browsers send it with every POST (Fetch Standard §3.1); `holdfast` never
+    /// does.
     #[error("orders are not taken from web pages; send none with an Origin header")]
     WebPage,
-    /// There is none, or too much.
+    /// The body did not arrive, or is too long.
     #[error("the body did not come, or is longer than {} KiB", .0 / 1024)]
     Body(usize),
-    /// It is not one of these. What it is instead is not repeated: it may hold a token.
+    /// It is none of these objects. The error does not repeat the body, which may contain a token.
     #[error("the body is none of {0}")]
     Unknown(&'static str),
-    /// It does not bring the token.
+    /// It has no token, or a wrong one.
     #[error("orders need the token in admin.token_file of this instance, as Authorization: Bearer")]
     Token,
-    /// It does not come over loopback, and there is no token that it could bring.
+    /// It does not come over loopback, and `admin.token_file` is not set.
     #[error("without admin.token_file, orders are taken over loopback only")]
     Remote,
-    /// It says who users are, and nobody has to show that they may say so.
+    /// It is an import, which says who users are, and `admin.token_file` is not set.
     #[error(
         "an import says who users are, so it needs admin.token_file; or stop holdfast, and import into its data \
          directory"
@@ -59,9 +60,9 @@ pub(super) enum OrderRefused {
     /// It names an issuer that is not configured: an order about it would do nothing.
     #[error("no issuer {named:?} is configured{hint}", hint = .nearest.as_ref().map_or_else(String::new, |nearest| format!("; is {nearest:?} meant?")))]
     NoSuchIssuer {
-        /// What it names.
+        /// The issuer that it names.
         named: String,
-        /// The configured one that is most like it.
+        /// The configured issuer with the most similar name.
         nearest: Option<String>,
     },
 }
@@ -89,7 +90,7 @@ pub(super) fn check(headers: &HeaderMap, peer: Peer, instance: &Instance) -> Res
     }
 }
 
-/// The issuers that an order is about: the one that it names, or all.
+/// The issuers that an order applies to: the named one, or all.
 pub(super) fn issuers(named: Option<String>, instance: &Instance) -> Result<Vec<String>, OrderRefused> {
     match named {
         Some(issuer) if instance.issuers.named(Some(&issuer)).is_err() => Err(no_such(issuer, instance)),
@@ -105,7 +106,7 @@ fn no_such(named: String, instance: &Instance) -> OrderRefused {
     OrderRefused::NoSuchIssuer { named, nearest }
 }
 
-/// Reads an order; `unknown` is the error for a body that is something else.
+/// Reads an order. `unknown` is the error if the body is not a `T`.
 pub(super) async fn read<T: DeserializeOwned>(
     request: Request<Incoming>,
     unknown: OrderRefused,
@@ -113,7 +114,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     read_up_to(MAX_BODY_BYTES, request, unknown).await
 }
 
-/// The same for an order of at most so many bytes.
+/// Like [`read`], for an order of at most `max_bytes`.
 pub(super) async fn read_up_to<T: DeserializeOwned>(
     max_bytes: usize,
     request: Request<Incoming>,

@@ -1,4 +1,4 @@
-//! Answers of the admin listener: a body, its type, and nothing that a cache keeps.
+//! Answers of the admin listener: a body and its media type, never cached.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,15 +9,15 @@ use hyper::{Response, StatusCode};
 
 use crate::clock::Timestamp;
 
-/// Of the year 9999: dates have no more digits.
+/// The last second of the year 9999, in seconds since the Unix epoch. Later dates have no RFC 3339 form.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// A plain text.
+/// An answer in plain text.
 pub(super) fn text(status: StatusCode, body: impl Into<Vec<u8>>) -> Response<Full<Bytes>> {
     respond(status, "text/plain; charset=utf-8", body.into())
 }
 
-/// A body of this type.
+/// An answer with a body of the media type `kind`.
 pub(super) fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
@@ -26,7 +26,7 @@ pub(super) fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> 
     answer
 }
 
-/// RFC 3339, to the second.
+/// A time in RFC 3339, to the second.
 pub(super) fn date(at: Timestamp) -> String {
     let at = UNIX_EPOCH + Duration::from_secs(at.as_secs().min(LAST_SECOND));
     humantime::format_rfc3339_seconds(at).to_string()

@@ -18,17 +18,17 @@ use crate::store::purge::{Purge, Subject};
 const UNKNOWN: OrderRefused =
     OrderRefused::Unknown(r#"{"subject": "…", "issuer": "…"}, {"token": "…"}, {"all": true}"#);
 
-/// How long records are counted before a purge.
+/// How long the count of records before a purge may take.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is asked for: exactly one of `subject`, `token`, `all`.
+/// An order to forget: exactly one of `subject`, `token`, `all`.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PurgeRequest {
     /// `sub` of the subject to forget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// Whose subject; without it, the subject of that name at any configured issuer.
+    /// The issuer of the subject. By default, the subject of that name at every configured issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// The token to forget.
@@ -39,7 +39,7 @@ pub struct PurgeRequest {
     pub all: bool,
 }
 
-/// Does what the request asks for, and answers when it is done.
+/// Executes the order, and answers after it is done.
 pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let order = order::read(request, UNKNOWN).await;
     let wanted = match order.and_then(|order: PurgeRequest| order.meaning(&instance)) {
@@ -51,9 +51,9 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
         Purge::Subject(..) => "a subject",
         Purge::Everybody => "everybody",
     };
-    // As a task: a purge that its caller does not wait for must not end half-way, with memory still to come.
+    // As a task: a purge must not end half-way, before memory is purged, if its caller disconnects.
     let purging = tokio::spawn(async move {
-        // A disk that hangs must not keep anybody from being forgotten in memory.
+        // A disk that hangs must not delay the purge of memory.
         let records = tokio::time::timeout(COUNT_PATIENCE, instance.stores.known_of(&wanted)).await.ok();
         (records, instance.stores.purge(wanted).await)
     });
@@ -77,7 +77,7 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
     }
 }
 
-/// How many records there were, in words.
+/// The number of records, as a phrase.
 fn counted(records: Option<u64>) -> String {
     match records {
         None => "how many records that were is not known: the disk is slow".to_owned(),

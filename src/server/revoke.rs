@@ -30,14 +30,14 @@ const MOST_AHEAD: Duration = Duration::from_secs(5 * 60);
 /// The longest name of a subject, a session or a key, in bytes. No token names a longer subject.
 const LONGEST_NAME: usize = 512;
 
-/// What is to be revoked: exactly one of `subject`, `session`, `token`, `kid`, `all`.
+/// An order to revoke: exactly one of `subject`, `session`, `token`, `kid`, `all`.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevocationRequest {
     /// `sub`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// `sid`, or what `revocation.session_claims` names.
+    /// `sid`, or the claim that `revocation.session_claims` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// The token itself.
@@ -46,18 +46,18 @@ pub struct RevocationRequest {
     /// The `kid` of the key that signed the tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
-    /// Whether everybody is meant.
+    /// Whether to revoke the tokens of all users.
     #[serde(default)]
     pub all: bool,
-    /// Whose subject, session, key or users; without it, each configured issuer's.
+    /// The issuer of the subject, session, key or users. By default, every configured issuer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// Tokens issued at or before this time are refused (RFC 3339); without it, those issued until now.
+    /// Tokens issued at or before this time (RFC 3339) are refused. By default, tokens issued until now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_before: Option<String>,
 }
 
-/// Revokes, or takes a revocation back, and answers when that is kept.
+/// Revokes, or takes a revocation back, and answers after the change is stored.
 pub(super) async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
@@ -69,7 +69,7 @@ pub(super) async fn answer(
         let what = order.what();
         let mut targets = order.targets(&instance)?;
         if take_back {
-            // What a back-channel logout revoked of the same subject, too.
+            // Also takes back what a back-channel logout revoked for the same subject.
             let subjects = targets.iter().filter(|target| target.key.kind == Kind::Subject);
             let sessionless = subjects.map(|target| Target {
                 key: RevocationKey { kind: Kind::Sessionless, ..target.key },
@@ -83,7 +83,7 @@ pub(super) async fn answer(
         Ok(order) => order,
         Err(refused) => return text(refused.status(), format!("{refused}\n")),
     };
-    // As a task: a revocation that its caller does not wait for is kept all the same.
+    // As a task: a revocation is stored even if its caller disconnects.
     let keep = instance.settings.revocation.keep;
     let done = tokio::spawn(async move {
         let revocations = &instance.revocations;
@@ -113,7 +113,7 @@ pub(super) async fn answer(
     }
 }
 
-/// Every deny record, as JSON. It names subjects where a disk keeps them.
+/// Every deny record, as JSON. It names subjects if the disk has their labels.
 pub(super) async fn list(instance: &Instance) -> Response<Full<Bytes>> {
     let mut all = instance.revocations.list().await;
     all.sort_by_key(|(key, denial)| (std::cmp::Reverse(denial.changed_at), key.to_bytes()));

@@ -1,8 +1,8 @@
 //! A bound on how long an answer may wait to be read.
 //!
-//! hyper bounds how long a request may take to come, but not how long an answer may take to go. Somebody who
-//! sends requests and never reads an answer would keep a connection's place for as long as the kernel at the
-//! other end lives.
+//! hyper bounds how long a request may take to arrive, but not how long an answer may take to be read. A
+//! client that sends requests and never reads an answer would occupy a connection for as long as the kernel
+//! at its end lives.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,10 +12,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// A stream that fails once nothing could be written to it for a time.
+/// A stream that fails if a write waits longer than a timeout.
 pub(super) struct ReadInTime<S> {
     stream: S,
-    /// What was read already, until it is read from here.
+    /// The byte that was already read from the stream, until it is read from here.
     first: Option<u8>,
     timeout: Duration,
     /// Set while a write waits.
@@ -23,7 +23,7 @@ pub(super) struct ReadInTime<S> {
 }
 
 impl<S> ReadInTime<S> {
-    /// A stream whose first byte was read already, with the longest time that a write may wait.
+    /// Wraps a stream whose first byte was already read. `timeout` is how long a write may wait.
     pub(super) const fn new(stream: S, first: u8, timeout: Duration) -> Self {
         Self { stream, first: Some(first), timeout, deadline: None }
     }
@@ -50,8 +50,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadInTime<S> {
             && let Some(first) = self.first.take()
         {
             into.put_slice(&[first]);
-            // With all that has come, since hyper enlarges its buffer for what comes after a short read. If
-            // there is nothing, or an error, the next read says so.
+            // Returns everything that has arrived, because hyper enlarges its buffer after a short read. If
+            // there is no more data, or an error, the next read reports it.
             let _ = Pin::new(&mut self.stream).poll_read(cx, into);
             return Poll::Ready(Ok(()));
         }
