@@ -1,8 +1,8 @@
-//! Whether there is as much address space as holdfast needs, asked before it starts.
+//! Checks before the start whether there is enough address space.
 //!
-//! With less, an allocation or a thread of the C libraries fails at some moment, and they abort or hang. A
-//! limit of the address space counts what is reserved, not what is used: a cgroup's limit of memory is the
-//! better one, and is not looked at here.
+//! With too little, an allocation or a thread of the C libraries fails at some moment, and they abort or
+//! hang. This limit counts reserved memory, not used memory. A cgroup's memory limit is better, and is not
+//! checked here.
 
 use holdfast::config::Settings;
 use rustix::process::{Resource, getrlimit};
@@ -10,13 +10,13 @@ use thiserror::Error;
 
 const MEBIBYTE: u64 = 1 << 20;
 
-/// What threads, stacks and libraries reserve.
+/// The address space that threads, stacks and libraries reserve, in bytes.
 const BASE: u64 = 256 * MEBIBYTE;
 
-/// What RocksDB reserves besides its block cache.
+/// The address space that RocksDB reserves besides its block cache, in bytes.
 const DISK_STORE: u64 = 512 * MEBIBYTE;
 
-/// There is less than is needed.
+/// The address space is too small.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error(
     "the address space is limited to {} MiB (ulimit -v, prlimit --as, systemd: LimitAS=), and this configuration needs {} MiB: \
@@ -28,7 +28,7 @@ pub struct AddressSpaceTooSmall {
     needed: u64,
 }
 
-/// Holds the limit of the address space against what these settings need.
+/// Compares the limit of the address space with what these settings need.
 ///
 /// # Errors
 /// [`AddressSpaceTooSmall`].

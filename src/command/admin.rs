@@ -1,4 +1,4 @@
-//! Asking the running holdfast, on its admin listener.
+//! The client of the running holdfast's admin listener.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,12 +19,12 @@ pub struct Admin {
 /// Why the running holdfast did not answer.
 #[derive(Debug, Error)]
 pub enum AdminError {
-    /// Nobody listens there.
+    /// No process listens there.
     #[error(
         "no holdfast answers on its admin listener {0}: is it running, and is --admin or admin.listen its address?"
     )]
     NotThere(SocketAddr),
-    /// It listens but the answer does not come.
+    /// It listens, but does not answer.
     #[error("the admin listener {address} did not answer: {problem}")]
     Failed {
         /// The address.
@@ -35,7 +35,7 @@ pub enum AdminError {
     /// The token for orders cannot be read.
     #[error("{0}")]
     Token(#[from] AdminTokenError),
-    /// It is another than the one that is meant.
+    /// It runs with another configuration than the command.
     #[error(
         "the holdfast at {address} has {what} than this configuration, so nothing was asked of it: name the right address \
          with --admin, or its own configuration with --config; if the file was changed since, SIGHUP makes it read that; \
@@ -47,12 +47,12 @@ pub enum AdminError {
         /// What differs.
         what: &'static str,
     },
-    /// It answers that it will not.
+    /// It refuses.
     #[error("{status}: {body}")]
     Refused {
         /// The status.
         status: StatusCode,
-        /// Its sentence.
+        /// The body of its answer.
         body: String,
     },
 }
@@ -61,32 +61,32 @@ impl Admin {
     /// The listener at `address`.
     ///
     /// # Errors
-    /// When the HTTP client cannot be made.
+    /// The HTTP client cannot be created.
     pub fn at(address: SocketAddr) -> Result<Self, reqwest::Error> {
         // A purge reads every verdict on the disk.
         Self::patient(address, Duration::from_secs(120))
     }
 
-    /// The same for an answer that comes within `patience` or not at all.
+    /// Like [`Admin::at`], with the timeout `patience` for an answer.
     ///
     /// # Errors
     /// As [`Admin::at`].
     pub fn patient(address: SocketAddr, patience: Duration) -> Result<Self, reqwest::Error> {
-        // No proxy has any business with a loopback address.
+        // A request to a loopback address never goes through a proxy.
         let client = Client::builder().no_proxy().timeout(patience).build()?;
         Ok(Self { client, address, token: None })
     }
 
-    /// With the token that orders must bring.
+    /// Adds the token that orders need.
     ///
     /// # Errors
-    /// When its file cannot be read.
+    /// The token's file cannot be read.
     pub fn with_token(mut self, file: Option<&Path>) -> Result<Self, AdminTokenError> {
         self.token = file.map(AdminToken::load).transpose()?.and_then(|token| token.to_header());
         Ok(self)
     }
 
-    /// The body at `path`.
+    /// Gets `path`, and returns the body.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -94,7 +94,7 @@ impl Admin {
         Ok(self.answer(self.with_own_token(self.client.get(self.url(path))).send().await).await?.1)
     }
 
-    /// The answer to this JSON.
+    /// Posts this JSON to `path`, and returns the body of the answer.
     ///
     /// # Errors
     /// [`AdminError`].
@@ -102,7 +102,7 @@ impl Admin {
         Ok(self.order(path, json).await?.1)
     }
 
-    /// The same with the status, which is one of success.
+    /// Like [`Admin::post`], and returns the status too, which is a 2xx.
     ///
     /// # Errors
     /// [`AdminError`].

@@ -1,4 +1,4 @@
-//! `holdfast breaker`: looks at the breakers of the running holdfast, forces them for a time, resets them.
+//! `holdfast breaker`: shows the breakers of the running holdfast, forces them for a time, or resets them.
 
 use std::process::ExitCode;
 
@@ -40,7 +40,7 @@ enum BreakerAction {
     Status,
 }
 
-/// Asks for it, and shows how the breakers stand.
+/// Posts the order, and shows the state of the breakers.
 pub fn run(arguments: BreakerArguments) -> Result<(), ExitCode> {
     let BreakerArguments { action, admin, issuer, endpoint, lasting } = arguments;
     let any = admin.any;
@@ -64,7 +64,7 @@ pub fn run(arguments: BreakerArguments) -> Result<(), ExitCode> {
     })
 }
 
-/// Whether there was anything to show.
+/// Shows the breakers. Returns whether there were any.
 async fn show(admin: &Admin, issuer: Option<&str>, endpoint: Option<&str>) -> Result<bool, AdminError> {
     let mut shown = false;
     let status: Value = serde_json::from_str(&admin.get("/status").await?).unwrap_or_default();
@@ -81,7 +81,7 @@ async fn show(admin: &Admin, issuer: Option<&str>, endpoint: Option<&str>) -> Re
     Ok(shown)
 }
 
-/// One guard's object of `/status`, as a person would say it.
+/// One breaker of `/status` as a line for people.
 fn line(guard: &Value) -> String {
     let text = |key: &str| guard[key].as_str();
     let mut line = text("breaker").unwrap_or("unknown").to_owned();

@@ -1,4 +1,4 @@
-//! `holdfast check`: all that `serve` would read at its start is good, and the issuers answer.
+//! `holdfast check`: checks everything that `serve` reads at its start, and that the issuers answer.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -30,8 +30,8 @@ pub struct CheckArguments {
     offline: bool,
 }
 
-/// Reads the files that the configuration names, then asks every issuer for its discovery document and keys,
-/// and says what came. A value that looks mangled is a warning and no failure: it may be what is meant.
+/// Reads the files that the configuration names, asks every issuer for its discovery document and keys, and
+/// prints the results. A value that looks mangled is a warning, not a failure, because it may be intended.
 pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), ExitCode> {
     let (settings, source) = source.read()?;
     block_on(async {
@@ -78,15 +78,15 @@ pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), Exi
     })
 }
 
-/// What the files that the configuration names came to.
+/// The contents of the files that the configuration names.
 struct Loaded {
     /// The issuers, with their keys.
     issuers: Vec<Arc<Issuer>>,
-    /// What is worth telling of the other files.
+    /// Lines about the other files.
     notes: Vec<String>,
 }
 
-/// Reads the files; or tells all that is wrong with any of them.
+/// Reads the files, or returns all errors in them.
 fn read_files(settings: &Settings, with: &IssuerContext) -> Result<Loaded, Vec<String>> {
     let (mut issuers, mut notes, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(tls) = &settings.auth.tls {
@@ -127,8 +127,8 @@ fn read_files(settings: &Settings, with: &IssuerContext) -> Result<Loaded, Vec<S
     if errors.is_empty() { Ok(Loaded { issuers, notes }) } else { Err(errors) }
 }
 
-/// Whether files can be made in the directory, or in the nearest one above it that is there: `serve` makes
-/// it, `check` leaves nothing behind.
+/// Whether files can be created in the directory, or in its nearest existing ancestor: `serve` creates the
+/// directory, `check` leaves nothing behind.
 fn is_writable(directory: &Path) -> io::Result<()> {
     let existing = directory.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
     let existing = existing.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));

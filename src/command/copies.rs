@@ -1,7 +1,7 @@
 //! `holdfast backup` and `holdfast restore`.
 //!
-//! The instance secret is in no backup: whoever has both can read the records. So both commands say where it
-//! is.
+//! A backup never contains the instance secret, because backup and secret together make the records readable.
+//! So both commands print where the secret is.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,12 +45,12 @@ pub struct RestoreArguments {
     from: PathBuf,
 }
 
-/// Makes a backup and says of what. A running holdfast is asked for a checkpoint first, so that the backup is
-/// not an old one.
+/// Makes a backup, and prints its source. Asks a running holdfast for a new checkpoint first, so that the
+/// backup is current.
 pub fn backup(BackupArguments { config, data, admin, any, to }: BackupArguments) -> Result<(), ExitCode> {
     let settings = SourceArguments { config, data, admin, ..SourceArguments::default() }.read_for_upkeep()?;
     let disk = disk(&settings)?;
-    // Before anything is made: a checkpoint costs the running holdfast time and room on its disk.
+    // Checked first, because a checkpoint costs the running holdfast time and disk space.
     checkpoint::can_be_made(&to).map_err(fail)?;
     let clock = Clock::system();
     let asked = block_on(async {
@@ -78,7 +78,7 @@ pub fn backup(BackupArguments { config, data, admin, any, to }: BackupArguments)
     Ok(())
 }
 
-/// Restores a backup and says what became of the store that was there.
+/// Restores a backup, and prints where the previous records are.
 pub fn restore(RestoreArguments { config, data, from }: RestoreArguments) -> Result<(), ExitCode> {
     let settings = SourceArguments { config, data, ..SourceArguments::default() }.read_for_upkeep()?;
     let disk = disk(&settings)?;

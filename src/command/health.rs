@@ -1,4 +1,4 @@
-//! `holdfast health`: whether the running holdfast is alive, for images that have no HTTP client.
+//! `holdfast health`: checks whether the running holdfast is alive, for images without an HTTP client.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use clap::Args;
 use super::admin::Admin;
 use super::{AdminFlag, ConfigFlag, SourceArguments, block_on, fail};
 
-/// How long the answer may take. A health check that waits longer says nothing of use.
+/// How long the answer may take. A health check that waits longer is useless.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Which holdfast is asked.
@@ -23,7 +23,7 @@ pub struct HealthArguments {
     ready: bool,
 }
 
-/// Succeeds if the running holdfast says that it is alive.
+/// Succeeds if the running holdfast answers that it is alive, or ready with `--ready`.
 pub fn run(HealthArguments { config, admin, ready }: HealthArguments) -> Result<(), ExitCode> {
     let settings = SourceArguments { config, admin, ..SourceArguments::default() }.read_for_upkeep()?;
     block_on(async {

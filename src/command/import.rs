@@ -1,5 +1,5 @@
-//! `holdfast import`: profiles of the issuer's user export, into a running holdfast or a stopped one's data
-//! directory.
+//! `holdfast import`: imports the issuer's user export into a running holdfast, or into the data directory of
+//! a stopped one.
 
 mod csv;
 mod input;
@@ -33,15 +33,15 @@ use super::{AdminFlag, ConfigFlag, DataFlag, SourceArguments, block_on, fail};
 /// The exit code when some users were skipped.
 const SKIPPED: u8 = 3;
 
-/// How many users are kept, and synced, at once.
+/// The most users of a batch. Each batch is stored and synced at once.
 const BATCH: usize = 2000;
-/// How much text of users is sent at once, in bytes.
+/// A batch ends when its users have this much text, in bytes.
 const BATCH_BYTES: usize = 512 * 1024;
 
-/// How many skipped users are named.
+/// How many skipped users are listed.
 const NAMED: usize = 20;
 
-/// The memory that the stores of a stopped instance's directory take, in bytes.
+/// The size of the memory store when importing into a data directory, in bytes.
 const MEMORY: u64 = 1024 * 1024;
 
 /// What `import` is told.
@@ -66,13 +66,13 @@ pub struct ImportArguments {
     exported_at: Option<String>,
 }
 
-/// Where users go.
+/// Where the users are imported to.
 enum Destination {
     Directory(Box<Importer>),
     Running { admin: Admin, issuer: String, exported_at: Timestamp },
 }
 
-/// What became of the users so far.
+/// The counts of the import so far.
 #[derive(Default)]
 struct Report {
     read: u64,
@@ -82,7 +82,7 @@ struct Report {
     named: Vec<String>,
 }
 
-/// Imports, and says what became of the users.
+/// Imports the users, and prints the counts.
 pub fn run(arguments: ImportArguments) -> Result<(), ExitCode> {
     let ImportArguments { config, data, admin, any, profiles, issuer, exported_at } = arguments;
     let settings = SourceArguments { config, data, admin, ..SourceArguments::default() }.read_for_upkeep()?;
@@ -150,7 +150,7 @@ async fn import(users: Users, destination: &Destination, report: &mut Report) ->
 }
 
 impl Destination {
-    /// Keeps a batch, and empties it.
+    /// Stores a batch, and empties it.
     async fn keep(
         &self,
         users: &mut Vec<Object>,
@@ -212,7 +212,7 @@ impl Report {
     }
 }
 
-/// The issuer that is meant.
+/// The issuer of the users: the one named `name`, or the only one.
 fn named<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s IssuerSettings, String> {
     let all = || settings.issuers.iter().map(|issuer| issuer.url.as_str()).collect::<Vec<_>>().join(", ");
     match (name, settings.issuers.as_slice()) {
@@ -228,7 +228,7 @@ fn named<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s IssuerSet
     }
 }
 
-/// When the export was made: never in the future, for a record from the future would outlive its age.
+/// When the export was made. Never in the future, because a record from the future would be served too long.
 fn time_of_export(file: &Path, given: Option<&str>, now: Timestamp) -> Result<Timestamp, String> {
     let Some(given) = given else {
         let changed = std::fs::metadata(file).and_then(|metadata| metadata.modified());
@@ -245,7 +245,7 @@ fn timestamp(time: SystemTime) -> Timestamp {
     Timestamp::EPOCH.after(since)
 }
 
-/// Opens the data directory of a holdfast that does not run.
+/// Opens the data directory of a stopped holdfast.
 fn open(
     settings: &Settings,
     issuer: IssuerSettings,

@@ -1,5 +1,5 @@
-//! `holdfast inspect`: a token from stdin or a file, explained. Never from the command line, which all users
-//! of the machine can read.
+//! `holdfast inspect`: explains a token from stdin or a file. It takes no token on the command line, which
+//! all users of the machine can read.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use holdfast::token::compact::UnverifiedHeader;
 
 use super::{ConfigFlag, IssuerFlags, SourceArguments, block_on};
 
-/// More than this is not read, in bytes: enough to tell that a token is too long.
+/// How much input is read, in bytes. This is enough to see that a token is too long.
 const MAX_INPUT_BYTES: u64 = 1024 * 1024;
 
 /// Exit code for bad usage or configuration.
@@ -41,12 +41,12 @@ pub struct InspectArguments {
     require: Option<String>,
 }
 
-/// Explains the token. Succeeds if it would be let in; an open answer is not a yes.
+/// Explains the token. Succeeds if it would be accepted. An undecided answer is a failure.
 pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
     let InspectArguments { config, issuer, .. } = arguments;
     let (mut settings, _) = SourceArguments { config, issuer, ..SourceArguments::default() }.read()?;
-    // An explanation is of an instance that remembers nothing and tells nobody: a running service holds the
-    // data directory, and a record in Redis would answer in place of the issuer.
+    // This instance has no stores: a running service has locked the data directory, and a record in Redis
+    // would answer in place of the issuer.
     settings.store.path = None;
     settings.store.redis = None;
     settings.store.secret_file = None;
@@ -92,22 +92,22 @@ fn read_token(file: Option<&Path>) -> Result<String, String> {
         }
     };
     read.map_err(|error| format!("cannot read the token from {from}: {error}"))?;
-    // What is not text becomes U+FFFD, which is in no token, and is judged as such.
+    // Bytes that are not UTF-8 become U+FFFD. No token contains it, so the token is malformed.
     match bare(&String::from_utf8_lossy(&bytes)) {
         "" => Err(format!("there is no token in {from}; give it on stdin or with --file")),
         token => Ok(token.to_owned()),
     }
 }
 
-/// The token in what somebody pasted: it alone, with its scheme, or the whole header line as a browser, curl
-/// or a log shows it. What is none of these is judged as it is.
+/// The token in pasted text: the token alone, with its scheme, or the whole header line as a browser, curl or
+/// a log shows it. Other text is judged as it is.
 fn bare(pasted: &str) -> &str {
-    /// What follows `word`, in any case, and then one of the bytes that end it.
+    /// The text after `word` (in any case) and one of the bytes `ends`.
     fn after<'t>(text: &'t str, word: &str, ends: &[u8]) -> Option<&'t str> {
         let (first, rest) = text.split_at_checked(word.len())?;
         (first.eq_ignore_ascii_case(word) && ends.contains(rest.as_bytes().first()?)).then(|| &rest[1..])
     }
-    // Quotes come along from `curl -H '…'` and from JSON.
+    // Text that is copied from `curl -H '…'` or from JSON may have quotes.
     let quoted = ["'", "\""].iter().find_map(|q| pasted.trim().strip_prefix(q)?.strip_suffix(q));
     let line = quoted.unwrap_or(pasted).trim();
     let names = ["Authorization", "Proxy-Authorization"];
@@ -203,7 +203,7 @@ impl Page {
     }
 }
 
-/// Whoever made the token chose its values; they shall not steer the terminal.
+/// Escapes control characters: the values come from the token, and must not control the terminal.
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c == '"' || c == '\'' || c == '\\' { vec![c] } else { c.escape_debug().collect() })

@@ -1,7 +1,6 @@
 //! The commands, one file each.
 
-/// In place of the standard library's, which panics when nobody reads any more, as in `holdfast check | head
-/// -1`.
+/// Replaces the standard library's macro, which panics if stdout is closed, as in `holdfast check | head -1`.
 macro_rules! println {
     ($($words:tt)*) => {{
         use std::io::Write as _;
@@ -87,7 +86,7 @@ struct SourceArguments {
     data: DataFlag,
 }
 
-// One flag, or two that go together, each: a command takes those that mean something to it.
+// Each has one flag, or two that belong together. A command takes only the flags that it uses.
 
 #[derive(Args, Default)]
 struct ConfigFlag {
@@ -145,12 +144,12 @@ impl SourceArguments {
         })
     }
 
-    /// Reads the settings, telling on stderr all that is wrong with them.
+    /// Reads the settings. Prints all errors in them to stderr.
     fn read(self) -> Result<(Settings, Source), ExitCode> {
         self.read_by(Settings::read)
     }
 
-    /// The same for a command that asks no issuer.
+    /// Like `read`, for a command that asks no issuer.
     fn read_for_upkeep(self) -> Result<Settings, ExitCode> {
         self.read_by(Settings::read_for_upkeep).map(|(settings, _)| settings)
     }
@@ -167,8 +166,8 @@ impl SourceArguments {
     }
 }
 
-/// The variables that may be ours. Others may hold bytes that are no text; what they hold is nobody's
-/// business here.
+/// The variables whose names begin with `HOLDFAST_`. Other variables are not read, and may have values that
+/// are not UTF-8.
 fn environment() -> Result<Vec<(String, String)>, String> {
     let ours = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     ours.filter(|(name, _)| name.starts_with("HOLDFAST_"))
@@ -179,14 +178,14 @@ fn environment() -> Result<Vec<(String, String)>, String> {
         .collect()
 }
 
-/// Tells what is wrong with the configuration.
+/// Prints the errors of the configuration.
 fn misconfigured(errors: &impl std::fmt::Display) -> ExitCode {
     lines::say(errors);
     ExitCode::from(2)
 }
 
 impl Arguments {
-    /// Does what was asked for.
+    /// Runs the command.
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Serve(source) => serve::run(source),
@@ -206,7 +205,7 @@ impl Arguments {
     }
 }
 
-/// Tells why a command failed. It ends even if nobody reads stderr.
+/// Prints why a command failed. It ends even if stderr is not read.
 fn fail(error: impl std::fmt::Display) -> ExitCode {
     lines::say(format_args!("holdfast: {error}"));
     ExitCode::FAILURE
@@ -220,7 +219,8 @@ fn block_on<T>(future: impl Future<Output = Result<T, ExitCode>>) -> Result<T, E
     runtime.block_on(future)
 }
 
-/// As many as tokio's own variable says. It is read here, since tokio panics if it is no number.
+/// The number of threads in tokio's own variable. It is read here, because tokio panics if it is not a
+/// number.
 fn answering_threads() -> Result<usize, String> {
     const VARIABLE: &str = "TOKIO_WORKER_THREADS";
     match std::env::var_os(VARIABLE) {
@@ -234,9 +234,9 @@ fn answering_threads() -> Result<usize, String> {
     }
 }
 
-/// Half the cores. The proxy usually runs on the same machine, one thread answers more requests than a proxy
-/// puts through, and waking a second one for each of them costs more than it helps. What takes long has
-/// threads of its own.
+/// Half the cores. The proxy usually runs on the same machine. One thread answers more requests than a proxy
+/// forwards, and waking a second thread for each request costs more than it helps. Long work has threads of
+/// its own.
 fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(2)
 }

@@ -34,7 +34,7 @@ pub struct PurgeArguments {
     yes: bool,
 }
 
-/// Asks for the purge and says what came of it.
+/// Posts the purge, and prints the answer.
 pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
     let PurgeArguments { admin, issuer, subject, token_file, all, yes } = arguments;
     let token = token_file.as_deref().map(read_token).transpose()?;

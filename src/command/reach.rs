@@ -1,9 +1,8 @@
-//! Reaching the running holdfast, and the right one.
+//! Connects to the running holdfast, and checks that it is the right one.
 //!
-//! Several may run on a machine, and the admin listener of another is a flag or a default away: a purge there
-//! forgets the wrong users. So a command says whom it asks, and compares what its own configuration says with
-//! what `/status` tells. A command that has no configuration, only `--admin`, has nothing to compare: that
-//! address is its configuration.
+//! Several may run on a machine, and a wrong flag or a default leads to another one's admin listener. A purge
+//! there forgets the wrong users. So a command prints the address that it asks, and compares its own
+//! configuration with `/status`. A command with `--admin` alone has no configuration to compare.
 
 use clap::Args;
 use holdfast::config::Settings;
@@ -38,7 +37,7 @@ impl From<AdminArguments> for SourceArguments {
     }
 }
 
-/// The admin listener of these settings, once the holdfast behind it is known to be the one that is meant.
+/// The admin listener of these settings, after checking that its holdfast has the same configuration.
 ///
 /// # Errors
 /// [`AdminError::Another`], if it is not; else as [`Admin::get`].

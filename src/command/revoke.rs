@@ -1,5 +1,5 @@
-//! `holdfast revoke` and `holdfast unrevoke`: the running holdfast refuses tokens that were good, or takes
-//! that back.
+//! `holdfast revoke` and `holdfast unrevoke`: make the running holdfast refuse valid tokens, or take a
+//! revocation back.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -81,13 +81,13 @@ impl Whom {
 /// The token in a file.
 ///
 /// # Errors
-/// When it cannot be read, which is said.
+/// The file cannot be read. The error is printed.
 pub fn read_token(file: &Path) -> Result<String, ExitCode> {
     let read = std::fs::read_to_string(file).map(|token| token.trim().to_owned());
     read.map_err(|error| fail(format!("cannot read the token in {}: {error}", file.display())))
 }
 
-/// Asks for the revocation, or for the list.
+/// Posts the revocation, or prints the list.
 pub fn revoke(arguments: RevokeArguments) -> Result<(), ExitCode> {
     let RevokeArguments { whom, issued_before, yes, list } = arguments;
     if list {
@@ -99,7 +99,7 @@ pub fn revoke(arguments: RevokeArguments) -> Result<(), ExitCode> {
     order::send(whom.admin, "/revoke", request, (whom.all && !yes).then_some(confirmation))
 }
 
-/// Asks for it to be taken back.
+/// Posts the order to take a revocation back.
 pub fn unrevoke(UnrevokeArguments { whom }: UnrevokeArguments) -> Result<(), ExitCode> {
     let request = whom.request(None)?;
     order::send(whom.admin, "/unrevoke", request, None)
@@ -122,7 +122,7 @@ fn show(admin: AdminArguments) -> Result<(), ExitCode> {
     })
 }
 
-/// One row of `/revocations`, as a person would say it.
+/// One row of `/revocations` as a line for people.
 fn line(row: &Value) -> String {
     let text = |key: &str| row[key].as_str().unwrap_or("-");
     let force = match row["issued_before"].as_str() {

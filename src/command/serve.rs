@@ -15,8 +15,8 @@ use tracing::{error, info};
 use super::{SourceArguments, address_space, answering_threads, block_on, fail, misconfigured, threads};
 
 /// Serves until SIGTERM or SIGINT; reloads on SIGHUP; logs its status on SIGUSR1. A signal that comes before
-/// it serves is handled when it does. SIGTERM and SIGINT end it at once until the configuration is read.
-/// Tells systemd, if it started us.
+/// it serves is handled when it serves. Until the configuration is read, SIGTERM and SIGINT end it at once.
+/// Notifies systemd if systemd started it.
 pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
     let EarlySignals { mut hangup, mut user1, mut user2 } = EarlySignals::receive().map_err(fail)?;
     let (settings, source) = source.read()?;
@@ -24,7 +24,7 @@ pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
     let answering = answering_threads().map_err(|error| misconfigured(&error))?;
     threads::check(&settings, answering).map_err(fail)?;
     logs::install(&settings.log);
-    // As all lines: the default hook would wait for whoever reads stderr.
+    // Like all log lines: the default hook would block if stderr is not read.
     std::panic::set_hook(Box::new(|panic| error!("{panic}")));
     let result = block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
@@ -41,7 +41,7 @@ pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
                     tell(&[NotifyState::Ready]);
                 }
                 _ = user1.recv() => info!("status: {}", admin::status(&service.instance())),
-                // Taken, since untaken it would end the process at once.
+                // Received, because otherwise it would end the process at once.
                 _ = user2.recv() => info!("SIGUSR2 does nothing"),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -71,7 +71,7 @@ struct EarlySignals {
 }
 
 impl EarlySignals {
-    /// From now on they wait until somebody asks for them.
+    /// Installs the handlers. From now on, signals wait until they are received here.
     ///
     /// Handlers are installed once for the process, and whichever runtime runs passes the signals on. So a
     /// runtime without threads installs them here and ends.
@@ -86,7 +86,7 @@ impl EarlySignals {
     }
 }
 
-/// Without systemd there is nobody to tell, and no harm in it.
+/// Notifies systemd. Does nothing without systemd.
 fn tell(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }

@@ -1,6 +1,6 @@
-//! Whether the system gives as many threads as holdfast needs. It is asked before the start.
+//! Checks before the start whether the system gives as many threads as holdfast needs.
 //!
-//! With less, the runtime panics, and RocksDB aborts or hangs. So as many threads are started here, and end
+//! With fewer, the runtime panics, and RocksDB aborts or hangs. So as many threads are started here, and end
 //! at once.
 
 use std::io;
@@ -10,10 +10,10 @@ use std::thread::{Builder, available_parallelism, scope};
 use holdfast::config::Settings;
 use thiserror::Error;
 
-/// The writer of the disk store, and the threads of RocksDB itself.
+/// The threads of the disk store: its writer, and those of RocksDB itself.
 const DISK_STORE: usize = 6;
 
-/// The log, name lookups, and reserve.
+/// The threads of the log and of name lookups, and a reserve.
 const OTHERS: usize = 6;
 
 /// The system gives fewer threads than are needed.

@@ -1,4 +1,4 @@
-//! `holdfast tiers`: the table in force, and what each tier answered so far.
+//! `holdfast tiers`: prints the table in force, and how often each tier answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use super::admin::AdminError;
 use super::reach::{AdminArguments, AnyInstance, reach};
 use super::{SourceArguments, block_on, fail};
 
-/// Prints the table in force with what its tiers answered, if an instance runs; else that of the
+/// Prints the running instance's table with its counts. If no instance runs, prints the table of the
 /// configuration.
 pub fn run(arguments: AdminArguments) -> Result<(), ExitCode> {
     let any = arguments.any;
@@ -44,7 +44,7 @@ pub fn run(arguments: AdminArguments) -> Result<(), ExitCode> {
     Ok(())
 }
 
-/// The tiers, youngest first, and the oldest that a foreign token's verdict may be served from.
+/// The tiers, youngest first, and the oldest tier that may serve the verdict on a foreign token.
 #[derive(Debug, PartialEq, Eq)]
 struct Table {
     rows: Vec<Row>,
@@ -68,7 +68,7 @@ impl Table {
         Self { rows: rows.collect(), ceiling: settings.policy.verdict_ceiling.clone() }
     }
 
-    /// Out of `/status`.
+    /// The table in `/status`.
     fn of_status(status: &Value) -> Self {
         let rows = status["tiers"].as_array().into_iter().flatten().filter_map(|row| {
             Some(Row {
@@ -113,17 +113,17 @@ async fn running(settings: &Settings, any: AnyInstance) -> Result<(Table, Counts
     Ok((Table::of_status(&status), Counts::of(&admin.get("/metrics").await?)))
 }
 
-/// Counts out of `/metrics`.
+/// The counts in `/metrics`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
-    /// By tier and store.
+    /// Hits by tier and store.
     hits: BTreeMap<(String, String), String>,
-    /// By store.
+    /// Records by store.
     records: BTreeMap<String, String>,
 }
 
 impl Counts {
-    /// Names of tiers and stores are plain words, so labels need no unescaping.
+    /// Parses the metrics. Names of tiers and stores are plain words, so labels need no unescaping.
     fn of(metrics: &str) -> Self {
         let mut counts = Self::default();
         for line in metrics.lines() {
@@ -156,8 +156,8 @@ impl Counts {
     }
 }
 
-/// An age as it is written in the configuration: in the largest unit that it is whole in. humantime's own way
-/// makes months and years of days, and nobody can hold "1month 29days 13h" against `60d`.
+/// An age as in the configuration: in the largest unit that divides it. humantime's own format turns days
+/// into months and years, and "1month 29days 13h" is hard to compare with `60d`.
 fn as_configured(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
     let whole = units.into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
@@ -165,7 +165,7 @@ fn as_configured(seconds: u64) -> String {
     format!("{}{name}", seconds / unit)
 }
 
-/// What is done with a record of a tier in this role.
+/// Whether a record of a tier in this role is served.
 fn does(role: &str) -> &'static str {
     match role {
         "fresh" => "yes",

@@ -1,7 +1,7 @@
 //! Users in CSV (RFC 4180) with a header line.
 //!
-//! The parser of `csv-core` has buffers of ours: a quotation mark that is never closed does not take the
-//! memory of a file.
+//! `csv-core` parses into buffers of a fixed size. So a quotation mark that is never closed does not load the
+//! whole file into memory.
 
 use csv_core::{ReadRecordResult, Reader};
 use holdfast::token::json::Object;
@@ -12,14 +12,14 @@ use super::input::{Found, Input, MAX_USER_BYTES, unreadable};
 /// The most columns.
 const MAX_COLUMNS: usize = 1024;
 
-/// The columns that are read, and the claims that they are.
+/// The columns that are read. `user_id` and `sub` both become the claim `sub`.
 const COLUMNS: [&str; 5] = ["user_id", "sub", "email", "email_verified", "name"];
 
 /// Users in the rows of a table.
 pub(super) struct Csv {
     input: Input,
     parser: Reader,
-    /// Of the next row.
+    /// The line of the next row.
     line: u64,
     text: Vec<u8>,
     ends: Vec<usize>,
@@ -29,7 +29,7 @@ pub(super) struct Csv {
 struct Header {
     /// How many columns there are.
     width: usize,
-    /// Those that are read, by their place.
+    /// The columns that are read, with their indices.
     columns: Vec<(usize, &'static str)>,
 }
 
@@ -91,7 +91,7 @@ impl Csv {
         self.text.get(start..end(column)).unwrap_or_default()
     }
 
-    /// Reads a row into the buffers: its line, and how many fields it has.
+    /// Reads a row into the buffers. Returns its line and its number of fields.
     fn row(&mut self) -> Found<usize> {
         self.skip_line_ends()?;
         let (line, mut length, mut width, mut fits) = (self.line, 0, 0, true);
@@ -106,7 +106,7 @@ impl Csv {
             (length, width) = (length + written, width + ended);
             match result {
                 ReadRecordResult::InputEmpty => {}
-                // What does not fit is read over.
+                // A row that does not fit is skipped.
                 ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
                     (length, width, fits) = (0, 0, false);
                 }
@@ -123,7 +123,7 @@ impl Csv {
         }
     }
 
-    /// Line ends between rows, so that the line of a row is known.
+    /// Skips line ends between rows, so that the line number of the row is right.
     fn skip_line_ends(&mut self) -> Result<(), String> {
         loop {
             let chunk = self.input.fill_buf().map_err(|error| unreadable(self.line, &error))?;

@@ -1,6 +1,6 @@
 //! Users in JSON: one a line (NDJSON), or the elements of an array.
 //!
-//! This only finds where a user begins and ends. What it is, the strict reader says.
+//! This finds only where a user begins and ends. The strict JSON reader parses it.
 
 use super::input::{Found, Input, MAX_USER_BYTES, unreadable};
 
@@ -60,11 +60,11 @@ pub(super) struct Elements {
     line: u64,
     text: Vec<u8>,
     closed: bool,
-    /// Whether an element was read: a comma follows it, or the end.
+    /// Whether an element was read. A comma or the end of the array follows it.
     any: bool,
 }
 
-/// Where in an element the reader is.
+/// The reader's position in an element.
 #[derive(Default)]
 struct Position {
     depth: usize,
@@ -72,7 +72,7 @@ struct Position {
     escaped: bool,
 }
 
-/// What a byte means.
+/// The meaning of a byte.
 enum Step {
     Inside,
     Comma,

@@ -1,8 +1,7 @@
-//! A file of users, read one user after the other in constant memory: NDJSON, a JSON array, or CSV; gzip or
-//! not.
+//! A file of users, read one by one in constant memory: NDJSON, a JSON array, or CSV, plain or gzip.
 //!
-//! A user that cannot be read is told by its line, and the next one is read. A file that cannot be read any
-//! further ends the reading.
+//! A user that cannot be read is reported with its line number, and reading goes on. Reading ends at the
+//! first error of the file itself.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -26,7 +25,7 @@ const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// A user, or why it cannot be read.
 pub(super) struct Entry {
-    /// Where it begins; the first line is 1.
+    /// The line where it begins; the first line is 1.
     pub line: u64,
     /// The claims that `/userinfo` would give.
     pub user: Result<Object, String>,
@@ -37,12 +36,12 @@ pub(super) enum Users {
     Lines(Lines),
     Elements(Elements),
     Csv(Box<Csv>),
-    /// Nothing more can be read.
+    /// The file is read, or cannot be read any further.
     End,
 }
 
 impl Users {
-    /// Opens a file and looks at its beginning.
+    /// Opens a file, and detects its format by its first bytes.
     pub(super) fn open(file: &Path) -> io::Result<Self> {
         let mut raw = BufReader::with_capacity(MAX_USER_BYTES, File::open(file)?);
         let input: Input = match raw.fill_buf()?.starts_with(&GZIP) {
@@ -113,8 +112,8 @@ impl Iterator for Users {
     }
 }
 
-/// The claims of an exported user. The others are left out: users write into some of them (`user_metadata`),
-/// and `/userinfo` does not give them.
+/// The claims of an exported user that are used. The others are dropped: users can write some of them
+/// (`user_metadata`), and `/userinfo` does not return them.
 fn claims(mut user: Object) -> Result<Object, &'static str> {
     let mut claims = Object::new();
     let subject = user.remove("user_id").or_else(|| user.remove("sub"));
