@@ -740,5 +740,5 @@ fn nothing_revoked() -> Arc<RevocationSet> {
 /// The mark of an answer when nothing was revoked.
 fn checked(token: &TokenDigest) -> Checked {
     static NOTHING: std::sync::OnceLock<Arc<RevocationSet>> = std::sync::OnceLock::new();
-    NOTHING.get_or_init(nothing_revoked).mark(&RevocationKey::token(token), None)
+    NOTHING.get_or_init(nothing_revoked).mark(&RevocationKey::subject(&SubjectKey(token.0)), None)
 }

@@ -246,5 +246,6 @@ async fn a_no_to_a_request_from_before_a_reload_ends_the_yes_of_after_it() {
 
 /// The mark of an answer when nothing was revoked.
 fn checked(token: &TokenDigest) -> Checked {
-    RevocationSet::new(Clock::held_at(Timestamp::EPOCH)).mark(&RevocationKey::token(token), None)
+    RevocationSet::new(Clock::held_at(Timestamp::EPOCH))
+        .mark(&RevocationKey::subject(&SubjectKey(token.0)), None)
 }

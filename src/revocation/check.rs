@@ -6,8 +6,7 @@ use super::denial::{Kind, RevocationKey};
 use super::set::{Checked, RevocationSet, TokenFacts};
 use super::settings::RevocationSettings;
 use crate::clock::Timestamp;
-use crate::tiers::digest::{SubjectKey, TokenDigest, TokenDigester};
-use crate::token::compact::without_signature;
+use crate::tiers::digest::{SubjectKey, TokenDigester};
 use crate::token::json::Object;
 use crate::token::refusal::Refusal;
 
@@ -51,14 +50,13 @@ impl RevocationCheck {
     /// # Errors
     /// [`Refusal::Revoked`].
     pub fn check(&self, token: GoodToken<'_>) -> Result<Checked, Refusal> {
-        let GoodToken { issuer, claims, kid, issued_at, .. } = token;
+        let GoodToken { issuer, claims, token: text, kid, issued_at, .. } = token;
         let subject = RevocationKey::subject(&token.subject);
         let session = self.settings.session(claims);
         let session = session.map(|session| RevocationKey::session(&self.digester, issuer, session));
         // The mark is taken before the records are read: a revocation in between makes the answer outdated.
         let checked = self.set.mark(&subject, session.as_ref());
-        let token = self.digest(token.token);
-        let facts = TokenFacts { issuer, subject, session, token, kid, issued_at };
+        let facts = TokenFacts { issuer, subject, session, token: text, kid, issued_at };
         match self.set.denies(&facts, &self.digester) {
             Some(kind) => Err(Refusal::Revoked { kind: kind.name() }),
             None => Ok(checked),
@@ -70,13 +68,9 @@ impl RevocationCheck {
     /// # Errors
     /// [`Refusal::Revoked`].
     pub fn check_token(&self, token: &str) -> Result<(), Refusal> {
-        match self.set.denies_token(&self.digest(token)) {
+        match self.set.denies_token(token, &self.digester) {
             true => Err(Refusal::Revoked { kind: Kind::Token.name() }),
             false => Ok(()),
         }
-    }
-
-    fn digest(&self, token: &str) -> TokenDigest {
-        self.digester.token(without_signature(token).as_bytes())
     }
 }

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::tiers::digest::{DIGEST_LENGTH, SubjectKey, TokenDigest, TokenDigester};
+use crate::tiers::digest::{DIGEST_LENGTH, SubjectKey, TokenDigester};
 use crate::tiers::policy::{Known, RecordKind};
 use crate::tiers::record::{Family, Record};
+use crate::token::compact::without_signature;
 
 /// What is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,10 +78,10 @@ impl RevocationKey {
         Self::new(Kind::Sessionless, &key.0)
     }
 
-    /// The key of one token.
+    /// The key of one token: of what it signs, because an ECDSA signature has a second form that holds, too.
     #[must_use]
-    pub fn token(digest: &TokenDigest) -> Self {
-        Self::new(Kind::Token, &digest.0)
+    pub fn token(digester: &TokenDigester, token: &str) -> Self {
+        Self::new(Kind::Token, &digester.token(without_signature(token).as_bytes()).0)
     }
 
     /// The key of a session of an issuer.
@@ -187,7 +188,7 @@ mod tests {
         let digester = digester();
         let keys = [
             RevocationKey::subject(&digester.subject("i", "s")),
-            RevocationKey::token(&digester.token(b"t")),
+            RevocationKey::token(&digester, "t"),
             RevocationKey::session(&digester, "i", "s"),
             RevocationKey::kid(&digester, "i", "s"),
             RevocationKey::everybody(&digester, "i"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::denial::{Denial, Kind, RevocationKey};
 use crate::clock::{Clock, Ticks, Timestamp};
-use crate::tiers::digest::{BuildDigestHasher, TokenDigest, TokenDigester};
+use crate::tiers::digest::{BuildDigestHasher, TokenDigester};
 
 /// How many stripes there are. Each stores one epoch in 4 bytes.
 const STRIPES: usize = 1 << 16;
@@ -72,8 +72,8 @@ pub struct TokenFacts<'t> {
     pub subject: RevocationKey,
     /// The session's key, if the token names its session.
     pub session: Option<RevocationKey>,
-    /// The digest of the token without its signature.
-    pub token: TokenDigest,
+    /// The token itself. Only its key is looked for, and only if any token is revoked.
+    pub token: &'t str,
     /// The key that signed it, if it was verified here and has a `kid`.
     pub kid: Option<&'t str>,
     /// `iat`, or the Unix epoch if there is none. For a foreign token: when its issuer first vouched for it.
@@ -128,7 +128,7 @@ impl RevocationSet {
         let is_used = |kind: Kind| !entries[index(kind)].is_empty();
         let found = |kind| match kind {
             _ if !is_used(kind) => false,
-            Kind::Token => covers(&RevocationKey::token(&facts.token)),
+            Kind::Token => covers(&RevocationKey::token(digester, facts.token)),
             Kind::Session => facts.session.as_ref().is_some_and(covers),
             Kind::Subject => covers(&facts.subject),
             Kind::Sessionless => {
@@ -145,10 +145,11 @@ impl RevocationSet {
 
     /// Whether this exact token is revoked. Nothing else about the token needs to be known.
     #[must_use]
-    pub fn denies_token(&self, token: &TokenDigest) -> bool {
-        let key = RevocationKey::token(token);
+    pub fn denies_token(&self, token: &str, digester: &TokenDigester) -> bool {
         let entries = self.read();
-        entries[index(key.kind)].get(&Part(key.digest)).is_some_and(|entry| entry.issued_before != 0)
+        let tokens = &entries[index(Kind::Token)];
+        let entry = || tokens.get(&Part(RevocationKey::token(digester, token).digest));
+        !tokens.is_empty() && entry().is_some_and(|entry| entry.issued_before != 0)
     }
 
     /// Merges a deny record into the set. Every request that begins after this returns is subject to it.

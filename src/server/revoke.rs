@@ -17,7 +17,6 @@ use crate::clock::Timestamp;
 use crate::instance::Instance;
 use crate::revocation::{Kind, RevocationKey};
 use crate::store::revocations::{Source, Target, Unkept};
-use crate::token::compact::without_signature;
 
 const UNKNOWN: OrderRefused = OrderRefused::Unknown(
     "{\"subject\": \"…\"}, {\"session\": \"…\"}, {\"kid\": \"…\"}, {\"all\": true}, each with \"issuer\" or for every \
@@ -166,7 +165,7 @@ impl RevocationRequest {
         let digester = &instance.digester;
         if let (None, None, Some(token), None, false, None) = (&subject, &session, &token, &kid, all, &issuer)
         {
-            let key = RevocationKey::token(&digester.token(without_signature(token).as_bytes()));
+            let key = RevocationKey::token(digester, token);
             return Ok(vec![Target { key, label: String::new() }]);
         }
         let issuers = order::issuers(issuer, instance)?.into_iter();
