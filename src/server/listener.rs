@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::descriptors;
-use super::unread::ReadInTime;
+use super::stream::BoundedStream;
 use crate::config::Listen;
 use crate::route::peer::Peer;
 use crate::tls::ServerTls;
@@ -189,7 +189,7 @@ impl Listener {
                 match first_byte(&mut stream, connection.stop.clone(), first_request_until).await {
                     // Boxed, so that the task is small until the first byte comes.
                     Ok(first) => {
-                        let stream = ReadInTime::new(stream, first, bounds.idle_timeout);
+                        let stream = BoundedStream::new(stream, first, bounds.idle_timeout);
                         let answer = move |request| service(request, peer);
                         Box::pin(connection.serve(stream, &builder, answer, first_request_until)).await;
                     }
@@ -217,7 +217,7 @@ impl Connection {
     /// Answers the requests on this connection until it ends.
     async fn serve<S, F, B>(
         self,
-        stream: ReadInTime<Box<dyn Stream>>,
+        stream: BoundedStream<Box<dyn Stream>>,
         builder: &http1::Builder,
         answer: S,
         first_request_until: Instant,

@@ -14,4 +14,4 @@ mod order;
 mod plain;
 pub mod purge;
 pub mod revoke;
-mod unread;
+mod stream;
