@@ -372,15 +372,10 @@ async fn a_revocation_that_redis_refused_gets_there_when_it_takes_writes_again_t
     revoke(&b, json!({ "subject": "auth0|bob" })).await;
     // It has read the log, which is not empty.
     let a = scene.instance().await;
-    let mut redis = scene.redis.client().await;
-    let limit = async |redis: &mut _, bytes: &str| {
-        let mut command = redis::cmd("CONFIG");
-        command.arg("SET").arg("maxmemory").arg(bytes).exec_async(redis).await.unwrap();
-    };
-    limit(&mut redis, "1").await;
+    scene.redis.limit(1).await;
     let reply = order(&a, "/revoke", &json!({ "subject": ALICE })).await;
     assert_eq!(reply.status, 503, "no store has it: {reply:?}");
-    limit(&mut redis, "0").await;
+    scene.redis.limit(0).await;
     log_has(&scene, 2).await;
     until("the other instance refuses", async || (b.ask(&token).await.status == 401).then_some(())).await;
 }

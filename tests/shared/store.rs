@@ -290,12 +290,7 @@ async fn a_redis_that_is_full_forgets_and_is_read_on() {
     let store = Store::start(&redis, 1 << 20);
     store.well().await;
     store.keep(store.clock.now()).await;
-    let mut client = redis.client().await;
-    let limit = async |client: &mut redis::aio::MultiplexedConnection, bytes: &str| {
-        let set = ["CONFIG", "SET", "maxmemory", bytes];
-        redis::cmd(set[0]).arg(&set[1..]).exec_async(client).await.unwrap();
-    };
-    limit(&mut client, "1").await;
+    redis.limit(1).await;
     store.archive.forget(Family::Profiles, &KEY, &store.policy);
     store.archive.shared().unwrap().flush().await;
     assert!(store.counted("holdfast_store_errors_total{kind=\"refused\",store=\"shared\"}") > 0);
@@ -307,9 +302,30 @@ async fn a_redis_that_is_full_forgets_and_is_read_on() {
     store.clock.advance(HOUR);
     store.keep(store.clock.now()).await;
     assert!(store.archive.shared().unwrap().is_degraded());
-    limit(&mut client, "0").await;
+    redis.limit(0).await;
     store.keep(store.clock.now()).await;
     assert!(!store.archive.shared().unwrap().is_degraded());
+    assert_eq!(store.kept().await, Some(store.clock.now()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_has_room_again_is_well_although_nothing_is_written() {
+    let Some(redis) = RedisServer::start().await else { return };
+    let store = Store::start(&redis, 1 << 20);
+    store.well().await;
+    redis.limit(1).await;
+    store.keep(store.clock.now()).await;
+    let shared = store.archive.shared().unwrap();
+    assert!(shared.is_degraded());
+    // As long as it is full, the store stays degraded, and connected.
+    let trials = redis.carried_out("eval").await;
+    until("it was tried", async || (redis.carried_out("eval").await > trials).then_some(())).await;
+    assert!(shared.is_degraded());
+
+    redis.limit(0).await;
+    until("it is well", async || (!shared.is_degraded()).then_some(())).await;
+    assert!(redis.records("profiles").await.is_empty(), "nothing was written meanwhile");
+    store.keep(store.clock.now()).await;
     assert_eq!(store.kept().await, Some(store.clock.now()));
 }
 

@@ -89,6 +89,20 @@ impl RedisServer {
         redis::cmd("SET").arg(name).arg(value).exec_async(&mut self.client().await).await.unwrap();
     }
 
+    /// Lets it hold so many bytes: with 1 it is full, with 0 there is no limit.
+    pub async fn limit(&self, bytes: u64) {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("maxmemory").arg(bytes).exec_async(&mut self.client().await).await.unwrap();
+    }
+
+    /// How often it has carried out this command.
+    pub async fn carried_out(&self, command: &str) -> u64 {
+        let stats: String =
+            redis::cmd("INFO").arg("commandstats").query_async(&mut self.client().await).await.unwrap();
+        let calls = stats.split(&format!("cmdstat_{command}:calls=")).nth(1);
+        calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
+    }
+
     /// Waits until its clock has moved on, so that what is verified from now on is younger than what was
     /// forgotten.
     pub async fn moment_passes(&self) {

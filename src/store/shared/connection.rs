@@ -31,6 +31,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// shorter.
 const MAX_RECORD: usize = 256 * 1024;
 
+/// How long the value of [`Connection::try_write`] stays.
+const TRIAL_LIFE: Duration = Duration::from_secs(1);
+
 /// How many reads in a row may time out before the connection is given up. A single timeout may be an
 /// exception.
 const MAX_STRIKES: u32 = 3;
@@ -224,6 +227,13 @@ impl Connection {
     /// Checks that Redis answers.
     pub(super) async fn ping(&self) -> Result<(), SharedError> {
         patiently(redis::cmd("PING").exec_async(&mut self.redis.clone())).await
+    }
+
+    /// Checks that Redis accepts a write: of a mark under a name that nothing reads.
+    pub(super) async fn try_write(&self, name: &str) -> Result<(), SharedError> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(MARK).arg(1).arg(name).arg(TRIAL_LIFE.as_millis().to_string());
+        self.query(&command).await
     }
 
     /// Replaces records by marks, and tells the other instances. Returns whether all marks were written: a

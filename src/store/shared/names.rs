@@ -43,6 +43,11 @@ impl Names {
         format!("{}purged", self.prefix)
     }
 
+    /// The name of what is written to see whether Redis accepts writes. Nothing reads it.
+    pub(super) fn trial(&self) -> String {
+        format!("{}trial", self.prefix)
+    }
+
     /// The name of the log of revocations.
     pub(super) fn revocations(&self) -> String {
         format!("{}revocation_log", self.prefix)

@@ -123,11 +123,25 @@ impl ReconnectTask {
                     self.hear(push)
                 }
                 () = self.shared.arrived.notified() => write(&self.shared, connection).await,
-                () = tokio::time::sleep(PING_INTERVAL) => connection.ping().await,
+                () = tokio::time::sleep(PING_INTERVAL) => self.check(connection).await,
             };
             if let Err(error) = done {
                 return error;
             }
+        }
+    }
+
+    /// Checks an idle connection. While Redis refuses writes, the check is a write. So it is known when Redis
+    /// accepts them again, although no record may wait to be written then.
+    async fn check(&self, connection: &Connection) -> Result<(), SharedError> {
+        if !self.shared.refuses.load(Relaxed) {
+            return connection.ping().await;
+        }
+        let written = connection.try_write(&self.shared.names.trial()).await;
+        note_refusal(&self.shared, &written);
+        match written {
+            Err(SharedError::Refused(code)) if !is_elsewhere(&code) => Ok(()),
+            written => written,
         }
     }
 
