@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdfast::clock::Clock;
 use holdfast_devtenant::{Endpoint, Fault, Tenant};
@@ -175,7 +175,11 @@ async fn a_flood_of_headers_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_announced_body_is_not_waited_for() {
-    let (_tenant, holdfast, token) = served().await;
+    let tenant = tenant().await;
+    let token = tenant.mint().email_direct(EMAIL).build().unwrap();
+    // Who waits for a body waits longer than this test does.
+    let idle = "idle_timeout = \"1h\"";
+    let holdfast = Running::start_with_auth(idle, &issuer(&tenant, ""), Clock::system()).await;
     for (what, line) in [
         ("a length", "Content-Length: 5"),
         ("a length of many", "Content-Length: 99999999999"),
@@ -183,14 +187,12 @@ async fn an_announced_body_is_not_waited_for() {
         ("a wish to be asked", "Expect: 100-continue\r\nContent-Length: 5"),
         ("an upgrade", "Upgrade: websocket"),
     ] {
-        let started = Instant::now();
         let head =
             format!("POST /auth HTTP/1.1\r\nHost: auth\r\n{line}\r\nAuthorization: Bearer {token}\r\n\r\n");
         // Reads to the end of the connection, which nobody but holdfast closes.
         let reply = holdfast.raw(head.as_bytes()).await;
         assert_eq!(reply.status, 200, "{what}: {reply:?}");
         assert_eq!(value(&reply, "connection"), Some("close"), "{what}");
-        assert!(started.elapsed() < Duration::from_secs(5), "{what}: {:?}", started.elapsed());
     }
     let smuggled = format!(
         "POST /auth HTTP/1.1\r\nHost: auth\r\nContent-Length: 200\r\n\r\n\
