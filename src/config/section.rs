@@ -104,15 +104,16 @@ impl<'c> Section<'c> {
             Node::Scalar { text, .. } => parse(text),
             _ => Err("a single value".to_owned()),
         };
-        let reject = |allowed| {
-            self.problems.add(ConfigError::Value {
-                origin: node.origin().clone(),
-                key: self.name(key),
-                value: "(not shown)".to_owned(),
-                allowed,
-            });
-        };
-        parsed.map_err(reject).ok()
+        parsed.map_err(|allowed| self.reject_unseen(key, &node, allowed)).ok()
+    }
+
+    /// As [`Section::list`], for values that may hold passwords: a bad one is recorded without showing it.
+    pub fn secrets<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        self.items(key, parse, Self::reject_unseen)
     }
 
     /// The list at `key`, each item through `parse`. A single value is a list of one; in a variable, commas
@@ -121,6 +122,15 @@ impl<'c> Section<'c> {
         &mut self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        self.items(key, parse, Self::reject)
+    }
+
+    fn items<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+        reject: impl Fn(&Self, &str, &Node, String),
     ) -> Option<Vec<T>> {
         let node = self.take(key)?;
         let items: Vec<Node> = match node {
@@ -141,7 +151,7 @@ impl<'c> Section<'c> {
             };
             match parsed {
                 Ok(value) => list.push(value),
-                Err(allowed) => self.reject(key, item, allowed),
+                Err(allowed) => reject(self, key, item, allowed),
             }
         }
         Some(list)
@@ -216,12 +226,16 @@ impl<'c> Section<'c> {
     }
 
     fn reject(&self, key: &str, node: &Node, allowed: String) {
-        self.problems.add(ConfigError::Value {
-            origin: node.origin().clone(),
-            key: self.name(key),
-            value: text_of(node),
-            allowed,
-        });
+        self.reject_as(key, node, text_of(node), allowed);
+    }
+
+    fn reject_unseen(&self, key: &str, node: &Node, allowed: String) {
+        self.reject_as(key, node, "(not shown)".to_owned(), allowed);
+    }
+
+    fn reject_as(&self, key: &str, node: &Node, value: String, allowed: String) {
+        let (origin, key) = (node.origin().clone(), self.name(key));
+        self.problems.add(ConfigError::Value { origin, key, value, allowed });
     }
 
     fn name(&self, key: &str) -> String {

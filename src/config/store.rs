@@ -7,7 +7,7 @@ use super::section::Section;
 use super::value::{self, DAY};
 use crate::store::disk::DiskSettings;
 use crate::store::settings::StoreSettings;
-use crate::store::shared::RedisAddress;
+use crate::store::shared::{RedisAddress, RedisServers, Sentinels};
 
 impl StoreSettings {
     pub(super) fn read(mut section: Section<'_>) -> Self {
@@ -33,7 +33,7 @@ impl StoreSettings {
                 }
             }),
             secret_file: section.optional("secret_file", value::path),
-            redis: section.secret("redis", RedisAddress::parse),
+            redis: redis(&mut section),
             redis_password_file: section.optional("redis_password_file", value::path),
             redis_timeout: section.value(
                 "redis_timeout",
@@ -45,14 +45,51 @@ impl StoreSettings {
             section.complain(
                 "secret_file",
                 "nothing",
-                "with store.redis, a file of 32 random bytes that all instances have a copy of: \
+                "with store.redis or another Redis, a file of 32 random bytes that all instances have a copy of: \
                  without it none could read what another shared",
             );
         }
         if settings.redis.is_none() && settings.redis_password_file.is_some() {
-            section.complain("redis_password_file", "set", "only together with store.redis");
+            section.complain(
+                "redis_password_file",
+                "set",
+                "only together with store.redis or store.redis_sentinels",
+            );
         }
         section.finish();
         settings
     }
+}
+
+/// The Redis of the section: `redis`, or what belongs to `redis_sentinels`. URLs are never shown.
+fn redis(section: &mut Section<'_>) -> Option<RedisServers> {
+    let single = section.secret("redis", RedisAddress::parse);
+    let addresses = section.secrets("redis_sentinels", RedisAddress::parse_tcp);
+    let primary_name = section.optional("redis_sentinel_master", value::text);
+    let user = section.optional("redis_user", value::text);
+    let Some(addresses) = addresses else {
+        for (key, is_set) in
+            [("redis_sentinel_master", primary_name.is_some()), ("redis_user", user.is_some())]
+        {
+            if is_set {
+                section.complain(key, "set", "only together with store.redis_sentinels");
+            }
+        }
+        return single.map(RedisServers::Single);
+    };
+    if single.is_some() {
+        section.unfit("redis_sentinels", "stands beside store.redis; remove one of the two");
+    }
+    if addresses.is_empty() && !section.is_flawed("redis_sentinels") {
+        section.complain("redis_sentinels", "[]", "at least one URL");
+    }
+    let Some(primary_name) = primary_name else {
+        section.complain(
+            "redis_sentinel_master",
+            "nothing",
+            "with store.redis_sentinels, the name under which the sentinels know the primary",
+        );
+        return None;
+    };
+    Some(RedisServers::Sentinels(Sentinels { addresses, primary_name, user }))
 }

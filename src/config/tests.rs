@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::store::disk::DiskSettings;
+use crate::store::shared::RedisServers;
 
 const MINIMAL: &str = "[[issuer]]\nurl = \"https://t.eu.auth0.com/\"\naudience = [\"https://api\"]\n";
 
@@ -282,6 +283,44 @@ fn a_redis_needs_a_secret_that_instances_share_and_its_url_is_never_shown() {
     }
     let errors = store("redis_password_file = \"/password\"").unwrap_err();
     assert!(errors[0].contains("only together with store.redis"), "{errors:?}");
+}
+
+#[test]
+fn sentinels_are_named_whole_alone_and_never_shown() {
+    let store = |lines: &str| {
+        read(&format!("{MINIMAL}[store]\nsecret_file = \"/secret\"\n{lines}")).map(|read| read.store)
+    };
+    let sentinels = "redis_sentinels = [\"redis://a:hunter2@s1:26379\", \"redis://s2:26379\"]\n";
+    let master = "redis_sentinel_master = \"mymaster\"\n";
+    let settings = store(&format!("{sentinels}{master}redis_password_file = \"/password\"")).unwrap();
+    let Some(RedisServers::Sentinels(read)) = &settings.redis else { panic!("{settings:?}") };
+    assert_eq!((read.addresses.len(), read.primary_name.as_str(), &read.user), (2, "mymaster", &None));
+    assert!(!format!("{settings:?}").contains("hunter2"));
+
+    for (lines, problem) in [
+        (
+            sentinels.to_owned(),
+            "store.redis_sentinel_master = nothing: allowed is with store.redis_sentinels, the",
+        ),
+        (
+            master.to_owned(),
+            "store.redis_sentinel_master = \"mymaster\": allowed is only together with store.red",
+        ),
+        ("redis_user = \"holdfast\"".to_owned(), "store.redis_user = \"holdfast\": allowed is only together"),
+        (
+            format!("{sentinels}{master}redis = \"redis://:hunter2@host\""),
+            "store.redis_sentinels: stands beside",
+        ),
+        (format!("{master}redis_sentinels = []"), "store.redis_sentinels = []: allowed is at least one URL"),
+        (
+            format!("{master}redis_sentinels = [\"unix:///s?pass=hunter2\"]"),
+            "store.redis_sentinels = (not shown): allowed is URLs such as redis://host:26379/0",
+        ),
+    ] {
+        let errors = store(&lines).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains(problem) && !errors[0].contains("hunter2"), "{errors:?}");
+    }
 }
 
 #[test]

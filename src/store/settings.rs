@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::disk::DiskSettings;
-use super::shared::{RedisAddress, SharedSettings};
+use super::shared::{RedisServers, SharedSettings};
 
 /// `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,9 @@ pub struct StoreSettings {
     /// `secret_file`: the instance secret, 32 random bytes. Default: the file `secret` in the data directory,
     /// created at the first start.
     pub secret_file: Option<PathBuf>,
-    /// `redis`: the URL of a Redis through which several instances share records. None by default.
-    pub redis: Option<RedisAddress>,
+    /// `redis`, or `redis_sentinels` with `redis_sentinel_master` and `redis_user`: the Redis through which
+    /// several instances share records. None by default.
+    pub redis: Option<RedisServers>,
     /// `redis_password_file`: a file with Redis's password, in place of the URL's.
     pub redis_password_file: Option<PathBuf>,
     /// `redis_timeout`: how long a request waits for Redis before the lookup goes on to the disk. Default 50
@@ -52,7 +53,7 @@ impl StoreSettings {
         let settings = SharedSettings {
             password_file: self.redis_password_file.clone(),
             read_timeout: self.redis_timeout,
-            ..SharedSettings::at(self.redis.clone()?)
+            ..SharedSettings::of(self.redis.clone()?)
         };
         Some((settings, self.secret_file.as_deref()?))
     }

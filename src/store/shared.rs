@@ -21,6 +21,7 @@ mod forget;
 mod framing;
 mod names;
 mod pending;
+mod primary;
 mod reconnect;
 mod revocation_log;
 mod settings;
@@ -39,7 +40,7 @@ pub use self::error::SharedError;
 pub use self::forget::Forget;
 pub use self::framing::ReplyError;
 pub use self::revocation_log::{LOG_START, LogId, LogPage};
-pub use self::settings::{RedisAddress, SharedSettings};
+pub use self::settings::{RedisAddress, RedisServers, Sentinels, SharedSettings};
 
 use self::names::Names;
 use self::pending::{Change, Pending};

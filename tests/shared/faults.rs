@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use crate::scene::{
     ALICE, Scene, admin, assert_alice, connected, errors, lookups, purge, readyz, shared_hits, write_secret,
 };
-use crate::support::redis::RedisServer;
+use crate::support::redis::{RedisServer, certificate};
 use crate::support::service::Running;
 use crate::support::{Holdfast, until};
 
@@ -249,32 +249,4 @@ async fn a_redis_is_reached_by_tls_and_only_if_its_certificate_is_good() {
     until("it says why not", async || strict.log().contains("the shared store is degraded").then_some(()))
         .await;
     assert!(!strict.log().contains("records are shared"), "{}", strict.log());
-}
-
-/// A certificate for 127.0.0.1 that vouches for itself.
-fn certificate(certificate: &str, key: &str) {
-    use openssl::asn1::Asn1Time;
-    use openssl::hash::MessageDigest;
-    use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
-    let group = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();
-    let pair = openssl::pkey::PKey::from_ec_key(openssl::ec::EcKey::generate(&group).unwrap()).unwrap();
-    let mut name = openssl::x509::X509Name::builder().unwrap();
-    name.append_entry_by_text("CN", "redis").unwrap();
-    let name = name.build();
-    let mut builder = openssl::x509::X509::builder().unwrap();
-    builder.set_version(2).unwrap();
-    builder.set_serial_number(&openssl::bn::BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
-    builder.set_subject_name(&name).unwrap();
-    builder.set_issuer_name(&name).unwrap();
-    builder.set_pubkey(&pair).unwrap();
-    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-    builder.set_not_after(&Asn1Time::days_from_now(2).unwrap()).unwrap();
-    let names =
-        SubjectAlternativeName::new().ip("127.0.0.1").build(&builder.x509v3_context(None, None)).unwrap();
-    builder.append_extension(names).unwrap();
-    // webpki wants the end of a chain to be no authority; trusted by itself it may be both.
-    builder.append_extension(BasicConstraints::new().build().unwrap()).unwrap();
-    builder.sign(&pair, MessageDigest::sha256()).unwrap();
-    std::fs::write(certificate, builder.build().to_pem().unwrap()).unwrap();
-    std::fs::write(key, pair.private_key_to_pem_pkcs8().unwrap()).unwrap();
 }

@@ -9,6 +9,9 @@ use tokio::process::{Child, Command};
 
 use super::until;
 
+/// The configuration of a sentinel, in its directory.
+const SENTINEL: &str = "sentinel.conf";
+
 /// A running `redis-server` that keeps nothing; it is killed when dropped.
 pub struct RedisServer {
     child: Child,
@@ -26,25 +29,65 @@ impl RedisServer {
 
     /// With further options; `login` is the end of the URL of those who may ask.
     pub async fn start_with(options: &[&str], login: &str) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut server = Self::launch(options.iter().map(|option| (*option).to_owned()).collect(), login)?;
+        assert!(server.answers().await, "redis-server ended");
+        Some(server)
+    }
+
+    /// One that listens on a TCP port of 127.0.0.1, too: on the option before it, `--port` or `--tls-port`.
+    pub async fn start_on(port_option: &str, options: &[&str]) -> Option<(Self, u16)> {
+        loop {
+            // Redis takes no port 0 for "any". Another program may take the port first.
+            let port = free_port();
+            let mut all = vec![port_option.to_owned(), port.to_string()];
+            all.extend(options.iter().map(|option| (*option).to_owned()));
+            let mut server = Self::launch(all, "")?;
+            if server.answers().await {
+                return Some((server, port));
+            }
+        }
+    }
+
+    /// A sentinel with these lines of configuration, and its port, which stands after `port_line`.
+    pub async fn start_sentinel(port_line: &str, lines: &str) -> Option<(Self, u16)> {
+        loop {
+            let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+            let own = format!(
+                "port 0\n{port_line} {port}\nbind 127.0.0.1\nunixsocket {0}/redis.sock\ndir {0}\n{lines}",
+                directory.path().display()
+            );
+            std::fs::write(directory.path().join(SENTINEL), own).unwrap();
+            let mut server = Self::launch_in(directory, Vec::new(), "")?;
+            if server.answers().await {
+                return Some((server, port));
+            }
+        }
+    }
+
+    fn launch(options: Vec<String>, login: &str) -> Option<Self> {
+        Self::launch_in(tempfile::tempdir().unwrap(), options, login)
+    }
+
+    fn launch_in(directory: TempDir, options: Vec<String>, login: &str) -> Option<Self> {
         let Some(child) = spawn(directory.path(), &options) else {
             assert!(std::env::var_os("CI").is_none(), "CI must have redis-server; see scripts/setup.sh");
             eprintln!("not tested: there is no redis-server; scripts/setup.sh test installs it");
             return None;
         };
-        let server = Self { child, directory, options, login: login.to_owned() };
-        server.answers().await;
-        Some(server)
+        Some(Self { child, directory, options, login: login.to_owned() })
     }
 
-    async fn answers(&self) {
+    /// Waits until it answers; false if it ended.
+    async fn answers(&mut self) -> bool {
+        let client = redis::Client::open(self.url()).unwrap();
         until("redis-server answers", async || {
-            let mut redis =
-                redis::Client::open(self.url()).ok()?.get_multiplexed_async_connection().await.ok()?;
-            redis::cmd("PING").exec_async(&mut redis).await.ok()
+            if self.child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            let mut redis = client.get_multiplexed_async_connection().await.ok()?;
+            redis::cmd("PING").exec_async(&mut redis).await.is_ok().then_some(true)
         })
-        .await;
+        .await
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -133,7 +176,7 @@ impl RedisServer {
     /// Starts it anew, empty.
     pub async fn restart(&mut self) {
         self.child = spawn(self.directory.path(), &self.options).unwrap();
-        self.answers().await;
+        assert!(self.answers().await, "redis-server ended");
     }
 
     /// Sends it a signal by name, such as `STOP` or `CONT`.
@@ -143,19 +186,53 @@ impl RedisServer {
     }
 }
 
+/// A port of 127.0.0.1 that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 fn spawn(directory: &Path, options: &[String]) -> Option<Child> {
     // Debian keeps servers where only root looks.
     let path = format!("{}:/usr/local/bin:/usr/bin:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-    Command::new("redis-server")
-        .env("PATH", path)
-        .args(["--port", "0", "--save", "", "--appendonly", "no", "--loglevel", "warning", "--dir"])
-        .arg(directory)
-        .arg("--unixsocket")
-        .arg(directory.join("redis.sock"))
-        .args(options)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .ok()
+    let mut command = Command::new("redis-server");
+    if directory.join(SENTINEL).exists() {
+        command.arg(directory.join(SENTINEL)).arg("--sentinel");
+    } else {
+        command
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--loglevel", "warning"])
+            .args(["--bind", "127.0.0.1", "--dir"])
+            .arg(directory)
+            .arg("--unixsocket")
+            .arg(directory.join("redis.sock"))
+            .args(options);
+    }
+    command.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn().ok()
+}
+
+/// A certificate for 127.0.0.1 that vouches for itself.
+pub fn certificate(certificate: &str, key: &str) {
+    use openssl::asn1::Asn1Time;
+    use openssl::hash::MessageDigest;
+    use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+    let group = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap();
+    let pair = openssl::pkey::PKey::from_ec_key(openssl::ec::EcKey::generate(&group).unwrap()).unwrap();
+    let mut name = openssl::x509::X509Name::builder().unwrap();
+    name.append_entry_by_text("CN", "redis").unwrap();
+    let name = name.build();
+    let mut builder = openssl::x509::X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&openssl::bn::BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(&name).unwrap();
+    builder.set_issuer_name(&name).unwrap();
+    builder.set_pubkey(&pair).unwrap();
+    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::days_from_now(2).unwrap()).unwrap();
+    let names =
+        SubjectAlternativeName::new().ip("127.0.0.1").build(&builder.x509v3_context(None, None)).unwrap();
+    builder.append_extension(names).unwrap();
+    // webpki wants the end of a chain to be no authority; trusted by itself it may be both.
+    builder.append_extension(BasicConstraints::new().build().unwrap()).unwrap();
+    builder.sign(&pair, MessageDigest::sha256()).unwrap();
+    std::fs::write(certificate, builder.build().to_pem().unwrap()).unwrap();
+    std::fs::write(key, pair.private_key_to_pem_pkcs8().unwrap()).unwrap();
 }

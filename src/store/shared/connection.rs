@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, ErrorKind, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
+    AsyncConnectionConfig, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion, PushInfo, PushKind,
+    RedisError, RedisResult, Value,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -18,7 +19,6 @@ use super::forget::Forget;
 use super::framing::{BoundedReplies, ReplyError};
 use super::names::Names;
 use super::pending::{Change, Which};
-use super::settings::RedisAddress;
 use super::stream;
 use crate::clock::{Clock, Timestamp};
 use crate::tiers::policy::FUTURE_TOLERANCE;
@@ -131,18 +131,10 @@ impl Connection {
     /// Connects, logs in, and subscribes to `channel`. `read` opens a message of another instance. Messages
     /// that it does not open are dropped at once, so they take no memory.
     pub(super) async fn open(
-        address: &RedisAddress,
-        password: Option<&str>,
+        server: &ConnectionInfo,
         channel: &str,
         read: impl Fn(&[u8]) -> Option<Forget> + Send + Sync + 'static,
     ) -> Result<(Self, mpsc::Receiver<Heard>), SharedError> {
-        let info = address.info()?;
-        let mut login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        // The user of the guide is not allowed to, and Redis would log each attempt.
-        login = login.set_skip_set_lib_name();
-        if let Some(password) = password {
-            login = login.set_password(password);
-        }
         let (sender, pushes) = mpsc::channel(MAX_MESSAGES);
         let deaf = Arc::new(AtomicBool::new(false));
         let dropped = deaf.clone();
@@ -160,14 +152,12 @@ impl Connection {
             });
         let failed = Arc::new(OnceLock::new());
         let mut driver = JoinSet::new();
-        let connect = async {
-            let stream = BoundedReplies::new(stream::connect(info.addr()).await?, failed.clone());
-            let (mut redis, work) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
-            driver.spawn(work);
+        let subscribe = async {
+            let mut redis = connect(server, config, &mut driver, &failed).await?;
             redis.subscribe(channel).await?;
             Ok(redis)
         };
-        let redis = patiently(connect).await.map_err(|error| why(&failed, error))?;
+        let redis = patiently(subscribe).await.map_err(|error| why(&failed, error))?;
         let lost = Notify::new();
         Ok((Self { redis, _driver: driver, failed, strikes: AtomicU32::new(0), deaf, lost }, pushes))
     }
@@ -366,6 +356,22 @@ impl Connection {
     }
 }
 
+/// Connects and logs in. No reply is longer than [`BoundedReplies`] allows; if one would be, `failed` says
+/// so. The work of the connection is done by a task of `driver`.
+pub(super) async fn connect(
+    server: &ConnectionInfo,
+    config: AsyncConnectionConfig,
+    driver: &mut JoinSet<()>,
+    failed: &Arc<OnceLock<ReplyError>>,
+) -> RedisResult<MultiplexedConnection> {
+    // The user of the guide is not allowed to tell the library's name, and Redis would log each attempt.
+    let login = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
+    let stream = BoundedReplies::new(stream::connect(server.addr()).await?, failed.clone());
+    let (redis, work) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
+    driver.spawn(work);
+    Ok(redis)
+}
+
 /// Reads no more than the longest record, whatever the value is.
 fn range(name: impl redis::ToRedisArgs) -> redis::Cmd {
     let mut command = redis::cmd("GETRANGE");
@@ -391,7 +397,10 @@ fn is_of_wrong_type(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE")
 }
 
-async fn patiently<T>(work: impl Future<Output = Result<T, RedisError>>) -> Result<T, SharedError> {
+/// Waits for this no longer than [`PATIENCE`].
+pub(super) async fn patiently<T>(
+    work: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, SharedError> {
     match tokio::time::timeout(PATIENCE, work).await {
         Ok(done) => done.map_err(SharedError::from),
         Err(_) => Err(SharedError::Timeout),

@@ -19,6 +19,15 @@ pub enum SharedError {
     /// Redis refused: its error code, such as `NOAUTH` or `OOM`.
     #[error("Redis says {0}")]
     Refused(String),
+    /// No sentinel that answers knows a primary of this name.
+    #[error("the sentinels know no primary named {name:?}; check store.redis_sentinel_master")]
+    UnknownPrimary {
+        /// The name in the settings.
+        name: String,
+    },
+    /// The server that the sentinels name does not say that it is a primary.
+    #[error("the server that the sentinels name is no primary yet")]
+    NoPrimary,
     /// The value has another type than a record, or is too long for one.
     #[error("what Redis has is no record")]
     NoRecord,
@@ -44,6 +53,7 @@ impl SharedError {
             Self::Timeout => "timeout",
             Self::Redis(_) => "read",
             Self::Refused(_) => "refused",
+            Self::UnknownPrimary { .. } | Self::NoPrimary => "no_primary",
             Self::NoRecord => "no_record",
             Self::Reply(_) => "reply",
             Self::Password { .. } => "password",

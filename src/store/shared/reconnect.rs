@@ -85,8 +85,8 @@ impl ReconnectTask {
                 None
             }
         };
-        let (connection, pushes) =
-            Connection::open(&settings.address, password.as_deref(), &channel, read).await?;
+        let server = settings.servers.locate(password.as_deref()).await?;
+        let (connection, pushes) = Connection::open(&server, &channel, read).await?;
         connection.ping().await?;
         write(&self.shared, &connection).await?;
         Ok((Arc::new(connection), pushes))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redis::{ConnectionInfo, IntoConnectionInfo as _};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
 
 use super::error::SharedError;
 use crate::private_file;
@@ -33,6 +33,20 @@ impl RedisAddress {
         address.info().map(|_| address).map_err(|_| allowed.to_owned())
     }
 
+    /// Reads the URL of one of several servers that must know each other's address: as
+    /// [`RedisAddress::parse`], without `unix://`.
+    ///
+    /// # Errors
+    /// As [`RedisAddress::parse`].
+    pub fn parse_tcp(url: &str) -> Result<Self, String> {
+        let address = Self::parse(url).ok();
+        let is_tcp = |info: ConnectionInfo| !matches!(info.addr(), ConnectionAddr::Unix(_));
+        address.filter(|address| address.info().is_ok_and(is_tcp)).ok_or_else(|| {
+            "URLs such as redis://host:26379/0, redis://user:password@host:26379, or rediss://host:26379 (TLS)"
+                .to_owned()
+        })
+    }
+
     pub(super) fn info(&self) -> Result<ConnectionInfo, SharedError> {
         self.0.as_str().into_connection_info().map_err(SharedError::from)
     }
@@ -44,11 +58,32 @@ impl fmt::Debug for RedisAddress {
     }
 }
 
+/// The sentinels that know which Redis is the primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentinels {
+    /// Where they are, each with the login for this sentinel. The primary is reached by TLS if they are, and
+    /// its database is the one that their URLs name.
+    pub addresses: Vec<RedisAddress>,
+    /// The name under which they know the primary.
+    pub primary_name: String,
+    /// The name to log in with at the primary. None: the default user.
+    pub user: Option<String>,
+}
+
+/// The servers that hold the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisServers {
+    /// One Redis, or whatever its address leads to.
+    Single(RedisAddress),
+    /// A primary and its replicas, watched by sentinels.
+    Sentinels(Sentinels),
+}
+
 /// Where the shared store is, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedSettings {
     /// Where Redis is.
-    pub address: RedisAddress,
+    pub servers: RedisServers,
     /// A file with the password, instead of the URL's. It is read at each connect, so it may change.
     pub password_file: Option<PathBuf>,
     /// How long a request waits for a record.
@@ -61,8 +96,14 @@ impl SharedSettings {
     /// The defaults, for this address.
     #[must_use]
     pub const fn at(address: RedisAddress) -> Self {
+        Self::of(RedisServers::Single(address))
+    }
+
+    /// The defaults, for these servers.
+    #[must_use]
+    pub const fn of(servers: RedisServers) -> Self {
         let queue = 8 * 1024 * 1024;
-        Self { address, password_file: None, read_timeout: Duration::from_millis(50), queue }
+        Self { servers, password_file: None, read_timeout: Duration::from_millis(50), queue }
     }
 }
 
