@@ -45,9 +45,9 @@ test-long: test ## the same, with 100 crashes of the disk store in place of 20: 
 	HOLDFAST_CRASH_ROUNDS=100 cargo test --release --locked --test crash
 
 .PHONY: drills
-drills: setup-test ## outages, storms and floods; prints what users were told and what the issuer was asked
+drills: setup-test ## outages, storms and floods: prints answers and calls, and draws docs/images/*.svg
 	@echo "| drill                                        | requests |       200/401/503 |    calls | longest wait |"
-	cargo test --release --locked --test drills -- --nocapture
+	HOLDFAST_PICTURES=docs/images cargo test --release --locked --test drills -- --nocapture --include-ignored
 	cargo bench --profile release --locked --bench flood
 
 .PHONY: bench

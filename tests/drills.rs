@@ -16,6 +16,8 @@ mod prometheus;
 
 #[path = "drills/clock.rs"]
 mod clock;
+#[path = "drills/crowd.rs"]
+mod crowd;
 #[path = "drills/floods.rs"]
 mod floods;
 #[path = "drills/keys.rs"]
@@ -24,8 +26,14 @@ mod keys;
 mod newcomers;
 #[path = "drills/outage.rs"]
 mod outage;
+#[path = "drills/picture.rs"]
+mod picture;
+#[path = "drills/promise.rs"]
+mod promise;
 #[path = "drills/restart.rs"]
 mod restart;
+#[path = "drills/rush.rs"]
+mod rush;
 #[path = "drills/slow.rs"]
 mod slow;
 #[path = "drills/storm.rs"]

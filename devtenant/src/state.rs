@@ -126,8 +126,8 @@ pub(crate) struct State {
     pub(crate) opaque: Mutex<HashMap<String, Map<String, Value>>>,
     pub(crate) revoked: Mutex<HashSet<String>>,
     pub(crate) hs_secrets: Mutex<Vec<Vec<u8>>>,
-    /// Unix seconds that stand still, or the system's clock.
-    pub(crate) time: Mutex<Option<u64>>,
+    /// A time since the Unix epoch that stands still, or the system's clock.
+    pub(crate) time: Mutex<Option<Duration>>,
     pub(crate) faults: Mutex<Faults>,
     pub(crate) limits: Mutex<Limits>,
     pub(crate) log: Mutex<CallLog>,
@@ -168,14 +168,17 @@ impl State {
 
     /// Unix seconds: the time set by a test, or the system's.
     pub(crate) fn now(&self) -> u64 {
-        let system = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        lock(&self.time).unwrap_or_else(system)
+        self.since_epoch().as_secs()
     }
 
-    /// The same clock for limits: with fractions of a second while it is the system's.
+    /// The same clock for limits, with fractions of a second.
     pub(crate) fn instant(&self) -> Instant {
+        self.beginning + self.since_epoch()
+    }
+
+    fn since_epoch(&self) -> Duration {
         let system = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.beginning + lock(&self.time).map_or_else(system, Duration::from_secs)
+        lock(&self.time).unwrap_or_else(system)
     }
 
     pub(crate) fn remember_hs_secret(&self, secret: &[u8]) {

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -152,7 +152,12 @@ impl Tenant {
     /// ends them at `/userinfo`, dates `X-RateLimit-Reset`, and fills limits. A limit that is set stays as
     /// full as it is when the clock is set back.
     pub fn set_time(&self, now: Option<u64>) {
-        *lock(&self.state.time) = now;
+        *lock(&self.state.time) = now.map(Duration::from_secs);
+    }
+
+    /// The same with fractions of a second, since the Unix epoch.
+    pub fn hold_time_at(&self, now: Duration) {
+        *lock(&self.state.time) = Some(now);
     }
 
     /// The tenant's wall clock, in Unix seconds.

@@ -92,6 +92,14 @@ impl Stage {
         Self::start(drill, &config, tenant, Clock::held_at(Timestamp::from_secs(START))).await
     }
 
+    /// On a held clock on which calls wait for the budget all the same, with this further configuration: the
+    /// drill moves the clock while they wait, see `Crowd`.
+    pub async fn set_waiting(drill: &'static str, config: &str) -> Self {
+        let tenant = Tenant::start(Options::default()).await.unwrap();
+        tenant.set_time(Some(START));
+        Self::start(drill, config, tenant, Clock::held_at(Timestamp::from_secs(START))).await
+    }
+
     /// In real time, with this further configuration: for what callers wait for.
     pub async fn set_live(drill: &'static str, config: &str) -> Self {
         let tenant = Tenant::start(Options::default()).await.unwrap();
@@ -177,8 +185,12 @@ impl Stage {
 
     /// Moves the clock on by seconds, the tenant's too.
     pub fn advance(&self, seconds: u64) {
-        self.clock.advance(Duration::from_secs(seconds));
-        self.tenant.set_time(Some(self.clock.now().as_secs()));
+        self.advance_by(Duration::from_secs(seconds));
+    }
+
+    pub fn advance_by(&self, time: Duration) {
+        self.clock.advance(time);
+        self.tenant.hold_time_at(self.clock.now().since(Timestamp::EPOCH));
     }
 
     pub async fn ask(&mut self, token: &str) -> Reply {

@@ -1,0 +1,167 @@
+//! Users who come at their own times, wait, and come back when they are told to: on the held clock, so that
+//! ten minutes take seconds, and a slow machine sees the same as a fast one.
+//!
+//! Between two steps of the clock the drill waits until nothing is under way but calls that wait for their
+//! turn. So each answer belongs to one step, and each call reaches the tenant at the time at which it left.
+//!
+//! For a runtime of one thread: there, a task that the clock has woken has run when the drill has yielded.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::drill::Stage;
+use crate::support::{Reply, until};
+
+/// How far the clock moves in one step. The time of an answer is known to this.
+pub const STEP: Duration = Duration::from_millis(200);
+
+/// A user on the way in.
+#[derive(Debug)]
+pub struct Visitor {
+    token: String,
+    /// When they first asked.
+    pub came: Duration,
+    /// When they got a 200.
+    pub let_in: Option<Duration>,
+    /// The `Retry-After` of each 503, in seconds.
+    pub told: Vec<u64>,
+}
+
+/// How things stood at the end of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub time: Duration,
+    pub let_in: usize,
+    /// How many 503 there were so far.
+    pub sent_away: usize,
+    pub calls: u64,
+}
+
+/// Users on their way in, and what has become of them.
+pub struct Crowd {
+    pub visitors: Vec<Visitor>,
+    pub moments: Vec<Moment>,
+    /// Who asks when, by number.
+    due: BTreeMap<Duration, Vec<usize>>,
+    under_way: JoinSet<(usize, Duration, Reply)>,
+    now: Duration,
+}
+
+impl Crowd {
+    pub fn new() -> Self {
+        let (visitors, moments, due) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { visitors, moments, due, under_way: JoinSet::new(), now: Duration::ZERO }
+    }
+
+    /// These users come evenly between two times.
+    pub fn comes(mut self, tokens: Vec<String>, from: Duration, to: Duration) -> Self {
+        let gap = (to - from) / u32::try_from(tokens.len()).unwrap();
+        for (token, place) in tokens.into_iter().zip(0..) {
+            let came = from + gap * place;
+            self.due.entry(came).or_default().push(self.visitors.len());
+            self.visitors.push(Visitor { token, came, let_in: None, told: Vec::new() });
+        }
+        self
+    }
+
+    /// Lets time pass until everybody is in. After each step no more calls were made than the budget has.
+    pub async fn come_in(mut self, stage: &mut Stage) -> Self {
+        let budget = stage.userinfo().budget;
+        let calls_before = stage.calls();
+        while self.visitors.iter().any(|visitor| visitor.let_in.is_none()) {
+            assert!(self.now < Duration::from_secs(3_600), "{} are in after an hour", self.let_in());
+            self.ask_what_is_due(stage);
+            self.settle(stage).await;
+            let calls = stage.calls() - calls_before;
+            let most = f64::from(budget.burst) + budget.rate * self.now.as_secs_f64();
+            assert!(calls as f64 <= most, "{calls} calls in {:?}, where the budget has {most}", self.now);
+            let sent_away = self.visitors.iter().map(|visitor| visitor.told.len()).sum();
+            let (time, let_in, waiting) = (self.now, self.let_in(), stage.userinfo().waiting);
+            self.moments.push(Moment { time, let_in, sent_away, calls });
+            self.now += STEP;
+            stage.advance_by(STEP);
+            for _ in 0..=waiting {
+                tokio::task::yield_now().await;
+            }
+        }
+        self
+    }
+
+    fn ask_what_is_due(&mut self, stage: &Stage) {
+        let later = self.due.split_off(&(self.now + Duration::from_nanos(1)));
+        for number in std::mem::replace(&mut self.due, later).into_values().flatten() {
+            let (request, asked) = (stage.request(&self.visitors[number].token), self.now);
+            self.under_way.spawn(async move { (number, asked, request.await.0) });
+        }
+    }
+
+    /// Waits until all that are under way wait for their turn, and takes the answers of the others.
+    async fn settle(&mut self, stage: &mut Stage) {
+        until("all under way wait for their turn", async || {
+            while let Some(answered) = self.under_way.try_join_next() {
+                let (number, asked, reply) = answered.unwrap();
+                self.answered(stage, number, asked, reply);
+            }
+            (self.under_way.len() == stage.userinfo().waiting).then_some(())
+        })
+        .await;
+    }
+
+    fn answered(&mut self, stage: &mut Stage, number: usize, asked: Duration, reply: Reply) {
+        let visitor = &mut self.visitors[number];
+        match reply.status {
+            200 => visitor.let_in = Some(self.now),
+            503 => {
+                let seconds = reply.header("retry-after")[0].parse().unwrap();
+                visitor.told.push(seconds);
+                self.due.entry(self.now + Duration::from_secs(seconds)).or_default().push(number);
+            }
+            status => panic!("{status} for a user"),
+        }
+        stage.told(vec![(reply, self.now - asked)]);
+    }
+
+    pub fn let_in(&self) -> usize {
+        self.visitors.iter().filter(|visitor| visitor.let_in.is_some()).count()
+    }
+
+    /// How many 503 there were.
+    pub fn sent_away(&self) -> usize {
+        self.visitors.iter().map(|visitor| visitor.told.len()).sum()
+    }
+
+    /// When this share of all was let in.
+    pub fn in_by(&self, share: f64) -> Duration {
+        let wanted = (share * self.visitors.len() as f64).ceil() as usize;
+        self.moments.iter().find(|moment| moment.let_in >= wanted).unwrap().time
+    }
+
+    /// A value over time, in seconds: one for each second.
+    pub fn curve(&self, value: impl Fn(&Moment) -> f64) -> Vec<(f64, f64)> {
+        self.seconds().map(|moment| (moment.time.as_secs_f64(), value(moment))).collect()
+    }
+
+    /// By how much a count grew in each second.
+    pub fn per_second(&self, count: impl Fn(&Moment) -> u64) -> Vec<(f64, f64)> {
+        let counts: Vec<u64> = self.seconds().map(count).collect();
+        let grown = counts.windows(2).map(|pair| (pair[1] - pair[0]) as f64);
+        (0..).zip(grown).map(|(second, grown)| (f64::from(second) + 0.5, grown)).collect()
+    }
+
+    /// For those who came in each second: the longest time until one of them was let in.
+    pub fn longest_way_in(&self) -> Vec<(f64, f64)> {
+        let mut longest = BTreeMap::<u64, f64>::new();
+        for visitor in &self.visitors {
+            let way = (visitor.let_in.unwrap() - visitor.came).as_secs_f64();
+            let known = longest.entry(visitor.came.as_secs()).or_default();
+            *known = known.max(way);
+        }
+        longest.into_iter().map(|(second, way)| (second as f64 + 0.5, way)).collect()
+    }
+
+    fn seconds(&self) -> impl Iterator<Item = &Moment> {
+        self.moments.iter().filter(|moment| moment.time.subsec_nanos() == 0)
+    }
+}
