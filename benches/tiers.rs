@@ -639,7 +639,7 @@ fn identity(number: usize) -> Identity {
 fn pass(number: usize, rules: &[HeaderRule]) -> Pass {
     let identity = identity(number);
     let until = identity.verified_at.after(Duration::from_secs(4 * 3600));
-    let serving = Serving { tier: TierIndex::YOUNGEST, stale: false, from: identity.verified_at, until };
+    let serving = Serving { tier: TierIndex::YOUNGEST, stale: None, from: identity.verified_at, until };
     Pass::new(&identity, rules, &TierTable::default(), serving).unwrap()
 }
 

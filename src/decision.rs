@@ -123,7 +123,7 @@ impl Pass {
         facts::pack(identity, &mut packing);
         let verified = identity.email.is_some() && identity.email_verified == Some(true);
         let head = Head::new(identity.verified_at, serving.from..serving.until, serving.tier)
-            .with(Flag::Stale, serving.stale)
+            .with(Flag::Stale, serving.stale.is_some())
             .with(Flag::FromUserinfo, identity.source == IdentitySource::Userinfo)
             .with(Flag::EmailEncoded, email_encoded)
             .with(Flag::EmailVerified, verified)
@@ -256,7 +256,8 @@ mod tests {
     }
 
     fn serving(tier: TierIndex, stale: bool) -> Serving {
-        Serving { tier, stale, from: Timestamp::from_secs(1_000), until: Timestamp::from_secs(2_000) }
+        let (from, until) = (Timestamp::from_secs(1_000), Timestamp::from_secs(2_000));
+        Serving { tier, stale: stale.then_some(Timestamp::MAX), from, until }
     }
 
     pub(super) fn pass(identity: &Identity, headers: &str) -> Result<Pass, Unmet> {

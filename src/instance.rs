@@ -223,11 +223,13 @@ impl Instance {
             .iter()
             .map(|issuer| {
                 let before = previous.and_then(|previous| previous.issuers.named(Some(&issuer.url)).ok());
-                let on_fetch = keep_keys(archive.clone(), clock.clone(), policy.clone());
+                let on_fetch = keep_keys(archive.clone(), clock.clone(), policy.clone(), metrics.clone());
                 Issuer::new(issuer.clone(), &surroundings, before.map(Arc::as_ref), on_fetch)
             })
             .collect::<Result<Vec<_>, _>>()?;
         let issuers = Issuers::new(issuers);
+        let fetching = issuers.iter().filter(|issuer| issuer.settings().secret_file.is_none());
+        fetching.for_each(|issuer| metrics.condition.has_keys_of(issuer.name()));
         let former = previous.map_or_else(BTreeSet::new, |previous| {
             let before = previous.issuers.iter().map(|issuer| issuer.name().clone());
             let names = previous.former_issuers.iter().cloned().chain(before);
@@ -250,6 +252,7 @@ impl Instance {
                     archive.clone(),
                     clock.clone(),
                     identities.policy().clone(),
+                    metrics.clone(),
                 ))
             })
             .collect();
@@ -294,6 +297,7 @@ impl Instance {
             subscriber,
             tasks,
         };
+        instance.metrics.condition.configured(&instance.settings.hash(), instance.clock.now());
         instance.introduce();
         Ok(Arc::new(instance))
     }

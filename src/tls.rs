@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use openssl::asn1::Asn1Time;
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::x509::X509;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,6 +22,7 @@ use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, version};
 use tokio_rustls::server::TlsStream;
 use tracing::warn;
 
+use crate::clock::Timestamp;
 use crate::private_file::{self, PrivateFileError};
 
 /// The longest file of certificates or keys that is read, in bytes.
@@ -46,6 +47,7 @@ pub struct ServerTls {
     acceptor: TlsAcceptor,
     handshake_timeout: Duration,
     expires: String,
+    expires_at: Option<Timestamp>,
 }
 
 /// Why TLS cannot be set up with these settings.
@@ -98,7 +100,7 @@ impl ServerTls {
         };
         let chain = certificates(&settings.certificate).map_err(at("certificate", &settings.certificate))?;
         let key = private_key(&settings.key).map_err(at("key", &settings.key))?;
-        let expires = expires(&chain, &settings.certificate);
+        let (expires, expires_at) = expires(&chain, &settings.certificate);
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .map_err(|error| at("certificate", &settings.certificate)(error.into()))?;
@@ -120,6 +122,7 @@ impl ServerTls {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             handshake_timeout: settings.handshake_timeout,
             expires,
+            expires_at,
         })
     }
 
@@ -127,6 +130,12 @@ impl ServerTls {
     #[must_use]
     pub fn expires(&self) -> &str {
         &self.expires
+    }
+
+    /// When the certificate expires; `None` if that cannot be read.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
     }
 
     /// Does the TLS handshake on a connection. A client that is silent or slow is dropped after
@@ -169,14 +178,21 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The expiry of the server certificate, as text. Logs a warning if it has expired. The certificate is used
+/// The expiry of the server certificate, as text and as a time. Logs a warning if it has expired. The certificate is used
 /// anyway, because refusing it would also be an outage.
-fn expires(chain: &[CertificateDer<'_>], file: &Path) -> String {
+fn expires(chain: &[CertificateDer<'_>], file: &Path) -> (String, Option<Timestamp>) {
     let Some(own) = chain.first().and_then(|own| X509::from_der(own).ok()) else {
-        return "unknown".to_owned();
+        return ("unknown".to_owned(), None);
     };
     if Asn1Time::days_from_now(0).is_ok_and(|now| own.not_after() < now) {
         warn!("auth.tls.certificate: {} has expired: {}", file.display(), own.not_after());
     }
-    own.not_after().to_string()
+    (own.not_after().to_string(), timestamp(own.not_after()))
+}
+
+/// `None` for a time before 1970.
+fn timestamp(at: &Asn1TimeRef) -> Option<Timestamp> {
+    let since_1970 = Asn1Time::from_unix(0).ok()?.diff(at).ok()?;
+    let secs = i64::from(since_1970.days) * 86_400 + i64::from(since_1970.secs);
+    u64::try_from(secs).ok().map(Timestamp::from_secs)
 }

@@ -43,6 +43,13 @@ impl Settings {
         });
         Fingerprint { issuers, store }
     }
+
+    /// A hash, in hex, of all these settings, to tell instances that run with different ones. It contains no
+    /// password, no content of other files, and no address of Redis.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        hash(format!("{self:?}").as_bytes())
+    }
 }
 
 fn hash(bytes: &[u8]) -> String {
@@ -69,6 +76,15 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), 4, "{all:?}");
         assert_eq!(of(""), Fingerprint { issuers: None, store: None });
+    }
+
+    #[test]
+    fn the_hash_is_of_all_settings_and_the_same_for_the_same() {
+        let hash = |text: &str| Settings::read_for_upkeep(&Source::text("test.toml", text)).unwrap().hash();
+        let text = "[headers]\n\"X-A\" = \"a\"\n\"X-B\" = \"b\"\n[policy]\nleeway = \"10s\"\n";
+        assert_eq!(hash(text), hash(text));
+        assert_ne!(hash(text), hash(&text.replace("10s", "20s")));
+        assert_ne!(hash(text), hash(&text.replace("X-B", "X-C")));
     }
 
     #[test]

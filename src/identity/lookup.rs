@@ -98,7 +98,8 @@ impl Identities {
             let at = record.kept().verified_at;
             let until =
                 self.policy.unseen_until(tier, at, now, why_stale.map(CannotTell::retry_after)).min(end);
-            let serving = Serving { tier, stale: why_stale.is_some(), from: now, until };
+            let stale = why_stale.and(known).map(|known| self.policy.served_until(&known));
+            let serving = Serving { tier, stale, from: now, until };
             Some(Answered { record, serving, store: Some(store) })
         };
         if let Some(answered) = plan.serves_now().and_then(|tier| kept(tier, None)) {
@@ -118,7 +119,7 @@ impl Identities {
                 if !S::has_email(&record) {
                     until = until.min(at.after(self.settings.negative_ttl));
                 }
-                let serving = Serving { tier: TierIndex::YOUNGEST, stale: false, from: now, until };
+                let serving = Serving { tier: TierIndex::YOUNGEST, stale: None, from: now, until };
                 Ok(Answered { record, serving, store: None })
             }
             (Served::Stale(tier), Err(Failure::CannotTell(error))) => {
@@ -160,7 +161,7 @@ impl Identities {
     pub(super) fn serve_claims(&self, now: Timestamp, end: Timestamp) -> Serving {
         let tier = TierIndex::YOUNGEST;
         let age = self.policy.table().row(tier).map_or(Duration::ZERO, |row| row.age);
-        Serving { tier, stale: false, from: now, until: now.after(age).min(end) }
+        Serving { tier, stale: None, from: now, until: now.after(age).min(end) }
     }
 }
 

@@ -8,13 +8,20 @@ use tracing::{info, warn};
 use crate::clock::{Clock, Timestamp};
 use crate::issuer::{FetchedKeys, Issuer, OnFetch};
 use crate::store::archive::Archive;
+use crate::telemetry::metrics::Metrics;
 use crate::tiers::policy::{Plan, Policy};
 use crate::tiers::record::KeysRecord;
 
 /// Stores the keys of an issuer after each fetch, so that an instance that restarts during an outage can
 /// still verify tokens.
-pub(super) fn keep_keys(archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) -> OnFetch {
+pub(super) fn keep_keys(
+    archive: Option<Arc<Archive>>,
+    clock: Clock,
+    policy: Policy,
+    metrics: Arc<Metrics>,
+) -> OnFetch {
     Box::new(move |issuer, fetched| {
+        metrics.condition.keys_fetched(issuer, clock.now());
         if let Some(archive) = &archive {
             let FetchedKeys { jwks, discovery } = fetched;
             let record = KeysRecord { verified_at: clock.now(), jwks, discovery };
@@ -32,17 +39,23 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Loads the stored keys, and then keeps the keys fresh. The lookup is repeated until there are keys, because
 /// the issuer may be down for longer than a store.
-pub(super) async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, clock: Clock, policy: Policy) {
+pub(super) async fn start(
+    issuer: Arc<Issuer>,
+    archive: Option<Arc<Archive>>,
+    clock: Clock,
+    policy: Policy,
+    metrics: Arc<Metrics>,
+) {
     let Some(archive) = archive else { return issuer.keep_fresh().await };
     if let Some(shared) = archive.shared() {
         let _ = tokio::time::timeout(SHARED_PATIENCE, shared.tried()).await;
     }
     let mut useless = None;
-    restore_keys(&issuer, &archive, &clock, &policy, &mut useless).await;
+    restore_keys(&issuer, &archive, (&clock, &metrics), &policy, &mut useless).await;
     let look_again = async {
         while !issuer.is_ready() {
             tokio::time::sleep(LOOK_AGAIN).await;
-            restore_keys(&issuer, &archive, &clock, &policy, &mut useless).await;
+            restore_keys(&issuer, &archive, (&clock, &metrics), &policy, &mut useless).await;
         }
     };
     tokio::join!(issuer.clone().keep_fresh(), look_again);
@@ -54,7 +67,7 @@ pub(super) async fn start(issuer: Arc<Issuer>, archive: Option<Arc<Archive>>, cl
 async fn restore_keys(
     issuer: &Issuer,
     archive: &Archive,
-    clock: &Clock,
+    (clock, metrics): (&Clock, &Metrics),
     policy: &Policy,
     useless: &mut Option<Timestamp>,
 ) {
@@ -67,6 +80,7 @@ async fn restore_keys(
         let age_secs = clock.now().since(record.verified_at).as_secs();
         match issuer.restore(&FetchedKeys { jwks: record.jwks, discovery: record.discovery }) {
             Ok(()) => {
+                metrics.condition.keys_fetched(issuer.name(), record.verified_at);
                 info!(issuer = &**issuer.name(), store, age_secs, "keys taken until they are fetched anew");
             }
             Err(problem) => {

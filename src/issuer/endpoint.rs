@@ -188,9 +188,11 @@ impl Endpoint {
     /// Updates the metrics of the guard, whose state also changes with time alone.
     pub fn show(&self) {
         let _in_order = self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let GuardStatus { state, budget, waiting, .. } = self.guard.status();
+        let GuardStatus { state, budget, waiting, refuses_for, .. } = self.guard.status();
         self.show_state(state);
         self.metrics.budget_is(&self.issuer, self.name, budget.rate, waiting);
+        let (labels, left) = ((&*self.issuer, self.name), budget.learned.map(|(calls, _)| calls));
+        self.metrics.condition.guard_is(labels, refuses_for, budget.available, left);
     }
 
     fn show_state(&self, state: State) {

@@ -15,7 +15,6 @@ use super::plain::{date, respond, text};
 use crate::clock::Timestamp;
 use crate::guard::{GuardStatus, Reason, State};
 use crate::instance::Instance;
-use crate::issuer::endpoint::Endpoint;
 use crate::route::peer::Peer;
 
 /// Answers one request of an operator or a monitoring system. `leaving` says whether the service is stopping.
@@ -66,14 +65,7 @@ pub async fn answer(
     }
     Ok(match request.uri().path() {
         "/revocations" => super::revoke::list(&instance).await,
-        "/metrics" => {
-            instance.revocations.show();
-            instance.stores.count();
-            instance.issuers.iter().flat_map(|issuer| issuer.endpoints()).for_each(Endpoint::show);
-            instance.forget_former_issuers();
-            let body = instance.metrics.render();
-            respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
-        }
+        "/metrics" => super::metrics::page(&instance),
         "/healthz" => text(StatusCode::OK, "alive\n"),
         "/readyz" if leaving => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n"),
         "/readyz" => ready(&instance),

@@ -199,10 +199,13 @@ fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Reso
             if let Some(store) = store {
                 instance.metrics.tier_hit(tier, store);
             }
-            if serving.stale {
+            let user = (&*identity.issuer, identity.subject.as_str());
+            instance.metrics.condition.served(user, tier, serving.stale, instance.clock.ticks());
+            let stale = serving.stale.is_some();
+            if stale {
                 instance.metrics.served_stale(tier);
             }
-            debug!(?digest, tier, source = identity.source.name(), stale = serving.stale, "accepted");
+            debug!(?digest, tier, source = identity.source.name(), stale, "accepted");
             instance.answers.keep(digest, pass.clone(), checked, since);
             Decision::Allow(pass)
         }

@@ -9,6 +9,7 @@ pub mod descriptors;
 pub mod import;
 pub mod listener;
 mod logout;
+mod metrics;
 mod named;
 mod order;
 mod plain;

@@ -11,11 +11,26 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::condition::Condition;
 use super::registration::{Descriptions, Registration, forget};
+
+/// A reason of each outcome, whose series begin at zero: a share of requests can be asked for at any time.
+const FIRST_REASONS: [(&str, &str); 5] = [
+    ("allow", "judged"),
+    ("unauthenticated", "no_credential"),
+    ("forbidden", "missing_claim"),
+    ("undecided", "breaker_open"),
+    ("error", "not_found"),
+];
+
+/// Statuses of calls to an issuer whose series begin at zero.
+const FIRST_STATUSES: [&str; 4] = ["200", "429", "timeout", "connect"];
 
 /// The metrics of one instance.
 pub struct Metrics {
     registry: Registry,
+    /// The gauges about the present state.
+    pub condition: Condition,
     requests: IntCounterVec,
     allowed_from_memory: IntCounter,
     /// `holdfast_request_duration_seconds`.
@@ -87,7 +102,16 @@ impl Metrics {
         for result in ["kept", "known", "refused"] {
             imported_profiles.with_label_values(&[result]);
         }
+        for (outcome, reason) in FIRST_REASONS {
+            requests.with_label_values(&[outcome, reason]);
+        }
+        for store in ["memory", "shared", "disk"] {
+            for result in ["hit", "miss", "unreadable", "error"] {
+                store_lookups.with_label_values(&[store, result]);
+            }
+        }
         let metrics = Self {
+            condition: Condition::declare(&new)?,
             imported_profiles,
             allowed_from_memory: requests.with_label_values(&["allow", "memory"]),
             request_duration: new.histogram(
@@ -275,6 +299,7 @@ impl Metrics {
     /// increase.
     pub fn has_tier(&self, tier: &str) {
         self.stale_answers.with_label_values(&[tier]);
+        self.condition.has_tier(tier);
     }
 
     /// Starts the series of a new endpoint at zero, for these states of its breaker and these reasons to
@@ -288,6 +313,10 @@ impl Metrics {
         for reason in reasons {
             self.upstream_suppressed.with_label_values(&[reason]);
         }
+        for status in FIRST_STATUSES {
+            self.upstream_requests.with_label_values(&[issuer, endpoint, status]);
+        }
+        self.upstream_duration.with_label_values(&[issuer, endpoint]);
     }
 
     /// Sets the gauges of an endpoint's budget.
@@ -299,6 +328,7 @@ impl Metrics {
 
     /// An issuer is no longer configured: its series are removed, also the last state of its breakers.
     pub fn forget_issuer(&self, issuer: &str) {
+        self.condition.forget_issuer(issuer);
         forget(&self.breaker_state, issuer);
         forget(&self.budget_waiting, issuer);
         forget(&self.budget_rate, issuer);
@@ -444,7 +474,7 @@ mod tests {
         }
         metrics.forget_issuer("https://a/");
         assert!(!text().contains("https://a/"), "{}", text());
-        // State twice, transitions twice, a call, and a histogram of ten buckets, +Inf, sum and count.
-        assert_eq!(text().matches("https://b/").count(), 2 + 2 + 1 + 13);
+        // State twice, transitions twice, calls, and a histogram of ten buckets, +Inf, sum and count.
+        assert_eq!(text().matches("https://b/").count(), 2 + 2 + FIRST_STATUSES.len() + 13);
     }
 }

@@ -232,10 +232,16 @@ impl Policy {
     #[must_use]
     pub fn useless_from(&self, known: &Known) -> Timestamp {
         const NEXT: Duration = Duration::from_millis(1);
-        let too_old = known.verified_at.after(self.reach_of(known.kind)).after(NEXT);
+        let too_old = self.served_until(known).after(NEXT);
         let token_over =
             known.not_after.map(|end| end.after(self.limits.leeway).after(self.limits.expired_grace));
         token_over.map_or(too_old, |over| over.min(too_old))
+    }
+
+    /// The latest time at which a record may be served, if its token lives that long.
+    #[must_use]
+    pub fn served_until(&self, known: &Known) -> Timestamp {
+        known.verified_at.after(self.reach_of(known.kind))
     }
 
     /// Rule 4.
@@ -342,8 +348,8 @@ pub fn is_from_the_future(verified_at: Timestamp, now: Timestamp) -> bool {
 pub struct Serving {
     /// As a record of this tier.
     pub tier: TierIndex,
-    /// Whether the issuer could not be asked.
-    pub stale: bool,
+    /// If the issuer could not be asked: until when the record can be served.
+    pub stale: Option<Timestamp>,
     /// When that was found. If the clock shows an earlier time later, it was wrong then or is wrong now.
     pub from: Timestamp,
     /// Until when the pass may be served without a second look.

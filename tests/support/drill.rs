@@ -1,6 +1,8 @@
 //! The setup of a drill: holdfast with a held clock, a dev tenant in place of Auth0, optionally a real nginx
 //! in front, and counts of the answers to users.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;

@@ -1,0 +1,27 @@
+//! The page of metrics. Gauges are brought up to date when they are read, from what is known without a search.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Response, StatusCode};
+
+use super::plain::respond;
+use crate::instance::Instance;
+use crate::issuer::endpoint::Endpoint;
+
+/// The answer to `GET /metrics`.
+pub(super) fn page(instance: &Instance) -> Response<Full<Bytes>> {
+    let (stores, condition) = (&instance.stores, &instance.metrics.condition);
+    instance.revocations.show();
+    stores.count();
+    condition.store_is("disk", stores.disk_is_degraded());
+    condition.store_is("shared", stores.shared_is_degraded());
+    condition.revocations_are(instance.revocations.is_behind());
+    condition.show_users(instance.clock.ticks());
+    if let Some(at) = instance.tls.as_ref().and_then(|tls| tls.expires_at()) {
+        condition.certificate_expires("auth", at);
+    }
+    instance.issuers.iter().flat_map(|issuer| issuer.endpoints()).for_each(Endpoint::show);
+    instance.forget_former_issuers();
+    let body = instance.metrics.render();
+    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
+}

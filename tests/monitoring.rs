@@ -1,0 +1,11 @@
+//! The monitoring in `deploy/monitoring/`, judged by `promtool` and by a real Prometheus that scrapes holdfast.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
+
+mod support;
+
+#[path = "support/drill.rs"]
+mod drill;
+
+#[path = "monitoring/rules.rs"]
+mod rules;
