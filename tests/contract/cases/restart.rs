@@ -12,8 +12,8 @@ use crate::support::until;
 /// How many requests have to be answered in each state of the fleet before it changes again.
 const ASKED: u64 = 40;
 
-/// How many ask at once.
-const CLIENTS: u64 = 3;
+/// How many ask at once: more than Envoy retries at a time by default.
+const CLIENTS: u64 = 16;
 
 pub async fn a_rolling_restart_costs_no_request(proxy: Proxy) {
     let mut stack = Stack::start_for(proxy, &["fleet"]).await;
