@@ -17,6 +17,7 @@
 mod from_claims;
 mod identities;
 pub mod importer;
+mod lease;
 mod lookup;
 mod profile;
 mod resolve;

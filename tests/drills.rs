@@ -14,6 +14,9 @@ mod drill;
 #[path = "support/prometheus.rs"]
 mod prometheus;
 
+#[path = "shared/scene.rs"]
+mod scene;
+
 #[path = "drills/clock.rs"]
 mod clock;
 #[path = "drills/crowd.rs"]
@@ -24,6 +27,8 @@ mod floods;
 mod keys;
 #[path = "drills/newcomers.rs"]
 mod newcomers;
+#[path = "drills/one_client.rs"]
+mod one_client;
 #[path = "drills/outage.rs"]
 mod outage;
 #[path = "drills/picture.rs"]

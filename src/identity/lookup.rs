@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::guard::{Priority, Role};
 use crate::issuer::{CannotTell, Issuer, UserinfoQuery};
 use crate::store::stores::Found;
+use crate::tiers::digest::TokenDigest;
 use crate::tiers::policy::{IssuerAnswer, Known, Plan, Served, Serving};
 use crate::tiers::record::Record;
 use crate::tiers::table::TierIndex;
@@ -41,6 +42,15 @@ pub(super) trait Lookup: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Option<Found<Self::Record>>> + Send;
 
+    /// The record that another instance may have shared just now, if it is usable.
+    fn find_shared(&self, identities: &Identities) -> impl Future<Output = Option<Arc<Self::Record>>> + Send;
+
+    /// The token of the request.
+    fn digest(&self) -> TokenDigest;
+
+    /// Remembers that the issuer refuses the token.
+    fn refuse(&self, identities: &Identities, no: IssuersNo) -> Failure;
+
     /// The properties of the record that the policy needs, for this token.
     fn known(&self, record: &Self::Record) -> Known;
 
@@ -50,15 +60,32 @@ pub(super) trait Lookup: Send + Sync + 'static {
     /// The query to the issuer, with the priority of a request that waits for the answer.
     fn query(&self, identities: &Identities, known: Option<&Self::Record>) -> UserinfoQuery;
 
-    /// Asks the issuer. Concurrent requests for the same record share one call. A record that was stored
-    /// since `asked_at` is the answer. The issuer's answer, also a refusal, is stored even if no request
-    /// waits for it any more.
+    /// Asks the issuer. Concurrent requests for the same record share one call, in this instance and in
+    /// others. A record that was stored since `asked_at` is the answer. The issuer's answer, also a refusal,
+    /// is stored even if no request waits for it any more.
     fn ask(
         self: &Arc<Self>,
         identities: &Arc<Identities>,
         query: UserinfoQuery,
         asked_at: Timestamp,
     ) -> impl Future<Output = Result<Arc<Self::Record>, Failure>> + Send;
+}
+
+/// The issuer's refusal of a token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IssuersNo {
+    /// 403 in place of 401.
+    pub forbids: bool,
+    /// Whether the issuer says why.
+    pub certain: bool,
+}
+
+impl IssuersNo {
+    /// The refusal. `local` says why the token was not judged here.
+    pub fn refusal(self, local: String) -> Refusal {
+        let Self { forbids, certain } = self;
+        if forbids { Refusal::IssuerForbids { certain } } else { Refusal::IssuerRejects { local, certain } }
+    }
 }
 
 /// The bounds of an answer.

@@ -4,17 +4,15 @@ use std::sync::Arc;
 
 use super::from_claims;
 use super::identities::Identities;
-use super::lookup::Lookup;
+use super::lookup::{IssuersNo, Lookup};
 use crate::clock::Timestamp;
 use crate::guard::{Priority, Role, SubjectKey as Subject};
-use crate::issuer::rejection::Rejection;
 use crate::issuer::userinfo::{Reach, UserinfoAnswer};
 use crate::issuer::{CannotTell, Issuer, UserinfoQuery};
 use crate::store::stores::Found;
 use crate::tiers::digest::{SubjectKey, TokenDigest};
 use crate::tiers::policy::Known;
 use crate::tiers::record::ProfileRecord;
-use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
 use crate::verifier::settings::PolicySettings;
 
@@ -54,6 +52,27 @@ impl Lookup for Profile {
         self.is_of_use(&refused, identities, now).then_some((refused, "memory"))
     }
 
+    async fn find_shared(&self, identities: &Identities) -> Option<Arc<ProfileRecord>> {
+        let now = identities.clock.now();
+        let found = identities.stores.shared_profile(&self.key).await;
+        found.filter(|record| self.is_of_use(record, identities, now))
+    }
+
+    fn digest(&self) -> TokenDigest {
+        self.digest
+    }
+
+    /// Remembers the issuer's refusal of this token. If the issuer gave a reason, the subject's profile is
+    /// deleted, so that no other token of the subject is answered from it.
+    fn refuse(&self, identities: &Identities, no: IssuersNo) -> Failure {
+        let refusal = no.refusal(String::new());
+        if refusal.ends_records() {
+            identities.stores.forget_profile(&self.key);
+        }
+        identities.refuse_from_now_on(self.digest, self.expires_at, refusal.clone());
+        refusal.into()
+    }
+
     fn known(&self, record: &ProfileRecord) -> Known {
         record.known(Some(self.expires_at))
     }
@@ -84,7 +103,7 @@ impl Lookup for Profile {
             let now = all.clock.now();
             match all.stores.profile_of(&this.key, &(asked_at..=now)) {
                 Some(record) if this.is_of_use(&record, &all, now) => Ok(record),
-                _ => this.put(&all, query).await,
+                _ => all.ask_for_all(&*this, this.flight(), this.put(&all, query)).await,
             }
         });
         match flight.await.map_err(CannotTell::from)? {
@@ -113,16 +132,6 @@ impl Profile {
         let is_recent = now.since(record.verified_at) < negative_ttl;
         record.email_rules == from_claims::email_rules(self.issuer.settings())
             && (record.email.is_some() && verified || is_recent && record.email.is_none())
-    }
-
-    /// Remembers the issuer's refusal of this token. If the issuer gave a reason, the subject's profile is
-    /// deleted, so that no other token of the subject is answered from it.
-    fn refuse(&self, identities: &Identities, refusal: Refusal) -> Failure {
-        if refusal.ends_records() {
-            identities.stores.forget_profile(&self.key);
-        }
-        identities.refuse_from_now_on(self.digest, self.expires_at, refusal.clone());
-        refusal.into()
     }
 
     /// `/userinfo` requires an audience that the token does not have, so this token cannot get an email. This
@@ -167,7 +176,7 @@ impl Profile {
         query: UserinfoQuery,
     ) -> Result<Arc<ProfileRecord>, Failure> {
         let since = identities.stores.epoch_of_profile(&self.key);
-        let refusal = match self.issuer.ask(query).await? {
+        let no = match self.issuer.ask(query).await? {
             UserinfoAnswer::Rejected(_) | UserinfoAnswer::Forbidden(_) if self.reach != Reach::Listed => {
                 return self.without_email(identities).await;
             }
@@ -179,12 +188,12 @@ impl Profile {
                 return Ok(record);
             }
             UserinfoAnswer::Rejected(rejection) => {
-                Refusal::IssuerRejects { local: String::new(), certain: rejection == Rejection::Certain }
+                IssuersNo { forbids: false, certain: rejection.is_certain() }
             }
             UserinfoAnswer::Forbidden(rejection) => {
-                Refusal::IssuerForbids { certain: rejection == Rejection::Certain }
+                IssuersNo { forbids: true, certain: rejection.is_certain() }
             }
         };
-        Err(self.refuse(identities, refusal))
+        Err(self.refuse(identities, no))
     }
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::identities::Identities;
-use super::lookup::Lookup;
+use super::lookup::{IssuersNo, Lookup};
 use super::resolved::Identity;
 use crate::clock::Timestamp;
 use crate::guard::{Priority, SubjectKey as Subject};
-use crate::issuer::rejection::Rejection;
 use crate::issuer::userinfo::UserinfoAnswer;
 use crate::issuer::{CannotTell, Issuer, UserinfoQuery};
 use crate::store::invalidation::Epoch;
@@ -16,7 +15,6 @@ use crate::tiers::digest::TokenDigest;
 use crate::tiers::policy::Known;
 use crate::tiers::record::{IdentitySource, VerdictRecord};
 use crate::token::json::{self, Object};
-use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
 
 /// A foreign token.
@@ -44,6 +42,20 @@ impl Lookup for Verdict {
     async fn find(&self, identities: &Identities, _: Timestamp) -> Option<Found<VerdictRecord>> {
         let found = identities.stores.verdict(&self.digest, self.since).await;
         found.filter(|(record, _)| self.is_of_use(record))
+    }
+
+    async fn find_shared(&self, identities: &Identities) -> Option<Arc<VerdictRecord>> {
+        identities.stores.shared_verdict(&self.digest).await.filter(|record| self.is_of_use(record))
+    }
+
+    fn digest(&self) -> TokenDigest {
+        self.digest
+    }
+
+    fn refuse(&self, identities: &Identities, no: IssuersNo) -> Failure {
+        let refusal = no.refusal(format!("; not judged here, because {}", self.why));
+        identities.refuse_from_now_on(self.digest, identities.clock.now(), refusal.clone());
+        refusal.into()
     }
 
     fn known(&self, record: &VerdictRecord) -> Known {
@@ -84,7 +96,7 @@ impl Lookup for Verdict {
             if let Some(refusal) = all.stores.refusal(&this.digest, &all.clock) {
                 return Err(Failure::No((*refusal).clone()));
             }
-            this.put(&all, query).await
+            all.ask_for_all(&*this, this.digest.0, this.put(&all, query)).await
         });
         let (result, role) = flight.await.map_err(CannotTell::from)?;
         identities.count(role);
@@ -106,7 +118,7 @@ impl Verdict {
         query: UserinfoQuery,
     ) -> Result<Arc<VerdictRecord>, Failure> {
         let since = identities.stores.epoch(&self.digest);
-        let refusal = match self.issuer.ask(query).await? {
+        let no = match self.issuer.ask(query).await? {
             UserinfoAnswer::Accepted { subject, claims } => {
                 let found = identities.find_email(&self.issuer, &claims);
                 let now = identities.clock.now();
@@ -127,16 +139,14 @@ impl Verdict {
                 identities.stores.keep_verdict(self.digest, record.clone(), since);
                 return Ok(record);
             }
-            UserinfoAnswer::Rejected(rejection) => Refusal::IssuerRejects {
-                local: format!("; not judged here, because {}", self.why),
-                certain: rejection == Rejection::Certain,
-            },
+            UserinfoAnswer::Rejected(rejection) => {
+                IssuersNo { forbids: false, certain: rejection.is_certain() }
+            }
             UserinfoAnswer::Forbidden(rejection) => {
-                Refusal::IssuerForbids { certain: rejection == Rejection::Certain }
+                IssuersNo { forbids: true, certain: rejection.is_certain() }
             }
         };
-        identities.refuse_from_now_on(self.digest, identities.clock.now(), refusal.clone());
-        Err(refusal.into())
+        Err(self.refuse(identities, no))
     }
 }
 

@@ -19,7 +19,7 @@ use super::cause::NoConnection;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The timeout of a whole call.
-const TIMEOUT: Duration = Duration::from_secs(3);
+pub const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long an idle connection stays in the pool: shorter than common edge servers keep one (nginx 75 s,
 /// cloud balancers 60 s), so that our side closes it.

@@ -35,6 +35,12 @@ const UNAUTHORIZED: &str = "unauthorized";
 const UNCERTAIN: &str = "access_denied";
 
 impl Rejection {
+    /// Whether it says why.
+    #[must_use]
+    pub fn is_certain(self) -> bool {
+        self == Self::Certain
+    }
+
     /// Reads an answer of status 401 or 403; `None` if it is not the issuer's. A challenge (RFC 6750 §3, RFC
     /// 9449 §7.1) counts for a 401 and a 403, and so does an OAuth error in JSON.
     #[must_use]

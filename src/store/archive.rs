@@ -102,6 +102,17 @@ impl Archive {
         }
     }
 
+    /// The record in the shared store alone, for a caller that did not find it in any store, and knows that
+    /// another instance may have put it there since. A second miss is not counted.
+    pub async fn load_shared<R: Record>(&self, key: &[u8]) -> Option<R> {
+        let since = lock(&self.forgetting).turns;
+        let sealed = self.shared.as_ref()?.lookup(R::FAMILY, key).await.ok()??;
+        let record = R::open(&self.sealer, key, &sealed).ok()?;
+        self.metrics.looked_up("shared", "hit");
+        self.copy_to_disk::<R>(key, &sealed, since);
+        Some(record)
+    }
+
     /// Whether another instance may have shared a better record: the known one may not be served at once.
     #[must_use]
     pub fn may_know_better<R: Record>(&self, record: &R, policy: &Policy) -> bool {

@@ -19,7 +19,9 @@ mod connection;
 mod error;
 mod forget;
 mod framing;
+mod lease;
 mod names;
+mod notice;
 mod pending;
 mod primary;
 mod reconnect;
@@ -27,8 +29,9 @@ mod revocation_log;
 mod settings;
 mod state;
 mod stream;
+mod waiters;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +42,8 @@ use tokio::task::JoinHandle;
 pub use self::error::SharedError;
 pub use self::forget::Forget;
 pub use self::framing::ReplyError;
+pub use self::lease::{Lease, Turn};
+pub use self::notice::Told;
 pub use self::revocation_log::{LOG_START, LogId, LogPage};
 pub use self::settings::{RedisAddress, RedisServers, Sentinels, SharedSettings};
 
@@ -47,9 +52,11 @@ use self::pending::{Change, Pending};
 use self::reconnect::ReconnectTask;
 use self::settings::read_password;
 use self::state::{Health, Shared};
+use self::waiters::Waiters;
 use super::purge::Purge;
 use crate::clock::{Clock, Timestamp};
 use crate::telemetry::metrics::Metrics;
+use crate::tiers::digest::DIGEST_LENGTH;
 use crate::tiers::policy::FUTURE_TOLERANCE;
 use crate::tiers::record::Family;
 use crate::tiers::seal::Sealer;
@@ -93,6 +100,8 @@ impl SharedStore {
             writing: tokio::sync::Mutex::new(()),
             health: watch::Sender::new(Health::Starting),
             forgets: broadcast::Sender::new(MAX_FORGETS),
+            waiters: Waiters::default(),
+            leases: AtomicU64::new(0),
             settings,
             clock,
             metrics,
@@ -107,10 +116,7 @@ impl SharedStore {
     /// # Errors
     /// When Redis cannot tell. The request treats this as a miss.
     pub async fn lookup(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, SharedError> {
-        let connection = self.shared.connection.load_full().ok_or(SharedError::Away)?;
-        if connection.is_lost() {
-            return Err(SharedError::Away);
-        }
+        let connection = self.shared.open_connection()?;
         // Checked before the read: once a delete does not wait any more, its mark is in Redis.
         if self.shared.pending().is_forgetting(family, key) {
             return Ok(None);
@@ -167,6 +173,12 @@ impl SharedStore {
         mark: impl Fn(Family) -> Timestamp + Send + Sync,
     ) -> Result<(), SharedError> {
         reconnect::purge(&self.shared, purge, &mark).await
+    }
+
+    /// Decides who of several instances asks the issuer what is kept under `key`. Whoever does not waits for
+    /// the one that does, but no longer than `patience`, and not while Redis is unreachable.
+    pub async fn turn(&self, key: [u8; DIGEST_LENGTH], patience: Duration) -> Turn {
+        lease::turn(&self.shared, key, patience).await
     }
 
     /// What other instances forget, from now on.

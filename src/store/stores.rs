@@ -235,6 +235,33 @@ impl Stores {
         Some((Arc::new(record), store))
     }
 
+    /// The verdict on a foreign token that another instance may have shared just now.
+    pub async fn shared_verdict(&self, digest: &TokenDigest) -> Option<Arc<VerdictRecord>> {
+        self.find_shared(&self.verdicts, digest, &digest.0).await
+    }
+
+    /// What another instance may have shared of a subject just now.
+    pub async fn shared_profile(&self, key: &SubjectKey) -> Option<Arc<ProfileRecord>> {
+        self.find_shared(&self.profiles, key, &key.0).await
+    }
+
+    /// Looks in the shared store alone, and promotes what is there.
+    async fn find_shared<K, R>(
+        &self,
+        memory: &Records<K>,
+        key: &K,
+        bytes: &[u8; DIGEST_LENGTH],
+    ) -> Option<Arc<R>>
+    where
+        K: Hash + Eq + Copy,
+        R: Record,
+    {
+        let since = self.invalidations.epoch(bytes);
+        let record = self.archive.as_ref()?.load_shared::<R>(bytes).await?;
+        self.invalidations.unless_since(since, bytes, || memory::keep(memory, *key, &record));
+        Some(Arc::new(record))
+    }
+
     /// The verdict on a foreign token, if it was reached within `time`; in memory only.
     #[must_use]
     pub fn verdict_of(

@@ -54,6 +54,7 @@ pub struct Metrics {
     budget_waiting: IntGaugeVec,
     budget_rate: GaugeVec,
     singleflight_joined: IntCounter,
+    leases: IntCounterVec,
     store_errors: IntCounterVec,
     records: IntGaugeVec,
     reloads: IntCounterVec,
@@ -208,6 +209,12 @@ impl Metrics {
                     &[],
                 )?
                 .with_label_values::<&str>(&[]),
+            leases: new.counters(
+                "leases_total",
+                "Questions to an issuer that instances share, by who asked: asked (this one, for all), shared \
+                 (another one), alone (this one, after a wait in vain), error (this one; Redis did not say).",
+                &["result"],
+            )?,
             store_errors: new.counters(
                 "store_errors_total",
                 "Errors of a store, by kind.",
@@ -364,6 +371,11 @@ impl Metrics {
     /// A caller shared the call of another one.
     pub fn joined(&self) {
         self.singleflight_joined.inc();
+    }
+
+    /// A question that instances share was asked so.
+    pub fn leased(&self, result: &str) {
+        self.leases.with_label_values(&[result]).inc();
     }
 
     /// A store failed.

@@ -37,6 +37,11 @@ impl Names {
         format!("{}{}:{digest}", self.prefix, family.name())
     }
 
+    /// The name of a lease. `key` is a digest.
+    pub(super) fn lease(&self, key: &[u8; DIGEST_LENGTH]) -> String {
+        format!("{}lease:{}", self.prefix, hex(key))
+    }
+
     /// The name of the mark of a purge of everybody. It is no record's name and matches no pattern that is
     /// purged.
     pub(super) fn purged(&self) -> String {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::connection::{Connection, Heard};
 use super::error::SharedError;
 use super::forget::Forget;
+use super::notice::Notice;
 use super::pending::{Change, Which};
 use super::settings::read_password;
 use super::state::{Health, Shared};
@@ -76,15 +77,9 @@ impl ReconnectTask {
         let settings = &self.shared.settings;
         let password = settings.password_file.as_deref().map(read_password).transpose()?;
         let channel = self.shared.names.channel();
-        let (sealer, sender, metrics) =
-            (self.shared.sealer.clone(), self.shared.sender, self.shared.metrics.clone());
-        let read = move |message: &[u8]| match Forget::open(&sealer, message) {
-            Some((from, forget)) => (from != sender).then_some(forget),
-            None => {
-                metrics.store_failed("shared", "message");
-                None
-            }
-        };
+        // The connection belongs to what this names.
+        let shared = Arc::downgrade(&self.shared);
+        let read = move |message: &[u8]| shared.upgrade().and_then(|shared| read(&shared, message));
         let server = settings.servers.locate(password.as_deref()).await?;
         let (connection, pushes) = Connection::open(&server, &channel, read).await?;
         connection.ping().await?;
@@ -103,6 +98,7 @@ impl ReconnectTask {
 
     fn fall(&self, error: &SharedError) {
         self.shared.connection.store(None);
+        self.shared.waiters.dismiss();
         if self.shared.health.send_replace(Health::Away) != Health::Away {
             self.shared.metrics.store_failed("shared", "degraded");
             tracing::warn!("the shared store is degraded; holdfast goes on without it: {error}");
@@ -159,6 +155,18 @@ impl ReconnectTask {
             }
         }
     }
+}
+
+/// Reads a message of another instance. A notice is acted on at once; what is to be forgotten is returned.
+fn read(shared: &Shared, message: &[u8]) -> Option<Forget> {
+    if let Some((from, forget)) = Forget::open(&shared.sealer, message) {
+        return (from != shared.sender).then_some(forget);
+    }
+    match Notice::open(&shared.sealer, message, shared.clock.now()) {
+        Some(Notice::Asked { key, told }) => shared.waiters.tell(&key, told),
+        None => shared.metrics.store_failed("shared", "message"),
+    }
+    None
 }
 
 /// Writes all waiting changes, forgets first. A change that fails waits again.

@@ -49,7 +49,7 @@ pub(super) async fn append(
     sealed: &[u8],
     keep: Duration,
 ) -> Result<LogId, SharedError> {
-    let connection = connection(shared)?;
+    let connection = shared.open_connection()?;
     let mut command = redis::cmd("EVAL");
     command.arg(APPEND).arg(1).arg(shared.names.revocations());
     command.arg((keep + MARGIN).as_secs()).arg(key).arg(sealed);
@@ -65,7 +65,7 @@ pub(super) async fn append(
 
 /// The entries from `first` on, including `first`.
 pub(super) async fn read(shared: &Shared, first: &str) -> Result<LogPage, SharedError> {
-    let connection = connection(shared)?;
+    let connection = shared.open_connection()?;
     let mut command = redis::cmd("XRANGE");
     command.arg(shared.names.revocations()).arg(first).arg("+").arg("COUNT").arg(PAGE);
     // Whoever may write to Redis may have named a field as no text is.
@@ -77,11 +77,6 @@ pub(super) async fn read(shared: &Shared, first: &str) -> Result<LogPage, Shared
         (place, field("k"), field("r"))
     });
     Ok(LogPage { entries: parts.collect(), is_full })
-}
-
-fn connection(shared: &Shared) -> Result<std::sync::Arc<Connection>, SharedError> {
-    let connection = shared.connection.load_full().ok_or(SharedError::Away)?;
-    if connection.is_lost() { Err(SharedError::Away) } else { Ok(connection) }
 }
 
 /// Gives the connection up if the server did not answer in time, or if another server takes writes now. After

@@ -1,16 +1,18 @@
 //! The state that requests and the reconnect task share.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, broadcast, watch};
 
 use super::connection::Connection;
+use super::error::SharedError;
 use super::forget::Forget;
 use super::names::Names;
 use super::pending::Pending;
 use super::settings::SharedSettings;
+use super::waiters::Waiters;
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::seal::Sealer;
@@ -45,11 +47,21 @@ pub(super) struct Shared {
     pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) health: watch::Sender<Health>,
     pub(super) forgets: broadcast::Sender<Forget>,
+    /// Who waits for what another instance asks.
+    pub(super) waiters: Waiters,
+    /// How many leases this process has tried to take.
+    pub(super) leases: AtomicU64,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Shared {
+    /// The connection, unless there is none or it is given up.
+    pub(super) fn open_connection(&self) -> Result<Arc<Connection>, SharedError> {
+        let connection = self.connection.load_full().ok_or(SharedError::Away)?;
+        if connection.is_lost() { Err(SharedError::Away) } else { Ok(connection) }
+    }
+
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
         // Nothing panics while it holds this lock. If something did, the map would still be consistent.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)

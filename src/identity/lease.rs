@@ -1,0 +1,91 @@
+//! One call for all instances: of those that need the same record at the same time, one asks the issuer.
+//!
+//! Requests in one instance share a call by singleflight; the call itself comes here. Who asks is decided
+//! through Redis ([`SharedStore::turn`]). The others take the record from Redis, if the policy would serve it
+//! as one of the youngest tier, so the answer is the same as if they had asked. Without Redis, if Redis does
+//! not say, or if the wait was in vain, each instance asks for itself.
+//!
+//! [`SharedStore::turn`]: crate::store::shared::SharedStore::turn
+
+use std::sync::Arc;
+
+use super::identities::Identities;
+use super::lookup::{IssuersNo, Lookup};
+use crate::issuer::CannotTell;
+use crate::issuer::client::TIMEOUT;
+use crate::store::shared::{Told, Turn};
+use crate::tiers::digest::TokenDigest;
+use crate::tiers::policy::Plan;
+use crate::tiers::table::TierIndex;
+use crate::token::refusal::Refusal;
+use crate::verifier::Failure;
+
+type Said<R> = Result<Arc<R>, Failure>;
+
+impl Identities {
+    /// Asks the issuer with `ask`, unless another instance has just asked the same or does so now. `key` is
+    /// what instances must have in common to share the call.
+    pub(super) async fn ask_for_all<S: Lookup>(
+        &self,
+        lookup: &S,
+        key: [u8; 32],
+        ask: impl Future<Output = Said<S::Record>> + Send,
+    ) -> Said<S::Record> {
+        let Some(shared) = self.stores.shared() else { return ask.await };
+        if lookup.issuer().open_since().is_some() {
+            // The breaker answers at once, and differs from instance to instance.
+            return ask.await;
+        }
+        let by = match shared.turn(key, TIMEOUT).await {
+            Turn::Mine(lease) => {
+                // It may have been written after this request looked, and before the lease was free.
+                if let Some(record) = self.just_shared(lookup).await {
+                    lease.end(Told::Record);
+                    self.metrics.leased("shared");
+                    return Ok(record);
+                }
+                self.metrics.leased("asked");
+                let said = lease.while_held(ask).await;
+                lease.end(to_tell(&said, lookup.digest()));
+                return said;
+            }
+            Turn::Told(Told::No { token, forbids, certain }) if token == lookup.digest().0 => {
+                self.metrics.leased("shared");
+                return Err(lookup.refuse(self, IssuersNo { forbids, certain }));
+            }
+            Turn::Told(Told::Record) => match self.just_shared(lookup).await {
+                Some(record) => {
+                    self.metrics.leased("shared");
+                    return Ok(record);
+                }
+                None => "alone",
+            },
+            Turn::Told(_) | Turn::InVain => "alone",
+            Turn::Unknown => "error",
+        };
+        self.metrics.leased(by);
+        ask.await
+    }
+
+    /// The record in Redis, if it is as good as a new answer of the issuer.
+    async fn just_shared<S: Lookup>(&self, lookup: &S) -> Option<Arc<S::Record>> {
+        let record = lookup.find_shared(self).await?;
+        let plan = self.policy.before_asking(&lookup.known(&record), self.clock.now(), None);
+        (plan == Plan::Serve(TierIndex::YOUNGEST)).then_some(record)
+    }
+}
+
+/// What the other instances are told. A refusal is about the token, and only an answer of the issuer counts.
+fn to_tell<T>(said: &Result<T, Failure>, TokenDigest(token): TokenDigest) -> Told {
+    match said {
+        Ok(_) => Told::Record,
+        Err(Failure::No(Refusal::IssuerRejects { certain, .. })) => {
+            Told::No { token, forbids: false, certain: *certain }
+        }
+        Err(Failure::No(Refusal::IssuerForbids { certain })) => {
+            Told::No { token, forbids: true, certain: *certain }
+        }
+        Err(Failure::CannotTell(CannotTell::Suppressed(_))) => Told::NotAsked,
+        Err(Failure::No(_) | Failure::CannotTell(_)) => Told::Nothing,
+    }
+}
