@@ -182,6 +182,7 @@ test | all)
     install_python_tools
     install_node_packages jose node
     install_node_packages manifests manifests
+    install_node_packages monitoring monitoring
     install_node_packages oidc_provider oidc-provider
     ;;
 bench) install_python_tools ;;

@@ -7,5 +7,17 @@ mod support;
 #[path = "support/drill.rs"]
 mod drill;
 
+#[path = "support/prometheus.rs"]
+mod prometheus;
+
+#[path = "tls/certificates.rs"]
+mod certificates;
+
+#[path = "monitoring/dashboard.rs"]
+mod dashboard;
+#[path = "monitoring/outage.rs"]
+mod outage;
+#[path = "monitoring/queries.rs"]
+mod queries;
 #[path = "monitoring/rules.rs"]
 mod rules;

@@ -24,6 +24,7 @@ use crate::route::{AUTH_PATH, Demand, Required};
 use crate::store::invalidation::Epoch;
 use crate::store::refused::Refused;
 use crate::tiers::digest::TokenDigest;
+use crate::tiers::record::IdentitySource;
 use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
 use crate::verifier::{Failure, NotLocal};
@@ -199,8 +200,10 @@ fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Reso
             if let Some(store) = store {
                 instance.metrics.tier_hit(tier, store);
             }
-            let user = (&*identity.issuer, identity.subject.as_str());
-            instance.metrics.condition.served(user, tier, serving.stale, instance.clock.ticks());
+            if identity.source == IdentitySource::Userinfo {
+                let user = (&*identity.issuer, identity.subject.as_str());
+                instance.metrics.condition.served(user, tier, serving.stale, instance.clock.ticks());
+            }
             let stale = serving.stale.is_some();
             if stale {
                 instance.metrics.served_stale(tier);

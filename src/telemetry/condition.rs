@@ -90,7 +90,7 @@ impl Condition {
         })
     }
 
-    /// A user was served as of `tier`. `stale` is `None` if the issuer could be asked, else the time until
+    /// A user whom the issuer's word vouches for was served as of `tier`. `stale` is `None` if the issuer could be asked, else the time until
     /// which the record can be served.
     pub fn served(&self, user: User<'_>, tier: &str, stale: Option<Timestamp>, now: Ticks) {
         match stale {

@@ -87,9 +87,6 @@ impl Metrics {
         )?;
         let reloads =
             new.counters("config_reloads_total", "Reloads by SIGHUP, by result (ok, refused).", &["result"])?;
-        for result in ["ok", "refused"] {
-            reloads.with_label_values(&[result]);
-        }
         let store_lookups = new.counters(
             "store_lookups_total",
             "Lookups in a store, by result (hit, miss, unreadable, error).",
@@ -100,17 +97,6 @@ impl Metrics {
             "Profiles that holdfast import sent, by result (kept, known, refused).",
             &["result"],
         )?;
-        for result in ["kept", "known", "refused"] {
-            imported_profiles.with_label_values(&[result]);
-        }
-        for (outcome, reason) in FIRST_REASONS {
-            requests.with_label_values(&[outcome, reason]);
-        }
-        for store in ["memory", "shared", "disk"] {
-            for result in ["hit", "miss", "unreadable", "error"] {
-                store_lookups.with_label_values(&[store, result]);
-            }
-        }
         let metrics = Self {
             condition: Condition::declare(&new)?,
             imported_profiles,
@@ -243,7 +229,36 @@ impl Metrics {
             requests,
             registry: registry.clone(),
         };
+        metrics.begin_at_zero();
         Ok((metrics, new.1.into_inner()))
+    }
+
+    /// Begins series at zero before their first event, so that it shows as an increase, and so that a share can
+    /// be asked for at any time. Series of issuers and tiers begin when these are known.
+    fn begin_at_zero(&self) {
+        for (outcome, reason) in FIRST_REASONS {
+            self.requests.with_label_values(&[outcome, reason]);
+        }
+        for result in ["ok", "refused"] {
+            self.reloads.with_label_values(&[result]);
+        }
+        for result in ["kept", "known", "refused"] {
+            self.imported_profiles.with_label_values(&[result]);
+        }
+        for result in ["done", "refused", "undecided"] {
+            self.logouts.with_label_values(&[result]);
+        }
+        for format in ["jws", "jwe", "opaque"] {
+            self.tokens.with_label_values(&[format, "accepted"]);
+        }
+        for store in ["memory", "shared", "disk"] {
+            for result in ["hit", "miss", "unreadable", "error"] {
+                self.store_lookups.with_label_values(&[store, result]);
+            }
+        }
+        for store in ["shared", "disk"] {
+            self.store_errors.with_label_values(&[store, "degraded"]);
+        }
     }
 
     /// A prepared answer was in memory. The hot path: an atomic addition, no lookup by label.

@@ -50,7 +50,7 @@ impl StaleUsers {
         self.younger.insert(user, tier, end);
     }
 
-    /// The issuer has confirmed what is known of a user, or was not needed.
+    /// The issuer has confirmed what is known of a user.
     pub fn confirmed(&mut self, user: User<'_>) {
         if !self.younger.tier_of.is_empty() || !self.older.tier_of.is_empty() {
             self.removed(user);

@@ -8,16 +8,17 @@ use serde_json::Value;
 use crate::drill::path_to_servers;
 use crate::support::yaml::{documents, in_repository, text};
 
-const RULES: [&str; 2] = ["deploy/monitoring/recording.yaml", "deploy/monitoring/alerts.yaml"];
+pub const RULES: [&str; 2] = ["deploy/monitoring/recording.yaml", "deploy/monitoring/alerts.yaml"];
 const TESTS: &str = "tests/monitoring/alerts.test.yaml";
 
-fn read(path: &str) -> String {
+/// The text of a file of this repository.
+pub fn shipped(path: &str) -> String {
     std::fs::read_to_string(in_repository(path)).unwrap()
 }
 
 /// The rules of a file.
 pub fn rules(path: &str) -> Vec<Value> {
-    let document = documents(&read(path)).pop().unwrap();
+    let document = documents(&shipped(path)).pop().unwrap();
     let groups = document["groups"].as_array().unwrap();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
@@ -47,7 +48,7 @@ fn promtool_accepts_the_rules_and_their_tests_pass() {
 
 #[test]
 fn each_alert_is_tested_to_fire_and_not_to_fire() {
-    let tests = documents(&read(TESTS)).pop().unwrap();
+    let tests = documents(&shipped(TESTS)).pop().unwrap();
     let (mut fires, mut does_not) = (BTreeSet::new(), BTreeSet::new());
     for case in tests["tests"].as_array().unwrap() {
         for check in case["promql_expr_test"].as_array().unwrap() {
@@ -66,7 +67,7 @@ fn each_alert_is_tested_to_fire_and_not_to_fire() {
 
 #[test]
 fn each_alert_says_what_to_do_in_its_own_section_of_the_runbook() {
-    let runbook = read("docs/runbook.md");
+    let runbook = shipped("docs/runbook.md");
     let section = runbook.split("\n## Alerts\n").nth(1).unwrap().split("\n## ").next().unwrap();
     let parts: BTreeMap<&str, &str> =
         section.split("\n### ").skip(1).map(|part| part.split_once('\n').unwrap()).collect();
@@ -76,7 +77,7 @@ fn each_alert_says_what_to_do_in_its_own_section_of_the_runbook() {
         alerts.keys().map(String::as_str).collect::<Vec<_>>(),
         "the sections of docs/runbook.md (left) and the alerts (right)"
     );
-    let page = read("docs/how-to/monitor.md");
+    let page = shipped("docs/how-to/monitor.md");
     let rows = page.lines().filter(|line| line.starts_with("| `Holdfast")).count();
     assert_eq!(rows, alerts.len(), "docs/how-to/monitor.md lists alerts that do not exist");
     for (name, alert) in &alerts {

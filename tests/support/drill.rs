@@ -89,9 +89,14 @@ impl Stage {
             true => config.replace("[budget]\n", budget),
             false => format!("{budget}{config}"),
         };
+        Self::set_at(drill, &config, START).await
+    }
+
+    /// The same at another time; `config` must say that no call waits for the budget.
+    pub async fn set_at(drill: &'static str, config: &str, start: u64) -> Self {
         let tenant = Tenant::start(Options::default()).await.unwrap();
-        tenant.set_time(Some(START));
-        Self::start(drill, &config, tenant, Clock::held_at(Timestamp::from_secs(START))).await
+        tenant.set_time(Some(start));
+        Self::start(drill, config, tenant, Clock::held_at(Timestamp::from_secs(start))).await
     }
 
     /// On a held clock on which calls wait for the budget all the same, with this further configuration: the

@@ -1,5 +1,7 @@
 //! A real Prometheus that scrapes holdfast, and the tool that judges what is scraped.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -21,10 +23,19 @@ pub struct Prometheus {
 impl Prometheus {
     /// Scrapes the metrics at `target` five times a second.
     pub async fn start(target: &str) -> Self {
+        Self::start_with(target, &[]).await
+    }
+
+    /// The same with files of rules: each a name that ends in `.yaml`, and a text. They are evaluated as often.
+    pub async fn start_with(target: &str, rules: &[(&str, String)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        for (name, text) in rules {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
         let config = directory.path().join("prometheus.yml");
         let text = format!(
-            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
+            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}\n\
+             rule_files: [\"*.yaml\"]\n\
              scrape_configs: [{{job_name: holdfast, static_configs: [{{targets: [\"{target}\"]}}]}}]\n"
         );
         std::fs::write(&config, text).unwrap();
@@ -66,21 +77,36 @@ impl Prometheus {
     }
 
     async fn query(&self, query: &str) -> Vec<f64> {
+        let results = self.ask(query).await.unwrap_or_default();
+        results.iter().map(|result| result["value"][1].as_str().unwrap().parse().unwrap()).collect()
+    }
+
+    /// The series of a query with their values; `None` while it is not ready.
+    pub async fn ask(&self, query: &str) -> Option<Vec<Value>> {
         let query: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let request = format!(
-            "GET /api/v1/query?query={query} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-            self.address
-        );
+        let data = self.get(&format!("/api/v1/query?query={query}")).await?;
+        Some(data["result"].as_array().unwrap().clone())
+    }
+
+    /// What the alerts say that are there now.
+    pub async fn summaries(&self) -> Vec<String> {
+        let data = self.get("/api/v1/alerts").await.unwrap();
+        let alerts = data["alerts"].as_array().unwrap().iter();
+        alerts.map(|alert| alert["annotations"]["summary"].as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn get(&self, path: &str) -> Option<Value> {
+        // HTTP/1.0 has no chunks.
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.address);
         let stream = TcpStream::connect(&self.address).await.unwrap();
         let reply = exchange(stream, request.as_bytes()).await;
         // Before it is ready it says 503.
-        if reply.status != 200 {
-            assert_eq!(reply.status, 503, "{reply:?}");
-            return Vec::new();
+        if reply.status == 503 {
+            return None;
         }
-        let answer: Value = serde_json::from_str(&reply.body).unwrap();
-        let results = answer["data"]["result"].as_array().unwrap();
-        results.iter().map(|result| result["value"][1].as_str().unwrap().parse().unwrap()).collect()
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let mut answer: Value = serde_json::from_str(&reply.body).unwrap();
+        Some(answer["data"].take())
     }
 }
 

@@ -27,9 +27,14 @@ pub fn example_with(name: &str, from: &str, to: &str) -> String {
 
 /// The directory that has `node_modules` with schemas and parser.
 pub fn modules() -> PathBuf {
+    modules_of("manifests")
+}
+
+/// The directory that has `node_modules` with the packages of `tests/TEST/package.json`.
+pub fn modules_of(test: &str) -> PathBuf {
     let modules = match std::env::var("HOLDFAST_TEST_NODE_MODULES") {
-        Ok(jose) => Path::new(&jose).parent().unwrap().join("manifests"),
-        Err(_) => in_repository("tests/manifests"),
+        Ok(jose) => Path::new(&jose).parent().unwrap().join(test),
+        Err(_) => in_repository("tests").join(test),
     };
     assert!(modules.join("node_modules").exists(), "no packages in {}; run `make setup`", modules.display());
     modules

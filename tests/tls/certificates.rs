@@ -1,5 +1,7 @@
 //! Certificates made for a test: a CA, and what it signs.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
