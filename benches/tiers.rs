@@ -41,6 +41,7 @@ use holdfast::tiers::record::{Family, IdentitySource, KeysRecord, ProfileRecord,
 use holdfast::tiers::seal::{OVERHEAD, Sealer};
 use holdfast::tiers::secret::InstanceSecret;
 use holdfast::tiers::table::{TierIndex, TierTable};
+use holdfast::token::binding::Binding;
 use holdfast::token::email::Email;
 use holdfast::token::json;
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options};
@@ -630,6 +631,7 @@ fn identity(number: usize) -> Identity {
         email_not_allowed: false,
         source: IdentitySource::Claims,
         audience_checked: true,
+        binding: Binding::Bearer,
         claims: json::object(br#"{"scope":"openid email"}"#).unwrap(),
         verified_at: Clock::system().now(),
     }

@@ -1,7 +1,7 @@
 //! Request → token: exactly one credential, by an unambiguous grammar.
 //!
-//! There are two places, `Authorization: Bearer` and one configured cookie, and no third. With an
-//! `Authorization` header the cookie is not looked at, whatever the header says. A browser keeps 4 KiB in a
+//! There are two places, `Authorization` with the scheme `Bearer` or `DPoP` (RFC 9449 §7.1), and one configured
+//! cookie, and no third. With an `Authorization` header the cookie is not looked at, whatever the header says. A browser keeps 4 KiB in a
 //! cookie, so a long token may come in pieces, named as libraries name them that split cookies: `name.0`
 //! (express-openid-connect, NextAuth), `name_0` (oauth2-proxy), `name__0` (nextjs-auth0). They count only
 //! together.
@@ -35,7 +35,19 @@ const SEPARATORS: [&str; 3] = ["__", "_", "."];
 
 /// A token whose grammar was checked (RFC 6750 §2.1 `b64token`), and nothing else.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credential<'r>(Cow<'r, str>);
+pub struct Credential<'r> {
+    token: Cow<'r, str>,
+    scheme: Scheme,
+}
+
+/// How the request carries the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `Authorization: Bearer`, or the cookie.
+    Bearer,
+    /// `Authorization: DPoP`.
+    Dpop,
+}
 
 /// Why a request has no usable credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -52,8 +64,8 @@ pub enum CredentialError {
     /// A cookie in pieces, of which some are missing or too many.
     #[error("the cookie came in pieces of which some are missing or too many")]
     Incomplete,
-    /// Another scheme than Bearer.
-    #[error("the Authorization header has another scheme than Bearer")]
+    /// Another scheme than Bearer and DPoP.
+    #[error("the Authorization header has another scheme than Bearer and DPoP")]
     OtherScheme,
     /// Longer than [`MAX_TOKEN_BYTES`].
     #[error("the token is longer than 16 KiB")]
@@ -79,7 +91,7 @@ impl CredentialError {
 }
 
 impl<'r> Credential<'r> {
-    /// Takes the credential out of a request: `Authorization: Bearer`, else the configured cookie.
+    /// Takes the credential out of a request: `Authorization`, else the configured cookie.
     ///
     /// # Errors
     /// [`CredentialError`], if there is not exactly one good credential.
@@ -100,10 +112,16 @@ impl<'r> Credential<'r> {
     /// # Errors
     /// [`CredentialError`], if it does not have the grammar of a token.
     pub fn parse(token: &'r str) -> Result<Self, CredentialError> {
-        Self::check(Cow::Borrowed(token))
+        Self::check(Cow::Borrowed(token), Scheme::Bearer)
     }
 
-    fn check(token: Cow<'r, str>) -> Result<Self, CredentialError> {
+    /// The same token, carried by this scheme.
+    #[must_use]
+    pub fn carried_by(self, scheme: Scheme) -> Self {
+        Self { scheme, ..self }
+    }
+
+    fn check(token: Cow<'r, str>, scheme: Scheme) -> Result<Self, CredentialError> {
         let end = token.trim_end_matches('=').len();
         if token.is_empty() {
             Err(CredentialError::Missing)
@@ -112,14 +130,20 @@ impl<'r> Credential<'r> {
         } else if end == 0 || !in_grammar(&token.as_bytes()[..end]) {
             Err(CredentialError::Grammar)
         } else {
-            Ok(Self(token))
+            Ok(Self { token, scheme })
         }
     }
 
     /// The token.
     #[must_use]
     pub fn token(&self) -> &str {
-        &self.0
+        &self.token
+    }
+
+    /// How the request carries it.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// RFC 9110 §11.4: the scheme is case-insensitive, one or more spaces follow.
@@ -129,10 +153,10 @@ impl<'r> Credential<'r> {
         if scheme.is_empty() {
             return Err(CredentialError::Missing);
         }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(CredentialError::OtherScheme);
-        }
-        Self::parse(rest.trim_start_matches(' '))
+        let schemes = [("bearer", Scheme::Bearer), ("dpop", Scheme::Dpop)];
+        let known = schemes.into_iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name));
+        let (_, scheme) = known.ok_or(CredentialError::OtherScheme)?;
+        Self::check(Cow::Borrowed(rest.trim_start_matches(' ')), scheme)
     }
 
     /// RFC 6265 §4.2. A browser sends a cookie once for each domain and path that it was set for, so the same
@@ -158,7 +182,7 @@ impl<'r> Credential<'r> {
             (Some(whole), true) => {
                 Self::parse(std::str::from_utf8(whole).map_err(|_| CredentialError::Grammar)?)
             }
-            (None, false) => Self::check(Cow::Owned(pieces.join()?)),
+            (None, false) => Self::check(Cow::Owned(pieces.join()?), Scheme::Bearer),
             (Some(_), false) => Err(CredentialError::SeveralCookies),
         }
     }
@@ -258,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_scheme_may_be_of_any_case() {
-        for line in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
+        for line in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c", "DPoP a.b.c", "dpop  a.b.c"] {
             assert_eq!(bearer(line), Ok("a.b.c".to_owned()), "{line}");
         }
     }
@@ -286,6 +310,9 @@ mod tests {
             (" Bearer a", Missing),
             ("Basic YTpi", OtherScheme),
             ("Bearera", OtherScheme),
+            ("DPoPa", OtherScheme),
+            ("DPoP", Missing),
+            ("DPoP a, DPoP b", Grammar),
             ("bea\trer a", OtherScheme),
             ("Bearer a, Bearer b", Grammar),
             ("Bearer a b", Grammar),

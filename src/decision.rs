@@ -4,6 +4,7 @@
 //! the verifier or the issuer's answer.
 
 mod anonymous;
+mod binding;
 mod facts;
 pub mod header_rule;
 mod header_size;
@@ -30,13 +31,18 @@ use crate::identity::Identity;
 use crate::issuer::CannotTell;
 use crate::route::requirement::{BadRequirement, Requirement, in_query};
 use crate::route::{Closed, Required};
+use crate::sender::Unproven;
 use crate::tiers::policy::Serving;
 use crate::tiers::record::IdentitySource;
 use crate::tiers::table::{TierIndex, TierTable};
+use crate::token::binding::Binding;
 use crate::token::refusal::Refusal;
 
 pub use anonymous::Anonymous;
 pub use unmet::{Rejection, Unmet};
+
+/// `Retry-After` when too many proofs came at once. They are forgotten when they are too old to come again.
+const PROOFS_RETRY: Duration = Duration::from_secs(30);
 
 /// The decision about a request, with everything that the answer needs.
 #[derive(Clone, Debug)]
@@ -47,6 +53,8 @@ pub enum Decision {
     NoCredential(CredentialError),
     /// The token is refused.
     Refused(Arc<Refusal>),
+    /// The token is good, and it is not proven that the request comes from its sender.
+    Unproven(Unproven),
     /// The identity is known, and may not pass here.
     Forbidden(Unmet),
     /// The decision is not available now ("cannot tell").
@@ -121,13 +129,15 @@ impl Pass {
             packing.fact(email.as_str(), Mark::Email);
         }
         facts::pack(identity, &mut packing);
+        let has_binding = binding::pack(identity.binding, &mut packing);
         let verified = identity.email.is_some() && identity.email_verified == Some(true);
         let head = Head::new(identity.verified_at, serving.from..serving.until, serving.tier)
             .with(Flag::Stale, serving.stale.is_some())
             .with(Flag::FromUserinfo, identity.source == IdentitySource::Userinfo)
             .with(Flag::EmailEncoded, email_encoded)
             .with(Flag::EmailVerified, verified)
-            .with(Flag::AudienceChecked, identity.audience_checked);
+            .with(Flag::AudienceChecked, identity.audience_checked)
+            .with(Flag::HasBinding, has_binding);
         Ok(Self(packing.finish(head)))
     }
 
@@ -165,6 +175,12 @@ impl Pass {
     #[must_use]
     pub fn tier(&self) -> TierIndex {
         self.0.head().tier
+    }
+
+    /// What its token is bound to. The sender must prove that it has the key, for each request.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        binding::unpack(&self.0)
     }
 
     /// Whether a call to the issuer would bring nothing younger: it is in the youngest tier, or the issuer
@@ -222,6 +238,17 @@ impl fmt::Debug for Pass {
     }
 }
 
+impl From<Unproven> for Decision {
+    fn from(unproven: Unproven) -> Self {
+        match unproven {
+            Unproven::Untold(closed) => Self::Closed(closed),
+            Unproven::Busy(_) => Self::from(&CannotTell::Busy),
+            Unproven::NoRoom => Self::Undecided { reason: unproven.reason(), retry_after: PROOFS_RETRY },
+            unproven => Self::Unproven(unproven),
+        }
+    }
+}
+
 impl From<&CannotTell> for Decision {
     fn from(error: &CannotTell) -> Self {
         Self::Undecided { reason: error.reason(), retry_after: error.retry_after() }
@@ -245,6 +272,7 @@ mod tests {
             email_not_allowed: false,
             source: IdentitySource::Claims,
             audience_checked: true,
+            binding: Binding::Bearer,
             claims: json::object(claims.as_bytes()).unwrap(),
             verified_at: Timestamp::from_secs(1_000),
         }

@@ -9,6 +9,7 @@
 //! [`Identities`]: crate::identity::Identities
 
 mod rows;
+mod sender;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub use self::rows::Check;
 use self::rows::{Outline, Stop};
+pub use self::sender::Presented;
 use crate::credential::Credential;
 use crate::decision::{Decision, Pass, Unmet};
 use crate::identity::{Attempt, Identity, Resolved};
@@ -25,6 +27,7 @@ use crate::instance::Instance;
 use crate::issuer::Issuer;
 use crate::issuer::userinfo::Reach;
 use crate::route::Required;
+use crate::sender::Unproven;
 use crate::token::compact::UnverifiedHeader;
 use crate::token::email::{self, EmailRules};
 use crate::token::json::Object;
@@ -111,20 +114,30 @@ struct Course {
     issuer: Option<Arc<Issuer>>,
     claims: Option<Object>,
     identity: Option<Identity>,
+    /// Whether the request comes from the sender of its token; `None` if that does not matter.
+    sender: Option<Result<(), Unproven>>,
 }
 
 /// Checks `token` as a server would that has never seen it, for a route that requires `required`, and
 /// explains the result.
-pub async fn inspect(instance: &Instance, token: &str, asking: Asking, required: &Required<'_>) -> Report {
+pub async fn inspect(
+    instance: &Instance,
+    token: &str,
+    asking: Asking,
+    required: &Required<'_>,
+    presented: &Presented,
+) -> Report {
     let outline = Outline::of(instance, token);
-    let course = run(instance, &outline, token, asking, required).await;
+    let course = run(instance, &outline, (token, presented), asking, required).await;
     let issuer = course.issuer.or_else(|| outline.issuer.clone());
     let email = course.claims.as_ref().zip(issuer.as_ref()).map(|(claims, issuer)| {
         let require_verified = instance.settings.policy.require_verified_email;
         explain_email(claims, issuer.settings().email_rules(require_verified), course.identity.as_ref())
     });
+    let mut checks = outline.checks(instance, issuer.as_ref(), &course.stop);
+    checks.extend(course.sender.map(sender::row));
     Report {
-        checks: outline.checks(instance, issuer.as_ref(), &course.stop),
+        checks,
         format: outline.format(),
         header: outline.header,
         nested_header: outline.nested_header,
@@ -137,7 +150,7 @@ pub async fn inspect(instance: &Instance, token: &str, asking: Asking, required:
 async fn run(
     instance: &Instance,
     outline: &Outline,
-    token: &str,
+    (token, presented): (&str, &Presented),
     asking: Asking,
     required: &Required<'_>,
 ) -> Course {
@@ -148,13 +161,17 @@ async fn run(
         issuer: None,
         claims: None,
         identity: None,
+        sender: None,
     };
-    if let Err(error) = Credential::parse(token) {
-        course.reason = error.to_string();
-        course.stop = Stop::Credential(course.reason.clone());
-        course.decision = Some(Decision::NoCredential(error));
-        return course;
-    }
+    let credential = match Credential::parse(token) {
+        Ok(credential) => credential,
+        Err(error) => {
+            course.reason = error.to_string();
+            course.stop = Stop::Credential(course.reason.clone());
+            course.decision = Some(Decision::NoCredential(error));
+            return course;
+        }
+    };
     let verified = match instance.verifier.verify(token).await {
         Ok(verified) => verified,
         Err(failure) => {
@@ -166,7 +183,8 @@ async fn run(
     };
     let (mut asks, mut local) = (false, None);
     match &verified {
-        Verified::Local { issuer, claims, .. } => {
+        Verified::Local { issuer, claims, binding, .. } => {
+            course.sender = presented.check(instance, credential.clone(), *binding).await;
             let rules = issuer.settings().email_rules(instance.settings.policy.require_verified_email);
             let names_one = email::find(claims.all(), EmailRules { domains: &[], ..rules }).is_some();
             asks |= !names_one && issuer.reach(claims.all()) != Reach::None;
@@ -179,6 +197,9 @@ async fn run(
             let what = if outline.format() == "jwe" { "local decryption" } else { "local check" };
             local = Some(format!("{what}: {why}"));
         }
+    }
+    if let Some(Err(unproven)) = course.sender {
+        return course.unproven(unproven);
     }
     if asks && asking == Asking::Withheld {
         course.reason = match &local {
@@ -194,7 +215,17 @@ async fn run(
         .resolve(verified, Attempt { token, digest, since: instance.stores.epoch(&digest), oldest: None })
         .await
     {
-        Ok(resolved) => course.resolved(instance, resolved, required, asks, local),
+        Ok(resolved) => {
+            if local.is_some() {
+                course.sender = presented.check(instance, credential, resolved.identity.binding).await;
+            }
+            let sender = course.sender;
+            let course = course.resolved(instance, resolved, required, asks, local);
+            match sender {
+                Some(Err(unproven)) => course.unproven(unproven),
+                _ => course,
+            }
+        }
         Err(failure) => course.failed(failure, Some(local)),
     }
 }
@@ -222,6 +253,13 @@ impl Course {
             Failure::No(refusal) => Decision::Refused(Arc::new(refusal)),
             Failure::CannotTell(error) => Decision::from(&error),
         });
+        self
+    }
+
+    /// The token is good, and its sender is not.
+    fn unproven(mut self, unproven: Unproven) -> Self {
+        self.reason = format!("the token is good, but {unproven}");
+        self.decision = Some(unproven.into());
         self
     }
 

@@ -28,6 +28,7 @@ use crate::login::{Login, LoginError};
 use crate::logout::BackchannelLogout;
 use crate::respond::Responder;
 use crate::revocation::RevocationCheck;
+use crate::sender::SenderCheck;
 use crate::store::archive::Archive;
 use crate::store::open::ArchiveError;
 use crate::store::revocations::{RevocationTask, Revocations};
@@ -65,6 +66,8 @@ pub struct Instance {
     pub issuers: Issuers,
     /// Verifies tokens: token → claims.
     pub verifier: Verifier,
+    /// Checks that requests come from the senders of their tokens.
+    pub senders: SenderCheck,
     /// Resolves identities: claims → identity.
     pub identities: Arc<Identities>,
     /// Builds answers: decision → answer.
@@ -236,6 +239,13 @@ impl Instance {
             names.filter(|name| issuers.named(Some(name)).is_err()).collect()
         });
         let verifier = Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone())?;
+        let senders = SenderCheck::new(
+            (settings.dpop.clone(), settings.policy.leeway),
+            pool.clone(),
+            clock.clone(),
+            stores.clone(),
+            previous.map(|previous| previous.senders.seen()).unwrap_or_default(),
+        );
         let identities = Identities::new(
             stores.clone(),
             digester.clone(),
@@ -266,6 +276,7 @@ impl Instance {
         }
         let instance = Self {
             verifier,
+            senders,
             responder: Responder::new(settings.auth.undecided_status, settings.headers.clone()),
             login,
             logout: settings.backchannel_logout.clone().map(BackchannelLogout::new),

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | [`server`] | HTTP: listeners, the auth service, the admin service |
 //! | [`credential`] | request → token |
+//! | [`sender`] | whether a request comes from the sender that its token is bound to |
 //! | [`verifier`] | token → verified claims, by its format; [`token`] has the parts |
 //! | [`identity`] | claims → who it is, and the order in which the email is looked for |
 //! | [`route`] | what the request needs before it may pass |
@@ -50,6 +51,7 @@ pub mod private_file;
 pub mod respond;
 pub mod revocation;
 pub mod route;
+pub mod sender;
 pub mod server;
 pub mod service;
 pub mod store;

@@ -23,6 +23,8 @@ use crate::decision::header_rule::HeaderRule;
 use crate::decision::names::AGE;
 use crate::decision::{Anonymous, Decision, Pass, Unmet};
 use crate::login::LoginAnswer;
+use crate::sender::Unproven;
+use crate::token::dpop;
 use crate::token::refusal::Refusal;
 
 const LOGIN_URL: HeaderName = HeaderName::from_static("x-auth-login-url");
@@ -86,6 +88,10 @@ impl Responder {
                 headers.insert(WWW_AUTHENTICATE, challenge);
                 let outcome = if status == StatusCode::FORBIDDEN { "forbidden" } else { "unauthenticated" };
                 (status, (outcome, refusal.reason()))
+            }
+            Decision::Unproven(unproven) => {
+                headers.insert(WWW_AUTHENTICATE, unproven_challenge(*unproven));
+                (StatusCode::UNAUTHORIZED, ("unauthenticated", unproven.reason()))
             }
             // No credential would help, so there is no challenge.
             Decision::Closed(closed) => (StatusCode::FORBIDDEN, ("forbidden", closed.reason())),
@@ -180,6 +186,27 @@ fn refusal_challenge(refusal: &Refusal) -> (StatusCode, HeaderValue) {
             ),
         ),
     }
+}
+
+/// RFC 9449 §7.1 if the token should be bound to a key, RFC 8705 §3 if to a certificate. The client learns the
+/// reason, because only it can make a better proof.
+fn unproven_challenge(unproven: Unproven) -> HeaderValue {
+    let reason = unproven.reason();
+    let challenge = match unproven {
+        Unproven::NoCertificate | Unproven::Unreadable => format!(
+            r#"Bearer realm="holdfast", error="invalid_token", error_description="The sender is not proven ({reason})""#
+        ),
+        _ => {
+            let error = if unproven.is_about_the_proof() { "invalid_dpop_proof" } else { "invalid_token" };
+            let algorithms =
+                dpop::algorithms().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(" ");
+            format!(
+                r#"DPoP realm="holdfast", algs="{algorithms}", error="{error}", error_description="The sender is not proven ({reason})""#
+            )
+        }
+    };
+    // All of it is ASCII.
+    HeaderValue::try_from(challenge).unwrap_or(const { HeaderValue::from_static("DPoP") })
 }
 
 fn insufficient_scope() -> HeaderValue {

@@ -29,6 +29,7 @@ use self::settings::PolicySettings;
 use crate::clock::Clock;
 use crate::issuer::settings::ForeignTokens;
 use crate::issuer::{CannotTell, Issuer, KeyLookup};
+use crate::token::binding::Binding;
 use crate::token::claims::{Expected, VerifiedClaims, VouchedPayload};
 use crate::token::compact::{Compact, Malformed, UnopenedJwe};
 use crate::token::jwe::{DecryptionKeys, JweError, KeyFileError};
@@ -48,6 +49,8 @@ pub enum Verified {
         claims: VerifiedClaims,
         /// `kid`: the key that signed the token, if the header names it.
         kid: Option<String>,
+        /// What the token is bound to.
+        binding: Binding,
     },
     /// Only the issuer can verify the token.
     Foreign {
@@ -249,7 +252,8 @@ impl Verifier {
             grace: issuer.open_since().map(|since| (grace, since)),
         };
         let claims = VerifiedClaims::check(vouched, expected, self.clock.now())?;
-        Ok(Verified::Local { issuer, claims, kid })
+        let binding = Binding::of(claims.all(), issuer.settings().sender_constrained)?;
+        Ok(Verified::Local { issuer, claims, kid, binding })
     }
 
     /// The result for a foreign token. `iss` in the header only selects one of the configured issuers. A URL

@@ -36,7 +36,7 @@ async fn without_exactly_one_good_credential_the_answer_is_401() {
         ("an empty token after a blank", line("Bearer "), "no_credential"),
         ("only padding", line("Bearer ==="), "token_grammar"),
         ("another scheme", line("Basic YWxpY2U6c2VjcmV0"), "other_scheme"),
-        ("another scheme with a good token", line(&format!("DPoP {token}")), "other_scheme"),
+        ("another scheme with a good token", line(&format!("Digest {token}")), "other_scheme"),
         ("no scheme", line(&token), "other_scheme"),
         ("the scheme glued to the token", line(&format!("Bearer{token}")), "other_scheme"),
         ("two headers, the same", [good.clone(), good.clone()].concat(), "several_credentials"),

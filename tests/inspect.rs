@@ -7,9 +7,11 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_devtenant::{Options, Tenant, TokenBuilder};
 use serde_json::Value;
+use support::dpop::Prover;
 use support::redis::RedisServer;
 use support::service::request;
 use support::{Holdfast, exchange, until};
@@ -112,6 +114,43 @@ async fn a_good_token_is_explained_and_the_exit_code_is_0() {
     assert_eq!(check(&report, "decryption")["ok"], true);
     assert_eq!(check(&report, "content")["found"], "a signed token");
     assert_eq!(scene.tenant.calls().userinfo, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_token_needs_its_proof_here_too_and_the_step_that_fails_is_named() {
+    let scene = Scene::new(true, "[dpop]\nproof_age = \"600s\"\n").await;
+    let prover = Prover::new();
+    let url = "https://api.example.com/orders";
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    for bound in [scene.mint(), scene.mint().nested_jwe()] {
+        let token = bound.claim("cnf", prover.cnf()).build().unwrap();
+        let good = prover.proof(&token, "POST", url, now).sign();
+        let with = ["--dpop", &good, "--method", "POST", "--url", "https://API.example.com:443/orders?x"];
+        let (report, code) = scene.report(&token, &with).await;
+        assert_eq!((code, &report["answer"]["status"]), (0, &200.into()), "{report}");
+        assert_eq!(check(&report, "sender")["found"], "proven");
+        let old = prover.proof(&token, "GET", url, now - 9_000).sign();
+        for (arguments, found) in [
+            (vec![], "no DPoP header"),
+            (vec!["--dpop", &good, "--url", url], "another method"),
+            (vec!["--dpop", &good, "--method", "POST", "--url", "https://api.example.com/"], "another URL"),
+            (vec!["--dpop", &old, "--url", url], "at most dpop.proof_age"),
+            (vec!["--dpop", "x", "--url", url], "not a signed JWT"),
+        ] {
+            let (report, code) = scene.report(&token, &arguments).await;
+            assert_eq!((code, &report["answer"]["status"]), (1, &401.into()), "{report}");
+            assert_eq!(failed(&report), ["sender"], "{report}");
+            assert!(check(&report, "sender")["found"].as_str().unwrap().contains(found), "{report}");
+            assert!(report["answer"]["headers"]["www-authenticate"].as_str().unwrap().starts_with("DPoP "));
+        }
+    }
+    let (report, code) = scene.report(&scene.mint().build().unwrap(), &["--dpop", "x", "--url", url]).await;
+    assert_eq!((code, failed(&report)), (1, vec!["sender"]), "{report}");
+    let unknown = scene.mint().claim("cnf", serde_json::json!({ "kid": "k" })).build().unwrap();
+    let (report, code) = scene.report(&unknown, &[]).await;
+    assert_eq!((code, failed(&report)), (1, vec!["cnf"]), "{report}");
+    let output = scene.inspect(&unknown, &["--dpop", "x", "--url", "/orders"]).await;
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -219,6 +219,8 @@ fn every_reason_that_a_request_is_counted_by_is_explained() {
         ("credential.rs", "reason"),
         ("token/compact.rs", "reason"),
         ("token/refusal.rs", "reason"),
+        ("token/dpop.rs", "reason"),
+        ("sender/error.rs", "reason"),
         ("token/jwe/error.rs", "reason"),
         ("route/closed.rs", "reason"),
         ("issuer/client.rs", "reason"),

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use holdfast::clock::Clock;
-use holdfast::inspect::{Asking, Report, inspect};
+use holdfast::inspect::{Asking, Presented, Report, inspect};
 use holdfast::instance::Instance;
 use holdfast::route::Required;
 use holdfast::route::requirement::in_query;
 use holdfast::token::compact::UnverifiedHeader;
+use holdfast::token::dpop::url::HttpUrl;
 
 use super::{ConfigFlag, IssuerFlags, SourceArguments, block_on};
 
@@ -39,6 +40,15 @@ pub struct InspectArguments {
     /// What the route requires, written as in the auth URL's query: `scope=read&role=admin`
     #[arg(long, value_name = "REQUIREMENTS")]
     require: Option<String>,
+    /// The DPoP proof that comes with a token that is bound to a key
+    #[arg(long, value_name = "PROOF", requires = "url")]
+    dpop: Option<String>,
+    /// The method of the request that the proof is for
+    #[arg(long, value_name = "METHOD", default_value = "GET", requires = "dpop")]
+    method: String,
+    /// The URL of the request that the proof is for
+    #[arg(long, value_name = "URL", requires = "dpop")]
+    url: Option<String>,
 }
 
 /// Explains the token. Succeeds if it would be accepted. An undecided answer is a failure.
@@ -56,9 +66,14 @@ pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
     in_query(required)
         .try_for_each(|asked| asked.and_then(|(name, value)| name.check(&value, &settings.tiers)))
         .map_err(|bad| unusable(format!("--require: {bad}")))?;
+    let url = match arguments.url.as_deref().map(|url| (url, HttpUrl::parse(url))) {
+        Some((url, None)) => return Err(unusable(format!("--url: {url} is not a URL of http or https"))),
+        url => url.and_then(|(_, url)| url),
+    };
+    let presented = Presented { proof: arguments.dpop, method: Some(arguments.method), url };
     let report = block_on(async {
         let instance = Instance::build(settings, Clock::system(), None).map_err(unusable)?;
-        Ok(inspect(&instance, &token, asking, &Required::Query(required)).await)
+        Ok(inspect(&instance, &token, asking, &Required::Query(required), &presented).await)
     })?;
     let text = if arguments.json {
         serde_json::to_string(&report).map_err(unusable)? + "\n"

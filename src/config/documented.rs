@@ -105,9 +105,9 @@ fn every_key_that_is_read_is_documented_and_every_documented_key_is_read() {
 #[test]
 fn every_documented_default_is_the_true_one() {
     let mut checked = 0;
-    for section in
-        ["auth", "auth.tls", "admin", "store", "issuer", "policy", "breaker", "budget", "login", "log"]
-    {
+    for section in [
+        "auth", "auth.tls", "admin", "store", "issuer", "policy", "breaker", "budget", "dpop", "login", "log",
+    ] {
         for (key, cell) in rows(page(section).unwrap()) {
             // A default that is a value stands alone, or before a comma and what it means.
             let value = cell.strip_prefix('`').and_then(|cell| cell.split_once('`'));

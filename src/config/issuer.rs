@@ -9,6 +9,7 @@ use crate::issuer::settings::{ForeignTokens, IssuerSettings};
 use crate::route::requirement::Requirement;
 use crate::route::settings::RouteSettings;
 use crate::token::algorithm::{self, SignatureAlgorithm};
+use crate::token::binding::SenderConstrained;
 use crate::token::email::Email;
 use crate::token::pointer::ClaimPath;
 
@@ -72,6 +73,12 @@ impl IssuerSettings {
             "refuse" => Ok(ForeignTokens::Refuse),
             _ => Err("ask-issuer or refuse".to_owned()),
         });
+        let sender_constrained =
+            section.value("sender_constrained", SenderConstrained::Verify, |text| match text {
+                "verify" => Ok(SenderConstrained::Verify),
+                "ignore" => Ok(SenderConstrained::Ignore),
+                _ => Err("verify or ignore".to_owned()),
+            });
         let decryption_keys = section.list("decryption_keys", value::path).unwrap_or_default();
         let bare_claims = section.value("bare_claims", false, value::boolean);
         let jwks_refresh = section.value(
@@ -117,6 +124,7 @@ impl IssuerSettings {
             email_domains: email_domains.unwrap_or_default(),
             userinfo,
             foreign_tokens,
+            sender_constrained,
             decryption_keys,
             bare_claims,
             jwks_refresh,

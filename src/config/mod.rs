@@ -19,6 +19,7 @@
 mod admin;
 mod auth;
 mod credential;
+mod dpop;
 mod error;
 mod fingerprint;
 mod group;

@@ -16,6 +16,7 @@ use crate::issuer::settings::IssuerSettings;
 use crate::login::LoginSettings;
 use crate::revocation::settings::{LogoutSettings, RevocationSettings};
 use crate::route::settings::RouteSettings;
+use crate::sender::settings::DpopSettings;
 use crate::store::settings::StoreSettings;
 use crate::telemetry::logs::LogSettings;
 use crate::tiers::table::TierTable;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub backchannel_logout: Option<LogoutSettings>,
     /// `[credential]`: where the token is looked for besides `Authorization`.
     pub credential: CredentialSettings,
+    /// `[dpop]`: the proofs of tokens that are bound to a key.
+    pub dpop: DpopSettings,
     /// `[login]`: where browsers without a good credential are sent. Nowhere by default.
     pub login: Option<LoginSettings>,
     /// `[headers]`: the identity headers of a 200.
@@ -87,6 +90,7 @@ impl Settings {
             revocation: RevocationSettings::read(root.section("revocation")),
             backchannel_logout: root.table("backchannel_logout").and_then(LogoutSettings::read),
             credential: CredentialSettings::read(root.section("credential")),
+            dpop: DpopSettings::read(root.section("dpop")),
             login: root.table("login").and_then(LoginSettings::read),
             headers: HeaderRule::read_all(root.section("headers")).into(),
             tiers: tiers::read(&mut root),

@@ -31,6 +31,9 @@ pub(super) enum Mark {
     Role,
     Org,
     Issuer,
+    /// What the token is bound to: `k` and the thumbprint of a key, `c` and that of a certificate, or `i` if
+    /// that is not looked at.
+    Binding,
 }
 
 /// The flags of an allow.
@@ -42,6 +45,8 @@ pub(super) enum Flag {
     EmailEncoded = 1 << 2,
     EmailVerified = 1 << 3,
     AudienceChecked = 1 << 4,
+    /// There are texts with [`Mark::Binding`].
+    HasBinding = 1 << 5,
 }
 
 /// The head, before the texts.

@@ -12,6 +12,7 @@ use crate::issuer::userinfo::Reach;
 use crate::issuer::{CannotTell, Issuer};
 use crate::revocation::{Checked, GoodToken};
 use crate::tiers::record::{IdentitySource, VerdictRecord};
+use crate::token::binding::Binding;
 use crate::token::claims::VerifiedClaims;
 use crate::token::email::Email;
 use crate::token::refusal::Refusal;
@@ -28,16 +29,17 @@ impl Identities {
         attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         match verified {
-            Verified::Local { issuer, claims, kid } => self.local(issuer, claims, kid, attempt).await,
+            Verified::Local { issuer, claims, kid, binding } => {
+                self.local((issuer, claims, kid), binding, attempt).await
+            }
             Verified::Foreign { issuer, why } => self.foreign(issuer, why.to_string(), attempt).await,
         }
     }
 
     async fn local(
         self: &Arc<Self>,
-        issuer: Arc<Issuer>,
-        claims: VerifiedClaims,
-        kid: Option<String>,
+        (issuer, claims, kid): (Arc<Issuer>, VerifiedClaims, Option<String>),
+        binding: Binding,
         attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         let now = self.clock.now();
@@ -63,6 +65,7 @@ impl Identities {
             email_not_allowed: false,
             source: IdentitySource::Claims,
             audience_checked: true,
+            binding,
             claims: claims.into_all(),
             verified_at: now,
         };

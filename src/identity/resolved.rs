@@ -10,6 +10,7 @@ use crate::tiers::digest::TokenDigest;
 use crate::tiers::policy::Serving;
 use crate::tiers::record::IdentitySource;
 use crate::tiers::table::TierIndex;
+use crate::token::binding::Binding;
 use crate::token::email::Email;
 use crate::token::json::Object;
 
@@ -30,6 +31,8 @@ pub struct Identity {
     pub source: IdentitySource,
     /// Whether `aud` was checked. It cannot be checked for a foreign token.
     pub audience_checked: bool,
+    /// What the token is bound to.
+    pub binding: Binding,
     /// The claims, for other headers and for route requirements.
     pub claims: Object,
     /// When the issuer vouched for its oldest part.

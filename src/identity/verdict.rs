@@ -14,6 +14,7 @@ use crate::store::stores::Found;
 use crate::tiers::digest::TokenDigest;
 use crate::tiers::policy::Known;
 use crate::tiers::record::{IdentitySource, VerdictRecord};
+use crate::token::binding::Binding;
 use crate::token::json::{self, Object};
 use crate::verifier::Failure;
 
@@ -165,6 +166,7 @@ impl Identities {
             email: found.map(|found| found.email),
             source: record.source,
             audience_checked: false,
+            binding: Binding::of(&claims, issuer.settings().sender_constrained).unwrap_or(Binding::UNKNOWN),
             claims,
             verified_at: record.verified_at,
         })

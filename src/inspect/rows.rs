@@ -231,6 +231,9 @@ fn push_claims(instance: &Instance, issuer: Option<&Arc<Issuer>>, claims: &Objec
     let audience = issuer.map_or_else(unknown, |issuer| issuer.settings().audience.join(" or "));
     checks.push(check("aud", audience, claim(claims, "aud")));
     checks.push(check("sub", "a text of 1 to 255 bytes", claim(claims, "sub")));
+    if claims.contains_key("cnf") {
+        checks.push(check("cnf", "jkt or x5t#S256, and nothing else", claim(claims, "cnf")));
+    }
 }
 
 /// Sets the results: checks before the failed one passed, later ones were not reached.
@@ -313,6 +316,7 @@ fn row_of(refusal: &Refusal, outline: &Outline) -> &'static str {
         Refusal::BareClaims | Refusal::BareClaimsNotAllowed | Refusal::NestedTooDeep => "content",
         Refusal::ForeignRefused { .. } => "foreign tokens",
         Refusal::IssuerRejects { .. } | Refusal::IssuerForbids { .. } => "issuer's word",
+        Refusal::BindingUnknown => "cnf",
         // Deny records are the running instance's; none is known here.
         Refusal::Revoked { .. } | Refusal::NotALogoutToken(_) => "not revoked",
     }

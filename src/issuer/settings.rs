@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::token::algorithm::SignatureAlgorithm;
+use crate::token::binding::SenderConstrained;
 use crate::token::email::EmailRules;
 use crate::token::pointer::ClaimPath;
 
@@ -35,6 +36,9 @@ pub struct IssuerSettings {
     /// `foreign_tokens`: whether the issuer is asked about tokens that only it can judge. Default
     /// `ask-issuer`.
     pub foreign_tokens: ForeignTokens,
+    /// `sender_constrained`: whether the sender of a token with `cnf` must prove that it has the key. Default
+    /// `verify`.
+    pub sender_constrained: SenderConstrained,
     /// `decryption_keys`: files of private or shared keys that open JWEs.
     pub decryption_keys: Vec<PathBuf>,
     /// `bare_claims`: whether a JWE under a *shared* key may carry claims without a nested JWS. Default

@@ -25,6 +25,9 @@ pub enum Closed {
     /// The original host is none.
     #[error("the original host is not a host name")]
     Host,
+    /// Scheme, host and path make no URL.
+    #[error("the original request has no URL of http or https")]
+    Url,
     /// The original path can be read in more than one way.
     #[error("the original path has more than one reading: {0}")]
     Path(path::Ambiguous),
@@ -41,6 +44,7 @@ impl Closed {
             Self::Repeated(_) => "forwarded_repeated",
             Self::Method => "bad_method",
             Self::Host => "bad_host",
+            Self::Url => "bad_url",
             Self::Path(_) => "ambiguous_path",
         }
     }

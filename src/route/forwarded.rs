@@ -2,14 +2,17 @@
 //!
 //! Each proxy has a way of its own, and passes on what clients send in the headers of the others. So exactly
 //! one way is read. Names are exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and
-//! `X-Forwarded-Prefix`, `-Port`, `-Proto` and `-For` are never read. A header that is missing or repeated
-//! refuses the request.
+//! `X-Forwarded-Prefix`, `-Port` and `-For` are never read, and the scheme only for DPoP proofs. A header that is missing
+//! or repeated refuses the request.
+
+use std::borrow::Cow;
 
 use hyper::header::HOST;
 use hyper::{HeaderMap, Method, Uri};
 
 use super::closed::Closed;
 use super::path::NormalPath;
+use crate::token::dpop::url::HttpUrl;
 
 /// The path of subrequests, and of everything below it, because Envoy appends the original path.
 pub const AUTH_PATH: &str = "/auth";
@@ -82,6 +85,33 @@ impl Protocol {
         })
     }
 
+    /// The whole URL, which a DPoP proof is about: also the scheme, and a port that is not the scheme's own.
+    ///
+    /// # Errors
+    /// [`Closed`], if a part is missing or repeated, or they are no URL.
+    pub fn url(self, subrequest: Subrequest<'_>) -> Result<HttpUrl, Closed> {
+        fn text(bytes: &[u8]) -> Result<&str, Closed> {
+            std::str::from_utf8(bytes).map_err(|_| Closed::Url)
+        }
+        if self == Self::XOriginalUrl {
+            return HttpUrl::parse(text(subrequest.only("x-original-url")?)?).ok_or(Closed::Url);
+        }
+        let (authority, target) = self.address(subrequest)?;
+        let (authority, target) = (text(authority)?, text(target)?);
+        let (scheme, authority) = match self {
+            // nginx's `$host` has no port.
+            Self::XOriginal if split_port(authority).1.is_none() => {
+                let port = text(subrequest.only("x-original-port")?)?;
+                (subrequest.only("x-original-proto")?, Cow::Owned(format!("{authority}:{port}")))
+            }
+            Self::XOriginal => (subrequest.only("x-original-proto")?, Cow::Borrowed(authority)),
+            _ => (subrequest.only("x-forwarded-proto")?, Cow::Borrowed(authority)),
+        };
+        // The path is empty if the proxy's auth URL takes its place.
+        let target = if target.starts_with('/') { target } else { return Err(Closed::Url) };
+        HttpUrl::of(text(scheme)?, &authority, target).ok_or(Closed::Url)
+    }
+
     /// The original method alone.
     ///
     /// # Errors
@@ -128,14 +158,18 @@ pub fn is_host(text: &str) -> bool {
 /// The host of an authority without user information; its port is cut off.
 fn host(authority: &[u8]) -> Result<&str, Closed> {
     let authority = std::str::from_utf8(authority).map_err(|_| Closed::Host)?;
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => {
-            let is_port = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
-            is_port.then_some(host)
-        }
-        _ => Some(authority),
-    };
-    host.filter(|host| is_host(host)).ok_or(Closed::Host)
+    let (host, port) = split_port(authority);
+    let is_port =
+        |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    Some(host).filter(|host| port.is_none_or(is_port) && is_host(host)).ok_or(Closed::Host)
+}
+
+/// Host and port, unchecked. The colons of an IPv6 address are in brackets.
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
 }
 
 /// Authority and target of an absolute URL of a web scheme. URL parsers are not used, because they repair.

@@ -21,13 +21,14 @@ use crate::respond::Answer;
 use crate::route::forwarded::Subrequest;
 use crate::route::peer::Peer;
 use crate::route::{AUTH_PATH, Demand, Required};
+use crate::sender::{Sender, Unproven};
 use crate::store::invalidation::Epoch;
 use crate::store::refused::Refused;
 use crate::tiers::digest::TokenDigest;
 use crate::tiers::record::IdentitySource;
 use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
-use crate::verifier::{Failure, NotLocal};
+use crate::verifier::{Failure, NotLocal, Verified};
 
 /// `Retry-After` when a revocation may have been missed: Redis is tried again every few seconds.
 const BEHIND_RETRY: Duration = Duration::from_secs(5);
@@ -56,7 +57,7 @@ pub async fn answer(
         instance.responder.not_found(headers, close)
     } else {
         match Demand::of(subrequest, uri.query(), peer, &instance.settings.routes) {
-            Demand::Identity(required) => match identify(&instance, &headers, &required).await {
+            Demand::Identity(required) => match identify(&instance, (subrequest, peer), &required).await {
                 (Decision::Allow(pass), seen) => allow(&instance, headers, &pass, seen, &required, close),
                 (other, _) => {
                     let login = login_for(&instance, &other, subrequest, peer);
@@ -67,7 +68,7 @@ pub async fn answer(
                     }
                 }
             },
-            Demand::Public => match identify(&instance, &headers, &Required::Nothing).await {
+            Demand::Public => match identify(&instance, (subrequest, peer), &Required::Nothing).await {
                 (Decision::Allow(pass), seen) => {
                     allow(&instance, headers, &pass, seen, &Required::Nothing, close)
                 }
@@ -105,32 +106,43 @@ enum AnswerOrigin {
     Now,
 }
 
-/// Identifies the user by the credential. Uses the answer in memory if it is young enough.
+/// Identifies the user by the credential. Uses the answer in memory if it is young enough, and checks the sender
+/// in any case.
 async fn identify(
     instance: &Instance,
-    headers: &HeaderMap,
+    (subrequest, peer): (Subrequest<'_>, Peer),
     required: &Required<'_>,
 ) -> (Decision, AnswerOrigin) {
-    let credential = match Credential::extract(headers, &instance.settings.credential) {
+    let credential = match Credential::extract(subrequest.headers, &instance.settings.credential) {
         Ok(credential) => credential,
         Err(error) => return (Decision::NoCredential(error), AnswerOrigin::Now),
     };
+    let sender = Sender { credential: &credential, subrequest, peer, routes: &instance.settings.routes };
     let now = instance.clock.now();
     let digest = instance.digester.token(credential.token().as_bytes());
     let table = instance.identities.policy().table();
     let ready = instance.answers.get(&digest).filter(|pass| pass.holds_at(now));
     match ready.filter(|pass| pass.cannot_be_younger() || !required.is_younger_than(pass.tier(), table)) {
-        Some(pass) => (Decision::Allow(pass), AnswerOrigin::Before(now)),
+        Some(pass) => match instance.senders.check(pass.binding(), sender).await {
+            Ok(()) => (Decision::Allow(pass), AnswerOrigin::Before(now)),
+            Err(unproven) => (unproven.into(), AnswerOrigin::Before(now)),
+        },
         None => {
             let oldest = required.oldest_tier(table);
-            (judge(instance, credential.token(), digest, oldest).await, AnswerOrigin::Now)
+            (judge(instance, sender, digest, oldest).await, AnswerOrigin::Now)
         }
     }
 }
 
 /// Verifies a token, resolves the email, decides and remembers. Runs if memory has no answer, or none that is
 /// fresh enough.
-async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Option<TierIndex>) -> Decision {
+async fn judge(
+    instance: &Instance,
+    sender: Sender<'_>,
+    digest: TokenDigest,
+    oldest: Option<TierIndex>,
+) -> Decision {
+    let token = sender.credential.token();
     let since = instance.stores.epoch(&digest);
     if let Some(refusal) = instance.stores.refusal(&digest, &instance.clock) {
         instance.metrics.looked_up("negative", "hit");
@@ -141,6 +153,11 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Op
     let result = match result {
         Ok(verified) => {
             not_here = verified.not_here().cloned();
+            if let Verified::Local { binding, .. } = &verified
+                && let Err(unproven) = instance.senders.check(*binding, sender).await
+            {
+                return decline_sender(instance, digest, format, unproven);
+            }
             instance.identities.resolve(verified, Attempt { token, digest, since, oldest }).await
         }
         Err(failure) => Err(failure),
@@ -150,6 +167,12 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Op
     }
     match result {
         Ok(resolved) => {
+            // What a foreign token is bound to is known only now.
+            if not_here.is_some()
+                && let Err(unproven) = instance.senders.check(resolved.identity.binding, sender).await
+            {
+                return decline_sender(instance, digest, format, unproven);
+            }
             instance.metrics.judged(format, "accepted");
             decide(instance, digest, since, resolved)
         }
@@ -164,6 +187,19 @@ async fn judge(instance: &Instance, token: &str, digest: TokenDigest, oldest: Op
             Decision::from(&error)
         }
     }
+}
+
+/// Declines a request that is not proven to come from the sender of its token. Nothing is remembered: the same
+/// token is good with a proof.
+fn decline_sender(
+    instance: &Instance,
+    digest: TokenDigest,
+    format: &'static str,
+    unproven: Unproven,
+) -> Decision {
+    instance.metrics.judged(format, unproven.reason());
+    debug!(?digest, format, reason = unproven.reason(), "not proven: {unproven}");
+    unproven.into()
 }
 
 /// Counts and logs a token that only its issuer could judge: why it was not judged here, and the issuer's

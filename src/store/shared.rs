@@ -22,6 +22,7 @@ mod framing;
 mod lease;
 mod names;
 mod notice;
+mod once;
 mod pending;
 mod primary;
 mod reconnect;

@@ -1,8 +1,10 @@
 //! Bytes → verified claims. Only this module can make a verified value from an unverified one.
 
 pub mod algorithm;
+pub mod binding;
 pub mod claims;
 pub mod compact;
+pub mod dpop;
 pub mod email;
 pub mod json;
 pub mod jwe;

@@ -108,6 +108,11 @@ pub enum Refusal {
         /// What the deny record is about.
         kind: &'static str,
     },
+    /// `cnf` binds the token to something that cannot be checked here.
+    #[error(
+        "the token's `cnf` has a member that is neither `jkt` nor `x5t#S256`, so its sender cannot be checked"
+    )]
+    BindingUnknown,
     /// An ID token, a logout token, or another kind of JWT.
     #[error("this is not an access token: {0}")]
     NotAnAccessToken(&'static str),
@@ -137,6 +142,7 @@ impl Refusal {
             Self::IssuerRejects { .. } => "issuer_rejects",
             Self::IssuerForbids { .. } => "issuer_forbids",
             Self::Revoked { .. } => "revoked",
+            Self::BindingUnknown => "binding_unknown",
         }
     }
 

@@ -164,25 +164,55 @@ impl Connection {
 
     /// The record of this name. A request waits for it, for `timeout` at most.
     pub(super) async fn get(&self, name: &str, timeout: Duration) -> Result<Option<Vec<u8>>, SharedError> {
-        let mut redis = self.redis.clone();
-        let command = range(name);
-        let Ok(read) = tokio::time::timeout(timeout, command.query_async::<Vec<u8>>(&mut redis)).await else {
-            if self.strikes.fetch_add(1, Relaxed) + 1 >= MAX_STRIKES {
-                self.give_up();
-            }
-            return Err(SharedError::Timeout);
-        };
-        match read {
-            Ok(value) => {
-                self.strikes.store(0, Relaxed);
-                record(value)
-            }
+        match self.within(timeout, &range(name)).await? {
+            Ok(value) => record(value),
             Err(error) if is_of_wrong_type(&error) => Err(SharedError::NoRecord),
             Err(error) => {
                 self.give_up();
                 Err(self.why(error.into()))
             }
         }
+    }
+
+    /// Takes a name that nobody has, for `keep`, and says whether somebody had it. A request waits for it, for
+    /// `timeout` at most.
+    pub(super) async fn claim(
+        &self,
+        name: &str,
+        keep: Duration,
+        timeout: Duration,
+    ) -> Result<bool, SharedError> {
+        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+        let mut command = redis::cmd("SET");
+        command.arg(name).arg(1).arg("NX").arg("PX").arg(keep);
+        match self.within::<Option<String>>(timeout, &command).await? {
+            Ok(set) => Ok(set.is_none()),
+            // A Redis that is full or a replica still serves reads.
+            Err(error) if error.kind() != ErrorKind::Io => Err(error.into()),
+            Err(error) => {
+                self.give_up();
+                Err(self.why(error.into()))
+            }
+        }
+    }
+
+    /// The answer to a command for which a request waits, for `timeout` at most.
+    async fn within<T: redis::FromRedisValue>(
+        &self,
+        timeout: Duration,
+        command: &redis::Cmd,
+    ) -> Result<Result<T, RedisError>, SharedError> {
+        let mut redis = self.redis.clone();
+        let Ok(answer) = tokio::time::timeout(timeout, command.query_async::<T>(&mut redis)).await else {
+            if self.strikes.fetch_add(1, Relaxed) + 1 >= MAX_STRIKES {
+                self.give_up();
+            }
+            return Err(SharedError::Timeout);
+        };
+        if answer.is_ok() {
+            self.strikes.store(0, Relaxed);
+        }
+        Ok(answer)
     }
 
     /// What ended the connection; `error` is what the caller saw of it.

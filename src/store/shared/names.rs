@@ -58,6 +58,11 @@ impl Names {
         format!("{}revocation_log", self.prefix)
     }
 
+    /// The name of something that may come once.
+    pub(super) fn once(&self, id: &[u8]) -> String {
+        format!("{}once:{}", self.prefix, hex(id))
+    }
+
     /// The pattern that matches all names of a family, for `SCAN`. The prefix has no special characters.
     pub(super) fn pattern(&self, family: Family) -> String {
         format!("{}{}:*", self.prefix, family.name())

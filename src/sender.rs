@@ -1,0 +1,143 @@
+//! Whether a request comes from the sender that its token is bound to (RFC 9449, RFC 8705).
+//!
+//! A token is verified once, and its answer is kept. What is checked here belongs to the request, so it is
+//! checked for each one, also if the answer is in memory: a stolen token is worth nothing without the key.
+//! What a proof is compared with (method, URL, client certificate) is taken from trusted peers only.
+
+mod error;
+pub mod settings;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderName;
+
+pub use self::error::Unproven;
+use self::settings::DpopSettings;
+use crate::clock::Clock;
+use crate::credential::{Credential, Scheme};
+use crate::route::Closed;
+use crate::route::forwarded::Subrequest;
+use crate::route::peer::Peer;
+use crate::route::settings::RouteSettings;
+use crate::store::stores::Stores;
+use crate::token::binding::{Binding, Thumbprint};
+use crate::token::dpop::once::{ProofId, Seen, SeenProofs};
+use crate::token::dpop::{self, Expected};
+use crate::token::pool::Pool;
+
+/// The header of a proof (RFC 9449 §4.1).
+const PROOF: HeaderName = HeaderName::from_static("dpop");
+
+/// A request with a token.
+#[derive(Clone, Copy)]
+pub struct Sender<'r> {
+    /// The token, and how it is carried.
+    pub credential: &'r Credential<'r>,
+    /// The request as the proxy tells it.
+    pub subrequest: Subrequest<'r>,
+    /// Who tells it.
+    pub peer: Peer,
+    /// Who is trusted to tell it, and how.
+    pub routes: &'r RouteSettings,
+}
+
+/// Checks senders.
+pub struct SenderCheck {
+    settings: DpopSettings,
+    leeway: Duration,
+    pool: Pool,
+    clock: Clock,
+    stores: Arc<Stores>,
+    seen: Arc<SeenProofs>,
+}
+
+impl SenderCheck {
+    /// A check that remembers proofs in `seen`, and in the shared store if there is one.
+    #[must_use]
+    pub fn new(
+        (settings, leeway): (DpopSettings, Duration),
+        pool: Pool,
+        clock: Clock,
+        stores: Arc<Stores>,
+        seen: Arc<SeenProofs>,
+    ) -> Self {
+        Self { settings, leeway, pool, clock, stores, seen }
+    }
+
+    /// The proofs that have come, for the next configuration.
+    #[must_use]
+    pub fn seen(&self) -> Arc<SeenProofs> {
+        self.seen.clone()
+    }
+
+    /// Checks that the request comes from the sender of its token. Call it once for each request: a proof is
+    /// good once.
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub async fn check(&self, binding: Binding, sender: Sender<'_>) -> Result<(), Unproven> {
+        let (key, certificate) = match binding {
+            Binding::Ignored => return Ok(()),
+            Binding::Bearer => (None, None),
+            Binding::UNKNOWN => return Err(Unproven::Unreadable),
+            Binding::Sender { key, certificate } => (key, certificate),
+        };
+        if let Some(expected) = certificate {
+            // Not yet told by any header.
+            let _ = expected;
+            return Err(Unproven::NoCertificate);
+        }
+        match key {
+            Some(key) => self.check_proof(key, sender).await,
+            // The sender believes that the token is bound to a key, and somebody took that away.
+            None if sender.subrequest.headers.contains_key(PROOF) => Err(Unproven::NotBound),
+            None if certificate.is_none() && sender.credential.scheme() == Scheme::Dpop => {
+                Err(Unproven::NotBound)
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn check_proof(&self, key: Thumbprint, sender: Sender<'_>) -> Result<(), Unproven> {
+        let Sender { credential, subrequest, peer, routes } = sender;
+        // RFC 9449 §7.2: as a bearer token it is refused, with a proof or without.
+        if credential.scheme() != Scheme::Dpop {
+            return Err(Unproven::AsBearer);
+        }
+        let mut proofs = subrequest.headers.get_all(PROOF).iter();
+        let proof = match (proofs.next(), proofs.next()) {
+            (Some(proof), None) => proof.to_str().map_err(|_| Unproven::NoText)?.to_owned(),
+            (Some(_), Some(_)) => return Err(Unproven::SeveralProofs),
+            (None, _) => return Err(Unproven::NoProof),
+        };
+        if !routes.trusts(peer) {
+            return Err(Unproven::Untold(Closed::Untrusted));
+        }
+        let method = routes.forwarded.method(subrequest)?.to_owned();
+        let url = routes.forwarded.url(subrequest)?;
+        let (token, now) = (credential.token().to_owned(), self.clock.now());
+        let (age, leeway) = (self.settings.proof_age, self.leeway);
+        let checked = self.pool.run(move || {
+            let expected = Expected { method: &method, url: &url, token: &token, key, now, age, leeway };
+            dpop::check(&proof, &expected)
+        });
+        self.check_first(checked.await??).await
+    }
+
+    /// Checks that a proof comes for the first time, here and at every instance that shares the Redis. While
+    /// that is away, each instance knows only what came to itself.
+    async fn check_first(&self, id: ProofId) -> Result<(), Unproven> {
+        // A second more than a proof is good, for clocks that do not tick together.
+        let keep = self.settings.proof_age + self.leeway + Duration::from_secs(1);
+        match self.seen.see(id, self.clock.ticks(), keep) {
+            Seen::First => {}
+            Seen::Before => return Err(Unproven::Replayed),
+            Seen::Full => return Err(Unproven::NoRoom),
+        }
+        match self.stores.shared() {
+            Some(shared) if shared.came_before(id.as_bytes(), keep).await => Err(Unproven::Replayed),
+            _ => Ok(()),
+        }
+    }
+}
