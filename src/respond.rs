@@ -193,7 +193,10 @@ fn refusal_challenge(refusal: &Refusal) -> (StatusCode, HeaderValue) {
 fn unproven_challenge(unproven: Unproven) -> HeaderValue {
     let reason = unproven.reason();
     let challenge = match unproven {
-        Unproven::NoCertificate | Unproven::Unreadable => format!(
+        Unproven::NoCertificate
+        | Unproven::UnclearCertificate
+        | Unproven::OtherCertificate
+        | Unproven::Unreadable => format!(
             r#"Bearer realm="holdfast", error="invalid_token", error_description="The sender is not proven ({reason})""#
         ),
         _ => {

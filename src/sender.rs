@@ -4,6 +4,7 @@
 //! checked for each one, also if the answer is in memory: a stolen token is worth nothing without the key.
 //! What a proof is compared with (method, URL, client certificate) is taken from trusted peers only.
 
+pub mod certificate;
 mod error;
 pub mod settings;
 
@@ -83,10 +84,10 @@ impl SenderCheck {
             Binding::UNKNOWN => return Err(Unproven::Unreadable),
             Binding::Sender { key, certificate } => (key, certificate),
         };
-        if let Some(expected) = certificate {
-            // Not yet told by any header.
-            let _ = expected;
-            return Err(Unproven::NoCertificate);
+        if let Some(expected) = certificate
+            && certificate_of(sender)? != expected
+        {
+            return Err(Unproven::OtherCertificate);
         }
         match key {
             Some(key) => self.check_proof(key, sender).await,
@@ -139,5 +140,21 @@ impl SenderCheck {
             Some(shared) if shared.came_before(id.as_bytes(), keep).await => Err(Unproven::Replayed),
             _ => Ok(()),
         }
+    }
+}
+
+/// The client certificate, as a trusted peer tells it.
+fn certificate_of(sender: Sender<'_>) -> Result<Thumbprint, Unproven> {
+    let Sender { subrequest, peer, routes, .. } = sender;
+    let name = routes.client_certificate_header.as_ref().ok_or(Unproven::NoCertificate)?;
+    let mut values = subrequest.headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Err(Unproven::NoCertificate),
+        (Some(value), None) if value.is_empty() => Err(Unproven::NoCertificate),
+        _ if !routes.trusts(peer) => Err(Unproven::Untold(Closed::Untrusted)),
+        (Some(value), None) => {
+            value.to_str().ok().and_then(certificate::thumbprint).ok_or(Unproven::UnclearCertificate)
+        }
+        (Some(_), Some(_)) => Err(Unproven::UnclearCertificate),
     }
 }

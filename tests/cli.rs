@@ -44,7 +44,10 @@ async fn each_command_lists_its_own_flags_and_no_others() {
     for (command, expected) in [
         ("serve", "--admin --audience --config --data --issuer --listen"),
         ("check", "--admin --audience --config --data --issuer --listen --offline"),
-        ("inspect", "--ask --audience --config --dpop --file --issuer --json --method --require --url"),
+        (
+            "inspect",
+            "--ask --audience --client-cert --config --dpop --file --issuer --json --method --require --url",
+        ),
         ("tiers", "--admin --any-instance --config"),
         ("purge", "--admin --all --any-instance --config --issuer --subject --token-file --yes"),
         ("breaker", "--admin --any-instance --config --endpoint --for --issuer"),

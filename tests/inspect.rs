@@ -3,15 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
+#[path = "tls/certificates.rs"]
+mod certificates;
 mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Output, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use certificates::Authority;
 use holdfast_devtenant::{Options, Tenant, TokenBuilder};
+use openssl::x509::X509;
 use serde_json::Value;
-use support::dpop::Prover;
+use support::dpop::{Prover, sha256};
 use support::redis::RedisServer;
 use support::service::request;
 use support::{Holdfast, exchange, until};
@@ -143,6 +147,21 @@ async fn a_bound_token_needs_its_proof_here_too_and_the_step_that_fails_is_named
             assert!(check(&report, "sender")["found"].as_str().unwrap().contains(found), "{report}");
             assert!(report["answer"]["headers"]["www-authenticate"].as_str().unwrap().starts_with("DPoP "));
         }
+    }
+    let identity = Authority::new("clients").client(scene.directory.path(), "client");
+    let der = X509::from_pem(&std::fs::read(&identity.certificate).unwrap()).unwrap().to_der().unwrap();
+    std::fs::write(scene.directory.path().join("client.der"), &der).unwrap();
+    let bound = scene.mint().claim("cnf", serde_json::json!({ "x5t#S256": sha256(&der) })).build().unwrap();
+    let file = identity.certificate.to_str().unwrap();
+    for (arguments, status, found) in [
+        (vec!["--client-cert", file], 200, "proven"),
+        (vec!["--client-cert", "client.der"], 200, "proven"),
+        (vec!["--client-cert", "inspect.toml"], 401, "no certificate that can be read"),
+        (vec![], 401, "--client-cert gives one"),
+    ] {
+        let (report, _) = scene.report(&bound, &arguments).await;
+        assert_eq!(report["answer"]["status"], status, "{report}");
+        assert!(check(&report, "sender")["found"].as_str().unwrap().contains(found), "{report}");
     }
     let (report, code) = scene.report(&scene.mint().build().unwrap(), &["--dpop", "x", "--url", url]).await;
     assert_eq!((code, failed(&report)), (1, vec!["sender"]), "{report}");

@@ -1,20 +1,26 @@
 //! A token that is bound to its sender is worth nothing without the sender's key: not at first sight, not from
-//! memory, not in an outage. RFC 9449 (DPoP).
+//! memory, not in an outage. RFC 9449 (DPoP), RFC 8705 (mTLS).
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
+#[path = "tls/certificates.rs"]
+mod certificates;
 #[path = "shared/scene.rs"]
 mod fleet;
 mod support;
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use certificates::Authority;
 use holdfast::clock::Clock;
 use holdfast::config::Source;
 use holdfast::service::Service;
 use holdfast_devtenant::{Endpoint, Fault, Tenant, TokenBuilder};
 use josekit::jwk::Jwk;
 use josekit::jws::{ES256, HS256, JwsSigner, RS256};
+use openssl::x509::X509;
 use serde_json::{Value, json};
 use support::Reply;
 use support::dpop::{Proof, Prover, sha256};
@@ -477,6 +483,16 @@ async fn a_proof_is_compared_with_what_a_trusted_peer_tells_and_with_nothing_els
         (
             "x-original",
             "X-Original-Method: GET\r\nX-Original-Proto: https\r\nX-Original-Host: api.example.com\r\nX-Original-URI: /orders?x\r\n",
+            true,
+        ),
+        (
+            "x-original",
+            "X-Original-Method: GET\r\nX-Original-Proto: https\r\nX-Original-Port: 443\r\nX-Original-Port: 443\r\nX-Original-Host: api.example.com\r\nX-Original-URI: /orders?x\r\n",
+            false,
+        ),
+        (
+            "x-original",
+            "X-Original-Method: GET\r\nX-Original-Host: api.example.com\r\nX-Original-URI: /orders?x\r\n",
             false,
         ),
         (
@@ -586,6 +602,116 @@ async fn a_public_path_shows_the_identity_of_a_proven_sender_only() {
         let reply = scene.ask(&format!("Authorization: Bearer {token}\r\n")).await;
         assert_eq!((reply.status, value(&reply, "x-user-email")), (200, Some("anonymous")), "{round}");
         assert_alice(&scene.ask_with(&token, &scene.proof(&token).sign()).await, round);
+    }
+}
+
+/// A certificate in PEM, and `cnf` of a token that is bound to it.
+fn certificate(name: &str) -> (Vec<u8>, Value) {
+    let directory = tempfile::tempdir().unwrap();
+    let identity = Authority::new("the client's own").client(directory.path(), name);
+    let der = X509::from_pem(&std::fs::read(identity.certificate).unwrap()).unwrap().to_der().unwrap();
+    let cnf = json!({ "x5t#S256": sha256(&der) });
+    (der, cnf)
+}
+
+/// The certificate in each form that a proxy gives it.
+fn forms(der: &[u8]) -> [(&'static str, String); 6] {
+    let base64 = STANDARD.encode(der);
+    let pem = String::from_utf8(X509::from_der(der).unwrap().to_pem().unwrap()).unwrap();
+    // As nginx and Envoy escape it.
+    let escaped: String = pem
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect();
+    let hash: String = openssl::sha::sha256(der).iter().map(|byte| format!("{byte:02x}")).collect();
+    [
+        ("nginx", escaped.clone()),
+        ("HAProxy and Caddy", base64.clone()),
+        ("Traefik", format!("{base64},{base64}")),
+        ("Envoy", format!("Hash={hash};Cert=\"{escaped}\";Subject=\"CN=a,O=b\"")),
+        ("Envoy by default", format!("By=http://a;Hash={hash};URI=;DNS=a")),
+        ("RFC 9440", format!(":{base64}:")),
+    ]
+}
+
+const WITH_CERTIFICATE: &str = "trusted_peers = [\"127.0.0.1\"]\nforwarded = \"x-forwarded\"\n\
+                                client_certificate_header = \"X-Client-Cert\"";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_bound_to_a_certificate_passes_with_that_one_and_no_other() {
+    let scene = Scene::with(WITH_CERTIFICATE, "", "").await;
+    let ((der, cnf), (other, _)) = (certificate("client"), certificate("client"));
+    let token = scene.tenant.mint().email_direct(EMAIL).claim("cnf", cnf).build().unwrap();
+    for round in ["first", "again"] {
+        for scheme in ["Bearer", "DPoP"] {
+            let line = format!("Authorization: {scheme} {token}\r\n");
+            assert_unproven(&scene.ask(&line).await, "certificate_missing", round);
+            for (what, value) in forms(&other) {
+                let reply = scene.ask(&format!("{line}X-Client-Cert: {value}\r\n")).await;
+                assert_unproven(&reply, "certificate_mismatch", what);
+                assert!(support::service::value(&reply, "www-authenticate").unwrap().starts_with("Bearer "));
+            }
+            let [(_, good), ..] = forms(&der);
+            for (lines, reason) in [
+                (String::from("X-Client-Cert: \r\n"), "certificate_missing"),
+                (
+                    format!("X-Forwarded-Client-Cert: {good}\r\nClient-Cert: {good}\r\n"),
+                    "certificate_missing",
+                ),
+                (format!("X_Client_Cert: {good}\r\n"), "certificate_missing"),
+                ("X-Client-Cert: (null)\r\n".to_owned(), "certificate_unclear"),
+                ("X-Client-Cert: \u{e9}\r\n".to_owned(), "certificate_unclear"),
+                (format!("X-Client-Cert: {good}\r\nX-Client-Cert: {good}\r\n"), "certificate_unclear"),
+                (format!("X-Client-Cert: {good}\r\nX-Client-Cert: \r\n"), "certificate_unclear"),
+                (format!("X-Client-Cert: {good}\r\nDPoP: {}\r\n", scene.proof(&token).sign()), "not_bound"),
+            ] {
+                assert_unproven(&scene.ask(&format!("{line}{lines}")).await, reason, &lines);
+            }
+            for (what, value) in forms(&der) {
+                assert_alice(&scene.ask(&format!("{line}X-Client-Cert: {value}\r\n")).await, what);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_bound_to_both_needs_both() {
+    let scene = Scene::with(WITH_CERTIFICATE, "", "").await;
+    let (der, mut cnf) = certificate("client");
+    cnf["jkt"] = scene.prover.cnf()["jkt"].clone();
+    let token = scene.tenant.mint().email_direct(EMAIL).claim("cnf", cnf).build().unwrap();
+    let shown = format!("X-Client-Cert: {}\r\n", STANDARD.encode(der));
+    for round in ["first", "again"] {
+        let proof = || dpop(&token, &scene.proof(&token).sign());
+        assert_unproven(&scene.ask(&proof()).await, "certificate_missing", round);
+        let line = format!("Authorization: DPoP {token}\r\n{shown}");
+        assert_unproven(&scene.ask(&line).await, "proof_missing", round);
+        assert_alice(&scene.ask(&format!("{}{shown}", proof())).await, round);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_believed_from_trusted_peers_in_the_configured_header_only() {
+    let (der, cnf) = certificate("client");
+    let shown = format!("X-Client-Cert: {}\r\n", STANDARD.encode(der));
+    for (auth, status) in [
+        (WITH_CERTIFICATE.to_owned(), 200),
+        (WITH_CERTIFICATE.replace("127.0.0.1", "127.0.0.2"), 403),
+        (WITH_CERTIFICATE.replace("X-Client-Cert", "Client-Cert"), 401),
+        (AUTH.to_owned(), 401),
+        (String::new(), 401),
+    ] {
+        let scene = Scene::with(&auth, "", "").await;
+        let token = scene.tenant.mint().email_direct(EMAIL).claim("cnf", cnf.clone()).build().unwrap();
+        for round in ["first", "again"] {
+            let reply = scene.ask(&format!("Authorization: Bearer {token}\r\n{shown}")).await;
+            assert_eq!(reply.status, status, "{auth}, {round}: {reply:?}");
+        }
     }
 }
 

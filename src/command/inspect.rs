@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use holdfast::clock::Clock;
 use holdfast::inspect::{Asking, Presented, Report, inspect};
@@ -49,6 +51,9 @@ pub struct InspectArguments {
     /// The URL of the request that the proof is for
     #[arg(long, value_name = "URL", requires = "dpop")]
     url: Option<String>,
+    /// The client certificate that comes with a token that is bound to one, PEM or DER
+    #[arg(long, value_name = "FILE")]
+    client_cert: Option<PathBuf>,
 }
 
 /// Explains the token. Succeeds if it would be accepted. An undecided answer is a failure.
@@ -70,7 +75,8 @@ pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
         Some((url, None)) => return Err(unusable(format!("--url: {url} is not a URL of http or https"))),
         url => url.and_then(|(_, url)| url),
     };
-    let presented = Presented { proof: arguments.dpop, method: Some(arguments.method), url };
+    let certificate = arguments.client_cert.as_deref().map(read_certificate).transpose().map_err(unusable)?;
+    let presented = Presented { proof: arguments.dpop, method: Some(arguments.method), url, certificate };
     let report = block_on(async {
         let instance = Instance::build(settings, Clock::system(), None).map_err(unusable)?;
         Ok(inspect(&instance, &token, asking, &Required::Query(required), &presented).await)
@@ -112,6 +118,18 @@ fn read_token(file: Option<&Path>) -> Result<String, String> {
         "" => Err(format!("there is no token in {from}; give it on stdin or with --file")),
         token => Ok(token.to_owned()),
     }
+}
+
+/// The first certificate in a file, DER in base64, as HAProxy and Caddy pass it on.
+fn read_certificate(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_INPUT_BYTES).read_to_end(&mut bytes));
+    read.map_err(|error| format!("cannot read the certificate from {}: {error}", path.display()))?;
+    let pem = std::str::from_utf8(&bytes).ok().and_then(|text| {
+        let (_, rest) = text.split_once("-----BEGIN CERTIFICATE-----")?;
+        Some(rest.split_once("-----END CERTIFICATE-----")?.0.split_whitespace().collect())
+    });
+    Ok(pem.unwrap_or_else(|| STANDARD.encode(&bytes)))
 }
 
 /// The token in pasted text: the token alone, with its scheme, or the whole header line as a browser, curl or

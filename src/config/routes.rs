@@ -43,6 +43,7 @@ impl RouteSettings {
                 "request" => Ok(Protocol::Request),
                 _ => Err("x-forwarded, x-original, x-original-url or request".to_owned()),
             }),
+            client_certificate_header: auth.optional("client_certificate_header", value::header_name),
             preflight: auth.value("preflight", false, |text| match text {
                 "allow" => Ok(true),
                 "deny" => Ok(false),
@@ -109,6 +110,13 @@ impl RouteSettings {
         if let Some(version) = peer::everybody(&self.trusted_peers) {
             let allowed = format!("not every public address of {version}; name the proxies' own addresses");
             auth.complain("trusted_peers", "all addresses", allowed);
+        }
+        if self.client_certificate_header.is_some() && self.trusted_peers.is_empty() {
+            auth.complain(
+                "trusted_peers",
+                "nothing",
+                "with client_certificate_header, the proxies that are trusted to tell the client's certificate",
+            );
         }
         if (by_rules || self.preflight) && self.trusted_peers.is_empty() {
             auth.complain(
@@ -321,6 +329,7 @@ mod tests {
             ),
             ("trusted_peers = [\"0.0.0.0/0\"]", "", "test.toml:5: auth.trusted_peers = \"0.0.0.0/0\""),
             ("trusted_peers = [\"::/0\"]", "", "not all addresses there are"),
+            ("client_certificate_header = \"X-Cert\"", "", "auth.trusted_peers = nothing"),
             ("requirements_from = \"both\"", "", "query, header or rules"),
             ("forwarded = \"forwarded\"", "", "x-forwarded, x-original, x-original-url or request"),
             ("anonymous = \"\"", "", "without @"),

@@ -1,7 +1,7 @@
 //! The sender of a token that is explained: what its request would carry, as a trusted proxy would tell it. The
 //! check is the server's own.
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Uri};
 
 use super::rows::Check;
@@ -23,7 +23,12 @@ pub struct Presented {
     pub method: Option<String>,
     /// The URL of the request.
     pub url: Option<HttpUrl>,
+    /// The client certificate, DER in base64.
+    pub certificate: Option<String>,
 }
+
+/// Where the certificate is told.
+const CERTIFICATE: &str = "x-client-cert";
 
 impl Presented {
     /// Checks the sender; `None` if the token is bound to nothing and there is no proof.
@@ -45,6 +50,7 @@ impl Presented {
         let routes = RouteSettings {
             trusted_peers: vec![Trusted::Unix],
             forwarded: Protocol::XForwarded,
+            client_certificate_header: Some(HeaderName::from_static(CERTIFICATE)),
             ..instance.settings.routes.clone()
         };
         let sender = Sender { credential: &credential, subrequest, peer: Peer::Unix, routes: &routes };
@@ -63,6 +69,7 @@ impl Presented {
             ("x-forwarded-proto", scheme),
             ("x-forwarded-host", host),
             ("x-forwarded-uri", path),
+            (CERTIFICATE, self.certificate.as_deref().unwrap_or_default()),
         ];
         let lines = lines.into_iter().filter(|(_, value)| !value.is_empty());
         lines
@@ -76,6 +83,7 @@ pub(super) fn row(checked: Result<(), Unproven>) -> Check {
     let hint = match checked {
         Err(Unproven::NoProof) => "; --dpop gives one, --method and --url say for which request",
         Err(Unproven::Untold(_)) => "; --url says which",
+        Err(Unproven::NoCertificate) => "; --client-cert gives one",
         _ => "",
     };
     Check {

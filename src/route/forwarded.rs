@@ -99,12 +99,15 @@ impl Protocol {
         let (authority, target) = self.address(subrequest)?;
         let (authority, target) = (text(authority)?, text(target)?);
         let (scheme, authority) = match self {
-            // nginx's `$host` has no port.
-            Self::XOriginal if split_port(authority).1.is_none() => {
-                let port = text(subrequest.only("x-original-port")?)?;
-                (subrequest.only("x-original-proto")?, Cow::Owned(format!("{authority}:{port}")))
+            Self::XOriginal => {
+                // nginx's `$host` has no port. Without this header it is the scheme's own.
+                let authority = match subrequest.only("x-original-port") {
+                    Ok(port) => Cow::Owned(format!("{authority}:{}", text(port)?)),
+                    Err(Closed::Missing(_)) => Cow::Borrowed(authority),
+                    Err(closed) => return Err(closed),
+                };
+                (subrequest.only("x-original-proto")?, authority)
             }
-            Self::XOriginal => (subrequest.only("x-original-proto")?, Cow::Borrowed(authority)),
             _ => (subrequest.only("x-forwarded-proto")?, Cow::Borrowed(authority)),
         };
         // The path is empty if the proxy's auth URL takes its place.

@@ -36,6 +36,12 @@ pub enum Unproven {
          header auth.client_certificate_header"
     )]
     NoCertificate,
+    /// What the trusted peer tells is not plainly one certificate.
+    #[error("the header auth.client_certificate_header has no certificate that can be read, or several")]
+    UnclearCertificate,
+    /// The client certificate is another one.
+    #[error("the client's certificate is not the one that the token is bound to (`cnf` x5t#S256)")]
+    OtherCertificate,
     /// What the token is bound to is not known.
     #[error("the token is bound to something (`cnf`) that cannot be checked here")]
     Unreadable,
@@ -73,6 +79,8 @@ impl Unproven {
             Self::Proof(error) => error.reason(),
             Self::Replayed => "proof_replayed",
             Self::NoCertificate => "certificate_missing",
+            Self::UnclearCertificate => "certificate_unclear",
+            Self::OtherCertificate => "certificate_mismatch",
             Self::Unreadable => "binding_unknown",
             Self::Untold(closed) => closed.reason(),
             Self::Busy(_) => "busy",

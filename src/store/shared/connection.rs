@@ -174,30 +174,8 @@ impl Connection {
         }
     }
 
-    /// Takes a name that nobody has, for `keep`, and says whether somebody had it. A request waits for it, for
-    /// `timeout` at most.
-    pub(super) async fn claim(
-        &self,
-        name: &str,
-        keep: Duration,
-        timeout: Duration,
-    ) -> Result<bool, SharedError> {
-        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        let mut command = redis::cmd("SET");
-        command.arg(name).arg(1).arg("NX").arg("PX").arg(keep);
-        match self.within::<Option<String>>(timeout, &command).await? {
-            Ok(set) => Ok(set.is_none()),
-            // A Redis that is full or a replica still serves reads.
-            Err(error) if error.kind() != ErrorKind::Io => Err(error.into()),
-            Err(error) => {
-                self.give_up();
-                Err(self.why(error.into()))
-            }
-        }
-    }
-
     /// The answer to a command for which a request waits, for `timeout` at most.
-    async fn within<T: redis::FromRedisValue>(
+    pub(super) async fn within<T: redis::FromRedisValue>(
         &self,
         timeout: Duration,
         command: &redis::Cmd,
