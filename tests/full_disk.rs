@@ -50,6 +50,16 @@ async fn readyz_says(holdfast: &Holdfast, wanted: &str) {
     .await;
 }
 
+/// Waits until there is a record on the disk, besides the keys: a database without any is opened again in
+/// little room.
+async fn is_written(holdfast: &Holdfast) {
+    until("a record is on disk", async || {
+        let records = holdfast.counted("holdfast_records{", "store=\"disk\"").await;
+        (records >= 2).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by another test, on a small file system"]
 async fn child_on_a_disk_that_is_full() {
@@ -61,6 +71,7 @@ async fn child_on_a_disk_that_is_full() {
     assert_eq!(holdfast.ask(&known).await.status, 200);
     assert_eq!(holdfast.admin("/readyz").await.body, "ready\n");
 
+    is_written(&holdfast).await;
     holdfast.kill().await;
     let ballast = small_disk::fill_up();
     let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;

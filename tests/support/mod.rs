@@ -176,6 +176,14 @@ impl Holdfast {
     }
 }
 
+impl Drop for Holdfast {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log of holdfast:\n{}", self.log());
+        }
+    }
+}
+
 fn address_after(words: &str, line: &str) -> Option<String> {
     let address = line.split_once(words)?.1;
     Some(address.split(['"', ' ', '\u{1b}']).next()?.to_owned())

@@ -122,9 +122,12 @@ fn write_secret(file: &Path, text: &str) {
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// A clock that stands at the tenant's time until it is moved.
+/// A clock that stands at the tenant's time until it is moved. The tenant's stands, too: what it signed a
+/// second later would be from the future.
 pub fn held_clock(tenant: &Tenant) -> Clock {
-    Clock::held_at(Timestamp::from_secs(tenant.time()))
+    let now = tenant.time();
+    tenant.set_time(Some(now));
+    Clock::held_at(Timestamp::from_secs(now))
 }
 
 /// The one value of a header, or nothing.

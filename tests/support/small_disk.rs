@@ -48,8 +48,10 @@ pub fn fill_up() -> PathBuf {
     let mut file = std::fs::File::create(&ballast).unwrap();
     let mut block = 64 * 1024;
     while block > 0 {
-        if std::io::Write::write(&mut file, &vec![0xa5; block]).is_err() {
-            block /= 2;
+        match std::io::Write::write(&mut file, &vec![0xa5; block]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => block /= 2,
+            Err(error) => panic!("there may be room left: {error}"),
         }
     }
     ballast
