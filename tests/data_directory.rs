@@ -53,11 +53,11 @@ async fn a_data_directory_that_is_deleted_is_said_by_readyz_and_made_again_with_
     let asked = tenant.calls().userinfo;
     assert_eq!(holdfast.ask(&before).await.status, 200, "memory answers: {}", holdfast.log());
     assert_eq!(tenant.calls().userinfo, asked);
-    assert!(holdfast.log().contains("was deleted or replaced"), "{}", holdfast.log());
+    holdfast.told("was deleted or replaced").await;
 
     std::fs::create_dir(&volume).unwrap();
     readyz_says(&holdfast, "ready\n").await;
-    assert!(holdfast.log().contains("is written again"), "{}", holdfast.log());
+    holdfast.told("is written again").await;
     assert_eq!(holdfast.ask(&after).await.status, 200);
     // When this one is on the disk, all are.
     revoke(&holdfast, "auth0|nobody").await;

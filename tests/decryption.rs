@@ -192,7 +192,7 @@ async fn a_decryption_key_is_rolled_over_by_a_reload() {
     std::fs::set_permissions(&old.file, std::fs::Permissions::from_mode(0o644)).unwrap();
     std::fs::write(&file, config(&[&old.file])).unwrap();
     holdfast.signal("HUP").await;
-    until("the refusal in the log", async || holdfast.log().contains("old.pem").then_some(())).await;
+    holdfast.told("old.pem").await;
     assert_eq!(holdfast.ask(&token(&new, "auth0|5")).await.status, 200);
     assert_eq!(tenant.calls().userinfo, 0);
 }

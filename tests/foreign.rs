@@ -219,9 +219,7 @@ async fn where_both_ways_fail_log_and_metrics_say_which_and_why_and_the_client_i
             };
             assert_eq!((counted(reason).await, counted("accepted").await), (1, 0), "{what}, {local}");
         }
-        let log = holdfast.log();
-        let line = log.lines().find(|line| line.contains("judged neither here nor by its issuer"));
-        let line = line.unwrap_or_else(|| panic!("{what}: {log}"));
+        let line = holdfast.told("judged neither here nor by its issuer").await;
         assert!(line.contains("no decryption key fits") && line.contains(word), "{what}: {line}");
         assert!(line.contains("WARN") && !line.contains("opaque"), "{what}: {line}");
         for reply in replies {

@@ -101,7 +101,7 @@ async fn child_on_a_disk_that_is_full() {
     assert_eq!(tenant.calls().userinfo, 2, "once before, and once again; then kept in memory");
     std::fs::remove_file(ballast).unwrap();
     readyz_says(&holdfast, "ready\n").await;
-    assert!(holdfast.log().contains("the disk store is back"), "{}", holdfast.log());
+    holdfast.told("the disk store is back").await;
     // Only the disk knows the name.
     until("the revocation is on disk", async || {
         holdfast.admin("/revocations").await.body.contains("auth0|zoe").then_some(())
@@ -180,10 +180,7 @@ async fn child_whose_keys_lie_on_a_disk_that_is_full() {
 
     let ballast = small_disk::fill_up();
     let holdfast = Holdfast::start(directory.path(), &config, 1).await;
-    until("the first attempt at the keys", async || {
-        holdfast.log().contains("cannot fetch the keys").then_some(())
-    })
-    .await;
+    holdfast.told("cannot fetch the keys").await;
     assert_eq!(holdfast.ask(&signed).await.status, 503, "{}", holdfast.log());
 
     std::fs::remove_file(ballast).unwrap();

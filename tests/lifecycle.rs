@@ -125,10 +125,7 @@ async fn a_reload_takes_a_good_configuration_and_keeps_the_old_one_instead_of_a_
 
     std::fs::write(&file, format!("{before}[headers]\n\"X-Plan\" = \"plan\"\n[polizy]\n")).unwrap();
     holdfast.signal("HUP").await;
-    until("the refusal in the log", async || {
-        holdfast.log().contains("unknown key polizy; did you mean policy?").then_some(())
-    })
-    .await;
+    holdfast.told("unknown key polizy; did you mean policy?").await;
     assert_eq!(holdfast.ask(&token).await.header("x-plan"), ["gold"]);
     let metrics = holdfast.admin("/metrics").await.body;
     assert!(metrics.contains(r#"holdfast_config_reloads_total{result="ok"} 1"#), "{metrics}");
@@ -178,14 +175,10 @@ async fn a_reload_ends_nothing_that_is_forced_and_asks_for_no_keys_before_it_is_
 
     std::fs::write(&file, format!("{before}[breaker]\nopen_for = \"7s\"\n[budget]\nrate = 5\n")).unwrap();
     holdfast.signal("HUP").await;
-    until("the reload", async || holdfast.log().contains("configuration reloaded").then_some(())).await;
-    assert!(
-        holdfast.log().contains(
-            "[breaker] or [budget] changed in the configuration; that takes effect at the next start"
-        ),
-        "{}",
-        holdfast.log()
-    );
+    holdfast.told("configuration reloaded").await;
+    holdfast
+        .told("[breaker] or [budget] changed in the configuration; that takes effect at the next start")
+        .await;
     let status: serde_json::Value = serde_json::from_str(&holdfast.admin("/status").await.body).unwrap();
     for endpoint in ["discovery", "jwks", "userinfo"] {
         let status = &status["issuers"][0]["endpoints"][endpoint];
@@ -241,7 +234,7 @@ async fn a_stop_does_not_wait_for_requests_longer_than_it_is_told_to() {
     until("the call to the issuer", async || (tenant.calls().userinfo == 1).then_some(())).await;
     holdfast.signal("TERM").await;
     assert_eq!(holdfast.ended().await, Some(0));
-    assert!(holdfast.log().contains("some requests were still under way"), "{}", holdfast.log());
+    holdfast.told("some requests were still under way").await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(answer.is_empty(), "an answer that nobody gave: {}", String::from_utf8_lossy(&answer));
@@ -403,7 +396,7 @@ async fn a_signal_while_the_configuration_is_read_is_handled_when_it_serves() {
     // For the reload.
     write(&[]).join().unwrap();
     for told in ["status: {", "SIGUSR2 does nothing", "configuration reloaded"] {
-        until(told, async || holdfast.log().contains(told).then_some(())).await;
+        holdfast.told(told).await;
     }
     holdfast.ready().await;
 }
@@ -418,9 +411,9 @@ async fn no_signal_ends_it_without_a_drain() {
         holdfast.signal(name).await;
     }
     let mut holdfast = {
-        until("the reload", async || holdfast.log().contains("configuration reloaded").then_some(())).await;
+        holdfast.told("configuration reloaded").await;
         let token = tenant.mint().email_direct("alice@example.com").build().unwrap();
-        until("a status", async || holdfast.log().contains(r#""issuers":[{"#).then_some(())).await;
+        holdfast.told(r#""issuers":[{"#).await;
         holdfast = holdfast.ready().await;
         holdfast.signal("USR1").await;
         let told = async || (holdfast.log().matches(r#""issuers":[{"#).count() == 2).then_some(());

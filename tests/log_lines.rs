@@ -6,7 +6,7 @@ mod support;
 
 use holdfast_devtenant::{Options, Tenant};
 use support::service::request;
-use support::{Holdfast, Reply, exchange, until};
+use support::{Holdfast, Reply, exchange};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -43,10 +43,7 @@ impl Scene {
 
     /// The one line that holds these words, once it is there.
     async fn line(&self, words: &str) -> String {
-        let line = until(words, async || {
-            self.holdfast.log().lines().find(|line| line.contains(words)).map(str::to_owned)
-        })
-        .await;
+        let line = self.holdfast.told(words).await;
         assert_eq!(self.holdfast.log().matches(words).count(), 1, "{}", self.holdfast.log());
         line
     }

@@ -471,8 +471,7 @@ async fn claims_that_are_too_long_for_an_answer_are_a_403_and_never_an_error_of_
             assert_eq!(reply.status, status, "{} {length}: {reply:?}", front.name);
         }
     }
-    let log = stack.holdfast.log();
-    assert!(log.contains("bytes of the 3584 that there are; the longest is x-"), "{log}");
+    stack.holdfast.told("bytes of the 3584 that there are; the longest is x-").await;
 }
 
 /// A browser sends a cookie once for each domain and path that it was set for; nginx passes all of them on.

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
 use support::service::{Running, issuer, request, tenant, value};
-use support::{Holdfast, Reply, exchange, exchange_unix, until};
+use support::{Holdfast, Reply, exchange, exchange_unix};
 use tokio::net::TcpStream;
 
 const EMAIL: &str = "alice@example.com";
@@ -493,7 +493,7 @@ async fn what_a_proxy_gets_wrong_is_logged_once_and_not_each_time() {
             let ask = request("/auth", &format!("{lines}{}", bearer(&token(&tenant))));
             assert_eq!(exchange(stream, &ask).await.status, status, "{logged}");
         }
-        until("the log line", async || holdfast.log().contains(logged).then_some(())).await;
+        holdfast.told(logged).await;
         // A minute may end meanwhile, hardly two.
         let count = holdfast.log().matches(logged).count();
         assert!(count <= 2, "{count} lines for 50 requests");

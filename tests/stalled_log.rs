@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use holdfast_devtenant::{Options, Tenant};
 use support::service::{counted, request};
-use support::{PATIENCE, Reply, exchange, until};
+use support::{PATIENCE, Reply, address_after, exchange, until};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -22,19 +22,17 @@ async fn get(address: SocketAddr, path: &str, lines: &str) -> Reply {
     tokio::time::timeout(PATIENCE, exchange(stream, &request(path, lines))).await.unwrap()
 }
 
-/// holdfast with a pipe as its log, and every line that there is. Its ports are told in the log alone, so
-/// they are given.
+/// holdfast with a pipe as its log, and every line that there is. Nothing is read behind the lines that tell
+/// its addresses.
 async fn start(tenant: &Tenant, directory: &Path) -> (Child, PipeReader, SocketAddr, SocketAddr) {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (auth, admin) = (free(), free());
     let config = format!(
-        "[auth]\nlisten = \"{auth}\"\n[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"trace\"\n[[issuer]]\nurl = \"{}\"\n\
-         audience = [\"{}\"]\n",
+        "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"trace\"\n[[issuer]]\n\
+         url = \"{}\"\naudience = [\"{}\"]\n",
         tenant.issuer(),
         tenant.audience()
     );
     std::fs::write(directory.join("holdfast.toml"), config).unwrap();
-    let (log, stderr) = std::io::pipe().unwrap();
+    let (mut log, stderr) = std::io::pipe().unwrap();
     let holdfast = Command::new(env!("CARGO_BIN_EXE_holdfast"))
         .args(["serve", "--config", "holdfast.toml"])
         .current_dir(directory)
@@ -44,9 +42,29 @@ async fn start(tenant: &Tenant, directory: &Path) -> (Child, PipeReader, SocketA
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    until("it listens", async || TcpStream::connect(admin).await.ok().map(drop)).await;
+    let reading = tokio::task::spawn_blocking(move || {
+        let [auth, admin] = ["auth", "admin"].map(|kind| listener(&mut log, kind));
+        (log, auth, admin)
+    });
+    let (log, auth, admin) = tokio::time::timeout(PATIENCE, reading).await.unwrap().unwrap();
     until("keys", async || (get(admin, "/readyz", "").await.status == 200).then_some(())).await;
     (holdfast, log, auth, admin)
+}
+
+/// Reads to the end of the line that tells where this listener is.
+fn listener(log: &mut PipeReader, kind: &str) -> SocketAddr {
+    let words = format!("{kind} listener on ");
+    loop {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            let mut byte = [0];
+            log.read_exact(&mut byte).unwrap();
+            line.extend(byte);
+        }
+        if let Some(address) = address_after(&words, &String::from_utf8_lossy(&line)) {
+            return address.trim_end().parse().unwrap();
+        }
+    }
 }
 
 /// A pipe holds 64 KiB, and a thousand lines wait behind it; asks until there are more.

@@ -86,7 +86,7 @@ async fn all_that_the_binary_calls_is_allowed() {
     let is_made = || std::fs::read_dir(&checkpoints).is_ok_and(|mut made| made.next().is_some());
     until("a checkpoint", async || is_made().then_some(())).await;
     holdfast.signal("HUP").await;
-    until("the reload", async || holdfast.log().contains("configuration reloaded").then_some(())).await;
+    holdfast.told("configuration reloaded").await;
     holdfast.signal("TERM").await;
     assert_eq!(holdfast.ended().await, Some(0), "{}", holdfast.log());
 

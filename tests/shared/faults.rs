@@ -243,10 +243,8 @@ async fn a_redis_is_reached_by_tls_and_only_if_its_certificate_is_good() {
     let trusting =
         Holdfast::start_with(files.path(), &config, 1, &[("SSL_CERT_FILE", &at("cert.pem"))]).await;
     scene.redis.has("keys", 1).await;
-    until("it says so", async || trusting.log().contains("records are shared through Redis").then_some(()))
-        .await;
+    trusting.told("records are shared through Redis").await;
     let strict = Holdfast::start_with(files.path(), &config, 1, &[]).await;
-    until("it says why not", async || strict.log().contains("the shared store is degraded").then_some(()))
-        .await;
+    strict.told("the shared store is degraded").await;
     assert!(!strict.log().contains("records are shared"), "{}", strict.log());
 }

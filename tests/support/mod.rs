@@ -151,6 +151,11 @@ impl Holdfast {
         self.log.lock().unwrap().clone()
     }
 
+    /// The line of its log with these words, once it is there. A line arrives later than what it tells.
+    pub async fn told(&self, words: &str) -> String {
+        until(words, async || self.log().lines().find(|line| line.contains(words)).map(str::to_owned)).await
+    }
+
     /// Sends it a signal by name, such as `TERM` or `HUP`.
     pub async fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
@@ -184,7 +189,8 @@ impl Drop for Holdfast {
     }
 }
 
-fn address_after(words: &str, line: &str) -> Option<String> {
+/// The address that a line of the log tells after these words.
+pub fn address_after(words: &str, line: &str) -> Option<String> {
     let address = line.split_once(words)?.1;
     Some(address.split(['"', ' ', '\u{1b}']).next()?.to_owned())
 }
