@@ -3,7 +3,8 @@
 --
 -- It uses HAProxy's own HTTP client (core.httpclient, HAProxy 2.5 or later) and nothing else.
 --
--- Lines marked `[with …]` are for those who use preflights (docs/routes.md) or login (docs/login.md): take their `-- ` away.
+-- Lines marked `[with …]` are for those who use preflights (docs/routes.md), login (docs/login.md) or tokens that are bound to
+-- their sender (docs/how-to/sender-constrained.md): take their `-- ` away.
 
 -- [not with fleet]
 local ADDRESS = "http://127.0.0.1:4180"
@@ -22,6 +23,8 @@ local ASK = {
     "authorization",
     -- [with preflight] The headers that make an OPTIONS request a CORS preflight.
     -- "origin", "access-control-request-method",
+    -- [with sender] The proof of a token that is bound to its sender, and the client's certificate.
+    -- "dpop", "x-client-cert",
     -- [with login] The cookie, and the headers that distinguish a browser that opens a page from a program.
     -- "cookie", "accept", "sec-fetch-mode", "sec-fetch-dest", "x-requested-with",
 }
@@ -50,6 +53,8 @@ local function ask(txn, target)
         host = { "holdfast" },
         ["x-forwarded-method"] = { txn.f:method() },
         ["x-forwarded-uri"] = { txn.f:pathq() },
+        -- [with sender]
+        -- ["x-forwarded-proto"] = { txn.sf:ssl_fc() == "1" and "https" or "http" },
     }
     -- A header that is there twice is sent twice, and refused.
     local function tell(name, values)

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
+use crate::certificates::Identity;
 use crate::stack::in_time;
 use crate::support::{Reply, parse};
 
@@ -21,6 +22,8 @@ pub enum Door {
 #[derive(Clone)]
 pub struct Client {
     pub door: Door,
+    /// Whether TLS is spoken there.
+    pub tls: bool,
 }
 
 /// A connection of either kind.
@@ -37,6 +40,9 @@ impl Client {
 
     /// Whether this page exists; any error counts as no.
     pub async fn answers(&self, path: &str) -> bool {
+        if self.tls {
+            return self.try_https(path, None, &[]).await.is_ok_and(|reply| reply.status == 200);
+        }
         let Ok(mut stream) = self.connect().await else { return false };
         let request = request("GET", path, "");
         let mut answer = Vec::new();
@@ -80,6 +86,36 @@ impl Client {
         .await;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         parse(&text).unwrap_or_else(|| panic!("no answer: {text:?} to {shown}"))
+    }
+
+    /// A GET over TLS with these header lines, showing this certificate.
+    pub async fn https(&self, path: &str, shown: Option<&Identity>, lines: &[&str]) -> Reply {
+        self.try_https(path, shown, lines).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    async fn try_https(&self, path: &str, shown: Option<&Identity>, lines: &[&str]) -> Result<Reply, String> {
+        let mut curl = Command::new("curl");
+        // Whose certificate the server shows does not matter here.
+        curl.args(["--silent", "--show-error", "--include", "--http1.1", "--insecure", "--max-time", "60"]);
+        let url = match &self.door {
+            Door::Unix(socket) => {
+                curl.arg("--unix-socket").arg(socket);
+                format!("https://example.com{path}")
+            }
+            Door::Tcp(address) => {
+                let port = address.port();
+                curl.args(["--resolve", &format!("example.com:{port}:{}", address.ip())]);
+                curl.args(["--header", "Host: example.com"]);
+                format!("https://example.com:{port}{path}")
+            }
+        };
+        if let Some(Identity { certificate, key }) = shown {
+            curl.arg("--cert").arg(certificate).arg("--key").arg(key);
+        }
+        lines.iter().for_each(|line| drop(curl.args(["--header", line])));
+        let output = curl.arg(&url).stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        parse(&text).ok_or_else(|| format!("{text} {}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// The same by HTTP/2 without TLS; `arguments` are curl's.

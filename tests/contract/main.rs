@@ -10,6 +10,8 @@
 mod support;
 
 mod cases;
+#[path = "../tls/certificates.rs"]
+mod certificates;
 mod client;
 mod marks;
 mod proxies;
@@ -68,6 +70,11 @@ contract!(nginx traefik caddy envoy haproxy: {
     login::a_cookie_is_a_credential_and_no_way_around_requirements,
     login::a_query_as_browsers_write_it_comes_back_signed,
     logout::a_logout_that_auth0_sends_ends_the_users_tokens,
+    sender::a_bound_token_passes_with_a_proof_for_this_very_request,
+    sender::no_other_proof_passes_and_none_twice,
+    sender::no_header_of_a_client_changes_which_request_a_proof_is_for,
+    sender::a_certificate_that_a_client_only_writes_is_none,
+    sender::a_certificate_counts_that_the_client_has_shown_in_its_handshake,
 });
 
 /// Those that docs/routes.md lists for `requirements_from = "header"`.

@@ -35,6 +35,18 @@ pub struct Addresses {
     /// A loopback address of its own, for requests of the proxy to itself.
     pub own: std::net::Ipv4Addr,
     pub backend: SocketAddr,
+    /// What the proxy needs to speak TLS and to ask for a certificate of the client, if it is to.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Files for TLS.
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Certificate and key in one.
+    pub both: PathBuf,
+    /// Who signs the certificates of clients.
+    pub authority: PathBuf,
 }
 
 /// How a proxy comes to a socket that no other test has.

@@ -12,9 +12,10 @@ use holdfast_devtenant::{EchoBackend, Options, Tenant};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
+use crate::certificates::Authority;
 use crate::client::{Client, Door};
 use crate::marks;
-use crate::proxy::{Addresses, Listens, Proxy};
+use crate::proxy::{Addresses, Listens, Proxy, TlsFiles};
 use crate::support::example::changed;
 use crate::support::relay::Relay;
 use crate::support::{Holdfast, Reply};
@@ -65,6 +66,8 @@ struct Changes<'c> {
     auth: Option<SocketAddr>,
     requirements: Option<&'c str>,
     options: &'c [&'c str],
+    /// Who signs the certificates of server and clients, if there is to be TLS.
+    authority: Option<&'c Authority>,
 }
 
 impl Stack {
@@ -75,6 +78,13 @@ impl Stack {
     /// As the example says by its marks for these options: `rules`, `header`, `preflight`, `login`, `fleet`.
     pub async fn start_for(proxy: Proxy, options: &[&str]) -> Self {
         Self::start_with(proxy, Changes { options, ..Changes::default() }).await
+    }
+
+    /// The same, and the proxy speaks TLS to its clients. The authority signs for them.
+    pub async fn start_with_tls(proxy: Proxy, options: &[&str]) -> (Self, Authority) {
+        let authority = Authority::new("clients and server");
+        let changes = Changes { options, authority: Some(&authority), ..Changes::default() };
+        (Self::start_with(proxy, changes).await, authority)
     }
 
     /// With another auth server in holdfast's place.
@@ -130,6 +140,7 @@ impl Stack {
             others: [at(1), at(2)],
             own: loopback(),
             backend: backend.address(),
+            tls: changes.authority.map(|authority| tls_files(authority, directory.path())),
         };
         let mut replaced = (proxy.addresses)(&addresses);
         replaced.extend((proxy.fleet)(&addresses).into_iter().filter(|_| is_fleet));
@@ -144,7 +155,8 @@ impl Stack {
             Listens::UnixAndUnixForHttp2 => Door::Unix(addresses.front_http2),
             Listens::Unix | Listens::Given => door.clone(),
         };
-        let (client, http2) = (Client { door }, Client { door: http2 });
+        let tls = changes.authority.is_some();
+        let (client, http2) = (Client { door, tls }, Client { door: http2, tls });
         let mut stack =
             Self { tenant, backend, holdfast, relay, fleet, client, http2, proxy: child, directory };
         stack.until_it_serves(&proxy).await;
@@ -216,6 +228,15 @@ impl Drop for Stack {
             eprintln!("proxy: {}\nholdfast: {}", self.proxy_log(), self.holdfast.log());
         }
     }
+}
+
+fn tls_files(authority: &Authority, directory: &Path) -> TlsFiles {
+    let server = authority.server(directory, "server");
+    let both = directory.join("both.pem");
+    let parts = [&server.certificate, &server.key].map(|part| std::fs::read_to_string(part).unwrap());
+    std::fs::write(&both, parts.concat()).unwrap();
+    let authority = authority.file(directory, "authority.pem");
+    TlsFiles { certificate: server.certificate, key: server.key, both, authority }
 }
 
 /// A loopback address that no other test of this machine has.

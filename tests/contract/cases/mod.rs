@@ -8,5 +8,6 @@ pub mod options;
 pub mod paths;
 pub mod refusals;
 pub mod restart;
+pub mod sender;
 pub mod traffic;
 pub mod upgrades;

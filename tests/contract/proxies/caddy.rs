@@ -5,9 +5,15 @@ pub const PROXY: Proxy = Proxy {
     name: "caddy",
     files: &["Caddyfile"],
     addresses: |at| {
+        let tls = at.tls.as_ref().map_or_else(String::new, |tls| {
+            let (certificate, key) = (tls.certificate.display(), tls.key.display());
+            format!("\ttls {certificate} {key} {{\n\t\tclient_auth {{\n\t\t\tmode request\n\t\t}}\n\t}}\n")
+        });
+        let scheme = if at.tls.is_some() { "https" } else { "http" };
         vec![
+            ("http://:8080", format!("{scheme}://:8080")),
             // The socket that it is given. On a unix socket it would not send X-Forwarded-Host to holdfast.
-            ("bind 127.0.0.1\n", "bind fd/3\n".to_owned()),
+            ("bind 127.0.0.1\n", format!("bind fd/3\n{tls}")),
             ("127.0.0.1:4180", at.auth.to_string()),
             ("127.0.0.1:4191", at.backend.to_string()),
         ]

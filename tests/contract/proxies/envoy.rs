@@ -10,7 +10,23 @@ pub const PROXY: Proxy = Proxy {
     name: "envoy",
     files: &["envoy.yaml"],
     addresses: |at| {
+        let tls = at.tls.as_ref().map_or_else(String::new, |tls| {
+            let file = |path: &std::path::Path| format!("{{ filename: \"{}\" }}", path.display());
+            format!(
+                "transport_socket:\n            name: envoy.transport_sockets.tls\n            typed_config:\n              \
+                 \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext\n              \
+                 common_tls_context:\n                tls_certificates: [{{ certificate_chain: {}, private_key: {} }}]\n                \
+                 validation_context: {{ trusted_ca: {} }}\n          ",
+                file(&tls.certificate),
+                file(&tls.key),
+                file(&tls.authority)
+            )
+        });
         vec![
+            (
+                "        - filters:\n            - name: envoy.filters.network",
+                format!("        - {tls}filters:\n            - name: envoy.filters.network"),
+            ),
             (
                 "socket_address: { address: 127.0.0.1, port_value: 8080 }",
                 format!("pipe: {{ path: \"{}\" }}", at.front.display()),

@@ -5,8 +5,12 @@ pub const PROXY: Proxy = Proxy {
     name: "haproxy",
     files: &["haproxy.cfg", "holdfast.lua"],
     addresses: |at| {
+        let tls = at.tls.as_ref().map_or_else(String::new, |tls| {
+            let (both, authority) = (tls.both.display(), tls.authority.display());
+            format!(" ssl crt {both} ca-file {authority} verify optional")
+        });
         vec![
-            ("bind 127.0.0.1:8080", format!("bind unix@{}", at.front.display())),
+            ("bind 127.0.0.1:8080", format!("bind unix@{}{tls}", at.front.display())),
             ("127.0.0.1:4180", at.auth.to_string()),
             ("127.0.0.1:4191", at.backend.to_string()),
         ]

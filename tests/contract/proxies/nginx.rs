@@ -8,6 +8,7 @@ pub const PROXY: Proxy = Proxy {
         "snippets/answer.conf",
         "snippets/ask-login.conf",
         "snippets/ask-original.conf",
+        "snippets/ask-sender.conf",
         "snippets/ask.conf",
         "snippets/headers.conf",
         "snippets/login.conf",
@@ -17,10 +18,16 @@ pub const PROXY: Proxy = Proxy {
     ],
     addresses: |at| {
         let (front, http2) = (at.front.display(), at.front_http2.display());
+        let tls = at.tls.as_ref().map_or_else(String::new, |tls| {
+            let (certificate, key) = (tls.certificate.display(), tls.key.display());
+            format!(
+                " ssl;\nssl_certificate {certificate};\nssl_certificate_key {key};\nssl_verify_client optional_no_ca"
+            )
+        });
         vec![
             // Both of its servers; nginx 1.22 speaks HTTP/2 without TLS on a socket that speaks nothing else.
             ("127.0.0.1:8080", format!("unix:{front}-unused")),
-            ("127.0.0.1:8081", format!("unix:{front};\nlisten unix:{http2} http2")),
+            ("127.0.0.1:8081", format!("unix:{front}{tls};\nlisten unix:{http2} http2")),
             ("127.0.0.1:4180", at.auth.to_string()),
             ("127.0.0.1:4191", at.backend.to_string()),
         ]

@@ -5,7 +5,25 @@ pub const PROXY: Proxy = Proxy {
     name: "traefik",
     files: &["traefik.yml", "dynamic.yml"],
     // Its own address stays: it takes the socket that it is given.
-    addresses: |at| vec![("127.0.0.1:4180", at.auth.to_string()), ("127.0.0.1:4191", at.backend.to_string())],
+    addresses: |at| {
+        let mut changes =
+            vec![("127.0.0.1:4180", at.auth.to_string()), ("127.0.0.1:4191", at.backend.to_string())];
+        if let Some(tls) = &at.tls {
+            let (certificate, key) = (tls.certificate.display(), tls.key.display());
+            changes.push((
+                "\nhttp:\n  routers:\n",
+                format!(
+                    "\ntls:\n  certificates:\n    - {{ certFile: {certificate}, keyFile: {key} }}\n  options:\n    default:\n      \
+                     clientAuth: {{ clientAuthType: RequestClientCert }}\n\nhttp:\n  routers:\n"
+                ),
+            ));
+            changes.push((
+                "      aliasHeadersStrategy: delete\n",
+                "      aliasHeadersStrategy: delete\n      tls: {}\n".to_owned(),
+            ));
+        }
+        changes
+    },
     fleet: |at| {
         let [second, third] = at.others.map(|other| other.to_string());
         let own = format!("{}:4179", at.own);
