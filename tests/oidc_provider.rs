@@ -11,13 +11,16 @@ mod support;
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use support::service::value;
+use support::dpop::Prover;
+use support::service::{request, value};
 use support::yaml::in_repository;
-use support::{Holdfast, PATIENCE, Reply};
+use support::{Holdfast, PATIENCE, Reply, exchange};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 const API: &str = "https://api.example.com";
@@ -98,9 +101,14 @@ impl Provider {
 
     /// The holdfast binary before this provider; `more` is the rest of the configuration.
     async fn holdfast(&self, more: &str) -> (TempDir, Holdfast) {
+        self.holdfast_with("", more).await
+    }
+
+    /// The same with further lines of `[auth]`.
+    async fn holdfast_with(&self, auth: &str, more: &str) -> (TempDir, Holdfast) {
         let directory = tempfile::tempdir().unwrap();
         let config = format!(
-            "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[auth]\nlisten = [\"127.0.0.1:0\"]\n{auth}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [[issuer]]\nurl = \"{}\"\naudience = [\"{API}\"]\n\
              algorithms = [\"RS256\", \"PS256\", \"ES256\", \"EdDSA\"]\n{more}",
             self.issuer
@@ -194,6 +202,42 @@ async fn every_kind_of_signature_that_the_provider_makes_is_verified() {
         let other = if signature.starts_with('A') { "B" } else { "A" };
         let forged = format!("{signed}.{other}{}", &signature[1..]);
         assert_eq!(holdfast.ask(&forged).await.status, 401, "{alg}");
+    }
+}
+
+/// A token that the provider has bound to the key of a DPoP proof (RFC 9449 §5).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_the_provider_bound_to_a_key_passes_with_a_proof_of_that_key_alone() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let auth = "trusted_peers = [\"127.0.0.1\"]\nforwarded = \"x-forwarded\"";
+    let (_directory, holdfast) = provider.holdfast_with(auth, EMAIL_IS_OPTIONAL).await;
+    let (prover, stranger) = (Prover::new(), Prover::new());
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let at_the_provider = prover.proof("", "POST", &format!("{}/token", provider.issuer), now());
+    let at_the_provider = at_the_provider.without_claim("ath").sign();
+    let token = provider.token(json!({ "do": "machine", "dpop": at_the_provider })).await;
+    let url = "https://api.example.com/orders";
+    let ask = async |lines: &str| {
+        let original = "X-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
+                        X-Forwarded-Host: api.example.com\r\nX-Forwarded-Uri: /orders\r\n";
+        let stream = TcpStream::connect(holdfast.auth_tcp()).await.unwrap();
+        exchange(stream, &request("/auth", &format!("{original}{lines}"))).await
+    };
+    for round in ["first", "again"] {
+        let line = format!("Authorization: DPoP {token}\r\n");
+        for lines in [
+            format!("Authorization: Bearer {token}\r\n"),
+            line.clone(),
+            format!("{line}DPoP: {at_the_provider}\r\n"),
+            format!("{line}DPoP: {}\r\n", stranger.proof(&token, "GET", url, now()).sign()),
+        ] {
+            assert_eq!(ask(&lines).await.status, 401, "{round}: {lines}");
+        }
+        let good = format!("{line}DPoP: {}\r\n", prover.proof(&token, "GET", url, now()).sign());
+        let reply = ask(&good).await;
+        let who = (reply.status, value(&reply, "x-user-id"));
+        assert_eq!(who, (200, Some("machine")), "{round}: {reply:?} {}", holdfast.log());
+        assert_eq!(ask(&good).await.status, 401, "{round}: twice");
     }
 }
 

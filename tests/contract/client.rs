@@ -112,7 +112,7 @@ impl Client {
         if let Some(Identity { certificate, key }) = shown {
             curl.arg("--cert").arg(certificate).arg("--key").arg(key);
         }
-        lines.iter().for_each(|line| drop(curl.args(["--header", line])));
+        curl.args(lines.iter().flat_map(|line| ["--header", line]));
         let output = curl.arg(&url).stdin(Stdio::null()).kill_on_drop(true).output().await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         parse(&text).ok_or_else(|| format!("{text} {}", String::from_utf8_lossy(&output.stderr)))

@@ -4,7 +4,8 @@
 // Each line on stdin is a command, each line on stdout its answer, both JSON. The first line is {issuer}. The process ends
 // with its stdin.
 //
-//   {"do": "machine"}                        a token of a client, by the client-credentials grant
+//   {"do": "machine"}                        a token of a client, by the client-credentials grant; with `dpop`, a proof for
+//                                            the token endpoint, one that is bound to its key
 //   {"do": "user", "id", ...}                a token of a user, for /userinfo alone. With `"resource": true` for the
 //                                            API; then `format` is "jwt" or "opaque", `alg` the signature, and
 //                                            `aud` replaces the audience of a JWT, `sid` names its session
@@ -77,6 +78,7 @@ function start(issuer) {
       backchannelLogout: { enabled: true },
       devInteractions: { enabled: false },
       clientCredentials: { enabled: true },
+      dPoP: { enabled: true },
       resourceIndicators: { enabled: true, getResourceServerInfo: () => resourceServer('RS256', 'jwt') },
     },
     formats: { customizers: { jwt: (_ctx, _token, jwt) => Object.assign(jwt.payload, overrides) } },
@@ -95,10 +97,13 @@ await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
 const issuer = `http://127.0.0.1:${server.address().port}`;
 provider = start(issuer);
 
-async function machine() {
+async function machine({ dpop }) {
   const response = await fetch(`${issuer}/token`, {
     method: 'POST',
-    headers: { authorization: `Basic ${btoa(`machine:${encodeURIComponent('a secret of the test alone')}`)}` },
+    headers: {
+      authorization: `Basic ${btoa(`machine:${encodeURIComponent('a secret of the test alone')}`)}`,
+      ...(dpop && { dpop }),
+    },
     body: new URLSearchParams({ grant_type: 'client_credentials', resource: API, scope: 'read' }),
   });
   const { access_token: token, error_description: error } = await response.json();
@@ -138,7 +143,7 @@ async function logout({ id, sid, uri }) {
 async function obey(command) {
   switch (command.do) {
     case 'machine':
-      return { token: await machine() };
+      return { token: await machine(command) };
     case 'user':
       return { token: await user(command) };
     case 'logout':
