@@ -13,6 +13,8 @@ mod prometheus;
 #[path = "tls/certificates.rs"]
 mod certificates;
 
+#[path = "monitoring/condition.rs"]
+mod condition;
 #[path = "monitoring/dashboard.rs"]
 mod dashboard;
 #[path = "monitoring/outage.rs"]

@@ -3,6 +3,8 @@
 //! Handles are looked up once, here, so that bumping one on the hot path is an atomic addition. No label ever
 //! holds a user, a token, or anything that a stranger can choose.
 
+mod begin;
+
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -13,18 +15,6 @@ use prometheus::{
 
 use super::condition::Condition;
 use super::registration::{Descriptions, Registration, forget};
-
-/// A reason of each outcome, whose series begin at zero: a share of requests can be asked for at any time.
-const FIRST_REASONS: [(&str, &str); 5] = [
-    ("allow", "judged"),
-    ("unauthenticated", "no_credential"),
-    ("forbidden", "missing_claim"),
-    ("undecided", "breaker_open"),
-    ("error", "not_found"),
-];
-
-/// Statuses of calls to an issuer whose series begin at zero.
-const FIRST_STATUSES: [&str; 4] = ["200", "429", "timeout", "connect"];
 
 /// The metrics of one instance.
 pub struct Metrics {
@@ -233,34 +223,6 @@ impl Metrics {
         Ok((metrics, new.1.into_inner()))
     }
 
-    /// Begins series at zero before their first event, so that it shows as an increase, and so that a share can
-    /// be asked for at any time. Series of issuers and tiers begin when these are known.
-    fn begin_at_zero(&self) {
-        for (outcome, reason) in FIRST_REASONS {
-            self.requests.with_label_values(&[outcome, reason]);
-        }
-        for result in ["ok", "refused"] {
-            self.reloads.with_label_values(&[result]);
-        }
-        for result in ["kept", "known", "refused"] {
-            self.imported_profiles.with_label_values(&[result]);
-        }
-        for result in ["done", "refused", "undecided"] {
-            self.logouts.with_label_values(&[result]);
-        }
-        for format in ["jws", "jwe", "opaque"] {
-            self.tokens.with_label_values(&[format, "accepted"]);
-        }
-        for store in ["memory", "shared", "disk"] {
-            for result in ["hit", "miss", "unreadable", "error"] {
-                self.store_lookups.with_label_values(&[store, result]);
-            }
-        }
-        for store in ["shared", "disk"] {
-            self.store_errors.with_label_values(&[store, "degraded"]);
-        }
-    }
-
     /// A prepared answer was in memory. The hot path: an atomic addition, no lookup by label.
     pub fn found_in_memory(&self) {
         self.memory_hit.inc();
@@ -315,30 +277,6 @@ impl Metrics {
     /// A token's claims name different emails.
     pub fn email_conflict(&self) {
         self.email_conflicts.inc();
-    }
-
-    /// Starts the counters of answers from records of this tier at zero, so that the first answer shows as an
-    /// increase.
-    pub fn has_tier(&self, tier: &str) {
-        self.stale_answers.with_label_values(&[tier]);
-        self.condition.has_tier(tier);
-    }
-
-    /// Starts the series of a new endpoint at zero, for these states of its breaker and these reasons to
-    /// suppress a call.
-    pub fn has_guard(&self, issuer: &str, endpoint: &str, states: &[&str], reasons: &[&str]) {
-        for from in states {
-            for to in states.iter().filter(|to| *to != from) {
-                self.breaker_transitions.with_label_values(&[issuer, endpoint, from, to]);
-            }
-        }
-        for reason in reasons {
-            self.upstream_suppressed.with_label_values(&[reason]);
-        }
-        for status in FIRST_STATUSES {
-            self.upstream_requests.with_label_values(&[issuer, endpoint, status]);
-        }
-        self.upstream_duration.with_label_values(&[issuer, endpoint]);
     }
 
     /// Sets the gauges of an endpoint's budget.
@@ -502,6 +440,6 @@ mod tests {
         metrics.forget_issuer("https://a/");
         assert!(!text().contains("https://a/"), "{}", text());
         // State twice, transitions twice, calls, and a histogram of ten buckets, +Inf, sum and count.
-        assert_eq!(text().matches("https://b/").count(), 2 + 2 + FIRST_STATUSES.len() + 13);
+        assert_eq!(text().matches("https://b/").count(), 2 + 2 + begin::FIRST_STATUSES.len() + 13);
     }
 }

@@ -1,0 +1,72 @@
+//! Series that begin at zero before their first event, so that this event shows as an increase, and so that a
+//! share can be asked for at any time.
+
+use super::Metrics;
+
+/// A reason of each outcome, whose series begin at zero: a share of requests can be asked for at any time.
+const FIRST_REASONS: [(&str, &str); 5] = [
+    ("allow", "judged"),
+    ("unauthenticated", "no_credential"),
+    ("forbidden", "missing_claim"),
+    ("undecided", "breaker_open"),
+    ("error", "not_found"),
+];
+
+/// Statuses of calls to an issuer whose series begin at zero.
+pub(super) const FIRST_STATUSES: [&str; 4] = ["200", "429", "timeout", "connect"];
+
+impl Metrics {
+    /// Begins the series that depend on no configuration.
+    pub(super) fn begin_at_zero(&self) {
+        for (outcome, reason) in FIRST_REASONS {
+            self.requests.with_label_values(&[outcome, reason]);
+        }
+        for result in ["ok", "refused"] {
+            self.reloads.with_label_values(&[result]);
+        }
+        for result in ["kept", "known", "refused"] {
+            self.imported_profiles.with_label_values(&[result]);
+        }
+        for result in ["done", "refused", "undecided"] {
+            self.logouts.with_label_values(&[result]);
+        }
+        for format in ["jws", "jwe", "opaque"] {
+            self.tokens.with_label_values(&[format, "accepted"]);
+        }
+        for store in ["memory", "shared", "disk"] {
+            for result in ["hit", "miss", "unreadable", "error"] {
+                self.store_lookups.with_label_values(&[store, result]);
+            }
+        }
+        for result in ["asked", "shared", "alone", "error"] {
+            self.leases.with_label_values(&[result]);
+        }
+        for store in ["shared", "disk"] {
+            self.store_errors.with_label_values(&[store, "degraded"]);
+        }
+    }
+
+    /// Starts the counters of answers from records of this tier at zero, so that the first answer shows as an
+    /// increase.
+    pub fn has_tier(&self, tier: &str) {
+        self.stale_answers.with_label_values(&[tier]);
+        self.condition.has_tier(tier);
+    }
+
+    /// Starts the series of a new endpoint at zero, for these states of its breaker and these reasons to
+    /// suppress a call.
+    pub fn has_guard(&self, issuer: &str, endpoint: &str, states: &[&str], reasons: &[&str]) {
+        for from in states {
+            for to in states.iter().filter(|to| *to != from) {
+                self.breaker_transitions.with_label_values(&[issuer, endpoint, from, to]);
+            }
+        }
+        for reason in reasons {
+            self.upstream_suppressed.with_label_values(&[reason]);
+        }
+        for status in FIRST_STATUSES {
+            self.upstream_requests.with_label_values(&[issuer, endpoint, status]);
+        }
+        self.upstream_duration.with_label_values(&[issuer, endpoint]);
+    }
+}
