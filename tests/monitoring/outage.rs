@@ -1,14 +1,19 @@
-//! An outage of the dev tenant, told by the shipped alerts from a real Prometheus.
+//! Outages, of the dev tenant and of Redis, told by the shipped alerts from a real Prometheus.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::SystemTime;
 
+use holdfast::clock::Clock;
 use holdfast::guard::Priority;
 use holdfast_devtenant::{Endpoint, Fault};
 
 use crate::drill::{HOUR, Stage};
 use crate::prometheus::Prometheus;
 use crate::rules::{RULES, shipped};
+use crate::support::redis::RedisServer;
+use crate::support::service::{Running, issuer, tenant};
 use crate::support::until;
 
 /// The shipped rules, except that an alert waits for nothing, and that five minutes are five seconds.
@@ -23,12 +28,12 @@ fn hurried() -> Vec<(&'static str, String)> {
     RULES.map(|path| (path.rsplit('/').next().unwrap(), hurry(shipped(path)))).to_vec()
 }
 
-/// Waits until exactly these alerts fire, and asks holdfast about `token` meanwhile.
-async fn until_firing(prometheus: &Prometheus, stage: &mut Stage, token: &str, alerts: &[&str]) {
+/// Waits until exactly these alerts fire; `meanwhile` is done again and again.
+async fn until_firing(prometheus: &Prometheus, alerts: &[&str], mut meanwhile: impl AsyncFnMut()) {
     let wanted: BTreeSet<String> = alerts.iter().map(|name| (*name).to_owned()).collect();
     let mut firing = BTreeSet::new();
     let turn = async || {
-        stage.ask(token).await;
+        meanwhile().await;
         let all = prometheus.ask("ALERTS{alertstate=\"firing\"}").await?;
         let all = all.iter().map(|alert| alert["metric"]["alertname"].as_str().unwrap().to_owned());
         let before = std::mem::replace(&mut firing, all.collect());
@@ -57,7 +62,7 @@ async fn an_outage_makes_its_alerts_fire_and_its_end_ends_them() {
     assert_eq!(stage.ask_all(&users[first..]).await.count(200), 3);
     let prometheus = Prometheus::start_with(stage.service.admin_address(), &hurried()).await;
     let known = users[first].clone();
-    until_firing(&prometheus, &mut stage, &known, &["HoldfastKeysOld"]).await;
+    until_firing(&prometheus, &["HoldfastKeysOld"], async || drop(stage.ask(&known).await)).await;
 
     stage.tenant.set_fault(Endpoint::Userinfo, Fault::Status(503));
     stage.advance(43 * HOUR);
@@ -71,7 +76,7 @@ async fn an_outage_makes_its_alerts_fire_and_its_end_ends_them() {
     assert_eq!(stage.ask_all(&users).await.count(200), 6);
     let alerts =
         ["HoldfastBreakerOpen", "HoldfastCannotTell", "HoldfastFirstLockout", "HoldfastStaleDeepTier"];
-    until_firing(&prometheus, &mut stage, &newcomer, &alerts).await;
+    until_firing(&prometheus, &alerts, async || drop(stage.ask(&newcomer).await)).await;
     let summaries = prometheus.summaries().await;
     for part in [
         "holdfast locks out the first known user in 4h 5",
@@ -87,6 +92,30 @@ async fn an_outage_makes_its_alerts_fire_and_its_end_ends_them() {
     for user in &users {
         assert_eq!(stage.ask(user).await.header("x-auth-tier"), ["primary"]);
     }
-    until_firing(&prometheus, &mut stage, &known, &[]).await;
+    until_firing(&prometheus, &[], async || drop(stage.ask(&known).await)).await;
     stage.row();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_away_makes_its_alerts_fire_until_it_is_back() {
+    let Some(mut redis) = RedisServer::start().await else { return };
+    let tenant = tenant().await;
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, [7; 32]).unwrap();
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    let store = format!("[store]\nredis = {:?}\nsecret_file = {secret:?}\n", redis.url());
+    let config = format!("{store}{}", issuer(&tenant, ""));
+    let holdfast = Running::start(&config, Clock::system()).await;
+    let prometheus = Prometheus::start_with(&holdfast.admin.to_string(), &hurried()).await;
+    let is = async |gauge: &str, value| prometheus.until(&format!("holdfast_{gauge}"), value).await;
+    is("revocations_behind", 0.0).await;
+    until_firing(&prometheus, &[], async || ()).await;
+
+    redis.kill().await;
+    let alerts = ["HoldfastRevocationsBehind", "HoldfastStoreDegraded"];
+    until_firing(&prometheus, &alerts, async || ()).await;
+    redis.restart().await;
+    until_firing(&prometheus, &[], async || ()).await;
+    is("store_degraded{store=\"shared\"}", 0.0).await;
 }
