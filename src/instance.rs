@@ -41,7 +41,7 @@ use crate::tiers::digest::TokenDigester;
 use crate::tiers::policy::{CeilingOutsideTable, Limits, Policy};
 use crate::tiers::secret::{DerivationFailed, InstanceSecret};
 use crate::tiers::table::{TierIndex, TierTable};
-use crate::tls::{ServerTls, TlsError};
+use crate::tls::{ServerTls, TlsError, TlsSettings};
 use crate::token::jwe::KeyFileError;
 use crate::token::pool::Pool;
 use crate::verifier::{Issuers, Verifier};
@@ -74,8 +74,10 @@ pub struct Instance {
     pub responder: Responder,
     /// Where browsers without a valid credential are redirected.
     pub login: Option<Login>,
-    /// The server certificate and the check of client certificates, for listeners with TLS.
+    /// The server certificate and the check of client certificates, for auth listeners with TLS.
     pub tls: Option<Arc<ServerTls>>,
+    /// The same for an admin listener with TLS.
+    pub admin_tls: Option<Arc<ServerTls>>,
     /// Receives logouts from issuers, if configured.
     pub logout: Option<BackchannelLogout>,
     /// Log lines about refused logout requests. They are limited because anybody can send such requests.
@@ -144,7 +146,7 @@ pub enum BuildError {
     /// The file of `admin.token_file`.
     #[error("{0}")]
     AdminToken(#[from] AdminTokenError),
-    /// The files of `[auth.tls]`.
+    /// The files of `[auth.tls]` or `[admin.tls]`.
     #[error("{0}")]
     Tls(#[from] TlsError),
     /// The HTTP client.
@@ -184,11 +186,13 @@ impl Instance {
         let policy = policy(&settings)?;
         let login = settings.login.as_ref().map(Login::load).transpose()?;
         let admin_token = settings.admin.token_file.as_deref().map(AdminToken::load).transpose()?;
-        let tls = match &settings.auth.tls {
-            Some(tls) => Some(Arc::new(ServerTls::load(tls)?)),
+        let load = |tls: &Option<TlsSettings>, before: Option<&Option<Arc<ServerTls>>>| match tls {
+            Some(tls) => ServerTls::load(tls).map(Arc::new).map(Some),
             // Listeners do not change until the next start, so they still need the TLS that they began with.
-            None => previous.and_then(|previous| previous.tls.clone()),
+            None => Ok(before.cloned().flatten()),
         };
+        let tls = load(&settings.auth.tls, previous.map(|previous| &previous.tls))?;
+        let admin_tls = load(&settings.admin.tls, previous.map(|previous| &previous.admin_tls))?;
         let memory = settings.store.memory;
         let (pool, client, digester, archive, stores) = match previous {
             Some(previous) => (
@@ -283,6 +287,7 @@ impl Instance {
             refused_logouts: RateLimitedLog::default(),
             admin_token,
             tls,
+            admin_tls,
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
             wrong_requirements: RateLimitedLog::default(),
             unopened_tokens: RateLimitedLog::default(),

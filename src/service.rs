@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::config::{ConfigErrors, Listen, Settings, Source};
+use crate::config::{ConfigErrors, Settings, Source};
 use crate::instance::{BuildError, Instance};
 use crate::server::descriptors;
-use crate::server::listener::{Bounds, ListenError, Listener, SocketAccess, announce};
+use crate::server::listener::{Bounds, ListenError, Listener, Sender, SocketAccess, announce};
 use crate::server::{admin, auth};
 
 /// How long a start waits for revocations from Redis. It takes milliseconds if Redis is reachable.
@@ -66,7 +66,7 @@ impl Service {
         for listen in &settings.auth.listen {
             bound.push(Listener::bind(listen, access).await?);
         }
-        let admin_listener = Listener::bind(&Listen::Tcp(settings.admin.listen), access).await?;
+        let admin_listener = Listener::bind(&settings.admin.listener(), access).await?;
         let shares = descriptors::share_out(settings.auth.max_connections, bound.len());
         let bounds = Bounds {
             idle_timeout: settings.auth.idle_timeout,
@@ -86,19 +86,21 @@ impl Service {
         for listener in bound {
             announce("auth", &listener.name);
             let (instance, for_tls) = (instance.clone(), instance.clone());
-            let service = move |request, peer| auth::answer(instance.load_full(), request, peer);
+            let service =
+                move |request, sender: Sender| auth::answer(instance.load_full(), request, sender.peer);
             let tls = move || for_tls.load().tls.clone();
             listeners.push(tokio::spawn(listener.serve(service, tls, bounds, stopped.clone())));
         }
         announce("admin", &admin_name);
-        let for_admin = instance.clone();
+        let (for_admin, for_tls) = (instance.clone(), instance.clone());
         let leaving = Arc::new(AtomicBool::new(false));
         let is_leaving = leaving.clone();
-        let service = move |request, peer| {
-            admin::answer(for_admin.load_full(), request, peer, is_leaving.load(Ordering::Relaxed))
+        let service = move |request, sender| {
+            admin::answer(for_admin.load_full(), request, sender, is_leaving.load(Ordering::Relaxed))
         };
+        let tls = move || for_tls.load().admin_tls.clone();
         let bounds = Bounds { max_connections: shares.admin, ..bounds };
-        listeners.push(tokio::spawn(admin_listener.serve(service, || None, bounds, stopped)));
+        listeners.push(tokio::spawn(admin_listener.serve(service, tls, bounds, stopped)));
         Ok(Self { instance, source, leaving, stop, listeners, auth_names, admin_name })
     }
 
@@ -142,7 +144,7 @@ impl Service {
             ("auth.drain_timeout", new.auth.drain_timeout != old.auth.drain_timeout),
             ("auth.max_connections", new.auth.max_connections != old.auth.max_connections),
             ("auth.max_head", new.auth.max_head != old.auth.max_head),
-            ("admin.listen", new.admin.listen != old.admin.listen),
+            ("admin.listen", new.admin.listener() != old.admin.listener()),
             ("store", new.store != old.store),
             ("[breaker] or [budget]", new.guard != old.guard),
             ("log", new.log != old.log),

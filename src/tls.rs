@@ -1,8 +1,8 @@
-//! TLS on the auth listener: the server certificate, and the check of client certificates.
+//! TLS on the listeners: the server certificate, and the check of client certificates.
 //!
-//! TLS secures the connection between a proxy and holdfast on different machines. The client certificate
-//! decides once for each connection whether the client may ask at all. It says nothing about the user of a
-//! request.
+//! TLS secures the connection between a proxy or an operator and holdfast on different machines. The client
+//! certificate decides once for each connection whether the client may ask at all. It says nothing about the
+//! user of a request.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,9 +28,11 @@ use crate::private_file::{self, PrivateFileError};
 /// The longest file of certificates or keys that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// `[auth.tls]`.
+/// `[auth.tls]`, `[admin.tls]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
+    /// The table, for messages: `auth.tls` or `admin.tls`.
+    pub table: &'static str,
     /// `certificate`: the certificate chain in PEM, the server's own certificate first.
     pub certificate: PathBuf,
     /// `key`: the private key of the certificate, in PEM, in a private file.
@@ -48,12 +50,15 @@ pub struct ServerTls {
     handshake_timeout: Duration,
     expires: String,
     expires_at: Option<Timestamp>,
+    verifies_clients: bool,
 }
 
 /// Why TLS cannot be set up with these settings.
 #[derive(Debug, Error)]
-#[error("auth.tls.{key}: {} {problem}", file.display())]
+#[error("{table}.{key}: {} {problem}", file.display())]
 pub struct TlsError {
+    /// The table of the setting.
+    pub table: &'static str,
     /// The setting.
     pub key: &'static str,
     /// The file that it names.
@@ -96,11 +101,11 @@ impl ServerTls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let at = |key, file: &Path| {
             let file = file.to_owned();
-            move |problem| TlsError { key, file, problem }
+            move |problem| TlsError { table: settings.table, key, file, problem }
         };
         let chain = certificates(&settings.certificate).map_err(at("certificate", &settings.certificate))?;
         let key = private_key(&settings.key).map_err(at("key", &settings.key))?;
-        let (expires, expires_at) = expires(&chain, &settings.certificate);
+        let (expires, expires_at) = expires(&chain, settings);
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .map_err(|error| at("certificate", &settings.certificate)(error.into()))?;
@@ -123,6 +128,7 @@ impl ServerTls {
             handshake_timeout: settings.handshake_timeout,
             expires,
             expires_at,
+            verifies_clients: settings.client_ca.is_some(),
         })
     }
 
@@ -136,6 +142,12 @@ impl ServerTls {
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
+    }
+
+    /// Whether every client of an accepted connection has shown a certificate of `client_ca`.
+    #[must_use]
+    pub const fn verifies_clients(&self) -> bool {
+        self.verifies_clients
     }
 
     /// Does the TLS handshake on a connection. A client that is silent or slow is dropped after
@@ -180,12 +192,13 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
 
 /// The expiry of the server certificate, as text and as a time. Logs a warning if it has expired. The certificate is used
 /// anyway, because refusing it would also be an outage.
-fn expires(chain: &[CertificateDer<'_>], file: &Path) -> (String, Option<Timestamp>) {
+fn expires(chain: &[CertificateDer<'_>], settings: &TlsSettings) -> (String, Option<Timestamp>) {
     let Some(own) = chain.first().and_then(|own| X509::from_der(own).ok()) else {
         return ("unknown".to_owned(), None);
     };
     if Asn1Time::days_from_now(0).is_ok_and(|now| own.not_after() < now) {
-        warn!("auth.tls.certificate: {} has expired: {}", file.display(), own.not_after());
+        let file = settings.certificate.display();
+        warn!("{}.certificate: {file} has expired: {}", settings.table, own.not_after());
     }
     (own.not_after().to_string(), timestamp(own.not_after()))
 }

@@ -89,11 +89,11 @@ struct Loaded {
 /// Reads the files, or returns all errors in them.
 fn read_files(settings: &Settings, with: &IssuerContext) -> Result<Loaded, Vec<String>> {
     let (mut issuers, mut notes, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-    if let Some(tls) = &settings.auth.tls {
+    for tls in settings.auth.tls.iter().chain(&settings.admin.tls) {
         match ServerTls::load(tls) {
             Ok(loaded) => {
-                let (file, until) = (tls.certificate.display(), loaded.expires());
-                notes.push(format!("TLS: certificate {file} is good until {until}"));
+                let (table, file, until) = (tls.table, tls.certificate.display(), loaded.expires());
+                notes.push(format!("{table}: certificate {file} is good until {until}"));
             }
             Err(error) => errors.push(error.to_string()),
         }

@@ -27,7 +27,7 @@ pub struct HealthArguments {
 pub fn run(HealthArguments { config, admin, ready }: HealthArguments) -> Result<(), ExitCode> {
     let settings = SourceArguments { config, admin, ..SourceArguments::default() }.read_for_upkeep()?;
     block_on(async {
-        let admin = Admin::patient(settings.admin.listen, PATIENCE).map_err(fail)?;
+        let admin = Admin::patient(&settings.admin, PATIENCE).map_err(fail)?;
         let said = admin.get(if ready { "/readyz" } else { "/healthz" }).await.map_err(fail)?;
         println!("{}", said.trim_end());
         Ok(())

@@ -114,7 +114,7 @@ struct ListenFlag {
 
 #[derive(Args, Default)]
 struct AdminFlag {
-    /// Where metrics and health are: ADDRESS:PORT.
+    /// Where metrics and health are: ADDRESS:PORT, or tls:ADDRESS:PORT.
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
 }

@@ -43,9 +43,7 @@ impl From<AdminArguments> for SourceArguments {
 /// [`AdminError::Another`], if it is not; else as [`Admin::get`].
 pub async fn reach(settings: &Settings, any: AnyInstance) -> Result<Admin, AdminError> {
     let address = settings.admin.listen;
-    let admin = Admin::at(address)
-        .map_err(|error| AdminError::Failed { address, problem: error.without_url().to_string() })?
-        .with_token(settings.admin.token_file.as_deref())?;
+    let admin = Admin::at(&settings.admin)?.with_token(settings.admin.token_file.as_deref())?;
     let status: Value = serde_json::from_str(&admin.get("/status").await?).unwrap_or_default();
     eprintln!("holdfast at {address}:");
     let (own, its) = (settings.fingerprint(), &status["configuration"]);

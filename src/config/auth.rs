@@ -55,7 +55,7 @@ impl AuthSettings {
         let has_tls = tls.is_some();
         let settings = Self {
             listen: section.list("listen", value::listen).unwrap_or_else(|| vec![Listen::Tcp(default)]),
-            tls: tls.and_then(TlsSettings::read),
+            tls: tls.and_then(|tls| TlsSettings::read(tls, "auth.tls")),
             socket_mode: section.value("socket_mode", 0o660, |text| {
                 u32::from_str_radix(text, 8)
                     .ok()
@@ -91,7 +91,8 @@ impl AuthSettings {
         if settings.listen.is_empty() {
             section.complain("listen", "[]", "at least one address or unix socket");
         }
-        tls::check(&section, &settings.listen, has_tls);
+        let is_marked = settings.listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
+        tls::check(&section, "auth.tls", is_marked, has_tls);
         section.finish();
         settings
     }

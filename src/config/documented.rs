@@ -26,6 +26,13 @@ fn needed(section: &str, key: &str) -> &'static [(&'static str, &'static str)] {
             ("AUTH__TLS__CERTIFICATE", "/certificate"),
             ("AUTH__TLS__KEY", "/key"),
         ],
+        ("admin.tls", _) => &[
+            ("ADMIN__LISTEN", "tls:127.0.0.1:1"),
+            ("ADMIN__TLS__CERTIFICATE", "/certificate"),
+            ("ADMIN__TLS__KEY", "/key"),
+        ],
+        ("admin.client", "certificate") => &[("ADMIN__CLIENT__KEY", "/key")],
+        ("admin.client", "key") => &[("ADMIN__CLIENT__CERTIFICATE", "/certificate")],
         ("login", _) => &[("LOGIN__URL", "https://app.example.com/login")],
         _ => &[],
     }

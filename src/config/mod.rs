@@ -43,7 +43,7 @@ mod tiers;
 mod tls;
 mod value;
 
-pub use admin::AdminSettings;
+pub use admin::{AdminClientSettings, AdminSettings};
 pub use auth::AuthSettings;
 pub use error::{ConfigError, ConfigErrors};
 pub use fingerprint::Fingerprint;

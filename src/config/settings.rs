@@ -83,7 +83,7 @@ impl Settings {
         let settings = Self {
             routes: RouteSettings::read(&mut auth, &mut root, &problems),
             auth: AuthSettings::read(auth),
-            admin: AdminSettings::read(root.section("admin")),
+            admin: AdminSettings::read(root.section("admin"), needs_issuer),
             store: StoreSettings::read(root.section("store")),
             issuers: IssuerSettings::read_all(&mut root, needs_issuer),
             policy: PolicySettings::read(root.section("policy")),

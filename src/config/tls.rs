@@ -1,4 +1,4 @@
-//! `[auth.tls]`: TLS on the auth listener, for those who run it on another machine than the proxy.
+//! `[auth.tls]` and `[admin.tls]`: TLS on a listener, for those who reach it from another machine.
 //!
 //! The address itself says that it uses TLS (`tls:0.0.0.0:4443`). So without its settings it is an error, and
 //! never a port without TLS.
@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use super::section::Section;
-use super::value::{self, Listen};
+use super::value;
 use crate::tls::TlsSettings;
 
 impl TlsSettings {
-    pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
+    pub(super) fn read(mut section: Section<'_>, table: &'static str) -> Option<Self> {
         let certificate = section.optional("certificate", value::path);
         let key = section.optional("key", value::path);
         let client_ca = section.optional("client_ca", value::path);
@@ -21,30 +21,28 @@ impl TlsSettings {
         );
         for (name, missing) in [("certificate", certificate.is_none()), ("key", key.is_none())] {
             if missing {
-                section.complain(name, "nothing", "a file in PEM; [auth.tls] needs certificate and key");
+                let allowed = format!("a file in PEM; [{table}] needs certificate and key");
+                section.complain(name, "nothing", allowed);
             }
         }
         section.finish();
-        Some(Self { certificate: certificate?, key: key?, client_ca, handshake_timeout })
+        Some(Self { table, certificate: certificate?, key: key?, client_ca, handshake_timeout })
     }
 }
 
-/// `auth.tls` and an address that is marked `tls:` need each other. Errors in the table have already been
+/// `table` and an address that is marked `tls:` need each other. Errors in the table have already been
 /// reported.
-pub(super) fn check(section: &Section<'_>, listen: &[Listen], is_set: bool) {
-    let marked = listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
-    match (marked, is_set) {
-        (true, false) => {
-            section.complain(
-                "tls",
-                "nothing",
-                "[auth.tls] with certificate and key, for the address marked tls:",
-            );
-        }
+pub(super) fn check(section: &Section<'_>, table: &str, is_marked: bool, is_set: bool) {
+    match (is_marked, is_set) {
+        (true, false) => section.complain(
+            "tls",
+            "nothing",
+            format!("[{table}] with certificate and key, for the address marked tls:"),
+        ),
         (false, true) => section.complain(
             "listen",
             "no address that is marked tls:",
-            "at least one such as tls:0.0.0.0:4443 where [auth.tls] is set; the others speak no TLS",
+            format!("an address such as tls:0.0.0.0:4443 where [{table}] is set; the others speak no TLS"),
         ),
         _ => {}
     }
@@ -94,7 +92,13 @@ mod tests {
                 "[auth]\nlisten = \"tls:[::1]:1\"\n[auth.tls]\nkey = \"/k\"\ncertifcate = \"/c\"",
                 "holdfast.toml:8: unknown key auth.tls.certifcate; did you mean auth.tls.certificate?",
             ),
-            ("[admin]\nlisten = \"tls:127.0.0.1:1\"", "admin.listen"),
+            ("[admin]\nlisten = \"tls:127.0.0.1:1\"", "admin.tls = nothing: allowed is [admin.tls] with"),
+            (
+                "[admin.tls]\ncertificate = \"/c\"\nkey = \"/k\"",
+                "admin.listen = no address that is marked tls:",
+            ),
+            ("[admin]\nlisten = \"unix:/s\"", "admin.listen = \"unix:/s\": allowed is an address and port"),
+            ("[admin.client]\nkey = \"/k\"", "admin.client.certificate = nothing: allowed is a file in PEM"),
         ] {
             let said = read(lines).unwrap_err();
             assert!(said.contains(expected), "{lines}\n{said}");

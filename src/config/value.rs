@@ -43,11 +43,21 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
             Err("unix: and an absolute path under 108 bytes, such as unix:/run/holdfast/auth.sock".to_owned())
         };
     }
-    let (address, kind) = match text.strip_prefix("tls:") {
-        Some(rest) => (self::address(rest), Listen::Tls as fn(SocketAddr) -> Listen),
-        None => (self::address(text), Listen::Tcp as fn(SocketAddr) -> Listen),
-    };
-    address.map(kind).map_err(|allowed| format!("{allowed}, the same after tls:, or unix:/path"))
+    tcp(text)
+        .map(|(address, is_tls)| if is_tls { Listen::Tls(address) } else { Listen::Tcp(address) })
+        .map_err(|allowed| format!("{allowed}, the same after tls:, or unix:/path"))
+}
+
+/// An address, and whether it is marked `tls:`.
+pub(super) fn admin_listen(text: &str) -> Result<(SocketAddr, bool), String> {
+    tcp(text).map_err(|allowed| format!("{allowed}, or the same after tls:"))
+}
+
+fn tcp(text: &str) -> Result<(SocketAddr, bool), String> {
+    match text.strip_prefix("tls:") {
+        Some(rest) => Ok((address(rest)?, true)),
+        None => Ok((address(text)?, false)),
+    }
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {

@@ -10,12 +10,12 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::listener::Sender;
 use super::order;
 use super::plain::{date, respond, text};
 use crate::clock::Timestamp;
 use crate::guard::{GuardStatus, Reason, State};
 use crate::instance::Instance;
-use crate::route::peer::Peer;
 
 /// Answers one request of an operator or a monitoring system. `leaving` says whether the service is stopping.
 ///
@@ -24,7 +24,7 @@ use crate::route::peer::Peer;
 pub async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
-    peer: Peer,
+    sender: Sender,
     leaving: bool,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !super::named::is_ours(request.uri(), request.headers(), &instance.settings.admin.hosts) {
@@ -34,7 +34,7 @@ pub async fn answer(
         ));
     }
     let is_order = request.method() == Method::POST || request.uri().path() == "/revocations";
-    if is_order && let Err(refused) = order::check(request.headers(), peer, &instance) {
+    if is_order && let Err(refused) = order::check(request.headers(), sender, &instance) {
         return Ok(text(refused.status(), format!("{refused}\n")));
     }
     match request.uri().path() {
@@ -48,7 +48,7 @@ pub async fn answer(
             return Ok(super::purge::answer(instance, request).await);
         }
         "/import" if request.method() == Method::POST => {
-            return Ok(super::import::answer(instance, request).await);
+            return Ok(super::import::answer(instance, request, sender).await);
         }
         "/breaker" if request.method() == Method::POST => {
             return Ok(super::breaker::answer(&instance, request).await);

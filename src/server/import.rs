@@ -2,7 +2,7 @@
 //!
 //! Every other order can only make holdfast forget or refuse. An import says who users are. Without a token,
 //! each local program could give its own token the identity of another user. So an import needs
-//! `admin.token_file`.
+//! `admin.token_file`, or a client certificate.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::listener::Sender;
 use super::order::{self, OrderRefused};
 use super::plain::{respond, text};
 use crate::clock::Timestamp;
@@ -41,8 +42,12 @@ pub struct ImportRequest {
 
 /// Stores the users. Answers with the [`Outcome`](crate::identity::importer::Outcome) after they are synced
 /// to the disk.
-pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    if instance.admin_token.is_none() {
+pub(super) async fn answer(
+    instance: Arc<Instance>,
+    request: Request<Incoming>,
+    sender: Sender,
+) -> Response<Full<Bytes>> {
+    if instance.admin_token.is_none() && !sender.is_certified {
         return text(OrderRefused::Untokened.status(), format!("{}\n", OrderRefused::Untokened));
     }
     let order = order::read_up_to(MAX_BODY_BYTES, request, UNKNOWN).await;

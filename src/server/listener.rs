@@ -61,6 +61,15 @@ pub struct Listener {
     pub name: String,
 }
 
+/// Who has sent a request, as far as its connection tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// The other end of the connection.
+    pub peer: Peer,
+    /// Whether it has shown a client certificate that the listener demands.
+    pub is_certified: bool,
+}
+
 enum Socket {
     Tcp(TcpListener),
     Tls(TcpListener),
@@ -128,7 +137,7 @@ impl Listener {
     pub async fn serve<S, T, F, B>(self, service: S, tls: T, bounds: Bounds, mut stop: watch::Receiver<bool>)
     where
         T: Fn() -> Option<Arc<ServerTls>>,
-        S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + 'static,
+        S: Fn(Request<Incoming>, Sender) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
@@ -178,19 +187,20 @@ impl Listener {
             let connection = Connection { seat, watcher: graceful.watcher(), stop: stop.clone(), bounds };
             let (service, builder) = (service.clone(), builder.clone());
             tokio::spawn(async move {
-                let mut stream = match secured {
-                    None => stream,
+                let (mut stream, is_certified) = match secured {
+                    None => (stream, false),
                     Some(tls) => match secure(stream, tls, connection.stop.clone()).await {
-                        Ok(stream) => stream,
+                        Ok(secured) => secured,
                         Err(error) => return debug!("no TLS with a client: {error}"),
                     },
                 };
+                let sender = Sender { peer, is_certified };
                 let first_request_until = Instant::now() + bounds.idle_timeout;
                 match first_byte(&mut stream, connection.stop.clone(), first_request_until).await {
                     // Boxed, so that the task is small until the first byte comes.
                     Ok(first) => {
                         let stream = BoundedStream::new(stream, first, bounds.idle_timeout);
-                        let answer = move |request| service(request, peer);
+                        let answer = move |request| service(request, sender);
                         Box::pin(connection.serve(stream, &builder, answer, first_request_until)).await;
                     }
                     Err(error) => debug!("a connection ended before its first request: {error}"),
@@ -301,15 +311,16 @@ async fn never_asks(
     }
 }
 
-/// Does the handshake. Unfinished handshakes are dropped at shutdown.
+/// Does the handshake. Says also whether the client had to show a certificate. Unfinished handshakes are
+/// dropped at shutdown.
 async fn secure(
     stream: Box<dyn Stream>,
     tls: Option<Arc<ServerTls>>,
     mut stop: watch::Receiver<bool>,
-) -> io::Result<Box<dyn Stream>> {
+) -> io::Result<(Box<dyn Stream>, bool)> {
     let tls = tls.ok_or_else(|| io::Error::other("there is no certificate"))?;
     tokio::select! {
-        secured = tls.accept(stream) => Ok(Box::new(secured?)),
+        secured = tls.accept(stream) => Ok((Box::new(secured?), tls.verifies_clients())),
         _ = stop.wait_for(|stop| *stop) => Err(io::Error::other("the service stops")),
     }
 }

@@ -1,7 +1,8 @@
 //! Orders: JSON objects that an operator posts to the admin listener.
 //!
-//! An order needs the token of `admin.token_file`. Without such a file, orders are accepted over loopback
-//! only.
+//! An order needs the token of `admin.token_file`. Without such a file, orders are accepted over loopback,
+//! and over connections whose client has shown a certificate of `admin.tls.client_ca`: either proves who
+//! sends it. With both, both are needed, so that a monitoring system with a certificate gives no orders.
 //!
 //! An order must have the media type of JSON, and must not come from a web page. A page in an operator's
 //! browser can post a form to a loopback address. It can also post JSON if its own name resolves there (DNS
@@ -16,9 +17,10 @@ use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+use super::listener::Sender;
+use crate::admin_token::AdminToken;
 use crate::credential::MAX_TOKEN_BYTES;
 use crate::instance::Instance;
-use crate::route::peer::Peer;
 
 /// The longest order, in bytes: a token, and the JSON around it.
 const MAX_BODY_BYTES: usize = 2 * MAX_TOKEN_BYTES;
@@ -45,13 +47,13 @@ pub(super) enum OrderRefused {
     /// It has no token, or a wrong one.
     #[error("orders need the token in admin.token_file of this instance, as Authorization: Bearer")]
     Token,
-    /// It does not come over loopback, and `admin.token_file` is not set.
-    #[error("without admin.token_file, orders are taken over loopback only")]
+    /// It does not come over loopback, and nothing is configured that proves who sends it.
+    #[error("without admin.token_file and admin.tls.client_ca, orders are taken over loopback only")]
     Remote,
-    /// It is an import, which says who users are, and `admin.token_file` is not set.
+    /// It is an import, which says who users are, and nothing proves who sends it.
     #[error(
-        "an import says who users are, so it needs admin.token_file; or stop holdfast, and import into its data \
-         directory"
+        "an import says who users are, so it needs admin.token_file or admin.tls.client_ca; or stop holdfast, \
+         and import into its data directory"
     )]
     Untokened,
     /// Its time is none, or too far ahead.
@@ -80,10 +82,14 @@ impl OrderRefused {
     }
 }
 
-/// Whether a request from `peer` may give orders.
-pub(super) fn check(headers: &HeaderMap, peer: Peer, instance: &Instance) -> Result<(), OrderRefused> {
-    match &instance.admin_token {
-        None if peer.is_loopback() => Ok(()),
+/// Whether a request of `sender` may give orders.
+pub(super) fn check(headers: &HeaderMap, sender: Sender, instance: &Instance) -> Result<(), OrderRefused> {
+    check_with(instance.admin_token.as_ref(), headers, sender)
+}
+
+fn check_with(token: Option<&AdminToken>, headers: &HeaderMap, sender: Sender) -> Result<(), OrderRefused> {
+    match token {
+        None if sender.is_certified || sender.peer.is_loopback() => Ok(()),
         None => Err(OrderRefused::Remote),
         Some(token) if token.is_in(headers) => Ok(()),
         Some(_) => Err(OrderRefused::Token),
@@ -132,5 +138,41 @@ pub(super) async fn read_up_to<T: DeserializeOwned>(
     match tokio::time::timeout(PATIENCE, body).await {
         Ok(Ok(body)) => serde_json::from_slice(&body.to_bytes()).map_err(|_| unknown),
         Ok(Err(_)) | Err(_) => Err(OrderRefused::Body(max_bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use hyper::header::{AUTHORIZATION, HeaderValue};
+
+    use super::*;
+    use crate::route::peer::Peer;
+
+    #[test]
+    fn an_order_needs_the_token_or_else_loopback_or_a_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        std::fs::write(&file, "0123456789abcdef").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let token = AdminToken::load(&file).unwrap();
+        let with_token =
+            HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer 0123456789abcdef"))]);
+        let remote = Peer::Address([10, 0, 0, 1].into());
+        let local = Peer::Address([127, 0, 0, 1].into());
+        for (peer, is_certified, without_file, with_file) in [
+            (remote, false, Err(OrderRefused::Remote), Err(OrderRefused::Token)),
+            (remote, true, Ok(()), Err(OrderRefused::Token)),
+            (local, false, Ok(()), Err(OrderRefused::Token)),
+            (local, true, Ok(()), Err(OrderRefused::Token)),
+        ] {
+            let sender = Sender { peer, is_certified };
+            let what = format!("{sender:?}");
+            assert_eq!(check_with(None, &HeaderMap::new(), sender), without_file, "{what}");
+            assert_eq!(check_with(None, &with_token, sender), without_file, "{what}, with some token");
+            assert_eq!(check_with(Some(&token), &HeaderMap::new(), sender), with_file, "{what}");
+            assert_eq!(check_with(Some(&token), &with_token, sender), Ok(()), "{what}");
+        }
     }
 }

@@ -108,7 +108,9 @@ impl Holdfast {
                 *rest.lock().unwrap() += &(line + "\n");
             }
         });
-        Self { child, log, auth, admin: admin.unwrap().parse().unwrap() }
+        let admin = admin.unwrap();
+        let admin = admin.strip_prefix("tls:").unwrap_or(&admin).parse().unwrap();
+        Self { child, log, auth, admin }
     }
 
     /// Waits until it knows the issuer's keys.
