@@ -189,6 +189,61 @@ async fn a_revoked_token_is_refused_with_the_other_signature_that_holds_too() {
     assert_eq!(running.ask(&token).await.status, 200, "taken back");
 }
 
+/// A DELETE of `/revoke` with these header lines, and this body if there is one.
+async fn delete(running: &Running, query: &str, lines: &str, body: &str) -> Reply {
+    let request = format!(
+        "DELETE /revoke{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(TcpStream::connect(running.admin).await.unwrap(), request.as_bytes()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_takes_a_revocation_back_by_its_body_or_its_query() {
+    let (tenant, running, _) = start("").await;
+    let token =
+        tenant.mint().subject("auth0|a+b").email_direct("a@x.org").claim(SESSION, "s").build().unwrap();
+    let json = "Content-Type: application/json\r\n";
+    let of_issuer = format!("?subject=auth0%7Ca%2Bb&issuer={}", tenant.issuer());
+    for (what, query, lines, body) in [
+        (json!({ "subject": "auth0|a+b" }), "", json, r#"{"subject":"auth0|a+b"}"#),
+        (json!({ "token": token }), "", json, &*json!({ "token": token }).to_string()),
+        (json!({ "subject": "auth0|a+b" }), "?subject=auth0%7Ca%2Bb", "", ""),
+        (json!({ "subject": "auth0|a+b" }), &*of_issuer, "", ""),
+        (json!({ "session": "s" }), "?session=s", "", ""),
+        (json!({ "all": true }), "?all=true", "", ""),
+    ] {
+        revoke(&running, what.clone()).await;
+        assert_revoked(&running.ask(&token).await, &what.to_string());
+        let reply = delete(&running, query, lines, body).await;
+        assert_eq!(reply.status, 200, "{query} {body}: {reply:?}");
+        assert!(reply.body.starts_with("taken back"), "{query} {body}: {reply:?}");
+        assert_eq!(running.ask(&token).await.status, 200, "{query} {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_that_names_nothing_two_things_or_a_token_in_its_url_is_refused() {
+    let (_tenant, running, _) = start("").await;
+    revoke(&running, json!({ "subject": ALICE })).await;
+    for (query, lines, body, status) in [
+        ("", "", "", 415),
+        ("?", "", "", 400),
+        ("?subject=auth0%7Calice&subject=auth0%7Calice", "", "", 400),
+        ("?subject=auth0%7Calice&session=s", "", "", 400),
+        ("?subject=auth0%7Calice&issued_before=2026-01-31T12:00:00Z", "", "", 400),
+        ("?subject=auth0%7Calice", "Content-Type: application/json\r\n", r#"{"all":true}"#, 400),
+        ("?subject=auth0%7Calice", "Origin: https://evil.example\r\n", "", 403),
+        ("?token=a.b.c", "", "", 400),
+        ("?all=1", "", "", 400),
+        ("?user=a", "", "", 400),
+    ] {
+        let reply = delete(&running, query, lines, body).await;
+        assert_eq!(reply.status, status, "{query} {lines}{body}: {reply:?}");
+    }
+    assert!(list(&running).await["revocations"][0]["issued_before"].is_string(), "it was taken back");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_issued_before_a_given_time_is_refused_and_no_more() {
     let (tenant, running, clock) = start("").await;
@@ -469,6 +524,7 @@ async fn orders_that_change_something_need_the_token_if_there_is_one() {
             let reply = order_with(&running, path, &body, wrong).await;
             assert_eq!(reply.status, 401, "{path}: {reply:?}");
         }
+        assert_eq!(delete(&running, "?subject=a", "", "").await.status, 401);
         let good = "Authorization: Bearer 0123456789abcdef0123\r\n";
         let reply = order_with(&running, path, &body, good).await;
         assert_eq!(reply.status, 200, "{path}: {reply:?}");

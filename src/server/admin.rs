@@ -33,7 +33,8 @@ pub async fn answer(
             "the admin listener answers by its address, by localhost, and by the names in admin.hosts\n",
         ));
     }
-    let is_order = request.method() == Method::POST || request.uri().path() == "/revocations";
+    let is_order =
+        matches!(*request.method(), Method::POST | Method::DELETE) || request.uri().path() == "/revocations";
     if is_order && let Err(refused) = order::check(request.headers(), sender, &instance) {
         return Ok(text(refused.status(), format!("{refused}\n")));
     }
@@ -42,6 +43,9 @@ pub async fn answer(
             return Ok(super::revoke::answer(instance, request, false).await);
         }
         "/unrevoke" if request.method() == Method::POST => {
+            return Ok(super::revoke::answer(instance, request, true).await);
+        }
+        "/revoke" if request.method() == Method::DELETE => {
             return Ok(super::revoke::answer(instance, request, true).await);
         }
         "/purge" if request.method() == Method::POST => {
@@ -76,7 +80,7 @@ pub async fn answer(
         _ => text(
             StatusCode::NOT_FOUND,
             "here are /metrics, /healthz, /readyz, /status, POST /purge, POST /breaker,
-POST /checkpoint, POST /import, POST /revoke, POST /unrevoke and /revocations\n",
+POST /checkpoint, POST /import, POST /revoke, DELETE /revoke, POST /unrevoke and /revocations\n",
         ),
     })
 }

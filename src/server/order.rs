@@ -112,6 +112,11 @@ fn no_such(named: String, instance: &Instance) -> OrderRefused {
     OrderRefused::NoSuchIssuer { named, nearest }
 }
 
+/// Refuses what a browser sends for a web page.
+pub(super) fn refuse_web_pages(headers: &HeaderMap) -> Result<(), OrderRefused> {
+    if headers.contains_key(ORIGIN) { Err(OrderRefused::WebPage) } else { Ok(()) }
+}
+
 /// Reads an order. `unknown` is the error if the body is not a `T`.
 pub(super) async fn read<T: DeserializeOwned>(
     request: Request<Incoming>,
@@ -126,9 +131,7 @@ pub(super) async fn read_up_to<T: DeserializeOwned>(
     request: Request<Incoming>,
     unknown: OrderRefused,
 ) -> Result<T, OrderRefused> {
-    if request.headers().contains_key(ORIGIN) {
-        return Err(OrderRefused::WebPage);
-    }
+    refuse_web_pages(request.headers())?;
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {

@@ -1,15 +1,16 @@
-//! `POST /revoke`, `POST /unrevoke`, and `GET /revocations` on the admin listener.
+//! `POST /revoke`, `POST /unrevoke` or `DELETE /revoke`, and `GET /revocations` on the admin listener.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::{info, warn};
+use url::form_urlencoded;
 
 use super::order::{self, OrderRefused};
 use super::plain::{date, respond, text};
@@ -62,7 +63,15 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     take_back: bool,
 ) -> Response<Full<Bytes>> {
-    let order = order::read(request, UNKNOWN).await;
+    let order = match request.uri().query() {
+        // Many clients send no body with a DELETE, and some servers on the way drop it (RFC 9110 §9.3.5).
+        Some(query) if request.method() == Method::DELETE => {
+            let has_body = !request.body().is_end_stream();
+            let order = order::refuse_web_pages(request.headers());
+            order.and_then(|()| if has_body { Err(UNKNOWN) } else { RevocationRequest::from_query(query) })
+        }
+        _ => order::read(request, UNKNOWN).await,
+    };
     let order = order.and_then(|order: RevocationRequest| {
         let before = order.issued_before(&instance, take_back)?;
         let what = order.what();
@@ -134,6 +143,22 @@ pub(super) async fn list(instance: &Instance) -> Response<Full<Bytes>> {
 }
 
 impl RevocationRequest {
+    /// Reads `subject=…&issuer=…`, percent-encoded. A token is not read from a URL, because URLs are logged.
+    fn from_query(query: &str) -> Result<Self, OrderRefused> {
+        let mut members = serde_json::Map::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let value = match (&*name, &*value) {
+                ("token", _) => return Err(UNKNOWN),
+                ("all", "true") => true.into(),
+                (_, value) => value.into(),
+            };
+            if members.insert(name.into_owned(), value).is_some() {
+                return Err(UNKNOWN);
+            }
+        }
+        serde_json::from_value(members.into()).map_err(|_| UNKNOWN)
+    }
+
     fn what(&self) -> String {
         let of = self.issuer.as_ref().map_or_else(String::new, |issuer| format!(" of {issuer}"));
         match self {
