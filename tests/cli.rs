@@ -68,6 +68,21 @@ async fn each_command_lists_its_own_flags_and_no_others() {
 }
 
 #[tokio::test]
+async fn no_line_of_help_is_wider_than_110_columns() {
+    let (_, overview, _) = run(&["--help"], &[]).await;
+    let commands = overview.split("Commands:\n").nth(1).unwrap().lines().take_while(|line| !line.is_empty());
+    let mut pages = vec![overview.clone()];
+    for command in commands.filter_map(|line| line.split_whitespace().next()) {
+        pages.push(run(&[command, "--help"], &[]).await.1);
+        pages.push(run(&[command, "-h"], &[]).await.1);
+    }
+    assert!(pages.len() > 20, "{overview}");
+    let wide: Vec<&str> =
+        pages.iter().flat_map(|page| page.lines()).filter(|line| line.chars().count() > 110).collect();
+    assert!(wide.is_empty(), "{}", wide.join("\n"));
+}
+
+#[tokio::test]
 async fn the_reference_has_one_row_for_each_command() {
     let (_, help, _) = run(&["--help"], &[]).await;
     let commands = help.split("Commands:\n").nth(1).unwrap().lines().take_while(|line| !line.is_empty());
@@ -125,11 +140,13 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
     ends(&["inspect", "--file", &none], 2).await;
     ends(&["tiers"], 0).await;
     ends(&["purge", "--subject", "auth0|a"], 0).await;
-    ends(&["purge", "--subject", "auth0|a", "--issuer", "https://other.example.com/"], 1).await;
+    ends(&["purge", "--subject", "auth0|a", "--issuer", "https://other.example.com/"], 2).await;
     for command in ["revoke", "unrevoke"] {
         ends(&[command, "--subject", "auth0|a"], 0).await;
-        ends(&[command, "--subject", "auth0|a", "--issuer", "https://other.example.com/"], 1).await;
+        ends(&[command, "--subject", "auth0|a", "--issuer", "https://other.example.com/"], 2).await;
+        ends(&[command, "--subject", ""], 2).await;
     }
+    ends(&["revoke", "--subject", "auth0|a", "--issued-before", "yesterday"], 2).await;
     ends(&["revoke", "--list"], 0).await;
     ends(&["breaker", "status"], 0).await;
     ends(&["breaker", "status", "--issuer", "https://other.example.com/"], 1).await;
@@ -157,6 +174,8 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
     }
     ends(&["tiers"], 0).await;
     ends(&["purge", "--all", "--yes"], 1).await;
+    ends(&["revoke", "--all", "--yes"], 1).await;
+    ends(&["unrevoke", "--all"], 1).await;
     ends(&["breaker", "status"], 1).await;
     ends(&["health"], 1).await;
 

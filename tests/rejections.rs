@@ -77,6 +77,7 @@ async fn a_firewalls_refusal_locks_nobody_out_and_destroys_nothing() {
         }
         let stranger = tenant.mint().opaque().build().unwrap();
         assert_undecided(&running.ask(&stranger).await, &format!("{fault:?}"));
+        assert_eq!(running.answered("garbage").await, 1, "{fault:?}");
         // And the outage that follows finds what is remembered.
         clock.advance(HOUR);
         tenant.set_fault(Endpoint::Userinfo, Fault::Status(503));

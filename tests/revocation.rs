@@ -535,6 +535,47 @@ async fn orders_that_change_something_need_the_token_if_there_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn taking_back_what_is_not_revoked_says_so_and_names_what_stays_in_force() {
+    let (tenant, running, _) = start("").await;
+    let token = tenant.mint().subject(ALICE).email_direct("a@x.org").claim(SESSION, "s").build().unwrap();
+    let unrevoke = async |body: Value| order(&running, "/unrevoke", &body).await.body;
+    let nothing = "nothing to take back: a subject that is not revoked; is it named as in `revoke --list`?";
+    assert_eq!(unrevoke(json!({ "subject": ALICE })).await, format!("{nothing}\n"));
+    for body in [json!({ "subject": ALICE }), json!({ "session": "s" }), json!({ "all": true })] {
+        revoke(&running, body).await;
+    }
+    let stays = "other revocations stay in force, maybe of the same tokens";
+    assert_eq!(
+        unrevoke(json!({ "subject": ALICE })).await,
+        format!("taken back: a subject; {stays}: 1 session, 1 everybody\n")
+    );
+    assert_revoked(&running.ask(&token).await, "by its session and as everybody");
+    assert_eq!(
+        unrevoke(json!({ "subject": ALICE })).await,
+        format!("{nothing}; {stays}: 1 session, 1 everybody\n")
+    );
+    assert_eq!(
+        unrevoke(json!({ "all": true })).await,
+        format!("taken back: everybody; {stays}: 1 session\n")
+    );
+    assert_eq!(unrevoke(json!({ "session": "s" })).await, "taken back: a session\n");
+    assert_eq!(running.ask(&token).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_says_whom_also_without_a_disk_and_at_another_instance() {
+    let (tenant, running, _) = start("").await;
+    revoke(&running, json!({ "subject": ALICE })).await;
+    assert_eq!(list(&running).await["revocations"][0]["what"], format!("{ALICE} of {}", tenant.issuer()));
+    let Some(scene) = scene().await else { return };
+    let (a, b) = (scene.instance().await, scene.instance().await);
+    revoke(&a, json!({ "subject": ALICE })).await;
+    let row =
+        until("the other instance has it", async || list(&b).await["revocations"].get(0).cloned()).await;
+    assert_eq!(row["what"], format!("{ALICE} of {}", scene.tenant.issuer()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_names_nothing_or_two_things_is_refused() {
     let (_tenant, running, _) = start("").await;
     for body in [

@@ -25,7 +25,7 @@ GET    /userinfo                        Authorization: Bearer TOKEN
 GET    /dev/token                       a token; all of these may be left out:
          ?shape=jws|jwe|bare-jwe|dir|opaque
          &email=none|direct|nested|namespaced
-         &sub=auth0|alice &expires_in=86400 &alg=RS256 &audience=URL &scope=...
+         &sub=auth0|alice &session=S &expires_in=86400 &alg=RS256 &audience=URL &scope=...
          &jwe_alg=RSA-OAEP-256 &jwe_enc=A256GCM
 POST   /dev/user?sub=S&email=E          adds somebody; without email: somebody without one
 POST   /dev/revoke?token=T              /userinfo refuses this token
@@ -105,6 +105,10 @@ fn build_token(state: &Arc<State>, query: &Query) -> Result<Result<String, crate
     }
     if let Some(scope) = query.get("scope") {
         builder = builder.scope(scope);
+    }
+
+    if let Some(session) = query.get("session") {
+        builder = builder.claim(format!("{}/session_id", state.audience()), session);
     }
 
     let known = lock(&state.users).get(subject).and_then(|user| user.email.clone());

@@ -141,6 +141,12 @@ async fn people_with_curl_can_do_what_tests_can() {
             assert_eq!(userinfo(&tenant, &token.body).await.json()["sub"], "auth0|bob", "{shape} {email}");
         }
     }
+    let token = send("GET", "/dev/token?session=s1").await.body;
+    let payload = token.split('.').nth(1).unwrap().replace('-', "+").replace('_', "/");
+    let padding = "=".repeat((4 - payload.len() % 4) % 4);
+    let claims = openssl::base64::decode_block(&(payload + &padding)).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims[format!("{}/session_id", tenant.audience())], "s1");
     assert_eq!(send("GET", "/dev/token?shape=round").await.status, 400);
     assert_eq!(send("GET", "/dev/token?expires_in=soon").await.status, 400);
     let token = tenant.mint().build().unwrap();

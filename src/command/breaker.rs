@@ -13,7 +13,7 @@ use super::{SourceArguments, block_on, fail};
 /// What is to be done. `--issuer` and `--endpoint` narrow it to these breakers.
 #[derive(Args)]
 pub struct BreakerArguments {
-    /// What to do; whatever it is, the breakers are shown afterwards.
+    /// What to do before they are shown.
     action: BreakerAction,
     #[command(flatten)]
     admin: AdminArguments,

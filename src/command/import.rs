@@ -28,7 +28,7 @@ use holdfast::token::json::Object;
 use self::users::{Entry, Users};
 use super::admin::{Admin, AdminError};
 use super::reach::{AnyInstance, reach};
-use super::{AdminFlag, ConfigFlag, DataFlag, SourceArguments, block_on, fail};
+use super::{AdminFlag, ConfigFlag, DataFlag, SourceArguments, block_on, fail, misused};
 
 /// The exit code when some users were skipped.
 const SKIPPED: u8 = 3;
@@ -55,13 +55,13 @@ pub struct ImportArguments {
     admin: AdminFlag,
     #[command(flatten)]
     any: AnyInstance,
-    /// The export: one JSON object a line, a JSON array, or CSV with a header line; gzip, too.
+    /// The export: a JSON object a line, a JSON array, or CSV with a header; gzip, too.
     #[arg(long, value_name = "FILE")]
     profiles: PathBuf,
     /// The issuer whose users they are, if several are configured.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// When the export was made, as 2026-01-31T12:00:00Z; without it, when the file was last changed.
+    /// When it was made, as 2026-01-31T12:00:00Z; without it, when it was last changed.
     #[arg(long, value_name = "TIME")]
     exported_at: Option<String>,
 }
@@ -271,11 +271,6 @@ fn open(
         stores: Arc::new(Stores::new(MEMORY, Some(Arc::new(archive)), policy, metrics)),
         exported_at,
     })
-}
-
-fn misused(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("holdfast: {error}");
-    ExitCode::from(2)
 }
 
 fn cannot_read(file: &Path, error: &io::Error) -> String {

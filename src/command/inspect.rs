@@ -39,7 +39,7 @@ pub struct InspectArguments {
     /// Ask the issuer where holdfast would: this sends the token to its /userinfo.
     #[arg(long)]
     ask: bool,
-    /// What the route requires, written as in the auth URL's query: `scope=read&role=admin`
+    /// What the route requires, as in the auth URL's query: `scope=read&role=admin`
     #[arg(long, value_name = "REQUIREMENTS")]
     require: Option<String>,
     /// The DPoP proof that comes with a token that is bound to a key
@@ -51,7 +51,7 @@ pub struct InspectArguments {
     /// The URL of the request that the proof is for
     #[arg(long, value_name = "URL", requires = "dpop")]
     url: Option<String>,
-    /// The client certificate that comes with a token that is bound to one, PEM or DER
+    /// The client certificate that comes with a token bound to one, PEM or DER
     #[arg(long, value_name = "FILE")]
     client_cert: Option<PathBuf>,
 }
@@ -181,6 +181,11 @@ impl Page {
             if check.ok != Some(true) && !check.expected.is_empty() {
                 self.line("     ", "  expected", &check.expected);
             }
+        }
+        if report.checks.iter().any(|check| check.ok.is_none()) {
+            let mark = self.coloured(YELLOW, "--");
+            let why = "not checked here: an earlier check failed, or only the issuer can say";
+            self.text += &format!("  ({mark} means {why})\n");
         }
         if let Some(email) = &report.email {
             self.title("email");

@@ -31,8 +31,7 @@ use clap::{Args, Parser, Subcommand};
 use holdfast::config::{ConfigErrors, Flag, Settings, Source};
 use holdfast::telemetry::lines;
 
-/// A ForwardAuth sidecar: verifies tokens for nginx, Traefik, Caddy, Envoy and HAProxy, and keeps answering
-/// when Auth0 does not.
+/// Verifies tokens for nginx, Traefik, Caddy, Envoy and HAProxy, also while Auth0 does not answer.
 #[derive(Parser)]
 #[command(name = "holdfast", version, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -58,13 +57,11 @@ enum Command {
     Tiers(reach::AdminArguments),
     /// Have the running holdfast forget a subject, a token, or everybody.
     Purge(purge::PurgeArguments),
-    /// Have the running holdfast refuse tokens that were good, of a subject, a session, a key, or everybody;
-    /// or list what is refused.
+    /// Refuse tokens of a subject, a session, a key or everybody from now on; or list what is refused.
     Revoke(revoke::RevokeArguments),
     /// Take a revocation back.
     Unrevoke(revoke::UnrevokeArguments),
-    /// Show the circuit breakers of the running holdfast, force them open or closed for a time, or reset
-    /// them.
+    /// Show the running holdfast's circuit breakers, force them open or closed, or reset them.
     Breaker(breaker::BreakerArguments),
     /// Ask whether the running holdfast is alive, for a container's health check.
     Health(health::HealthArguments),
@@ -209,6 +206,12 @@ impl Arguments {
 fn fail(error: impl std::fmt::Display) -> ExitCode {
     lines::say(format_args!("holdfast: {error}"));
     ExitCode::FAILURE
+}
+
+/// As [`fail`], for a command that was written wrongly.
+fn misused(error: impl std::fmt::Display) -> ExitCode {
+    fail(error);
+    ExitCode::from(2)
 }
 
 /// Runs a command's future to its end.

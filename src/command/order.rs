@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use reqwest::StatusCode;
 
+use super::admin::AdminError;
 use super::reach::{AdminArguments, reach};
-use super::{SourceArguments, block_on, fail};
+use super::{SourceArguments, block_on, fail, misused};
 
 /// The exit code when the order counts in memory, and a store that is not well has still to follow it.
 const UNFINISHED: u8 = 3;
@@ -36,7 +37,11 @@ pub(super) fn send(
         {
             return Err(fail(declined));
         }
-        let (status, said) = admin.order(path, request).await.map_err(fail)?;
+        let (status, said) = admin.order(path, request).await.map_err(|error| match error {
+            // What is refused for what it says is refused each time.
+            AdminError::Refused { status: StatusCode::BAD_REQUEST, .. } => misused(error),
+            error => fail(error),
+        })?;
         print!("{said}");
         // It counts in memory, and in the other stores only if holdfast lives until they are well.
         if status == StatusCode::ACCEPTED { Err(ExitCode::from(UNFINISHED)) } else { Ok(()) }

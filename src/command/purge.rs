@@ -17,7 +17,7 @@ use super::revoke::read_token;
 pub struct PurgeArguments {
     #[command(flatten)]
     admin: AdminArguments,
-    /// The issuer whose subject it is, exactly as in the token's `iss`; without it, every issuer's.
+    /// The subject's issuer, exactly as in the token's `iss`; without it, every issuer.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
     /// The subject (`sub`) to forget.

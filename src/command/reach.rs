@@ -25,8 +25,7 @@ pub struct AdminArguments {
 /// Whether it may be another than this configuration's.
 #[derive(Args, Clone, Copy)]
 pub struct AnyInstance {
-    /// Go on even if the running holdfast has other issuers or another data directory than this
-    /// configuration.
+    /// Go on even if the running holdfast has other issuers, or another data directory.
     #[arg(long)]
     any_instance: bool,
 }

@@ -18,8 +18,7 @@ use super::{SourceArguments, block_on, fail};
 pub struct RevokeArguments {
     #[command(flatten)]
     whom: Whom,
-    /// Refuse tokens issued at or before this time, as 2026-01-31T12:00:00Z; without it, those issued until
-    /// now.
+    /// Refuse tokens issued until this time, as 2026-01-31T12:00:00Z; else until now.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["token_file", "list"])]
     issued_before: Option<String>,
     /// Do not ask before everybody is revoked.
@@ -56,7 +55,7 @@ struct Whom {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// All tokens signed with the key of this `kid`.
-    #[arg(long, value_name = "KID")]
+    #[arg(long, value_name = "ID")]
     kid: Option<String>,
     /// All tokens.
     #[arg(long)]
@@ -129,7 +128,12 @@ fn line(row: &Value) -> String {
         Some(before) => format!("issued until {before}"),
         None => format!("taken back {}", text("changed_at")),
     };
-    format!("{} {}: {force}, kept until {}", text("kind"), text("what"), text("kept_until"))
+    let (kind, which) = match text("kind") {
+        // A logout that names a session revokes these, too, since they may be of that session.
+        "sessionless" => ("subject", ", tokens that name no session"),
+        kind => (kind, ""),
+    };
+    format!("{kind} {}{which}: {force}, kept until {}", text("what"), text("kept_until"))
 }
 
 #[cfg(test)]
@@ -145,5 +149,10 @@ mod tests {
         assert_eq!(line(&row), "subject a of https://t/: issued until T, kept until U");
         row["issued_before"] = Value::Null;
         assert_eq!(line(&row), "subject a of https://t/: taken back C, kept until U");
+        row["kind"] = "sessionless".into();
+        assert_eq!(
+            line(&row),
+            "subject a of https://t/, tokens that name no session: taken back C, kept until U"
+        );
     }
 }

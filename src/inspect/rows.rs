@@ -20,6 +20,9 @@ use crate::token::refusal::Refusal;
 /// The most characters of a value that are shown.
 const MAX_SHOWN: usize = 200;
 
+/// The check of the signature, whose value says nothing to a reader.
+const SIGNATURE: &str = "signature";
+
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
@@ -155,6 +158,14 @@ impl Outline {
             push_claims(instance, issuer, claims, &mut checks);
         }
         settle(&mut checks, self, stop);
+        for row in checks.iter_mut().filter(|row| row.name == SIGNATURE) {
+            row.found = match row.ok {
+                Some(true) => "it is",
+                Some(false) => "it is not",
+                None => "not checked",
+            }
+            .to_owned();
+        }
         checks
     }
 
@@ -213,7 +224,7 @@ fn push_signature(header: &UnverifiedHeader, issuer: Option<&Arc<Issuer>>, check
         }
     });
     checks.push(check("key", keys, optional(header.kid.as_ref())));
-    checks.push(check("signature", "made with that key", "not shown"));
+    checks.push(check(SIGNATURE, "made with that key", ""));
 }
 
 fn push_claims(instance: &Instance, issuer: Option<&Arc<Issuer>>, claims: &Object, checks: &mut Vec<Check>) {

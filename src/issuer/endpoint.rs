@@ -344,7 +344,8 @@ impl Endpoint {
         let (issuer, endpoint, reason) = (&*self.issuer, self.name, reason.as_str());
         match to {
             State::Open => {
-                let open_for = open_for.map_or(0.0, |wait| wait.as_secs_f64());
+                // In seconds. Its jitter is random down to the nanosecond, which tells nobody anything.
+                let open_for = open_for.map_or(0.0, |wait| (wait.as_secs_f64() * 1e3).round() / 1e3);
                 warn!(
                     issuer,
                     endpoint,

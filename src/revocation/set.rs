@@ -182,12 +182,11 @@ impl RevocationSet {
         Some(Denial { label: denial.label.clone(), ..merged.denial(now, ticks) })
     }
 
-    /// When the record under `key` was last changed, if there is one.
+    /// The record under `key`, if there is one. Its label is empty.
     #[must_use]
-    pub fn changed_at(&self, key: &RevocationKey) -> Option<Timestamp> {
-        let entries = self.read();
-        let entry = entries[index(key.kind)].get(&Part(key.digest))?;
-        Some(Timestamp::from_millis(entry.changed_at))
+    pub fn get(&self, key: &RevocationKey) -> Option<Denial> {
+        let entry = self.read()[index(key.kind)].get(&Part(key.digest)).copied()?;
+        Some(entry.denial(self.clock.now(), self.clock.ticks()))
     }
 
     /// The longest retention of any record from its change, including records that were dropped or replaced.
@@ -210,6 +209,12 @@ impl RevocationSet {
         self.read().iter().all(HashMap::is_empty)
     }
 
+    /// How many records of a kind refuse tokens. Looks at each one.
+    #[must_use]
+    pub fn count_in_force(&self, kind: Kind) -> usize {
+        self.read()[index(kind)].values().filter(|entry| entry.issued_before != 0).count()
+    }
+
     /// The number of records of a kind.
     #[must_use]
     pub fn count(&self, kind: Kind) -> usize {
@@ -219,13 +224,22 @@ impl RevocationSet {
     /// All keys with their records. The labels are empty.
     #[must_use]
     pub fn all(&self) -> Vec<(RevocationKey, Denial)> {
+        self.all_where(|_, _| true)
+    }
+
+    /// The keys with their records for which `wanted` holds. The labels are empty.
+    #[must_use]
+    pub fn all_where(
+        &self,
+        wanted: impl Fn(&RevocationKey, &Denial) -> bool,
+    ) -> Vec<(RevocationKey, Denial)> {
         let (now, ticks) = (self.clock.now(), self.clock.ticks());
         let entries = self.read();
         let of = |kind: Kind| {
             let known = entries[index(kind)].iter();
             known.map(move |(part, entry)| (RevocationKey { kind, digest: part.0 }, entry.denial(now, ticks)))
         };
-        Kind::ALL.into_iter().flat_map(of).collect()
+        Kind::ALL.into_iter().flat_map(of).filter(|(key, denial)| wanted(key, denial)).collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, [Entries; Kind::ALL.len()]> {

@@ -16,7 +16,7 @@ use super::order::{self, OrderRefused};
 use super::plain::{date, respond, text};
 use crate::clock::Timestamp;
 use crate::instance::Instance;
-use crate::revocation::{Kind, RevocationKey};
+use crate::revocation::{Kind, RevocationKey, RevocationSet};
 use crate::store::revocations::{Source, Target, Unkept};
 
 const UNKNOWN: OrderRefused = OrderRefused::Unknown(
@@ -91,6 +91,10 @@ pub(super) async fn answer(
         Ok(order) => order,
         Err(refused) => return text(refused.status(), format!("{refused}\n")),
     };
+    let said = match take_back {
+        false => format!("revoked: {what}"),
+        true => taken_back(&instance.revocations.set(), &what, &targets),
+    };
     // As a task: a revocation is stored even if its caller disconnects.
     let keep = instance.settings.revocation.keep;
     let done = tokio::spawn(async move {
@@ -100,19 +104,18 @@ pub(super) async fn answer(
             true => revocations.take_back(targets, keep).await,
         }
     });
-    let verb = if take_back { "taken back" } else { "revoked" };
     match done.await {
         Ok(Ok(())) => {
-            info!("{verb}: {what}");
-            text(StatusCode::OK, format!("{verb}: {what}\n"))
+            info!("{said}");
+            text(StatusCode::OK, format!("{said}\n"))
         }
         Ok(Err(error @ Unkept::Later(..))) => {
-            warn!("{verb}, but not kept everywhere yet: {what}: {error}");
-            text(StatusCode::ACCEPTED, format!("{verb}: {what}; {error}\n"))
+            warn!("not kept everywhere yet: {said}: {error}");
+            text(StatusCode::ACCEPTED, format!("{said}; {error}\n"))
         }
         Ok(Err(error @ Unkept::Nowhere(_))) => {
-            warn!("{verb} in memory alone: {what}: {error}");
-            text(StatusCode::SERVICE_UNAVAILABLE, format!("{verb} in memory alone: {what}; {error}\n"))
+            warn!("in memory alone: {said}: {error}");
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("in memory alone: {said}; {error}\n"))
         }
         Err(error) => {
             warn!("a revocation ended half-way: {error}");
@@ -121,7 +124,31 @@ pub(super) async fn answer(
     }
 }
 
-/// Every deny record, as JSON. It names subjects if the disk has their labels.
+/// What taking these revocations back comes to: whether any was in force, and what else stays in force. An
+/// operator who mistypes a name would else believe that it is done.
+fn taken_back(set: &RevocationSet, what: &str, targets: &[Target]) -> String {
+    let is_in_force = |target: &Target| set.get(&target.key).is_some_and(|denial| denial.is_in_force());
+    let was_revoked = targets.iter().any(is_in_force);
+    let said = match was_revoked {
+        true => format!("taken back: {what}"),
+        false => {
+            format!("nothing to take back: {what} that is not revoked; is it named as in `revoke --list`?")
+        }
+    };
+    let is_other = |kind: &Kind| targets.iter().all(|target| target.key.kind != *kind);
+    let others = Kind::ALL.into_iter().filter(is_other).map(|kind| (set.count_in_force(kind), kind.name()));
+    let others: Vec<String> =
+        others.filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{count} {kind}")).collect();
+    match others.is_empty() {
+        true => said,
+        false => format!(
+            "{said}; other revocations stay in force, maybe of the same tokens: {}",
+            others.join(", ")
+        ),
+    }
+}
+
+/// Every deny record, as JSON. It names subjects where their labels are kept.
 pub(super) async fn list(instance: &Instance) -> Response<Full<Bytes>> {
     let mut all = instance.revocations.list().await;
     all.sort_by_key(|(key, denial)| (std::cmp::Reverse(denial.changed_at), key.to_bytes()));

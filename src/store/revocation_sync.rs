@@ -37,7 +37,7 @@ impl Revocations {
                 debug!("deny records wait for the disk: {error}");
             }
             if self.clock.ticks().since(swept) > SWEEP {
-                self.set.drop_expired();
+                self.sweep();
                 swept = self.clock.ticks();
             }
             let Some((archive, shared)) =
@@ -171,7 +171,7 @@ impl Revocations {
             return None;
         };
         if denial.until > self.clock.now()
-            && let Some(merged) = self.set.apply(key, &denial)
+            && let Some(merged) = self.apply(key, &denial)
         {
             if merged.is_in_force() {
                 self.metrics.revoked(key.kind.name(), Source::Shared.name(), 1);

@@ -24,6 +24,9 @@ use crate::telemetry::metrics::Metrics;
 /// Without a good read for longer than this, the instance may have missed a revocation.
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
+/// The most labels in memory.
+const MOST_LABELS: usize = 10_000;
+
 /// Who asked for a revocation: the metric label `source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -86,6 +89,8 @@ pub struct Revocations {
     compared: AtomicU64,
     /// Records that still have to be written to the disk.
     pub(super) unkept: Mutex<HashMap<RevocationKey, Denial>>,
+    /// Labels of records, if there is no disk that has them. Not those beyond [`MOST_LABELS`].
+    labels: Mutex<HashMap<RevocationKey, String>>,
     /// Whether the log may lack a change of this instance. If so, it is appended when Redis recovers.
     pub(super) untold: AtomicBool,
     /// The last entry of the log that this instance wrote and has not read yet.
@@ -127,6 +132,7 @@ impl Revocations {
             read_at: AtomicU64::new(0),
             compared: AtomicU64::new(0),
             unkept: Mutex::default(),
+            labels: Mutex::default(),
             untold: AtomicBool::new(false),
             written: Mutex::default(),
         });
@@ -189,9 +195,10 @@ impl Revocations {
             let now = self.clock.now();
             // Later than the known change, also if another instance's clock is ahead.
             let next = |known: Timestamp| known.after(Duration::from_millis(1));
-            let changed_at = self.set.changed_at(&key).map_or(now, |known| now.max(next(known)));
+            let known = self.set.get(&key).map(|known| known.changed_at);
+            let changed_at = known.map_or(now, |known| now.max(next(known)));
             let until = now.max(changed_at).after(keep);
-            let merged = self.set.apply(key, &Denial { issued_before, changed_at, until, label });
+            let merged = self.apply(key, &Denial { issued_before, changed_at, until, label });
             if let Some(denial) = merged {
                 if denial.is_in_force() {
                     self.metrics.revoked(key.kind.name(), source.name(), 1);
@@ -200,6 +207,32 @@ impl Revocations {
             }
         }
         self.keep(changed).await
+    }
+
+    /// Merges a record into the set, and keeps its label where no disk does.
+    pub(super) fn apply(&self, key: RevocationKey, denial: &Denial) -> Option<Denial> {
+        let merged = self.set.apply(key, denial);
+        if merged.is_some() && !self.has_disk() && !denial.label.is_empty() {
+            let mut labels = self.labels();
+            if labels.len() < MOST_LABELS {
+                labels.insert(key, denial.label.clone());
+            }
+        }
+        merged
+    }
+
+    /// Drops expired records.
+    pub(super) fn sweep(&self) {
+        self.set.drop_expired();
+        self.labels().retain(|key, _| self.set.get(key).is_some());
+    }
+
+    fn has_disk(&self) -> bool {
+        self.archive.as_ref().is_some_and(|archive| archive.has_disk())
+    }
+
+    fn labels(&self) -> MutexGuard<'_, HashMap<RevocationKey, String>> {
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores these changes on the disk and in the log, and waits until both are done.
@@ -323,9 +356,14 @@ impl Revocations {
         self.metrics.revocation_lag(self.lag());
     }
 
-    /// Every record, with its label if the disk has the record.
+    /// Every record, with its label if the disk has the record. Without a disk, the first labels are known.
     pub async fn list(&self) -> Vec<(RevocationKey, Denial)> {
         let mut all: HashMap<RevocationKey, Denial> = self.set.all().into_iter().collect();
+        for (key, label) in self.labels().iter() {
+            if let Some(denial) = all.get_mut(key) {
+                denial.label.clone_from(label);
+            }
+        }
         if let Some(archive) = self.archive.clone() {
             let read = tokio::task::spawn_blocking(move || {
                 let mut labels = Vec::new();
