@@ -20,6 +20,12 @@ impl Archive {
         })
     }
 
+    /// The deny record on disk under this key, if it can be read. Blocks.
+    pub(super) fn denial(&self, key: RevocationKey) -> Option<Denial> {
+        let sealed = self.disk.as_ref()?.get(Family::Revocations, &key.to_bytes()).ok()??;
+        self.open_denial(key, &sealed)
+    }
+
     /// When each deny record on disk was last changed. Blocks.
     pub(super) fn times_of_denials(&self) -> Result<HashMap<RevocationKey, Timestamp>, DiskError> {
         let mut times = HashMap::new();

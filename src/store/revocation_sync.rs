@@ -10,11 +10,14 @@ use tracing::{debug, info, warn};
 use super::archive::Archive;
 use super::revocations::{Revocations, Source};
 use super::shared::{LOG_START, LogId, SharedError, SharedStore};
-use crate::clock::Ticks;
+use crate::clock::{Ticks, Timestamp};
 use crate::revocation::{Denial, RevocationKey};
 
 /// The interval of reading the log without a message, and of retrying a disk that could not be read.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How many missing records are appended before the log is read on.
+const AT_ONCE: usize = 64;
 
 /// How often expired records are dropped from memory.
 const SWEEP: Duration = Duration::from_secs(3600);
@@ -106,12 +109,11 @@ impl Revocations {
             }
         }
         match awaited {
-            Some(place) if is_before_or_at(&place, last) => {
+            // It was written before this read began, so it is gone, also if it would be after the end.
+            Some(_) => {
                 warn!("Redis has lost a revocation of this instance: it is written to it again");
                 self.compare(archive, shared, last).await
             }
-            // The entry is after the end of this read. The next read finds it.
-            Some(_) => Ok(()),
             None => {
                 self.has_read(last);
                 Ok(())
@@ -128,6 +130,9 @@ impl Revocations {
     }
 
     /// Reads the whole log, and appends the records that this instance has and the log lacks.
+    ///
+    /// When Redis has lost its data, every instance does this at once. So each appends a few records at a
+    /// time, reads on before the next ones, and leaves out what others have appended.
     async fn compare(
         &self,
         archive: &Arc<Archive>,
@@ -136,30 +141,53 @@ impl Revocations {
     ) -> Result<(), SharedError> {
         let mut there = HashSet::new();
         let mut place = LOG_START.to_owned();
+        self.collect(archive, shared, &mut place, &mut there).await?;
+        let now = self.clock.now();
+        let is_missing = |key: &RevocationKey, denial: &Denial| {
+            denial.until > now && !there.contains(&Entry::of(*key, denial))
+        };
+        // The order of such a set is random, so that instances begin with different records.
+        let missing: HashSet<RevocationKey> =
+            self.set.all_where(is_missing).into_iter().map(|(key, _)| key).collect();
+        let missing: Vec<RevocationKey> = missing.into_iter().collect();
+        for (number, keys) in missing.chunks(AT_ONCE).enumerate() {
+            if number > 0 {
+                self.collect(archive, shared, &mut place, &mut there).await?;
+            }
+            let known = keys.iter().filter_map(|key| Some((*key, self.set.get(key)?)));
+            let lacking = known.filter(|(key, denial)| !there.contains(&Entry::of(*key, denial)));
+            let lacking = self.with_labels(archive, lacking.collect()).await;
+            self.append(archive, shared, &lacking).await?;
+        }
+        *last = place;
+        Ok(())
+    }
+
+    /// Reads the log on from `place`, which is moved to its end, and adds what is there to `there`.
+    async fn collect(
+        &self,
+        archive: &Arc<Archive>,
+        shared: &SharedStore,
+        place: &mut LogId,
+        there: &mut HashSet<Entry>,
+    ) -> Result<(), SharedError> {
         loop {
-            let page = shared.revocations_from(&place).await?;
-            let before = place.clone();
+            let page = shared.revocations_from(place).await?;
             for (at, key, sealed) in &page.entries {
-                if *at != before
+                if at != place
                     && let Some((key, denial)) = self.take(archive, key, sealed)
                 {
-                    there.insert((key, denial.changed_at));
+                    there.insert(Entry::of(key, &denial));
                 }
+            }
+            if let Some((at, ..)) = page.entries.last() {
                 place.clone_from(at);
             }
             if !page.is_full {
                 break;
             }
         }
-        self.has_read(&place);
-        let now = self.clock.now();
-        let known = if self.set.is_empty() { Vec::new() } else { self.list().await };
-        for (key, denial) in known {
-            if denial.until > now && !there.contains(&(key, denial.changed_at)) {
-                self.append(archive, shared, &[(key, denial)]).await?;
-            }
-        }
-        *last = place;
+        self.has_read(place);
         Ok(())
     }
 
@@ -181,6 +209,20 @@ impl Revocations {
             }
         }
         Some((key, denial))
+    }
+}
+
+/// What the log has of a record: as much as memory keeps, whose times of issue have whole seconds.
+#[derive(PartialEq, Eq, Hash)]
+struct Entry {
+    key: RevocationKey,
+    changed_at: Timestamp,
+    issued_before: u64,
+}
+
+impl Entry {
+    const fn of(key: RevocationKey, denial: &Denial) -> Self {
+        Self { key, changed_at: denial.changed_at, issued_before: denial.issued_before.as_secs() }
     }
 }
 

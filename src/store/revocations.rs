@@ -379,6 +379,29 @@ impl Revocations {
         all.into_iter().collect()
     }
 
+    /// The same records with their labels. Reads no other records.
+    pub(super) async fn with_labels(
+        &self,
+        archive: &Arc<Archive>,
+        mut records: Vec<(RevocationKey, Denial)>,
+    ) -> Vec<(RevocationKey, Denial)> {
+        if !archive.has_disk() {
+            let labels = self.labels();
+            for (key, denial) in &mut records {
+                denial.label = labels.get(key).cloned().unwrap_or_default();
+            }
+            return records;
+        }
+        let (archive, unlabelled) = (archive.clone(), records.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            for (key, denial) in &mut records {
+                denial.label = archive.denial(*key).map_or_else(String::new, |kept| kept.label);
+            }
+            records
+        });
+        read.await.unwrap_or(unlabelled)
+    }
+
     /// Waits until the log was read once, or Redis is found to be unreachable. Returns at once without Redis.
     pub async fn caught_up(&self) {
         let Some(shared) = self.archive.as_ref().and_then(|archive| archive.shared()) else { return };
