@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::tiers::digest::{DIGEST_LENGTH, SubjectKey, TokenDigester};
 use crate::tiers::policy::{Known, RecordKind};
-use crate::tiers::record::{Family, Record};
+use crate::tiers::record::{self, Family, Record};
+use crate::tiers::seal::{OpenError, Place, Sealer};
 use crate::token::compact::without_signature;
 
 /// What is revoked.
@@ -51,7 +52,7 @@ impl Kind {
 }
 
 /// How many bytes of a digest a key holds: 128 bits, for which nobody finds a collision.
-const DIGEST_PART: usize = 16;
+pub(super) const DIGEST_PART: usize = 16;
 
 /// The key of a deny record: its kind, and a part of the keyed digest of whom or what it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -143,6 +144,22 @@ impl Denial {
     #[must_use]
     pub fn is_in_force(&self) -> bool {
         self.issued_before != Timestamp::EPOCH
+    }
+
+    /// Opens a record as [`Record::open`] does, but for its label. To read a million records, it allocates
+    /// nothing: `buffer` is for the plaintext.
+    ///
+    /// # Errors
+    /// As [`Record::open`].
+    pub fn open_unlabelled(
+        sealer: &Sealer,
+        key: &[u8],
+        sealed: &[u8],
+        buffer: &mut Vec<u8>,
+    ) -> Result<Self, OpenError> {
+        sealer.open_into(Place { family: Self::FAMILY, key }, sealed, buffer)?;
+        let (issued_before, changed_at, until, _): (_, _, _, &str) = record::decode(buffer)?;
+        Ok(Self { issued_before, changed_at, until, label: String::new() })
     }
 
     /// Merges what two instances know of one key. The later record counts. If both are revocations, neither

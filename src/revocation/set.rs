@@ -1,14 +1,16 @@
 //! All deny records in force, by key, and the epochs that show whether a cached answer is still current.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use super::denial::{Denial, Kind, RevocationKey};
+use self::table::Table;
+use super::denial::{DIGEST_PART, Denial, Kind, RevocationKey};
 use crate::clock::{Clock, Ticks, Timestamp};
-use crate::tiers::digest::{BuildDigestHasher, TokenDigester};
+use crate::tiers::digest::TokenDigester;
+
+mod table;
 
 /// How many stripes there are. Each stores one epoch in 4 bytes.
 const STRIPES: usize = 1 << 16;
@@ -16,17 +18,6 @@ const STRIPES: usize = 1 << 16;
 /// The last epoch. Once it is reached, no cached answer is current, which is slow and never wrong. That takes
 /// four billion revocations in one process.
 const LAST_EPOCH: u32 = u32::MAX;
-
-/// A part of a digest as the key of a hash map. Its first 8 bytes are the hash.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Part([u8; 16]);
-
-impl std::hash::Hash for Part {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-    }
-}
 
 /// A deny record in memory: 16 bytes, plus 16 bytes for the key.
 #[derive(Clone, Copy)]
@@ -39,13 +30,11 @@ struct Entry {
     ends: u32,
 }
 
-type Entries = HashMap<Part, Entry, BuildDigestHasher>;
-
 /// All deny records of this process. All configurations share this set.
 pub struct RevocationSet {
     clock: Clock,
-    /// One map for each [`Kind`].
-    entries: RwLock<[Entries; Kind::ALL.len()]>,
+    /// One table for each [`Kind`].
+    entries: RwLock<[Table<Entry>; Kind::ALL.len()]>,
     stripes: Box<[AtomicU32]>,
     /// The epoch of the latest change that may concern every answer.
     floor: AtomicU32,
@@ -122,8 +111,8 @@ impl RevocationSet {
     pub fn denies(&self, facts: &TokenFacts<'_>, digester: &TokenDigester) -> Option<Kind> {
         let entries = self.read();
         let covers = |key: &RevocationKey| {
-            let map = &entries[index(key.kind)];
-            map.get(&Part(key.digest)).is_some_and(|entry| entry.covers(key.kind, facts.issued_at))
+            let entry = entries[index(key.kind)].get(&key.digest);
+            entry.is_some_and(|entry| entry.covers(key.kind, facts.issued_at))
         };
         let is_used = |kind: Kind| !entries[index(kind)].is_empty();
         let found = |kind| match kind {
@@ -148,7 +137,7 @@ impl RevocationSet {
     pub fn denies_token(&self, token: &str, digester: &TokenDigester) -> bool {
         let entries = self.read();
         let tokens = &entries[index(Kind::Token)];
-        let entry = || tokens.get(&Part(RevocationKey::token(digester, token).digest));
+        let entry = || tokens.get(&RevocationKey::token(digester, token).digest);
         !tokens.is_empty() && entry().is_some_and(|entry| entry.issued_before != 0)
     }
 
@@ -159,15 +148,7 @@ impl RevocationSet {
         let new = Entry::new(denial, now, ticks);
         self.longest_keep.fetch_max(denial.until.since(denial.changed_at).as_secs(), Relaxed);
         let mut entries = self.write();
-        let map = &mut entries[index(key.kind)];
-        let merged = match map.get(&Part(key.digest)) {
-            Some(known) => known.merged_with(new),
-            None => new,
-        };
-        let known = map.insert(Part(key.digest), merged);
-        if known.is_some_and(|known| known.says_the_same_as(merged)) {
-            return None;
-        }
+        let merged = merge(&mut entries[index(key.kind)], &key.digest, new)?;
         // The lock is held, so that epochs follow the order of the changes. The stripe is written first: a
         // reader that sees the new epoch also sees the stripe.
         let epoch = self.latest.load(Acquire).saturating_add(1);
@@ -182,10 +163,29 @@ impl RevocationSet {
         Some(Denial { label: denial.label.clone(), ..merged.denial(now, ticks) })
     }
 
+    /// Merges many deny records into the set, such as those of the disk, but for expired ones. Afterwards
+    /// every cached answer is checked anew.
+    pub fn apply_all(&self, records: &[(RevocationKey, Denial)]) {
+        let (now, ticks) = (self.clock.now(), self.clock.ticks());
+        let longest = records.iter().map(|(_, denial)| denial.until.since(denial.changed_at).as_secs()).max();
+        self.longest_keep.fetch_max(longest.unwrap_or(0), Relaxed);
+        let mut entries = self.write();
+        let mut is_changed = false;
+        for (key, denial) in records.iter().filter(|(_, denial)| denial.until > now) {
+            let new = Entry::new(denial, now, ticks);
+            is_changed |= merge(&mut entries[index(key.kind)], &key.digest, new).is_some();
+        }
+        if is_changed {
+            let epoch = self.latest.load(Acquire).saturating_add(1);
+            self.floor.store(epoch, Release);
+            self.latest.store(epoch, Release);
+        }
+    }
+
     /// The record under `key`, if there is one. Its label is empty.
     #[must_use]
     pub fn get(&self, key: &RevocationKey) -> Option<Denial> {
-        let entry = self.read()[index(key.kind)].get(&Part(key.digest)).copied()?;
+        let entry = self.read()[index(key.kind)].get(&key.digest)?;
         Some(entry.denial(self.clock.now(), self.clock.ticks()))
     }
 
@@ -198,21 +198,19 @@ impl RevocationSet {
     /// Drops expired records, by the monotonic clock.
     pub fn drop_expired(&self) {
         let now = seconds(self.clock.ticks());
-        for map in self.write().iter_mut() {
-            map.retain(|_, entry| entry.ends > now);
-        }
+        self.write().iter_mut().for_each(|table| table.retain(|entry| entry.ends > now));
     }
 
     /// Whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.read().iter().all(HashMap::is_empty)
+        self.read().iter().all(Table::is_empty)
     }
 
     /// How many records of a kind refuse tokens. Looks at each one.
     #[must_use]
     pub fn count_in_force(&self, kind: Kind) -> usize {
-        self.read()[index(kind)].values().filter(|entry| entry.issued_before != 0).count()
+        self.read()[index(kind)].iter().filter(|(_, entry)| entry.issued_before != 0).count()
     }
 
     /// The number of records of a kind.
@@ -237,16 +235,18 @@ impl RevocationSet {
         let entries = self.read();
         let of = |kind: Kind| {
             let known = entries[index(kind)].iter();
-            known.map(move |(part, entry)| (RevocationKey { kind, digest: part.0 }, entry.denial(now, ticks)))
+            known.map(move |(digest, entry)| {
+                (RevocationKey { kind, digest: *digest }, entry.denial(now, ticks))
+            })
         };
         Kind::ALL.into_iter().flat_map(of).filter(|(key, denial)| wanted(key, denial)).collect()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, [Entries; Kind::ALL.len()]> {
+    fn read(&self) -> RwLockReadGuard<'_, [Table<Entry>; Kind::ALL.len()]> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, [Entries; Kind::ALL.len()]> {
+    fn write(&self) -> RwLockWriteGuard<'_, [Table<Entry>; Kind::ALL.len()]> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -306,6 +306,12 @@ impl Entry {
             label: String::new(),
         }
     }
+}
+
+/// Merges an entry into what is known. Returns the merged entry if it says something else than before.
+fn merge(table: &mut Table<Entry>, digest: &[u8; DIGEST_PART], new: Entry) -> Option<Entry> {
+    let (known, merged) = table.put(digest, new, Entry::merged_with);
+    (!known.is_some_and(|known| known.says_the_same_as(merged))).then_some(merged)
 }
 
 const fn index(kind: Kind) -> usize {

@@ -1,12 +1,20 @@
 //! Deny records on disk: encrypted, under their [`RevocationKey`].
 
 use std::collections::HashMap;
+use std::num::NonZero;
+use std::thread::{self, available_parallelism};
 
 use super::archive::Archive;
-use super::disk::DiskError;
+use super::disk::{DiskError, DiskStore};
 use crate::clock::Timestamp;
-use crate::revocation::{Denial, RevocationKey};
+use crate::revocation::{Denial, Kind, RevocationKey};
 use crate::tiers::record::{Family, Record as _};
+
+/// The most threads that read the deny records.
+const MOST_THREADS: usize = 8;
+
+/// How many records are passed on at once.
+const AT_ONCE: usize = 256;
 
 impl Archive {
     /// Calls `visit` with every deny record on disk that can be decrypted. Blocks.
@@ -18,6 +26,56 @@ impl Archive {
                 visit(key, denial);
             }
         })
+    }
+
+    /// Passes every deny record on disk that can be decrypted to `visit`: without labels, some at a time,
+    /// from several threads at once. Blocks.
+    pub(super) fn read_denials(
+        &self,
+        visit: impl Fn(&[(RevocationKey, Denial)]) + Sync,
+    ) -> Result<(), DiskError> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let threads = available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+        let read =
+            |slice: usize| self.read_slice(disk, [slice, slice + 1].map(|at| at * 256 / threads), &visit);
+        thread::scope(|scope| {
+            let other = |slice| thread::Builder::new().spawn_scoped(scope, move || read(slice));
+            let others: Vec<_> = (1..threads).map(|slice| (slice, other(slice))).collect();
+            let own = read(0);
+            others.into_iter().fold(own, |so_far, (slice, other)| {
+                so_far.and(match other {
+                    Ok(other) => other.join().unwrap_or(Err(DiskError::Closed)),
+                    // The system gives no more threads.
+                    Err(_) => read(slice),
+                })
+            })
+        })
+    }
+
+    /// Reads the records whose digests begin with bytes from `first` up to but not including `end`.
+    fn read_slice(
+        &self,
+        disk: &DiskStore,
+        [first, end]: [usize; 2],
+        visit: &impl Fn(&[(RevocationKey, Denial)]),
+    ) -> Result<(), DiskError> {
+        let (mut records, mut buffer) = (Vec::with_capacity(AT_ONCE), Vec::new());
+        // The number 256 carries into the byte of the kind.
+        let bound = |kind: Kind, at: usize| [kind as u8 + u8::from(at == 256), at as u8];
+        for kind in Kind::ALL {
+            disk.scan_between(Family::Revocations, &bound(kind, first), &bound(kind, end), |key, sealed| {
+                let Some(known) = RevocationKey::from_bytes(key) else { return };
+                if let Ok(denial) = Denial::open_unlabelled(&self.sealer, key, sealed, &mut buffer) {
+                    records.push((known, denial));
+                }
+                if records.len() == AT_ONCE {
+                    visit(&records);
+                    records.clear();
+                }
+            })?;
+        }
+        visit(&records);
+        Ok(())
     }
 
     /// The deny record on disk under this key, if it can be read. Blocks.

@@ -233,6 +233,21 @@ impl DiskStore {
         engine.scan(family, visit).map_err(|fault| self.0.shared.read_error(&fault))
     }
 
+    /// The same for the keys from `first` up to but not including `end`.
+    ///
+    /// # Errors
+    /// As [`DiskStore::scan`].
+    pub fn scan_between(
+        &self,
+        family: Family,
+        first: &[u8],
+        end: &[u8],
+        visit: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), DiskError> {
+        let engine = self.0.shared.engine.load_full().ok_or(DiskError::Degraded)?;
+        engine.scan_between(family, first, Some(end), visit).map_err(|fault| self.0.shared.read_error(&fault))
+    }
+
     /// About how many records a family has; `None` while the store is degraded.
     #[must_use]
     pub fn records(&self, family: Family) -> Option<u64> {

@@ -413,12 +413,7 @@ impl Revocations {
 
     pub(super) fn load(&self) -> Result<(), DiskError> {
         if let Some(archive) = &self.archive {
-            let now = self.clock.now();
-            archive.scan_denials(|key, denial| {
-                if denial.until > now {
-                    self.set.apply(key, &denial);
-                }
-            })?;
+            archive.read_denials(|records| self.set.apply_all(records))?;
         }
         self.loaded.store(true, Relaxed);
         Ok(())

@@ -53,7 +53,11 @@ pub trait Record: Serialize + DeserializeOwned {
     }
 }
 
-fn decode<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, OpenError> {
+/// Decodes a value that has exactly these bytes.
+///
+/// # Errors
+/// As [`Record::decode`].
+pub fn decode<'b, R: Deserialize<'b>>(bytes: &'b [u8]) -> Result<R, OpenError> {
     match postcard::take_from_bytes(bytes) {
         Ok((record, [])) => Ok(record),
         Ok(_) | Err(_) => Err(OpenError::Undecodable),

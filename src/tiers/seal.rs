@@ -99,6 +99,21 @@ impl Sealer {
     /// # Errors
     /// When it differs in any bit from what was sealed for this place under this secret.
     pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let mut plaintext = Vec::new();
+        self.open_into(place, sealed, &mut plaintext)?;
+        Ok(plaintext)
+    }
+
+    /// The same into `plaintext`, whose content is replaced.
+    ///
+    /// # Errors
+    /// As [`Sealer::open`]. `plaintext` then holds nothing of use.
+    pub fn open_into(
+        &self,
+        place: Place<'_>,
+        sealed: &[u8],
+        plaintext: &mut Vec<u8>,
+    ) -> Result<(), OpenError> {
         let (header, rest) = sealed.split_at_checked(HEADER_LENGTH).ok_or(OpenError::Truncated)?;
         if header.last() != Some(&VERSION) {
             return Err(OpenError::Version);
@@ -108,11 +123,10 @@ impl Sealer {
         let (ciphertext, tag) = rest.split_at(length);
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenError::Truncated)?;
         let data = associated_data(header, place);
-        let mut plaintext = vec![0; length];
+        plaintext.resize(length, 0);
         self.key(place)
-            .open_separate_gather(nonce, Aad::from(data), ciphertext, tag, &mut plaintext)
-            .map_err(|_| OpenError::Unsealable)?;
-        Ok(plaintext)
+            .open_separate_gather(nonce, Aad::from(data), ciphertext, tag, plaintext)
+            .map_err(|_| OpenError::Unsealable)
     }
 
     fn key(&self, place: Place<'_>) -> &LessSafeKey {

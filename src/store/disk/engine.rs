@@ -141,11 +141,25 @@ impl Engine {
     }
 
     /// Passes every record of a family to `visit`, and checks the checksum of every block.
-    pub(super) fn scan(&self, family: Family, mut visit: impl FnMut(&[u8], &[u8])) -> Result<(), Fault> {
+    pub(super) fn scan(&self, family: Family, visit: impl FnMut(&[u8], &[u8])) -> Result<(), Fault> {
+        self.scan_between(family, &[], None, visit)
+    }
+
+    /// The same for the keys from `first` up to but not including `end`, or up to the last one.
+    pub(super) fn scan_between(
+        &self,
+        family: Family,
+        first: &[u8],
+        end: Option<&[u8]>,
+        mut visit: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), Fault> {
         let mut options = ReadOptions::default();
         options.fill_cache(false);
+        if let Some(end) = end {
+            options.set_iterate_upper_bound(end);
+        }
         let mut records = self.db.raw_iterator_cf_opt(self.family(family)?, options);
-        records.seek_to_first();
+        records.seek(first);
         while let Some((key, value)) = records.item() {
             visit(key, value);
             records.next();
