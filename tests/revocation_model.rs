@@ -5,8 +5,12 @@
 
 mod support;
 
+#[path = "revocation_model/two_instances.rs"]
+mod two_instances;
+
 use std::collections::HashMap;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast::clock::Clock;
@@ -31,6 +35,13 @@ impl Dice {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % sides
     }
+}
+
+/// The secret that instances share, in this file.
+fn shared_secret(file: &Path) -> PathBuf {
+    std::fs::write(file, [7; 32]).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    file.to_owned()
 }
 
 async fn start(config: &str, clock: &Clock) -> Running {
