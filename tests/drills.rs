@@ -21,6 +21,8 @@ mod scene;
 mod clock;
 #[path = "drills/crowd.rs"]
 mod crowd;
+#[path = "drills/fleet.rs"]
+mod fleet;
 #[path = "drills/floods.rs"]
 mod floods;
 #[path = "drills/keys.rs"]
