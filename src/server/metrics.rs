@@ -17,8 +17,10 @@ pub(super) fn page(instance: &Instance) -> Response<Full<Bytes>> {
     condition.store_is("shared", stores.shared_is_degraded());
     condition.revocations_are(instance.revocations.is_behind());
     condition.show_users(instance.clock.ticks());
-    if let Some(at) = instance.tls.as_ref().and_then(|tls| tls.expires_at()) {
-        condition.certificate_expires("auth", at);
+    for (listener, tls) in [("auth", &instance.tls), ("admin", &instance.admin_tls)] {
+        if let Some(at) = tls.as_ref().and_then(|tls| tls.expires_at()) {
+            condition.certificate_expires(listener, at);
+        }
     }
     instance.issuers.iter().flat_map(|issuer| issuer.endpoints()).for_each(Endpoint::show);
     instance.forget_former_issuers();
