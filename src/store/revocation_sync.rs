@@ -34,11 +34,6 @@ impl Revocations {
                     info!("deny records were read from the disk");
                 }
             }
-            if let Some(archive) = self.archive.as_ref().filter(|archive| !archive.disk_is_degraded())
-                && let Err(error) = self.write_to_disk(archive).await
-            {
-                debug!("deny records wait for the disk: {error}");
-            }
             if self.clock.ticks().since(swept) > SWEEP {
                 self.sweep();
                 swept = self.clock.ticks();
@@ -46,6 +41,7 @@ impl Revocations {
             let Some((archive, shared)) =
                 self.archive.as_ref().and_then(|archive| Some((archive, archive.shared()?)))
             else {
+                self.write_what_waits().await;
                 tokio::time::sleep(POLL).await;
                 continue;
             };
@@ -64,10 +60,21 @@ impl Revocations {
                     debug!("revocations cannot be read from Redis now: {error}");
                 }
             }
+            // After the log is read, so that what others revoked waits neither for the disk nor for a poll.
+            self.write_what_waits().await;
             tokio::select! {
                 () = shared.revocation_arrived() => {}
                 () = tokio::time::sleep(POLL) => {}
             }
+        }
+    }
+
+    /// Writes to the disk what it does not have yet, if it is well.
+    async fn write_what_waits(&self) {
+        if let Some(archive) = self.archive.as_ref().filter(|archive| !archive.disk_is_degraded())
+            && let Err(error) = self.write_to_disk(archive).await
+        {
+            debug!("deny records wait for the disk: {error}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use holdfast_devtenant::{Options, Tenant};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -112,6 +112,17 @@ impl Fleet {
             })
             .await;
         }
+    }
+
+    /// Waits until the instance has on its disk what it heard of: it lists names from there.
+    async fn has_written(&self, number: usize, revocations: usize) {
+        until("its disk has them", async || {
+            let list: Value = serde_json::from_str(&self.at(number).admin("/revocations").await.body).ok()?;
+            let rows = list["revocations"].as_array()?;
+            let is_named = |row: &Value| row["what"].as_str().is_some_and(|what| !what.starts_with('('));
+            (rows.len() == revocations && rows.iter().all(is_named)).then_some(())
+        })
+        .await;
     }
 
     /// The first verdict of an instance that has just started. While it does not know the issuer's keys, it
@@ -249,6 +260,7 @@ async fn a_fleet_loses_nothing_acknowledged_when_its_processes_and_its_redis_are
     let subject = "auth0|two";
     let token = fleet.let_in(subject).await;
     assert_eq!(fleet.revoke(1, subject).await.status, 200);
+    fleet.has_written(1, 2).await;
     fleet.redis.kill().await;
     fleet.kill(1).await;
     fleet.redis.restart().await;
@@ -263,6 +275,9 @@ async fn a_fleet_loses_nothing_acknowledged_when_its_processes_and_its_redis_are
     // that it may have missed something.
     let subject = "auth0|three";
     let token = fleet.let_in(subject).await;
+    for instance in [2, 3] {
+        fleet.has_written(instance, 2).await;
+    }
     fleet.redis.kill().await;
     let reply = until("it notices", async || {
         let reply = fleet.revoke(2, subject).await;
