@@ -64,6 +64,7 @@ need_to_test() {
     need redis-server has redis-server
     need haproxy has haproxy
     need prometheus has promtool
+    need chromium has chromium
     need systemd has systemd-analyze
     need strace has strace
     need nodejs has_node
@@ -184,6 +185,7 @@ test | all)
     install_node_packages manifests manifests
     install_node_packages monitoring monitoring
     install_node_packages oidc_provider oidc-provider
+    install_node_packages status_page status-page
     ;;
 bench) install_python_tools ;;
 esac

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -15,6 +16,7 @@ use crate::config::{ConfigErrors, Settings, Source};
 use crate::instance::{BuildError, Instance};
 use crate::server::descriptors;
 use crate::server::listener::{Bounds, ListenError, Listener, Sender, SocketAccess, announce};
+use crate::server::status::Observer;
 use crate::server::{admin, auth};
 
 /// How long a start waits for revocations from Redis. It takes milliseconds if Redis is reachable.
@@ -39,6 +41,7 @@ pub struct Service {
     instance: Arc<ArcSwap<Instance>>,
     source: Source,
     leaving: Arc<AtomicBool>,
+    observer: Arc<Observer>,
     stop: watch::Sender<bool>,
     listeners: Vec<JoinHandle<()>>,
     auth_names: Vec<String>,
@@ -92,16 +95,14 @@ impl Service {
             listeners.push(tokio::spawn(listener.serve(service, tls, bounds, stopped.clone())));
         }
         announce("admin", &admin_name);
-        let (for_admin, for_tls) = (instance.clone(), instance.clone());
         let leaving = Arc::new(AtomicBool::new(false));
-        let is_leaving = leaving.clone();
-        let service = move |request, sender| {
-            admin::answer(for_admin.load_full(), request, sender, is_leaving.load(Ordering::Relaxed))
-        };
+        let observer = Arc::new(Observer::new(instance.clone(), leaving.clone()));
+        let (for_admin, for_tls) = (observer.clone(), instance.clone());
+        let service = move |request, sender| admin::answer(for_admin.clone(), request, sender);
         let tls = move || for_tls.load().admin_tls.clone();
         let bounds = Bounds { max_connections: shares.admin, ..bounds };
         listeners.push(tokio::spawn(admin_listener.serve(service, tls, bounds, stopped)));
-        Ok(Self { instance, source, leaving, stop, listeners, auth_names, admin_name })
+        Ok(Self { instance, source, leaving, observer, stop, listeners, auth_names, admin_name })
     }
 
     /// The addresses to which the auth listeners are bound.
@@ -114,6 +115,12 @@ impl Service {
     #[must_use]
     pub fn admin_address(&self) -> &str {
         &self.admin_name
+    }
+
+    /// What `/status` shows.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        self.observer.look()
     }
 
     /// The current instance.

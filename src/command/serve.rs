@@ -4,7 +4,6 @@ use std::io;
 use std::process::ExitCode;
 
 use holdfast::clock::Clock;
-use holdfast::server::admin;
 use holdfast::service::Service;
 use holdfast::telemetry::{lines, logs};
 use sd_notify::NotifyState;
@@ -40,7 +39,7 @@ pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
                     }
                     tell(&[NotifyState::Ready]);
                 }
-                _ = user1.recv() => info!("status: {}", admin::status(&service.instance())),
+                _ = user1.recv() => info!("status: {}", service.status()),
                 // Received, because otherwise it would end the process at once.
                 _ = user2.recv() => info!("SIGUSR2 does nothing"),
                 _ = terminate.recv() => break,

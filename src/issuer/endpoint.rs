@@ -1,6 +1,6 @@
 //! One endpoint of one issuer, behind its guard: the only way to make a call.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use super::client::{CallError, Client, Reply};
+use super::outage::{Outage, Past};
 use super::rejection::Rejection;
 use crate::clock::{Clock, Timestamp};
 use crate::guard::breaker::{State, Transition};
@@ -134,8 +135,8 @@ pub struct Endpoint {
     guard: Guard,
     clock: Clock,
     metrics: Arc<Metrics>,
-    /// Since when the breaker is not closed. Locked while a transition is reported, see [`Endpoint::report`].
-    open_since: Arc<Mutex<Option<Timestamp>>>,
+    /// Locked while a transition is reported, see [`Endpoint::report`].
+    past: Arc<Mutex<Past>>,
 }
 
 impl Endpoint {
@@ -153,7 +154,7 @@ impl Endpoint {
         let states = State::ALL.map(State::as_str);
         metrics.has_guard(&issuer, name, &states, &SuppressReason::ALL.map(SuppressReason::as_str));
         metrics.breaker_is(&issuer, name, State::Closed.as_str(), &states);
-        Self { issuer, name, client, guard, clock, metrics, open_since: Arc::default() }
+        Self { issuer, name, client, guard, clock, metrics, past: Arc::default() }
     }
 
     /// `discovery`, `jwks` or `userinfo`.
@@ -168,14 +169,24 @@ impl Endpoint {
         self.guard.status()
     }
 
-    /// When the breaker left the closed state, if it has not returned to it. A breaker that has waited for a
-    /// probe for 15 seconds counts as closed: a lack of requests is no outage.
+    /// When the breaker left the closed state and why, if it has not returned to it. A breaker that has waited
+    /// for a probe for 15 seconds counts as closed: a lack of requests is no outage.
     #[must_use]
-    pub fn open_since(&self) -> Option<Timestamp> {
-        let open_since = (*self.open_since.lock().unwrap_or_else(PoisonError::into_inner))?;
+    pub fn outage(&self) -> Option<Outage> {
+        let outage = self.past().outage()?;
         let GuardStatus { state, since, .. } = self.guard.status();
         let idle = state == State::HalfOpen && since.is_some_and(|since| since > OPEN_LINGERS);
-        (state != State::Closed && !idle).then_some(open_since)
+        (state != State::Closed && !idle).then_some(outage)
+    }
+
+    /// The recent changes of the breaker's state, oldest first; at most 64.
+    #[must_use]
+    pub fn changes(&self) -> Vec<(Timestamp, State)> {
+        self.past().changes()
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the breaker would allow a probe now.
@@ -187,7 +198,7 @@ impl Endpoint {
 
     /// Updates the metrics of the guard, whose state also changes with time alone.
     pub fn show(&self) {
-        let _in_order = self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let _in_order = self.past();
         let GuardStatus { state, budget, waiting, refuses_for, .. } = self.guard.status();
         self.show_state(state);
         self.metrics.budget_is(&self.issuer, self.name, budget.rate, waiting);
@@ -330,16 +341,14 @@ impl Endpoint {
     /// Two transitions may arrive here in another order than they happened. So the reported state is the
     /// breaker's current one, read under a lock: the last report has the latest state.
     fn report(&self, transition: Option<Transition>) {
-        let Some(Transition { from, to, reason, open_for }) = transition else { return };
+        let Some(transition) = transition else { return };
+        let Transition { from, to, reason, open_for } = transition;
         self.metrics.breaker_moved(&self.issuer, self.name, from.as_str(), to.as_str());
         {
-            let mut open_since = self.open_since.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut past = self.past();
             let state = self.guard.status().state;
             self.show_state(state);
-            *open_since = match state {
-                State::Closed => None,
-                State::Open | State::HalfOpen => Some(open_since.unwrap_or_else(|| self.clock.now())),
-            };
+            past.moved(&transition, state, self.clock.now());
         }
         let (issuer, endpoint, reason) = (&*self.issuer, self.name, reason.as_str());
         match to {

@@ -5,6 +5,7 @@
 //! | `client` | one HTTP client with all its bounds |
 //! | `endpoint` | a call through its guard; the only way to make a call |
 //! | `fresh` | calls without a request |
+//! | `outage` | what a breaker went through |
 //! | `discovery`, `jwks`, `userinfo` | reading the three documents |
 
 pub mod cause;
@@ -14,6 +15,7 @@ pub mod endpoint;
 mod error;
 mod fresh;
 pub mod jwks;
+pub mod outage;
 pub mod rejection;
 pub mod settings;
 pub mod userinfo;
@@ -218,11 +220,11 @@ impl Issuer {
         [&self.discovery_endpoint, &self.jwks_endpoint, &self.userinfo_endpoint]
     }
 
-    /// Since when the breaker of `/userinfo` or of the keys has not been closed; see
-    /// [`Endpoint::open_since`].
+    /// Since when the breaker of `/userinfo` or of the keys is not closed; see [`Endpoint::outage`].
     #[must_use]
     pub fn open_since(&self) -> Option<Timestamp> {
-        [&self.userinfo_endpoint, &self.jwks_endpoint].into_iter().filter_map(Endpoint::open_since).min()
+        let endpoints = [&self.userinfo_endpoint, &self.jwks_endpoint];
+        endpoints.into_iter().filter_map(|endpoint| Some(endpoint.outage()?.since)).min()
     }
 
     /// Takes stored keys of an earlier fetch, so that a restart during an outage still verifies. Keys that

@@ -1,88 +1,115 @@
-//! The admin listener: metrics, health, status and orders. It never shares a port with the auth listener.
+//! The admin listener: the status page, metrics, health, status and orders. It never shares a port with the
+//! auth listener.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use serde_json::{Value, json};
 
+use super::events::{self, Events};
 use super::listener::Sender;
-use super::order;
-use super::plain::{date, respond, text};
-use crate::clock::Timestamp;
-use crate::guard::{GuardStatus, Reason, State};
+use super::plain::{respond, text};
+use super::status::Observer;
+use super::{order, page};
 use crate::instance::Instance;
 
-/// Answers one request of an operator or a monitoring system. `leaving` says whether the service is stopping.
+/// The body of an answer: whole, or the events of the status page.
+pub type AdminBody = Either<Full<Bytes>, Events>;
+
+const TOO_MANY_PAGES: &str = "too many status pages are open; close one\n";
+
+/// Answers one request of an operator or a monitoring system.
 ///
 /// # Errors
 /// Never.
 pub async fn answer(
-    instance: Arc<Instance>,
+    observer: Arc<Observer>,
     request: Request<Incoming>,
     sender: Sender,
-    leaving: bool,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<AdminBody>, Infallible> {
+    let asks_for_events = request.uri().path() == "/events" && request.method() == Method::GET;
+    let answer = answer_whole(&observer, request, sender).await;
+    if asks_for_events && answer.status() == StatusCode::OK {
+        return Ok(match events::answer(observer) {
+            Some(events) => events.map(Either::Right),
+            None => text(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_PAGES).map(Either::Left),
+        });
+    }
+    Ok(answer.map(Either::Left))
+}
+
+async fn answer_whole(
+    observer: &Observer,
+    request: Request<Incoming>,
+    sender: Sender,
+) -> Response<Full<Bytes>> {
+    let instance = observer.instance();
     if !super::named::is_ours(request.uri(), request.headers(), &instance.settings.admin.hosts) {
-        return Ok(text(
+        return text(
             StatusCode::MISDIRECTED_REQUEST,
             "the admin listener answers by its address, by localhost, and by the names in admin.hosts\n",
-        ));
+        );
     }
     let is_order =
         matches!(*request.method(), Method::POST | Method::DELETE) || request.uri().path() == "/revocations";
     if is_order && let Err(refused) = order::check(request.headers(), sender, &instance) {
-        return Ok(text(refused.status(), format!("{refused}\n")));
+        return text(refused.status(), format!("{refused}\n"));
     }
     match request.uri().path() {
         "/revoke" if request.method() == Method::POST => {
-            return Ok(super::revoke::answer(instance, request, false).await);
+            return super::revoke::answer(instance, request, false).await;
         }
         "/unrevoke" if request.method() == Method::POST => {
-            return Ok(super::revoke::answer(instance, request, true).await);
+            return super::revoke::answer(instance, request, true).await;
         }
         "/revoke" if request.method() == Method::DELETE => {
-            return Ok(super::revoke::answer(instance, request, true).await);
+            return super::revoke::answer(instance, request, true).await;
         }
         "/purge" if request.method() == Method::POST => {
-            return Ok(super::purge::answer(instance, request).await);
+            return super::purge::answer(instance, request).await;
         }
         "/import" if request.method() == Method::POST => {
-            return Ok(super::import::answer(instance, request, sender).await);
+            return super::import::answer(instance, request, sender).await;
         }
         "/breaker" if request.method() == Method::POST => {
-            return Ok(super::breaker::answer(&instance, request).await);
+            return super::breaker::answer(&instance, request).await;
         }
         "/checkpoint" if request.method() == Method::POST => {
-            return Ok(super::checkpoint::answer(&instance, request).await);
+            return super::checkpoint::answer(&instance, request).await;
         }
         _ => {}
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
         answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return Ok(answer);
+        return answer;
     }
-    Ok(match request.uri().path() {
+    match request.uri().path() {
         "/revocations" => super::revoke::list(&instance).await,
         "/metrics" => super::metrics::page(&instance),
+        "/" => page::html(),
+        "/page.css" => page::css(),
+        "/page.js" => page::js(),
+        // Answered above as a stream; this is the answer to HEAD.
+        "/events" => respond(StatusCode::OK, events::MEDIA_TYPE, Vec::new()),
         "/healthz" => text(StatusCode::OK, "alive\n"),
-        "/readyz" if leaving => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n"),
+        "/readyz" if observer.is_leaving() => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n"),
         "/readyz" => ready(&instance),
         "/status" => {
-            let body = format!("{:#}\n", status(&instance));
+            let body = format!("{:#}\n", observer.look());
             respond(StatusCode::OK, "application/json", body.into_bytes())
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "here are /metrics, /healthz, /readyz, /status, POST /purge, POST /breaker,
-POST /checkpoint, POST /import, POST /revoke, DELETE /revoke, POST /unrevoke and /revocations\n",
+            "here are / (the status page), /metrics, /healthz, /readyz, /status, /events, POST /purge,
+POST /breaker, POST /checkpoint, POST /import, POST /revoke, DELETE /revoke, POST /unrevoke
+and /revocations\n",
         ),
-    })
+    }
 }
 
 /// Ready once the keys of every issuer are known: before that, tokens cannot be verified.
@@ -109,69 +136,4 @@ fn ready(instance: &Instance) -> Response<Full<Bytes>> {
         let body = format!("not ready: no keys yet of {}\n", waiting.join(", "));
         respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", body.into_bytes())
     }
-}
-
-/// The JSON of `/status`.
-#[must_use]
-pub fn status(instance: &Instance) -> Value {
-    let issuers: Vec<Value> = instance
-        .issuers
-        .iter()
-        .map(|issuer| {
-            let guards = issuer.endpoints().map(|endpoint| {
-                (endpoint.name().to_owned(), guard_status(&endpoint.status(), instance.clock.now()))
-            });
-            json!({
-                "url": &**issuer.name(),
-                "ready": issuer.is_ready(),
-                "keys": issuer.key_ids(),
-                "held_keys": issuer.held_key_ids(),
-                "skipped_keys": issuer.skipped_keys(),
-                "endpoints": serde_json::Map::from_iter(guards),
-            })
-        })
-        .collect();
-    let tiers: Vec<Value> = instance
-        .identities
-        .policy()
-        .table()
-        .iter()
-        .map(|(_, row)| json!({ "name": row.name, "age_seconds": row.age.as_secs(), "role": row.role.to_string() }))
-        .collect();
-    let own = instance.settings.fingerprint();
-    json!({ "version": env!("CARGO_PKG_VERSION"),
-        "configuration": { "issuers": own.issuers, "store": own.store }, "issuers": issuers, "tiers": tiers,
-        "verdict_ceiling": instance.settings.policy.verdict_ceiling,
-        "disk_degraded": instance.stores.disk_is_degraded(),
-        "shared_degraded": instance.stores.shared_is_degraded(),
-        "revocations_behind": instance.revocations.is_behind() })
-}
-
-/// The status of one endpoint. Times are dates, because people read them. `until` is when an open breaker
-/// lets a probe through, or when a forced state ends.
-fn guard_status(status: &GuardStatus, now: Timestamp) -> Value {
-    let until = match status.state {
-        State::Open => Some(status.refuses_for),
-        State::Closed | State::HalfOpen => status.forced_for,
-    };
-    json!({
-        "breaker": status.state.as_str(),
-        "since": status.since.map(|since| date(now.before(since))),
-        "until": until.map(|until| date(now.after(until))),
-        "reason": status.reason.map(Reason::as_str),
-        "forced": status.forced_for.is_some(),
-        "refuses_for_seconds": status.refuses_for.as_secs_f64(),
-        "budget": {
-            "available": status.budget.available,
-            "rate": status.budget.rate,
-            "burst": status.budget.burst,
-            "waiting": status.waiting,
-            "first_seen_trust": status.trust.as_share(),
-            "learned": status.budget.learned.map(|(calls, until)| {
-                json!({ "available": calls, "until": date(now.after(until)) })
-            }),
-        },
-        "held_back_subjects": status.held_back,
-        "suspects_pause_for_seconds": status.suspects_pause_for.as_secs_f64(),
-    })
 }

@@ -139,7 +139,7 @@ impl Listener {
         T: Fn() -> Option<Arc<ServerTls>>,
         S: Fn(Request<Incoming>, Sender) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let graceful = GracefulShutdown::new();
         let seats = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
@@ -215,6 +215,9 @@ impl Listener {
     }
 }
 
+/// An error of a body, as hyper takes it.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// An accepted connection.
 struct Connection {
     seat: OwnedSemaphorePermit,
@@ -234,7 +237,7 @@ impl Connection {
     ) where
         S: Fn(Request<Incoming>) -> F + Send,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let Self { seat: _seat, watcher, stop, bounds } = self;
         let asked = Arc::new(AtomicBool::new(false));

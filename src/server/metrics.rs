@@ -10,6 +10,12 @@ use crate::issuer::endpoint::Endpoint;
 
 /// The answer to `GET /metrics`.
 pub(super) fn page(instance: &Instance) -> Response<Full<Bytes>> {
+    refresh(instance);
+    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", instance.metrics.render())
+}
+
+/// Brings the gauges up to date.
+pub(super) fn refresh(instance: &Instance) {
     let (stores, condition) = (&instance.stores, &instance.metrics.condition);
     instance.revocations.show();
     stores.count();
@@ -24,6 +30,4 @@ pub(super) fn page(instance: &Instance) -> Response<Full<Bytes>> {
     }
     instance.issuers.iter().flat_map(|issuer| issuer.endpoints()).for_each(Endpoint::show);
     instance.forget_former_issuers();
-    let body = instance.metrics.render();
-    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
 }

@@ -8,17 +8,14 @@ mod begin;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use prometheus::{
-    Encoder as _, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
-    TextEncoder,
-};
+use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
 
 use super::condition::Condition;
 use super::registration::{Descriptions, Registration, forget};
 
 /// The metrics of one instance.
 pub struct Metrics {
-    registry: Registry,
+    pub(super) registry: Registry,
     /// The gauges about the present state.
     pub condition: Condition,
     requests: IntCounterVec,
@@ -40,7 +37,7 @@ pub struct Metrics {
     upstream_suppressed: IntCounterVec,
     /// `holdfast_budget_wait_seconds`.
     pub budget_wait: Histogram,
-    log_lines_dropped: IntCounter,
+    pub(super) log_lines_dropped: IntCounter,
     budget_waiting: IntGaugeVec,
     budget_rate: GaugeVec,
     singleflight_joined: IntCounter,
@@ -370,18 +367,6 @@ impl Metrics {
     /// The configuration was reloaded, or kept because the new one was bad.
     pub fn reloaded(&self, result: &str) {
         self.reloads.with_label_values(&[result]).inc();
-    }
-
-    /// All metrics in the Prometheus text format, version 0.0.4.
-    #[must_use]
-    pub fn render(&self) -> Vec<u8> {
-        let behind = super::lines::dropped().saturating_sub(self.log_lines_dropped.get());
-        self.log_lines_dropped.inc_by(behind);
-        let mut text = Vec::new();
-        // Writing to a vector cannot fail, and metrics that cannot be encoded were refused when they were
-        // declared.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
-        text
     }
 }
 

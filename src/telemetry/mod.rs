@@ -5,4 +5,5 @@ pub mod lines;
 pub mod logs;
 pub mod metrics;
 mod registration;
+pub mod snapshot;
 pub mod stale_users;
