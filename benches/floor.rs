@@ -16,14 +16,24 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
-use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast::clock::{Clock, Ticks};
 use holdfast::issuer::jwks::{KeySet, Lookup};
 use holdfast::token::algorithm::SignatureAlgorithm;
+use holdfast::token::binding::Thumbprint;
 use holdfast::token::claims::{Expected, VerifiedClaims};
 use holdfast::token::compact::{Compact, UnverifiedJws, decode};
+use holdfast::token::dpop;
+use holdfast::token::dpop::url::HttpUrl;
 use holdfast::token::jwe::DecryptionKeys;
 use holdfast::token::jws;
+use josekit::jwk::Jwk;
+use josekit::jwk::alg::ec::EcCurve;
+use josekit::jws::{ES256, JwsSigner as _};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use openssl::encrypt::Decrypter;
@@ -31,6 +41,7 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::rsa::Padding;
 use scene::{Client, Scene, bare_server, request};
+use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
 /// Many and short, so that on a busy machine each side has some that nothing disturbed.
@@ -42,6 +53,7 @@ fn main() {
     println!("{:<62} {:>12} {:>12} {:>7}  target", "", "holdfast", "floor", "ratio");
     memory(&scene);
     signatures(&scene);
+    proofs();
     encryption(&scene);
     requests(&scene);
 }
@@ -78,6 +90,40 @@ fn signatures(scene: &Scene) {
     row("RS256 token / signature check of aws-lc-rs, key from n and e", whole, checked, "1.25");
     row("RS256 token / the same with a key that was parsed before", whole, parsed, "1.25");
     row("RS256 token / jsonwebtoken::crypto::verify", whole, library, "");
+}
+
+/// A DPoP proof with ES256, which each request with a bound token has: split, parsed, verified, claims checked.
+fn proofs() {
+    let url = HttpUrl::parse("https://api.example.com/orders").unwrap();
+    let key = Jwk::generate_ec_key(EcCurve::P256).unwrap();
+    let public: serde_json::Value = serde_json::Value::Object(key.to_public_key().unwrap().into());
+    let (token, now) = ("a.token.of-some-length".repeat(40), Clock::system().now());
+    let header = json!({ "typ": "dpop+jwt", "alg": "ES256", "jwk": public });
+    let claims = json!({
+        "jti": "2f7ac9d0-1c1e-4a4f-9b8a-6a9c3b7f1e55", "htm": "GET", "htu": url.as_str(), "iat": now.as_secs(),
+        "ath": Thumbprint::of(token.as_bytes()).to_string(),
+    });
+    let input = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+    let signature = ES256.signer_from_jwk(&key).unwrap().sign(input.as_bytes()).unwrap();
+    let proof = format!("{input}.{}", URL_SAFE_NO_PAD.encode(&signature));
+    let coordinate = |name: &str| decode(public[name].as_str().unwrap()).unwrap();
+    let (x, y) = (coordinate("x"), coordinate("y"));
+    let point = [&[4], &x[..], &y].concat();
+    let members = format!(r#"{{"crv":"P-256","kty":"EC","x":{},"y":{}}}"#, public["x"], public["y"]);
+    let expected = dpop::Expected {
+        method: "GET",
+        url: &url,
+        token: &token,
+        key: Thumbprint::of(members.as_bytes()),
+        now,
+        age: Duration::from_secs(3600),
+        leeway: Duration::ZERO,
+    };
+    let [whole, bare] = best([&mut || assert!(dpop::check(&proof, &expected).is_ok()), &mut || {
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &point);
+        key.verify(input.as_bytes(), &signature).unwrap();
+    }]);
+    row("DPoP proof with ES256 / signature check of aws-lc-rs", whole, bare, "1.25");
 }
 
 /// A JWS in a JWE of RSA-OAEP-256 and A256GCM.

@@ -28,7 +28,7 @@ use crate::login::{Login, LoginError};
 use crate::logout::BackchannelLogout;
 use crate::respond::Responder;
 use crate::revocation::RevocationCheck;
-use crate::sender::SenderCheck;
+use crate::sender::{Proofs, SenderCheck};
 use crate::store::archive::Archive;
 use crate::store::open::ArchiveError;
 use crate::store::revocations::{RevocationTask, Revocations};
@@ -205,7 +205,7 @@ impl Instance {
             None => {
                 let (archive, digester) = open_archive(&settings.store, &clock, &metrics)?;
                 let stores = Stores::new(memory, archive.clone(), policy.clone(), metrics.clone());
-                let pool = Pool::start_default().map_err(BuildError::Threads)?;
+                let pool = Pool::start_default("first-sight").map_err(BuildError::Threads)?;
                 (pool, Client::new()?, Arc::new(digester), archive, stores)
             }
         };
@@ -243,12 +243,15 @@ impl Instance {
             names.filter(|name| issuers.named(Some(name)).is_err()).collect()
         });
         let verifier = Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone())?;
+        let proofs = match previous {
+            Some(previous) => previous.senders.proofs(),
+            None => Proofs::start().map_err(BuildError::Threads)?,
+        };
         let senders = SenderCheck::new(
             (settings.dpop.clone(), settings.policy.leeway),
-            pool.clone(),
+            proofs,
             clock.clone(),
             stores.clone(),
-            previous.map(|previous| previous.senders.seen()).unwrap_or_default(),
         );
         let identities = Identities::new(
             stores.clone(),

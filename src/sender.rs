@@ -47,29 +47,45 @@ pub struct Sender<'r> {
 pub struct SenderCheck {
     settings: DpopSettings,
     leeway: Duration,
-    pool: Pool,
+    proofs: Proofs,
     clock: Clock,
     stores: Arc<Stores>,
+}
+
+/// What stays over a reload: the proofs that have come, and the threads that check them. Only who has a good
+/// token occupies these threads, so no flood of other tokens keeps a sender out.
+#[derive(Clone)]
+pub struct Proofs {
+    pool: Pool,
     seen: Arc<SeenProofs>,
 }
 
+impl Proofs {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If the system cannot start a thread.
+    pub fn start() -> std::io::Result<Self> {
+        Ok(Self { pool: Pool::start_default("proof")?, seen: Arc::default() })
+    }
+}
+
 impl SenderCheck {
-    /// A check that remembers proofs in `seen`, and in the shared store if there is one.
+    /// A check that remembers proofs in `proofs`, and in the shared store if there is one.
     #[must_use]
     pub fn new(
         (settings, leeway): (DpopSettings, Duration),
-        pool: Pool,
+        proofs: Proofs,
         clock: Clock,
         stores: Arc<Stores>,
-        seen: Arc<SeenProofs>,
     ) -> Self {
-        Self { settings, leeway, pool, clock, stores, seen }
+        Self { settings, leeway, proofs, clock, stores }
     }
 
-    /// The proofs that have come, for the next configuration.
+    /// What stays over a reload.
     #[must_use]
-    pub fn seen(&self) -> Arc<SeenProofs> {
-        self.seen.clone()
+    pub fn proofs(&self) -> Proofs {
+        self.proofs.clone()
     }
 
     /// Checks that the request comes from the sender of its token. Call it once for each request: a proof is
@@ -119,7 +135,7 @@ impl SenderCheck {
         let url = routes.forwarded.url(subrequest)?;
         let (token, now) = (credential.token().to_owned(), self.clock.now());
         let (age, leeway) = (self.settings.proof_age, self.leeway);
-        let checked = self.pool.run(move || {
+        let checked = self.proofs.pool.run(move || {
             let expected = Expected { method: &method, url: &url, token: &token, key, now, age, leeway };
             dpop::check(&proof, &expected)
         });
@@ -131,7 +147,7 @@ impl SenderCheck {
     async fn check_first(&self, id: ProofId) -> Result<(), Unproven> {
         // A second more than a proof is good, for clocks that do not tick together.
         let keep = self.settings.proof_age + self.leeway + Duration::from_secs(1);
-        match self.seen.see(id, self.clock.ticks(), keep) {
+        match self.proofs.seen.see(id, self.clock.ticks(), keep) {
             Seen::First => {}
             Seen::Before => return Err(Unproven::Replayed),
             Seen::Full => return Err(Unproven::NoRoom),

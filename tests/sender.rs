@@ -9,6 +9,9 @@ mod certificates;
 mod fleet;
 mod support;
 
+use std::sync::mpsc;
+use std::task::{Context, Waker};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -590,6 +593,42 @@ async fn a_proof_that_one_instance_took_no_other_one_takes_while_they_share_a_re
         let bare = format!("Authorization: DPoP {token}\r\n");
         assert_unproven(&ask(holdfast, &bare).await, "proof_missing", "without Redis");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_too_many_new_tokens_wait_proven_senders_are_answered_from_memory() {
+    let scene = Scene::new("").await;
+    let token = scene.bound().build().unwrap();
+    assert_alice(&scene.ask_with(&token, &scene.proof(&token).sign()).await, "first");
+    // Jobs that end when their gate opens: one for each thread, then as many as may wait.
+    let instance = scene.holdfast.service.instance();
+    let (mut gates, mut waiting) = (Vec::new(), Vec::new());
+    let (begun, is_begun) = mpsc::channel();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut queue = || {
+        let (open, gate) = mpsc::channel::<()>();
+        let begun = begun.clone();
+        let mut job = Box::pin(instance.pool().run(move || {
+            begun.send(()).unwrap();
+            let _ = gate.recv();
+        }));
+        gates.push(open);
+        let is_queued = job.as_mut().poll(&mut context).is_pending();
+        waiting.push(job);
+        is_queued
+    };
+    let threads = available_parallelism().map_or(1, |cores| cores.get() - 1).max(1);
+    assert!((0..threads).all(|_| queue()));
+    for _ in 0..threads {
+        is_begun.recv().unwrap();
+    }
+    while queue() {}
+    let new = scene.bound().build().unwrap();
+    let (new, proof) = (dpop(&new, &scene.proof(&new).sign()), scene.proof(&token).sign());
+    let replies = [scene.ask(&new).await, scene.ask_with(&token, &proof).await];
+    drop(gates);
+    assert_eq!(replies[0].status, 503, "{:?}", replies[0]);
+    assert_alice(&replies[1], "from memory");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,9 @@ pub struct TooFewThreads {
 pub fn check(settings: &Settings, answering: usize) -> Result<(), TooFewThreads> {
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
     let disk = settings.store.disk().map_or(0, |disk| DISK_STORE.saturating_add(disk.readers));
-    start(answering.saturating_add(cores).saturating_add(disk).saturating_add(OTHERS))
+    // Tokens at first sight, and proofs.
+    let pools = cores.saturating_mul(2);
+    start(answering.saturating_add(pools).saturating_add(disk).saturating_add(OTHERS))
 }
 
 fn start(needed: usize) -> Result<(), TooFewThreads> {

@@ -1,4 +1,4 @@
-//! The cryptography of new tokens, on a few threads of its own.
+//! The cryptography of new tokens, and that of proofs, each on a few threads of its own.
 //!
 //! One RSA decryption takes a quarter of a millisecond, and anybody can cause it. On the threads that answer
 //! requests, a flood of forged tokens would delay requests whose answer is prepared. So the work is done
@@ -29,17 +29,17 @@ pub enum PoolError {
 pub struct Pool(SyncSender<Job>);
 
 impl Pool {
-    /// A pool of `threads` threads, at least one.
+    /// A pool of `threads` threads of this name, at least one.
     ///
     /// # Errors
     /// If the system cannot start a thread.
-    pub fn start(threads: usize) -> std::io::Result<Self> {
+    pub fn start(name: &str, threads: usize) -> std::io::Result<Self> {
         let threads = threads.max(1);
         let (sender, receiver) = sync_channel::<Job>(threads * QUEUE_PER_THREAD);
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..threads {
             let receiver = receiver.clone();
-            thread::Builder::new().name(format!("first-sight-{number}")).spawn(move || work(&receiver))?;
+            thread::Builder::new().name(format!("{name}-{number}")).spawn(move || work(&receiver))?;
         }
         Ok(Self(sender))
     }
@@ -48,9 +48,9 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Pool::start`].
-    pub fn start_default() -> std::io::Result<Self> {
+    pub fn start_default(name: &str) -> std::io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::start(cores.saturating_sub(1))
+        Self::start(name, cores.saturating_sub(1))
     }
 
     /// Runs `job` on one of the threads.
@@ -88,14 +88,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_costs_only_its_own_caller() {
-        let pool = Pool::start(1).unwrap();
+        let pool = Pool::start("test", 1).unwrap();
         assert_eq!(pool.run(|| panic!("expected in this test")).await.map(|()| 0), Err(PoolError::Busy));
         assert_eq!(pool.run(|| 7).await, Ok(7));
     }
 
     #[tokio::test]
     async fn a_full_queue_answers_at_once() {
-        let pool = Pool::start(1).unwrap();
+        let pool = Pool::start("test", 1).unwrap();
         let (release, gate) = std::sync::mpsc::channel::<()>();
         let (entered, started) = oneshot::channel();
         let blocked = tokio::spawn({
