@@ -147,7 +147,7 @@ impl Denial {
     }
 
     /// Opens a record as [`Record::open`] does, but for its label. To read a million records, it allocates
-    /// nothing: `buffer` is for the plaintext.
+    /// nothing: `room` is for what is decrypted.
     ///
     /// # Errors
     /// As [`Record::open`].
@@ -155,10 +155,10 @@ impl Denial {
         sealer: &Sealer,
         key: &[u8],
         sealed: &[u8],
-        buffer: &mut Vec<u8>,
+        room: &mut Vec<u8>,
     ) -> Result<Self, OpenError> {
-        sealer.open_into(Place { family: Self::FAMILY, key }, sealed, buffer)?;
-        let (issued_before, changed_at, until, _): (_, _, _, &str) = record::decode(buffer)?;
+        let opened = sealer.open_into(Place { family: Self::FAMILY, key }, sealed, room)?;
+        let (issued_before, changed_at, until, _): (_, _, _, &str) = record::decode(opened)?;
         Ok(Self { issued_before, changed_at, until, label: String::new() })
     }
 

@@ -82,7 +82,8 @@ impl Sealer {
         let mut sealed = Vec::with_capacity(OVERHEAD + plaintext.len());
         sealed.extend_from_slice(&useless_from.as_millis().div_ceil(1000).to_be_bytes());
         sealed.push(VERSION);
-        let data = associated_data(&sealed, place);
+        let mut data = Vec::new();
+        push_associated_data(&mut data, &sealed, place);
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(plaintext);
         let (_, in_place) = sealed.split_at_mut(CIPHERTEXT_START);
@@ -99,21 +100,19 @@ impl Sealer {
     /// # Errors
     /// When it differs in any bit from what was sealed for this place under this secret.
     pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let mut plaintext = Vec::new();
-        self.open_into(place, sealed, &mut plaintext)?;
-        Ok(plaintext)
+        self.open_into(place, sealed, &mut Vec::new()).map(<[u8]>::to_vec)
     }
 
-    /// The same into `plaintext`, whose content is replaced.
+    /// The same into `room`, whose content is replaced. Allocates nothing if `room` is large enough.
     ///
     /// # Errors
-    /// As [`Sealer::open`]. `plaintext` then holds nothing of use.
-    pub fn open_into(
+    /// As [`Sealer::open`].
+    pub fn open_into<'r>(
         &self,
         place: Place<'_>,
         sealed: &[u8],
-        plaintext: &mut Vec<u8>,
-    ) -> Result<(), OpenError> {
+        room: &'r mut Vec<u8>,
+    ) -> Result<&'r [u8], OpenError> {
         let (header, rest) = sealed.split_at_checked(HEADER_LENGTH).ok_or(OpenError::Truncated)?;
         if header.last() != Some(&VERSION) {
             return Err(OpenError::Version);
@@ -122,11 +121,15 @@ impl Sealer {
         let length = rest.len().checked_sub(TAG_LENGTH).ok_or(OpenError::Truncated)?;
         let (ciphertext, tag) = rest.split_at(length);
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenError::Truncated)?;
-        let data = associated_data(header, place);
-        plaintext.resize(length, 0);
+        room.clear();
+        push_associated_data(room, header, place);
+        let start = room.len();
+        room.resize(start + length, 0);
+        let (data, plaintext) = room.split_at_mut(start);
         self.key(place)
-            .open_separate_gather(nonce, Aad::from(data), ciphertext, tag, plaintext)
-            .map_err(|_| OpenError::Unsealable)
+            .open_separate_gather(nonce, Aad::from(&*data), ciphertext, tag, plaintext)
+            .map_err(|_| OpenError::Unsealable)?;
+        Ok(plaintext)
     }
 
     fn key(&self, place: Place<'_>) -> &LessSafeKey {
@@ -150,14 +153,13 @@ pub fn useless_from(sealed: &[u8]) -> Option<Timestamp> {
 
 /// Expiry and version, then the family's name, which contains no NUL, then NUL, then the key. So no two
 /// places have the same encoding.
-fn associated_data(header: &[u8], place: Place<'_>) -> Vec<u8> {
+fn push_associated_data(data: &mut Vec<u8>, header: &[u8], place: Place<'_>) {
     let family = place.family.name().as_bytes();
-    let mut data = Vec::with_capacity(header.len() + family.len() + 1 + place.key.len());
+    data.reserve(header.len() + family.len() + 1 + place.key.len());
     data.extend_from_slice(header);
     data.extend_from_slice(family);
     data.push(0);
     data.extend_from_slice(place.key);
-    data
 }
 
 /// Why a record could not be sealed. Neither happens in practice; the record is then not stored.
