@@ -22,7 +22,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast::clock::{Clock, Ticks};
-use holdfast::issuer::jwks::{KeySet, Lookup};
+use holdfast::issuer::jwks::{KeyLookup, KeySet};
 use holdfast::token::algorithm::SignatureAlgorithm;
 use holdfast::token::binding::Thumbprint;
 use holdfast::token::claims::{Expected, VerifiedClaims};
@@ -196,7 +196,7 @@ impl Ours {
         assert_eq!(jws::named_issuer(&jws).unwrap().as_deref(), Some(&*self.issuer));
         let algorithm =
             jws::allowed_algorithm(&jws, jws::TokenUse::Access, &[SignatureAlgorithm::RS256]).unwrap();
-        let Lookup::Found(keys) = self.keys.find(jws.header.kid.as_deref(), algorithm, Ticks::ZERO) else {
+        let KeyLookup::Found(keys) = self.keys.find(jws.header.kid.as_deref(), algorithm, Ticks::ZERO) else {
             panic!("no key")
         };
         let keys = keys.iter().map(|key| &**key);

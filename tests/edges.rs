@@ -11,6 +11,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use holdfast::issuer::cause::NoConnection;
 use holdfast::issuer::client::{CallError, Client};
+use holdfast::issuer::userinfo;
+use reqwest::{Method, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use url::Url;
@@ -103,7 +105,7 @@ async fn a_connection_that_died_in_the_pool_costs_no_call() {
         let edge = Edge::start(does).await;
         let client = Client::new().unwrap();
         for _ in 0..4 {
-            assert_eq!(client.get(&edge.url(), None).await.unwrap().status, 200);
+            assert_eq!(client.send(&get(&edge.url())).await.unwrap().status, 200);
         }
         assert!(edge.connections() >= 2);
     }
@@ -130,30 +132,31 @@ async fn a_peer_that_went_away_in_silence_costs_no_call() {
         }
     });
     let client = Client::new().unwrap();
-    assert_eq!(client.get(&url, None).await.unwrap().status, 200);
+    assert_eq!(client.send(&get(&url)).await.unwrap().status, 200);
     let longer_than_the_window = "x".repeat(128 * 1024);
-    assert_eq!(client.get(&url, Some(&longer_than_the_window)).await.unwrap().status, 200);
+    let call = userinfo::call(&url, &longer_than_the_window).unwrap();
+    assert_eq!(client.send(&call).await.unwrap().status, 200);
 }
 
 #[tokio::test]
 async fn a_call_is_made_twice_at_most_and_not_at_all_again_where_no_connection_was_kept() {
     let edge = Edge::start(|_, _| Act::Close).await;
     let client = Client::new().unwrap();
-    assert_eq!(client.get(&edge.url(), None).await.unwrap_err(), CallError::Broken);
+    assert_eq!(client.send(&get(&edge.url())).await.unwrap_err(), CallError::Broken);
     assert_eq!(edge.heads.lock().unwrap().len(), 1);
 
     let edge = Edge::start(|_, request| if request == 1 { Act::Answer } else { Act::Close }).await;
     let first = Edge::start(|_, _| Act::Answer).await;
-    client.get(&first.url(), None).await.unwrap();
-    assert_eq!(client.get(&edge.url(), None).await.unwrap().status, 200);
-    assert_eq!(client.get(&edge.url(), None).await.unwrap().status, 200, "on a fresh connection");
+    client.send(&get(&first.url())).await.unwrap();
+    assert_eq!(client.send(&get(&edge.url())).await.unwrap().status, 200);
+    assert_eq!(client.send(&get(&edge.url())).await.unwrap().status, 200, "on a fresh connection");
     assert_eq!(edge.heads.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]
 async fn a_call_says_what_it_takes_and_who_makes_it() {
     let edge = Edge::start(|_, _| Act::Answer).await;
-    Client::new().unwrap().get(&edge.url(), Some("token")).await.unwrap();
+    Client::new().unwrap().send(&userinfo::call(&edge.url(), "token").unwrap()).await.unwrap();
     let head = edge.heads.lock().unwrap()[0].to_lowercase();
     let version = env!("CARGO_PKG_VERSION");
     for line in [
@@ -164,6 +167,11 @@ async fn a_call_says_what_it_takes_and_who_makes_it() {
     ] {
         assert!(head.contains(&format!("\r\n{line}\r\n")), "{line} is not in {head}");
     }
+}
+
+/// A call without a credential.
+fn get(url: &Url) -> Request {
+    Request::new(Method::GET, url.clone())
 }
 
 fn compressed(encoding: &str, plain: &[u8]) -> Vec<u8> {
@@ -184,19 +192,19 @@ async fn a_body_that_an_edge_compressed_unasked_is_read_within_its_bound() {
         ("gzip", vec![b' '; 65_537], Err(CallError::TooLarge)),
     ] {
         let edge = Edge::answering(|_, _| Act::Answer, compressed(encoding, &plain)).await;
-        let reply = Client::new().unwrap().get(&edge.url(), None).await;
+        let reply = Client::new().unwrap().send(&get(&edge.url())).await;
         let body = reply.map(|reply| String::from_utf8(reply.body.to_vec()).unwrap());
         assert_eq!(body.as_deref().map_err(|error| *error), expected, "{encoding}");
     }
     let broken = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}".to_vec();
     let edge = Edge::answering(|_, _| Act::Answer, broken).await;
-    assert_eq!(Client::new().unwrap().get(&edge.url(), None).await.unwrap_err(), CallError::Encoded);
+    assert_eq!(Client::new().unwrap().send(&get(&edge.url())).await.unwrap_err(), CallError::Encoded);
 }
 
 #[tokio::test]
 async fn a_call_without_a_connection_says_why() {
     let client = Client::new().unwrap();
-    let cause = async |url: &str| match client.get(&url.parse().unwrap(), None).await.unwrap_err() {
+    let cause = async |url: &str| match client.send(&get(&url.parse().unwrap())).await.unwrap_err() {
         CallError::Connect(cause) => cause,
         other => panic!("{url}: {other:?}"),
     };
@@ -220,22 +228,22 @@ async fn a_call_without_a_connection_says_why() {
 async fn a_port_that_takes_no_connection_and_one_that_speaks_no_http_are_told_apart() {
     let client = Client::new().unwrap();
     let edge = Edge::start(|_, _| Act::Alert).await;
-    assert_eq!(client.get(&edge.url(), None).await.unwrap_err(), CallError::NotHttp);
+    assert_eq!(client.send(&get(&edge.url())).await.unwrap_err(), CallError::NotHttp);
     // With its queue full, the kernel answers no more attempts to connect.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let full = socket.listen(0).unwrap();
     let address = full.local_addr().unwrap();
     let _queued: Vec<_> = (0..4).map(|_| tokio::spawn(TcpStream::connect(address))).collect();
-    let mut error = client.get(&format!("http://{address}/").parse().unwrap(), None).await.unwrap_err();
+    let mut error = client.send(&get(&format!("http://{address}/").parse().unwrap())).await.unwrap_err();
     if error == CallError::Timeout {
         // The one that still found a place in the queue.
-        error = client.get(&format!("http://{address}/").parse().unwrap(), None).await.unwrap_err();
+        error = client.send(&get(&format!("http://{address}/").parse().unwrap())).await.unwrap_err();
     }
     assert_eq!(error, CallError::Connect(NoConnection::TimedOut));
     // Takes the connection, and then never answers the handshake of TLS.
     let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("https://{}/", silent.local_addr().unwrap());
-    let error = client.get(&url.parse().unwrap(), None).await.unwrap_err();
+    let error = client.send(&get(&url.parse().unwrap())).await.unwrap_err();
     assert_eq!(error, CallError::Connect(NoConnection::TimedOut));
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast::clock::Ticks;
-use holdfast::issuer::jwks::{KeySet, Lookup};
+use holdfast::issuer::jwks::{KeyLookup, KeySet};
 use holdfast::token::algorithm::SignatureAlgorithm;
 use holdfast::token::compact::{Compact, Malformed, UnverifiedJws};
 use holdfast::token::jwe::{DecryptionKeys, Opened, SealedWith};
@@ -145,8 +145,8 @@ mod rfc7520 {
         } else {
             let set = KeySet::read(json!({ "keys": [key] }).to_string().as_bytes(), false).unwrap();
             match set.find(jws.header.kid.as_deref(), algorithm, Ticks::ZERO) {
-                Lookup::Found(keys) => keys,
-                Lookup::Unfit | Lookup::Unknown => return Err("key_unknown"),
+                KeyLookup::Found(keys) => keys,
+                KeyLookup::Unfit | KeyLookup::Unknown => return Err("key_unknown"),
             }
         };
         let keys = keys.iter().map(|key| &**key);

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::redirect;
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::{Request, RequestBuilder, redirect};
 use thiserror::Error;
 use tokio::time::Instant;
-use url::Url;
 
 use super::cause::NoConnection;
 
@@ -131,27 +130,22 @@ impl Client {
         Ok(Self { pooled: build(16)?, fresh: build(0)?, answered: Arc::default() })
     }
 
-    /// `GET url`, with `bearer` as the credential if there is one. A connection from the pool may be dead,
-    /// because the other side closed it just now or disappeared: if no answer arrives on it, the call is made
-    /// once more on a fresh one, within the same time (RFC 9110 §9.2.2).
+    /// Makes a call. A connection from the pool may be dead, because the other side closed it just now or
+    /// disappeared: if no answer arrives on it, the call is made once more on a fresh one, within the same
+    /// time (RFC 9110 §9.2.2). So a call must change nothing at the issuer, whatever its method.
     ///
     /// # Errors
     /// [`CallError`]; an answer of any status is not an error here.
-    pub async fn get(&self, url: &Url, bearer: Option<&str>) -> Result<Reply, CallError> {
-        let authorization = bearer.map(|token| HeaderValue::from_str(&format!("Bearer {token}"))).transpose();
-        let mut authorization = authorization.map_err(|_| CallError::Unsendable)?;
-        if let Some(value) = &mut authorization {
-            value.set_sensitive(true);
-        }
+    pub async fn send(&self, call: &Request) -> Result<Reply, CallError> {
         let began = Instant::now();
         let may_be_reused = self.answered().is_some_and(|at| began.duration_since(at) < POOL_IDLE);
-        let reply = match send(&self.pooled, url, authorization.as_ref(), TIMEOUT).await {
+        let reply = match send(&self.pooled, call, TIMEOUT).await {
             // TCP's user timeout detects a dead peer, and is shorter than the call's.
             Err(Failed { error: CallError::Broken | CallError::Timeout, nothing_came: true })
                 if may_be_reused && began.elapsed() < TIMEOUT =>
             {
                 let left = TIMEOUT.saturating_sub(began.elapsed());
-                send(&self.fresh, url, authorization.as_ref(), left).await
+                send(&self.fresh, call, left).await
             }
             reply => reply,
         };
@@ -172,20 +166,14 @@ struct Failed {
     nothing_came: bool,
 }
 
-async fn send(
-    client: &reqwest::Client,
-    url: &Url,
-    authorization: Option<&HeaderValue>,
-    timeout: Duration,
-) -> Result<Reply, Failed> {
+async fn send(client: &reqwest::Client, call: &Request, timeout: Duration) -> Result<Reply, Failed> {
     let failed = |nothing_came| move |error: reqwest::Error| Failed { error: classify(&error), nothing_came };
-    let mut request = client.get(url.clone()).timeout(timeout).header(ACCEPT, "application/json");
-    // Not every edge server respects this header, so gzip is read anyway.
-    request = request.header(ACCEPT_ENCODING, "identity");
-    if let Some(value) = authorization {
-        request = request.header(AUTHORIZATION, value);
-    }
-    let mut response = request.send().await.map_err(failed(true))?;
+    // Only a streamed body cannot be sent twice.
+    let unsendable = Failed { error: CallError::Unsendable, nothing_came: false };
+    let request = RequestBuilder::from_parts(client.clone(), call.try_clone().ok_or(unsendable)?);
+    // Not every edge server respects the second header, so gzip is read anyway.
+    let request = request.header(ACCEPT, "application/json").header(ACCEPT_ENCODING, "identity");
+    let mut response = request.timeout(timeout).send().await.map_err(failed(true))?;
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(failed(false))? {
         if body.len() + chunk.len() > MAX_BODY {
@@ -247,7 +235,9 @@ fn is_no_http(error: &reqwest::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::Method;
     use tokio::time::Instant;
+    use url::Url;
 
     use super::*;
 
@@ -257,7 +247,8 @@ mod tests {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url::parse(&format!("http://{}/", silent.local_addr().unwrap())).unwrap();
         let began = Instant::now();
-        assert_eq!(Client::new().unwrap().get(&url, None).await.unwrap_err(), CallError::Timeout);
+        let call = Request::new(Method::GET, url);
+        assert_eq!(Client::new().unwrap().send(&call).await.unwrap_err(), CallError::Timeout);
         assert!(began.elapsed() <= TIMEOUT + Duration::from_millis(2), "{:?}", began.elapsed());
     }
 }

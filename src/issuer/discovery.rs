@@ -5,6 +5,38 @@ use url::Url;
 
 use crate::token::json;
 
+/// What an issuer is asked at. Each kind of endpoint has its own guard and its own metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// The discovery document.
+    Discovery,
+    /// The keys.
+    Jwks,
+    /// The issuer's answer about a token.
+    Userinfo,
+}
+
+impl EndpointKind {
+    /// All, in the order of their declaration.
+    pub const ALL: [Self; 3] = [Self::Discovery, Self::Jwks, Self::Userinfo];
+
+    /// The metric label.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Discovery => "discovery",
+            Self::Jwks => "jwks",
+            Self::Userinfo => "userinfo",
+        }
+    }
+
+    /// Whether it is asked without requests, at each fetch of the keys.
+    #[must_use]
+    pub const fn is_fetched(self) -> bool {
+        matches!(self, Self::Discovery | Self::Jwks)
+    }
+}
+
 /// The endpoints that we use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discovery {
@@ -22,6 +54,15 @@ impl Discovery {
         let path = format!("{}/.well-known/openid-configuration", base.path().trim_end_matches('/'));
         url.set_path(&path);
         url
+    }
+
+    /// Where an endpoint is that requests ask; `None` if the issuer has none, and for documents.
+    #[must_use]
+    pub const fn of(&self, kind: EndpointKind) -> Option<&Url> {
+        match kind {
+            EndpointKind::Userinfo => self.userinfo.as_ref(),
+            EndpointKind::Discovery | EndpointKind::Jwks => None,
+        }
     }
 
     /// Reads the document, which must be about exactly the issuer that was configured as `issuer` (§4.3):

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use reqwest::Request;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use thiserror::Error;
 use tracing::{info, warn};
-use url::Url;
 
 use super::client::{CallError, Client, Reply};
 use super::outage::{Outage, Past};
@@ -157,7 +157,7 @@ impl Endpoint {
         Self { issuer, name, client, guard, clock, metrics, past: Arc::default() }
     }
 
-    /// `discovery`, `jwks` or `userinfo`.
+    /// Its metric label.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
@@ -228,13 +228,12 @@ impl Endpoint {
     /// [`CannotTell`], with nothing learnt about the token.
     pub async fn call<T>(
         &self,
-        url: &Url,
-        bearer: Option<&str>,
+        call: Request,
         priority: Priority,
         subject: Option<SubjectKey>,
         read: impl FnOnce(Answer<'_>) -> Result<T, &'static str>,
     ) -> Result<T, CannotTell> {
-        let (admission, reply) = self.send(url, bearer, priority, subject).await?;
+        let (admission, reply) = self.send(&call, priority, subject).await?;
         let (outcome, result) = self.judge(reply, read);
         self.report(admission.finish(outcome));
         result
@@ -242,8 +241,8 @@ impl Endpoint {
 
     /// Makes one call without a token, only to find out whether the endpoint works: any answer of its own
     /// will do.
-    pub async fn probe(&self, url: &Url) {
-        let Ok((admission, reply)) = self.send(url, None, Priority::Background, None).await else { return };
+    pub async fn probe(&self, call: Request) {
+        let Ok((admission, reply)) = self.send(&call, Priority::Background, None).await else { return };
         let outcome = match self.judge(reply, |_| Ok(())).0 {
             CallOutcome::Declined => CallOutcome::Answered,
             outcome => outcome,
@@ -254,8 +253,7 @@ impl Endpoint {
     /// Makes one call, if the guard admits it. The caller must finish the admission.
     async fn send(
         &self,
-        url: &Url,
-        bearer: Option<&str>,
+        call: &Request,
         priority: Priority,
         subject: Option<SubjectKey>,
     ) -> Result<(Admission, Result<Reply, CallError>), Suppressed> {
@@ -266,7 +264,7 @@ impl Endpoint {
         self.metrics.budget_wait.observe(waited.as_secs_f64());
         self.report(admission.transition());
         let started = self.clock.ticks();
-        let reply = self.client.get(url, bearer).await;
+        let reply = self.client.send(call).await;
         let status = match &reply {
             Ok(reply) => reply.status.to_string(),
             Err(error) => error.reason().to_owned(),

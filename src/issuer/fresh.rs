@@ -11,9 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::{Method, Request};
 use tracing::{info, warn};
 
-use super::{ENDPOINTS, Issuer};
+use super::Issuer;
+use super::discovery::EndpointKind;
+use super::endpoint::Endpoint;
 use crate::guard::breaker::shortened;
 use crate::guard::{Priority, random_jitter};
 
@@ -32,6 +35,9 @@ const LOOKS_WHILE_HELD: u32 = 8;
 
 /// How often half-open breakers are looked for.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// Which endpoints' breakers waited for a probe, in the order of [`EndpointKind::ALL`].
+type Waited = [bool; EndpointKind::ALL.len()];
 
 impl Issuer {
     /// Refreshes the keys, and probes endpoints that no request probes, until the task is aborted.
@@ -79,7 +85,7 @@ impl Issuer {
     }
 
     async fn probe_what_is_idle(self: &Arc<Self>) {
-        let mut waited = [false; ENDPOINTS];
+        let mut waited = Waited::default();
         loop {
             tokio::time::sleep(IDLE).await;
             waited = self.probe_idle(waited).await;
@@ -87,24 +93,22 @@ impl Issuer {
     }
 
     /// Probes the endpoints whose breakers wait for a probe and are in `waited`. Returns which ones wait now.
-    pub async fn probe_idle(self: &Arc<Self>, waited: [bool; ENDPOINTS]) -> [bool; ENDPOINTS] {
-        let waits = self.endpoints().map(|endpoint| endpoint.waits_for_a_probe());
-        let [discovery, jwks, userinfo] = [0, 1, 2].map(|index| waits[index] && waited[index]);
-        if discovery || jwks {
+    pub async fn probe_idle(self: &Arc<Self>, waited: Waited) -> Waited {
+        let waits = self.endpoints().map(Endpoint::waits_for_a_probe);
+        let idle = |kind: &EndpointKind| waits[*kind as usize] && waited[*kind as usize];
+        let (fetched, asked): (Vec<_>, Vec<_>) =
+            EndpointKind::ALL.into_iter().filter(idle).partition(|kind| kind.is_fetched());
+        if !fetched.is_empty() {
             // The breaker and the next fetch handle the result.
             let _ = self.refresh(Priority::Background).await;
         }
-        if userinfo {
-            self.probe_userinfo().await;
+        let discovery = self.discovery.load_full();
+        for kind in asked {
+            if let Some(url) = discovery.as_ref().and_then(|discovery| discovery.of(kind)) {
+                self.endpoint(kind).probe(Request::new(Method::GET, url.clone())).await;
+            }
         }
         waits
-    }
-
-    async fn probe_userinfo(&self) {
-        let discovery = self.discovery.load_full();
-        if let Some(url) = discovery.as_ref().and_then(|discovery| discovery.userinfo.as_ref()) {
-            self.userinfo_endpoint.probe(url).await;
-        }
     }
 }
 

@@ -59,7 +59,7 @@ impl fmt::Display for Skipped {
 }
 
 /// The result of a key lookup.
-pub enum Lookup {
+pub enum KeyLookup {
     /// The fitting keys; at least one, at most four.
     Found(Vec<Arc<VerificationKey>>),
     /// There is a key of that `kid`, but for another algorithm or use.
@@ -123,7 +123,7 @@ impl KeySet {
 
     /// The keys for a token with this `kid` and algorithm. A secret has no `kid` of its own and fits any.
     #[must_use]
-    pub fn find(&self, kid: Option<&str>, algorithm: SignatureAlgorithm, now: Ticks) -> Lookup {
+    pub fn find(&self, kid: Option<&str>, algorithm: SignatureAlgorithm, now: Ticks) -> KeyLookup {
         let named =
             |key: &&Arc<VerificationKey>| algorithm.is_symmetric() || kid.is_none() || key.id() == kid;
         let fitting = |keys: &mut dyn Iterator<Item = &Arc<VerificationKey>>| {
@@ -142,9 +142,9 @@ impl KeySet {
         found.extend(held.into_iter().filter(|key| self.listed.iter().all(|own| !own.is_same_as(key))));
         found.truncate(MAX_TRIES);
         match found.is_empty() || ambiguous {
-            false => Lookup::Found(found),
-            true if kid.is_some() && self.listed.iter().any(|key| key.id() == kid) => Lookup::Unfit,
-            true => Lookup::Unknown,
+            false => KeyLookup::Found(found),
+            true if kid.is_some() && self.listed.iter().any(|key| key.id() == kid) => KeyLookup::Unfit,
+            true => KeyLookup::Unknown,
         }
     }
 
@@ -215,8 +215,8 @@ mod tests {
     /// How many keys are found.
     fn found(keys: &KeySet, kid: Option<&str>, at: u64) -> usize {
         match keys.find(kid, SignatureAlgorithm::RS256, secs(at)) {
-            Lookup::Found(keys) => keys.len(),
-            Lookup::Unfit | Lookup::Unknown => 0,
+            KeyLookup::Found(keys) => keys.len(),
+            KeyLookup::Unfit | KeyLookup::Unknown => 0,
         }
     }
 
@@ -312,7 +312,7 @@ mod tests {
         for (pss_too, expected) in [(false, [true, false, false]), (true, [true, true, false])] {
             let keys = KeySet::read(document.as_bytes(), pss_too).unwrap();
             let fits = ["RS256", "PS256", "PS384"].map(|name| {
-                matches!(keys.find(Some("a"), name.parse().unwrap(), Ticks::ZERO), Lookup::Found(_))
+                matches!(keys.find(Some("a"), name.parse().unwrap(), Ticks::ZERO), KeyLookup::Found(_))
             });
             assert_eq!(fits, expected, "{pss_too}");
         }
@@ -350,13 +350,13 @@ mod tests {
         .unwrap();
         assert_eq!(keys.count(), 2);
         assert!(
-            matches!(keys.find(Some("a"), es256(), Ticks::ZERO), Lookup::Found(keys) if keys[0].id() == Some("a"))
+            matches!(keys.find(Some("a"), es256(), Ticks::ZERO), KeyLookup::Found(keys) if keys[0].id() == Some("a"))
         );
-        assert!(matches!(keys.find(Some("a"), SignatureAlgorithm::RS256, Ticks::ZERO), Lookup::Unfit));
-        assert!(matches!(keys.find(Some("../../etc/passwd"), es256(), Ticks::ZERO), Lookup::Unknown));
+        assert!(matches!(keys.find(Some("a"), SignatureAlgorithm::RS256, Ticks::ZERO), KeyLookup::Unfit));
+        assert!(matches!(keys.find(Some("../../etc/passwd"), es256(), Ticks::ZERO), KeyLookup::Unknown));
         // Without a `kid`, two keys would fit, and there is no guessing.
-        assert!(matches!(keys.find(None, es256(), Ticks::ZERO), Lookup::Unknown));
+        assert!(matches!(keys.find(None, es256(), Ticks::ZERO), KeyLookup::Unknown));
         let one = set(&[format!(r#"{EC},"kid":"a"}}"#)]).unwrap();
-        assert!(matches!(one.find(None, es256(), Ticks::ZERO), Lookup::Found(_)));
+        assert!(matches!(one.find(None, es256(), Ticks::ZERO), KeyLookup::Found(_)));
     }
 }

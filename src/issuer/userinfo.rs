@@ -1,7 +1,11 @@
-//! The issuer's answer about a token (OpenID Connect Core 1.0 §5.3).
+//! What is asked at `/userinfo`, and the issuer's answer about a token (OpenID Connect Core 1.0 §5.3).
 
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Method, Request};
 use serde_json::Value;
+use url::Url;
 
+use super::client::CallError;
 use super::endpoint::Answer;
 use super::rejection::Rejection;
 use crate::token::json::{self, Object};
@@ -39,6 +43,18 @@ impl Reach {
             false => Self::None,
         }
     }
+}
+
+/// Asks about a token, which is its own credential (§5.3.1).
+///
+/// # Errors
+/// [`CallError::Unsendable`].
+pub fn call(endpoint: &Url, token: &str) -> Result<Request, CallError> {
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| CallError::Unsendable)?;
+    bearer.set_sensitive(true);
+    let mut call = Request::new(Method::GET, endpoint.clone());
+    call.headers_mut().insert(AUTHORIZATION, bearer);
+    Ok(call)
 }
 
 /// The issuer's answer about a token.
