@@ -6,7 +6,6 @@
 mod kept_keys;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use prometheus::IntCounter;
@@ -32,14 +31,13 @@ use crate::sender::{Proofs, SenderCheck};
 use crate::store::archive::Archive;
 use crate::store::open::ArchiveError;
 use crate::store::revocations::{RevocationTask, Revocations};
-use crate::store::settings::StoreSettings;
 use crate::store::stores::Stores;
 use crate::store::subscriber::Subscriber;
 use crate::telemetry::logs::RateLimitedLog;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::TokenDigester;
 use crate::tiers::policy::{CeilingOutsideTable, Limits, Policy};
-use crate::tiers::secret::{DerivationFailed, InstanceSecret};
+use crate::tiers::secret::DerivationFailed;
 use crate::tiers::table::{TierIndex, TierTable};
 use crate::tls::{ServerTls, TlsError, TlsSettings};
 use crate::token::jwe::KeyFileError;
@@ -161,12 +159,9 @@ pub enum BuildError {
     /// Threads.
     #[error("cannot start threads: {0}")]
     Threads(std::io::Error),
-    /// The data directory.
+    /// The stores.
     #[error("{0}")]
     Archive(#[from] ArchiveError),
-    /// Random bytes.
-    #[error("the system gives no random bytes")]
-    Random,
     /// Metrics.
     #[error("cannot declare the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -203,7 +198,7 @@ impl Instance {
                 previous.stores.without_answers(memory, policy.clone()),
             ),
             None => {
-                let (archive, digester) = open_archive(&settings.store, &clock, &metrics)?;
+                let (archive, digester) = Archive::open_all(&settings.store, &clock, &metrics)?;
                 let stores = Stores::new(memory, archive.clone(), policy.clone(), metrics.clone());
                 let pool = Pool::start_default("first-sight").map_err(BuildError::Threads)?;
                 (pool, Client::new()?, Arc::new(digester), archive, stores)
@@ -398,23 +393,6 @@ impl Drop for Instance {
     }
 }
 
-/// Opens the configured stores beyond memory, with the instance secret.
-fn open_archive(
-    store: &StoreSettings,
-    clock: &Clock,
-    metrics: &Arc<Metrics>,
-) -> Result<(Option<Arc<Archive>>, TokenDigester), BuildError> {
-    let secret_file = store.secret_file.as_deref();
-    let (archive, digester) = match (store.shared(), store.disk()) {
-        (Some((shared, secret_file)), disk) => {
-            Archive::open_shared(shared, disk, secret_file, clock.clone(), metrics.clone())?
-        }
-        (None, Some(disk)) => Archive::open(disk, secret_file, clock.clone(), metrics.clone())?,
-        (None, None) => return Ok((None, TokenDigester::new(&secret(secret_file)?)?)),
-    };
-    Ok((Some(Arc::new(archive)), digester))
-}
-
 /// The policy of these settings: which answers records of which age may give.
 ///
 /// # Errors
@@ -428,14 +406,4 @@ pub fn policy(settings: &Settings) -> Result<Policy, CeilingOutsideTable> {
         expired_grace: settings.policy.expired_grace,
     };
     Policy::new(table, limits)
-}
-
-/// The secret of an instance that stores everything in memory. Without a file it is a new one at each start.
-fn secret(given: Option<&Path>) -> Result<InstanceSecret, BuildError> {
-    if let Some(file) = given {
-        return Ok(InstanceSecret::load(file).map_err(ArchiveError::from)?);
-    }
-    let mut bytes = [0; crate::tiers::secret::SECRET_LENGTH];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| BuildError::Random)?;
-    Ok(InstanceSecret::from_bytes(&bytes))
 }

@@ -4,17 +4,21 @@
 //! store. This module joins them. What does not open (another secret, another version, a flipped bit) is a
 //! miss, and is counted. [`Archive::load`] is the lookup in both.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use thiserror::Error;
 use tokio::sync::broadcast;
+use tracing::warn;
 
 use super::disk::{DiskError, DiskStats, DiskStore};
+use super::purge::{Purge, Subject};
 use super::shared::{Forget, SharedError, SharedStore};
 use crate::clock::{Clock, Timestamp};
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::policy::{Known, Policy, RecordKind};
-use crate::tiers::record::{Family, Record};
+use crate::tiers::record::{Family, Record, VerdictRecord};
 use crate::tiers::seal::Sealer;
 
 /// The records beyond memory: shared, on disk, or both.
@@ -39,7 +43,7 @@ struct Forgetting {
 }
 
 /// Ends what [`Archive::begin_to_forget`] began, also when the caller is cancelled.
-pub(super) struct InvalidationGuard<'a>(&'a Mutex<Forgetting>);
+struct InvalidationGuard<'a>(&'a Mutex<Forgetting>);
 
 impl Drop for InvalidationGuard<'_> {
     fn drop(&mut self) {
@@ -52,6 +56,24 @@ impl Drop for InvalidationGuard<'_> {
 /// A poisoned lock does no harm: the numbers are consistent after each statement.
 fn lock<T>(numbers: &Mutex<T>) -> MutexGuard<'_, T> {
     numbers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What could not be purged now. The store forgets it before it answers again. Memory has forgotten it.
+#[derive(Debug, Error)]
+pub struct Unfinished {
+    /// What is wrong with the disk store.
+    pub disk: Option<DiskError>,
+    /// What is wrong with the shared store.
+    pub shared: Option<SharedError>,
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let then = "is not well and forgets before it answers again";
+        let disk = self.disk.as_ref().map(|error| format!("the disk store {then}: {error}"));
+        let shared = self.shared.as_ref().map(|error| format!("the shared store {then}: {error}"));
+        f.write_str(&disk.into_iter().chain(shared).collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// A record, and its sealed bytes.
@@ -257,8 +279,67 @@ impl Archive {
         }
     }
 
+    /// Forgets what `purge` names in both stores, tells the other instances to forget it, and waits until
+    /// this is done.
+    ///
+    /// # Errors
+    /// Which store is degraded. It forgets before it answers again.
+    pub async fn purge(&self, purge: &Purge, policy: &Policy) -> Result<(), Unfinished> {
+        let _turn = self.begin_to_forget();
+        let shared = match &self.shared {
+            None => Ok(()),
+            Some(shared) => shared.purge(purge, |family| self.mark(family, policy)).await,
+        };
+        let disk = self.purge_disk(purge.clone()).await;
+        match (disk, shared) {
+            (Ok(()), Ok(())) => Ok(()),
+            (disk, shared) => Err(Unfinished { disk: disk.err(), shared: shared.err() }),
+        }
+    }
+
+    /// Forgets on this instance's disk what another instance has forgotten.
+    pub async fn follow(&self, forget: &Forget) {
+        let _turn = self.begin_to_forget();
+        if let Some(shared) = &self.shared {
+            shared.unqueue(forget);
+        }
+        match (forget, &self.disk) {
+            // As when this instance forgets a record: no new checkpoint is made for one record.
+            (Forget::Token(digest), Some(disk)) => disk.delete(Family::Verdicts, digest),
+            (Forget::Profile(key), Some(disk)) => disk.delete(Family::Profiles, key),
+            _ => {
+                if let Some(purge) = forget.clone().into_purge()
+                    && let Err(error) = self.purge_disk(purge).await
+                {
+                    warn!("what another instance purged is forgotten before the disk answers again: {error}");
+                }
+            }
+        }
+    }
+
+    async fn purge_disk(&self, purge: Purge) -> Result<(), DiskError> {
+        let Some(disk) = self.disk.clone() else { return Ok(()) };
+        let open = self.opener();
+        tokio::task::spawn_blocking(move || disk.forget_for_good(&purge, open))
+            .await
+            .unwrap_or(Err(DiskError::Closed))
+    }
+
+    /// How many verdicts on disk name this subject; 0 if the disk store is degraded.
+    pub async fn count_verdicts_of(&self, who: Subject) -> u64 {
+        let Some(disk) = self.disk.clone() else { return 0 };
+        let open = self.opener();
+        tokio::task::spawn_blocking(move || disk.count_verdicts_of(&who, open)).await.unwrap_or_default()
+    }
+
+    /// Opens a sealed verdict, for the disk store, which has no key.
+    fn opener(&self) -> impl Fn(&[u8], &[u8]) -> Option<VerdictRecord> + Send + 'static {
+        let sealer = self.sealer.clone();
+        move |key, sealed| VerdictRecord::open(&sealer, key, sealed).ok()
+    }
+
     /// Nothing is copied from one store to the other until both have forgotten.
-    pub(super) fn begin_to_forget(&self) -> InvalidationGuard<'_> {
+    fn begin_to_forget(&self) -> InvalidationGuard<'_> {
         let mut forgetting = lock(&self.forgetting);
         forgetting.turns += 1;
         forgetting.under_way += 1;
@@ -267,7 +348,7 @@ impl Archive {
     }
 
     /// When a record that is verified now becomes useless.
-    pub(super) fn mark(&self, family: Family, policy: &Policy) -> Timestamp {
+    fn mark(&self, family: Family, policy: &Policy) -> Timestamp {
         let kind = match family {
             Family::Verdicts => RecordKind::ForeignVerdict,
             Family::Profiles | Family::Revocations => RecordKind::Profile,

@@ -38,6 +38,7 @@ mod kept;
 mod layout;
 mod opener;
 mod pending_deletes;
+mod purging;
 mod queue;
 mod reader;
 mod settings;
@@ -196,7 +197,7 @@ impl DiskStore {
     }
 
     /// Whether it makes checkpoints by itself.
-    pub(super) fn keeps_checkpoints(&self) -> bool {
+    fn keeps_checkpoints(&self) -> bool {
         self.0.keeps_checkpoints
     }
 

@@ -1,7 +1,7 @@
 //! Forgets, in all stores, what an operator purges or another instance has forgotten.
 
+use super::archive::Unfinished;
 use super::purge::Purge;
-use super::purging::Unfinished;
 use super::shared::Forget;
 use super::stores::Stores;
 use crate::tiers::digest::SubjectKey;

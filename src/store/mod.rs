@@ -17,7 +17,6 @@ pub mod invalidation;
 pub mod memory;
 pub mod open;
 pub mod purge;
-pub mod purging;
 pub mod refused;
 mod revocation_sync;
 pub mod revocations;

@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 
 use super::archive::Archive;
 use super::disk::{self, DiskError, DiskSettings, DiskStore, Opened};
+use super::settings::StoreSettings;
 use super::shared::{SharedError, SharedSettings, SharedStore};
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -45,6 +46,29 @@ pub enum ArchiveError {
 }
 
 impl Archive {
+    /// Opens the configured stores beyond memory; `None` if there are none.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub fn open_all(
+        settings: &StoreSettings,
+        clock: &Clock,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(Option<Arc<Self>>, TokenDigester), ArchiveError> {
+        let secret_file = settings.secret_file.as_deref();
+        let (archive, digester) = match (settings.shared(), settings.disk()) {
+            (Some((shared, secret_file)), disk) => {
+                Self::open_shared(shared, disk, secret_file, clock.clone(), metrics.clone())?
+            }
+            (None, Some(disk)) => Self::open(disk, secret_file, clock.clone(), metrics.clone())?,
+            (None, None) => {
+                let secret = secret_file.map_or_else(InstanceSecret::random, InstanceSecret::load)?;
+                return Ok((None, TokenDigester::new(&secret)?));
+            }
+        };
+        Ok((Some(Arc::new(archive)), digester))
+    }
+
     /// Opens the data directory. Creates it and its secret if they do not exist. A `secret_file` that is
     /// configured must exist.
     ///

@@ -57,6 +57,14 @@ impl InstanceSecret {
         Ok(Self::from_bytes(&bytes))
     }
 
+    /// A new secret that is stored nowhere.
+    ///
+    /// # Errors
+    /// When the system gives no random bytes.
+    pub fn random() -> Result<Self, SecretError> {
+        random().map(|bytes| Self::from_bytes(&bytes)).map_err(SecretError::Random)
+    }
+
     /// A given secret. It must be random: all protection depends on it.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; SECRET_LENGTH]) -> Self {
@@ -156,6 +164,9 @@ pub struct DerivationFailed;
 /// Why there is no instance secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
+    /// None can be made.
+    #[error("{0}")]
+    Random(io::Error),
     /// The file cannot be read, or is not private.
     #[error(
         "cannot use the instance secret {}: it {problem}; it must exist and belong to the user that holdfast \
