@@ -59,10 +59,10 @@ pub enum CredentialError {
     #[error("the request carries more than one Authorization header")]
     Several,
     /// The cookie came more than once, and not with the same value.
-    #[error("the cookie came more than once, with different values or in different forms")]
+    #[error("the request carries the cookie more than once, with different values or in different forms")]
     SeveralCookies,
     /// A cookie in pieces, of which some are missing or too many.
-    #[error("the cookie came in pieces of which some are missing or too many")]
+    #[error("the cookie is split into parts, of which some are missing or too many")]
     Incomplete,
     /// Another scheme than Bearer and DPoP.
     #[error("the Authorization header has another scheme than Bearer and DPoP")]
@@ -71,7 +71,7 @@ pub enum CredentialError {
     #[error("the token is longer than 16 KiB")]
     TooLong,
     /// Not in the token grammar.
-    #[error("the token contains bytes that no token has")]
+    #[error("the token contains bytes that are not allowed in a token")]
     Grammar,
 }
 

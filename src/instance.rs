@@ -352,8 +352,8 @@ impl Instance {
         if by_host > 0 {
             warn!(
                 rules = by_host,
-                "rules make something public by its host: that is only as good as the proxy's own match of the host. A proxy \
-                 that serves every host alike tells what the client writes in its Host header"
+                "some rules make requests public by host, which is safe only if the proxy itself matches the \
+                 host: a proxy that serves every host passes on whatever the client writes in its Host header"
             );
         }
         info!("budget of calls to each issuer: {}", self.settings.guard.budget);
@@ -361,8 +361,8 @@ impl Instance {
         if self.issuers.iter().count() > 1 && unbound > 1 {
             warn!(
                 issuers = unbound,
-                "several issuers may name any email, so any of them can make one of its users anybody by email; email_domains \
-                 says which addresses an issuer may name"
+                "several issuers may name any email, so each of them can pass off one of its users as \
+                 anybody; set email_domains to the addresses that an issuer may name"
             );
         }
         for issuer in self.issuers.iter() {

@@ -76,7 +76,7 @@ pub enum LogoutError {
     #[error("the logout token cannot be checked now: {0}")]
     CannotTell(String),
     /// Too many logout tokens are being checked.
-    #[error("{AT_ONCE} logout tokens are checked already")]
+    #[error("{AT_ONCE} logout tokens are being checked already")]
     Busy,
     /// The logout is in force on this instance, but no store could write it.
     #[error("the logout is in force, but {0}")]

@@ -175,7 +175,7 @@ impl Service {
             return;
         }
         info!(
-            "not ready any more; serving goes on for {}, or until the next SIGTERM or SIGINT",
+            "not ready any more; holdfast serves for another {}, or until the next SIGTERM or SIGINT",
             humantime::format_duration(lame_duck)
         );
         tokio::select! {

@@ -57,7 +57,7 @@ async fn a_data_directory_that_is_deleted_is_said_by_readyz_and_made_again_with_
 
     std::fs::create_dir(&volume).unwrap();
     readyz_says(&holdfast, "ready\n").await;
-    holdfast.told("is written again").await;
+    holdfast.told("has been written again").await;
     assert_eq!(holdfast.ask(&after).await.status, 200);
     // When this one is on the disk, all are.
     revoke(&holdfast, "auth0|nobody").await;

@@ -134,7 +134,7 @@ async fn users_imported_into_a_stopped_directory_cost_no_call_and_bad_ones_are_n
     assert_eq!(code, Some(3), "{summary}");
     assert_eq!((said(&summary, "users read"), said(&summary, "kept"), said(&summary, "skipped")), (6, 2, 4));
     for line in
-        ["line 2: no email", "line 3: the email is not said to be verified", "line 4: no user_id", "line 6: "]
+        ["line 2: no email", "line 3: the email is not marked as verified", "line 4: no user_id", "line 6: "]
     {
         assert!(summary.contains(line), "{line}: {summary}");
     }

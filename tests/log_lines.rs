@@ -65,7 +65,7 @@ async fn a_403_names_the_token_the_request_and_the_requirement_with_its_value_on
     for _ in 0..5 {
         assert_eq!(scene.ask("?scope=admin&scope=write", &lines).await.status, 403);
     }
-    let line = scene.line("a good token may not pass").await;
+    let line = scene.line("a valid token does not suffice").await;
     for part in ["TokenDigest(", "7f-abc.1", "another scope: scope=admin or write", "INFO"] {
         assert!(line.contains(part), "{part}: {line}");
     }
@@ -77,7 +77,7 @@ async fn a_403_over_an_address_does_not_tell_the_address() {
     let scene = Scene::new().await;
     let lines = format!("{}X-Request-Id: bob@example.com\r\n", scene.bearer());
     assert_eq!(scene.ask("?email=bob@example.com", &lines).await.status, 403);
-    let line = scene.line("a good token may not pass").await;
+    let line = scene.line("a valid token does not suffice").await;
     assert!(line.contains("email=(an address)") && line.contains("(not shown)"), "{line}");
     assert!(!scene.holdfast.log().contains("bob"), "{}", scene.holdfast.log());
     scene.assert_nothing_is_told();
@@ -112,7 +112,7 @@ async fn a_request_id_that_could_steer_the_log_or_hold_a_token_is_not_shown() {
         let lines = format!("{}X-Request-Id: {id}\r\n", scene.bearer());
         let status = scene.ask("?scope=admin", &lines).await.status;
         if status == 403 {
-            let line = scene.line("a good token may not pass").await;
+            let line = scene.line("a valid token does not suffice").await;
             assert!(line.contains("(not shown)"), "{id:?}: {line}");
         } else {
             assert_eq!(status, 400, "{id:?}");
@@ -139,6 +139,6 @@ async fn cookies_that_differ_are_refused_with_the_reason_once_a_minute_and_equal
     }
     let line = scene.line("a request is refused").await;
     assert!(line.contains("INFO") && line.contains("several_credentials"), "{line}");
-    assert!(line.contains("the cookie came more than once, with different values"), "{line}");
+    assert!(line.contains("the request carries the cookie more than once, with different values"), "{line}");
     scene.assert_nothing_is_told();
 }

@@ -635,6 +635,6 @@ async fn a_rule_that_is_public_by_host_is_warned_of_at_start() {
         );
         let holdfast = Holdfast::start(directory.path(), &config, 1).await;
         let log = holdfast.log();
-        assert_eq!(log.contains("rules make something public by its host"), warns, "{log}");
+        assert_eq!(log.contains("some rules make requests public by host"), warns, "{log}");
     }
 }

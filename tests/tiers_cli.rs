@@ -69,7 +69,8 @@ async fn a_backup_made_while_running_answers_in_an_outage_from_another_directory
     let (code, said) = run(&["backup", "--data", text(&data), "--to", text(&copy)]).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("its newest checkpoint") && said.contains("The instance secret is not in it"),
+        said.contains("its newest checkpoint")
+            && said.contains("The backup does not contain the instance secret"),
         "{said}"
     );
     assert!(said.contains(text(&data.join("secret"))), "{said}");
@@ -87,7 +88,12 @@ async fn a_backup_made_while_running_answers_in_an_outage_from_another_directory
         let restored = at(name);
         let (code, said) = run(&["restore", "--data", text(&restored), "--from", text(&copy)]).await;
         assert_eq!(code, Some(0), "{said}");
-        assert!(said.contains("is not there: put the one that the backup was made with"), "{said}");
+        assert!(
+            said.contains(
+                "is missing: before holdfast starts, put the secret of the instance that made the backup"
+            ),
+            "{said}"
+        );
         if with_secret {
             std::fs::copy(data.join("secret"), restored.join("secret")).unwrap();
         }
@@ -275,7 +281,7 @@ async fn the_table_of_tiers_is_shown_with_and_without_a_running_holdfast() {
     assert_eq!(row(&said, "primary"), ["primary", "4h", "fresh", "yes", "yes", "0", "2"], "{said}");
     assert_eq!(row(&said, "ultra-backup")[3..5], ["no", "if the issuer cannot tell"], "{said}");
     assert!(said.contains("records in memory: ") && said.contains("records in disk: "), "{said}");
-    assert!(!said.contains("is another"), "{said}");
+    assert!(!said.contains("has another one"), "{said}");
     // The settings of the running instance count, whatever the file says now.
     for change in [
         "[policy]\nverdict_ceiling = \"ultra-backup\"\n",
@@ -285,7 +291,7 @@ async fn the_table_of_tiers_is_shown_with_and_without_a_running_holdfast() {
         let changed = shown(&holdfast.admin.to_string()).await;
         assert_eq!(row(&changed, "primary")[..5], ["primary", "4h", "fresh", "yes", "yes"], "{changed}");
         assert_eq!(row(&changed, "ultra-backup")[3], "no", "{changed}");
-        assert!(changed.contains("That of this configuration is another"), "{changed}");
+        assert!(changed.contains("The configuration has another one"), "{changed}");
     }
     std::fs::write(&file, &config).unwrap();
     let said = shown("127.0.0.1:1").await;

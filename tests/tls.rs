@@ -222,7 +222,7 @@ async fn a_reload_brings_a_new_certificate_and_keeps_the_old_one_if_the_new_is_b
     let new = renewed.server(scene.path(), "renewed");
     std::fs::copy(&new.certificate, &scene.server.certificate).unwrap();
     holdfast.signal("HUP").await;
-    holdfast.told("the new configuration is bad").await;
+    holdfast.told("the new configuration is invalid").await;
     holdfast.told("auth.tls.key").await;
     assert_eq!(scene.curl(&holdfast, &scene.trusting()).await, answered());
 

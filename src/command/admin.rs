@@ -60,9 +60,9 @@ pub enum AdminError {
     Token(#[from] AdminTokenError),
     /// It runs with another configuration than the command.
     #[error(
-        "the holdfast at {address} has {what} than this configuration, so nothing was asked of it: name the right address \
-         with --admin, or its own configuration with --config; if the file was changed since, SIGHUP makes it read that; \
-         --any-instance asks it all the same"
+        "the holdfast at {address} has {what} than this configuration, so no order was sent: name the right \
+         address with --admin, or its configuration with --config; if the file has changed since the start, \
+         send SIGHUP; --any-instance sends the order anyway"
     )]
     Another {
         /// The address.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use holdfast::issuer::discovery::EndpointKind;
 use holdfast::server::breaker::{Action, BreakerRequest};
 use serde_json::Value;
 
@@ -13,30 +14,30 @@ use super::{SourceArguments, block_on, fail};
 /// What is to be done. `--issuer` and `--endpoint` narrow it to these breakers.
 #[derive(Args)]
 pub struct BreakerArguments {
-    /// What to do before they are shown.
+    /// What to do before the breakers are shown.
     action: BreakerAction,
     #[command(flatten)]
     admin: AdminArguments,
-    /// The issuer, exactly as in the token's `iss`; without it, all of them.
+    /// The issuer, exactly as in the token's `iss`. Default: every issuer.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// The endpoint; without it, all three.
-    #[arg(long, value_parser = ["discovery", "jwks", "userinfo"])]
+    /// The endpoint. Default: all.
+    #[arg(long, value_parser = EndpointKind::ALL.map(EndpointKind::name))]
     endpoint: Option<String>,
-    /// How long a forced state lasts, at most 24h; 10m without it.
+    /// How long a forced state lasts, at most 24h. Default: 10m.
     #[arg(long = "for", value_name = "DURATION")]
     lasting: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum BreakerAction {
-    /// No call leaves for a time; answers come from what is remembered.
+    /// Let no call leave for a time; answers come from records.
     ForceOpen,
-    /// Calls leave for a time, whatever they come to.
+    /// Let calls leave for a time, whatever their results.
     ForceClosed,
-    /// Closed, and all results forgotten; ends a forced state.
+    /// Close the breakers, forget all results, and end a forced state.
     Reset,
-    /// Only show.
+    /// Only show the breakers.
     Status,
 }
 
@@ -60,7 +61,7 @@ pub fn run(arguments: BreakerArguments) -> Result<(), ExitCode> {
             admin.post("/breaker", request).await.map_err(fail)?;
         }
         let shown = show(&admin, issuer.as_deref(), endpoint.as_deref()).await.map_err(fail)?;
-        if shown { Ok(()) } else { Err(fail("the running holdfast has no such breaker")) }
+        if shown { Ok(()) } else { Err(fail("the running holdfast has no breaker of that name")) }
     })
 }
 
@@ -93,9 +94,9 @@ fn line(guard: &Value) -> String {
     let budget = &guard["budget"];
     line += &format!("; budget {} of {}, {}/s", budget["available"], budget["burst"], budget["rate"]);
     if let Some(until) = budget["learned"]["until"].as_str() {
-        line += &format!(", and {} by the issuer's word until {until}", budget["learned"]["available"]);
+        line += &format!(", and {} until {until}, as the issuer said", budget["learned"]["available"]);
     }
-    line + &format!("; {} subjects held back", guard["held_back_subjects"])
+    line + &format!("; {} subjects in back-off", guard["held_back_subjects"])
 }
 
 #[cfg(test)]

@@ -71,8 +71,8 @@ pub fn backup(BackupArguments { config, data, admin, any, to }: BackupArguments)
     }
     println!("backup made: {}", to.display());
     println!(
-        "The instance secret is not in it, and without the secret nothing in it can be read: keep a copy of {} \
-         elsewhere.",
+        "The backup does not contain the instance secret, and without the secret nothing in it can be read: \
+         keep a copy of {} elsewhere.",
         secret_file(&settings.store, &disk).display()
     );
     Ok(())
@@ -85,13 +85,13 @@ pub fn restore(RestoreArguments { config, data, from }: RestoreArguments) -> Res
     let replaced = checkpoint::restore(&disk, &Clock::system(), &from).map_err(fail)?;
     println!("restored: {} from {}", disk.path.display(), from.display());
     if let Some(replaced) = replaced {
-        println!("the records that were there are now in {}", replaced.display());
+        println!("the former records are now in {}", replaced.display());
     }
     let secret = secret_file(&settings.store, &disk);
     if !secret.exists() {
         println!(
-            "The instance secret {} is not there: put the one that the backup was made with in its place (mode 600) \
-             before holdfast starts, or no record can be read.",
+            "The instance secret {} is missing: before holdfast starts, put the secret of the instance that \
+             made the backup there (mode 600). Without it no record can be read.",
             secret.display()
         );
     }

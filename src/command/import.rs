@@ -55,13 +55,13 @@ pub struct ImportArguments {
     admin: AdminFlag,
     #[command(flatten)]
     any: AnyInstance,
-    /// The export: a JSON object a line, a JSON array, or CSV with a header; gzip, too.
+    /// The export: a JSON object a line, a JSON array, or CSV with a header; also gzipped.
     #[arg(long, value_name = "FILE")]
     profiles: PathBuf,
-    /// The issuer whose users they are, if several are configured.
+    /// The issuer of these users, if several are configured.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// When it was made, as 2026-01-31T12:00:00Z; without it, when it was last changed.
+    /// When the export was made, as 2026-01-31T12:00:00Z. Default: when the file was changed.
     #[arg(long, value_name = "TIME")]
     exported_at: Option<String>,
 }
@@ -93,7 +93,7 @@ pub fn run(arguments: ImportArguments) -> Result<(), ExitCode> {
     let known = Known { kind: RecordKind::Profile, verified_at: exported_at, not_after: None };
     if policy.useless_from(&known) <= clock.now() {
         return Err(misused(format!(
-            "the export of {} is older than the oldest tier: nothing in it would ever be served",
+            "the export of {} is older than the oldest tier: none of its profiles would ever be served",
             date(exported_at)
         )));
     }
@@ -111,7 +111,8 @@ pub fn run(arguments: ImportArguments) -> Result<(), ExitCode> {
         report.show(exported_at);
         match done {
             Err(error) => Err(fail(format!(
-                "the import ended early: {error}; what is kept stays, and a second run of the same file goes on"
+                "the import ended early: {error}; profiles that were kept stay, and a second run of the same \
+                 file continues"
             ))),
             Ok(()) if report.read == 0 => Err(fail(format!("there is no user in {}", profiles.display()))),
             Ok(()) if report.skipped > 0 => Err(ExitCode::from(SKIPPED)),
@@ -219,7 +220,7 @@ fn named<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s IssuerSet
         (_, []) => Err("no issuer is configured: name the configuration with --config".to_owned()),
         (None, [only]) => Ok(only),
         (None, _) => {
-            Err(format!("several issuers are configured: say with --issuer which of {} it is", all()))
+            Err(format!("several issuers are configured: name one of them with --issuer: {}", all()))
         }
         (Some(name), issuers) => issuers
             .iter()
@@ -237,7 +238,7 @@ fn time_of_export(file: &Path, given: Option<&str>, now: Timestamp) -> Result<Ti
     let time = humantime::parse_rfc3339_weak(given)
         .map_err(|_| format!("--exported-at {given:?}: a time looks like 2026-01-31T12:00:00Z"))?;
     let time = timestamp(time);
-    if time <= now { Ok(time) } else { Err(format!("--exported-at {given}: this is in the future")) }
+    if time <= now { Ok(time) } else { Err(format!("--exported-at {given}: the time is in the future")) }
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {
@@ -255,11 +256,11 @@ fn open(
     let admin = settings.admin.listen;
     let disk = settings.store.disk().ok_or_else(|| {
         misused(format!(
-            "no holdfast answers at {admin}, and no data directory is configured: set store.path in the file, or \
-             --data; or say with --admin where holdfast runs"
+            "no holdfast answers at {admin}, and no data directory is configured: set store.path in the \
+             file, or --data; or name the address of a running holdfast with --admin"
         ))
     })?;
-    eprintln!("no holdfast answers at {admin}; into the data directory {}:", disk.path.display());
+    eprintln!("no holdfast answers at {admin}; importing into the data directory {}:", disk.path.display());
     let metrics = Arc::new(Metrics::new().map_err(fail)?);
     let secret_file = settings.store.secret_file.as_deref();
     let (archive, digester) = Archive::open(disk, secret_file, clock, metrics.clone()).map_err(fail)?;

@@ -30,7 +30,7 @@ pub struct InspectArguments {
     config: ConfigFlag,
     #[command(flatten)]
     issuer: IssuerFlags,
-    /// Where the token is; stdin if not given.
+    /// The file with the token. Default: stdin.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Print one JSON object.

@@ -43,19 +43,19 @@ pub struct Arguments {
 enum Command {
     /// Answer a proxy's auth requests.
     Serve(SourceArguments),
-    /// Check the configuration, and that the issuers answer.
+    /// Check the configuration, and whether the issuers answer.
     Check(check::CheckArguments),
-    /// Explain what would be answered to a token, and why.
+    /// Explain how a token would be answered, and why.
     Inspect(inspect::InspectArguments),
     /// Copy the data directory's records, also while holdfast runs.
     Backup(copies::BackupArguments),
-    /// Put a backup in the place of the data directory's records.
+    /// Replace the data directory's records with a backup.
     Restore(copies::RestoreArguments),
-    /// Keep the profiles of users that the issuer exported, so that no call is needed for them.
+    /// Import profiles of users from the issuer's export, so that no call is needed for them.
     Import(import::ImportArguments),
-    /// Show the tiers in force, and what they answered so far.
+    /// Show the tiers in force, and how often each has answered.
     Tiers(reach::AdminArguments),
-    /// Have the running holdfast forget a subject, a token, or everybody.
+    /// Make the running holdfast forget a subject, a token, or everybody.
     Purge(purge::PurgeArguments),
     /// Refuse tokens of a subject, a session, a key or everybody from now on; or list what is refused.
     Revoke(revoke::RevokeArguments),

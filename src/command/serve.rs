@@ -35,7 +35,7 @@ pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
                 _ = hangup.recv() => {
                     tell(&[NotifyState::Reloading]);
                     if let Err(error) = service.reload() {
-                        error!("the new configuration is bad, the old one goes on:\n{error}");
+                        error!("the new configuration is invalid, and the old one stays in force:\n{error}");
                     }
                     tell(&[NotifyState::Ready]);
                 }

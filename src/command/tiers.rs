@@ -20,7 +20,7 @@ pub fn run(arguments: AdminArguments) -> Result<(), ExitCode> {
         match running(&settings, any).await {
             Ok(running) => Ok(Some(running)),
             Err(error @ AdminError::NotThere(_)) => {
-                eprintln!("{error}\nSo this is the table of the configuration, without counts.\n");
+                eprintln!("{error}\nThe table below is that of the configuration, without counts.\n");
                 Ok(None)
             }
             Err(error) => Err(fail(error)),
@@ -37,8 +37,8 @@ pub fn run(arguments: AdminArguments) -> Result<(), ExitCode> {
     }
     if table != configured {
         println!(
-            "This is the table of the running holdfast. That of this configuration is another: SIGHUP makes it read \
-             the file."
+            "This is the table of the running holdfast. The configuration has another one: SIGHUP makes \
+             holdfast read it."
         );
     }
     Ok(())

@@ -77,8 +77,8 @@ impl HeaderRule {
                 (.., None) => row.complain(
                     "required",
                     "true by default",
-                    "either required = true, or required = false together with a non-empty default: \
-                     a 200 must carry every header, else some proxies pass on the client's own",
+                    "required = true, or required = false with a non-empty default: if a 200 lacks the \
+                     header, some proxies pass on the client's own",
                 ),
                 _ => {}
             }

@@ -65,7 +65,11 @@ impl IssuerSettings {
             section.list("email_claims", |text| text.parse()).unwrap_or_else(ClaimPath::email_default);
         let email_domains = section.list("email_domains", email_domain);
         if email_domains.as_ref().is_some_and(Vec::is_empty) && !section.is_flawed("email_domains") {
-            section.complain("email_domains", "[]", "at least one domain, or no such line for any");
+            section.complain(
+                "email_domains",
+                "[]",
+                "at least one domain; without the key, any domain is allowed",
+            );
         }
         let userinfo = section.value("userinfo", true, value::boolean);
         let foreign_tokens = section.value("foreign_tokens", ForeignTokens::AskIssuer, |text| match text {
@@ -91,7 +95,7 @@ impl IssuerSettings {
             section.complain(
                 "algorithms",
                 "nothing",
-                "either asymmetric algorithms or HS ones, at least one, never both",
+                "at least one algorithm, all asymmetric or all HS, never mixed",
             );
         }
         if (symmetric != 0) != secret_file.is_some() && !section.is_flawed("algorithms") {
@@ -136,6 +140,6 @@ impl IssuerSettings {
 fn email_domain(text: &str) -> Result<String, String> {
     match Email::parse(&format!("a@{text}")) {
         Some(_) => Ok(text.to_ascii_lowercase()),
-        None => Err("what stands after the @, such as example.com".to_owned()),
+        None => Err("a domain, the part of an address after the @, such as example.com".to_owned()),
     }
 }

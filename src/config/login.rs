@@ -33,7 +33,7 @@ impl LoginSettings {
             section.complain(
                 "secret_file",
                 "nothing",
-                "a file if and only if there are return_hosts: a return address is always signed",
+                "a file if return_hosts are set, and only then: return addresses are always signed",
             );
         }
         section.finish();
@@ -78,7 +78,7 @@ mod tests {
             ("url = \"https://app/\"\nreturn_hosts = [\"app\"]", "login.secret_file = nothing"),
             (
                 "url = \"https://app/\"\nsecret_file = \"/s\"",
-                "holdfast.toml:6: login.secret_file = \"/s\": allowed is a file if and only if",
+                "holdfast.toml:6: login.secret_file = \"/s\": allowed is a file if return_hosts are set",
             ),
             ("url = \"https://app/\"\nreturn_hosts = [\"*\"]\nsecret_file = \"/s\"", "login.return_hosts"),
             (

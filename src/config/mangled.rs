@@ -64,7 +64,7 @@ fn odd_text(text: &str) -> Option<&'static str> {
     } else if text.contains(unseen) {
         Some("a character in it that cannot be seen, such as a byte order mark or a no-break space")
     } else if text.trim() != text {
-        Some("a blank at its beginning or end")
+        Some("a space at its beginning or end")
     } else if text.starts_with(quotes) || text.ends_with(quotes) {
         Some("a quotation mark at its beginning or end; Docker's --env-file, for one, keeps the quotes")
     } else if text.starts_with('[') && text.ends_with(']') {
@@ -83,13 +83,16 @@ fn odd_url(issuer: &IssuerSettings) -> Option<String> {
     let is_auth0 = base.host_str().is_some_and(|host| host.ends_with(".auth0.com"));
     if base.path().contains("/.well-known") {
         Some(
-            "this is the address of the discovery document; the issuer is what stands before /.well-known"
+            "this is the address of the discovery document; the issuer is the part before /.well-known"
                 .into(),
         )
     } else if without_slash(url) != without_slash(base.as_str()) {
         Some(format!("it is compared byte for byte with a token's `iss`, which usually reads {base}"))
     } else if is_auth0 && !url.ends_with('/') {
-        Some("Auth0's issuers end in a slash, and it is compared byte for byte with a token's `iss`".into())
+        Some(
+            "an issuer of Auth0 ends in a slash, and it is compared byte for byte with a token's `iss`"
+                .into(),
+        )
     } else {
         None
     }
@@ -101,7 +104,9 @@ fn odd_audience(audience: &str, issuer: &IssuerSettings) -> Option<&'static str>
     let loopback = |rest: &str| ["localhost", "127.", "[::1]"].iter().any(|host| rest.starts_with(host));
     match without_slash(audience).strip_prefix(issuer) {
         Some("") => Some("this is the issuer itself; the audience is the identifier of the API"),
-        Some("/userinfo") => Some("the issuer puts this into tokens for every API, so it tells none apart"),
+        Some("/userinfo") => {
+            Some("the issuer puts this into tokens for every API, so it does not tell APIs apart")
+        }
         Some("/api/v2") => Some("this is Auth0's own Management API"),
         Some(rest) if rest.starts_with("/.well-known") => Some("this is an address of the issuer"),
         _ if plain.is_some_and(|rest| !loopback(rest)) => {
@@ -137,7 +142,7 @@ mod tests {
         for (audience, expected) in [
             ("\"https://api\"", "a quotation mark"),
             ("“https://api”", "a quotation mark"),
-            ("https://api ", "a blank"),
+            ("https://api ", "a space"),
             ("https://api\r\n", "a line end"),
             ("https://api\t", "a tab"),
             ("\u{feff}https://api", "cannot be seen"),
@@ -162,7 +167,7 @@ mod tests {
     #[test]
     fn an_issuer_that_is_written_as_no_token_writes_it_is_named() {
         for (url, expected) in [
-            ("https://t.eu.auth0.com", "end in a slash"),
+            ("https://t.eu.auth0.com", "ends in a slash"),
             ("https://t.eu.auth0.com/.well-known/openid-configuration", "before /.well-known"),
             ("https://T.eu.auth0.com/", "usually reads https://t.eu.auth0.com/"),
             ("https://t.eu.auth0.com:443/", "usually reads https://t.eu.auth0.com/"),
@@ -201,7 +206,7 @@ mod tests {
         }
         let redis = "[store]\nredis = \"redis://:hunter2@h/0\"\nsecret_file = \"/secret \"\n";
         let found = warned(&format!("{redis}{}", issuer("https://t/", "a")), &[]);
-        assert!(found.len() == 1 && found[0].contains("store.secret_file has a blank"), "{found:?}");
+        assert!(found.len() == 1 && found[0].contains("store.secret_file has a space"), "{found:?}");
         assert!(!found.concat().contains("hunter2"));
     }
 }

@@ -195,8 +195,8 @@ fn duplicate(text: &str, span: Range<usize>) -> String {
         None => key.to_owned(),
     };
     match first {
-        Some(line) => format!("duplicate key {name}: it is set in line {line} already"),
-        None => format!("duplicate key {name}: it is set before already"),
+        Some(line) => format!("duplicate key {name}: it is already set in line {line}"),
+        None => format!("duplicate key {name}: it is already set above"),
     }
 }
 

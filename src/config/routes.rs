@@ -67,16 +67,15 @@ impl RouteSettings {
             auth.complain(
                 "forwarded",
                 "nothing",
-                "with trusted_peers, how they describe the original request: x-forwarded, x-original, \
-                 x-original-url or request. They must set it themselves on every request, whatever the \
-                 client sends",
+                "how the trusted_peers describe the original request: x-forwarded, x-original, \
+                 x-original-url or request. They must set it on every request, whatever the client sends",
             );
         }
         if names_header && settings.requirements_from != RequirementsFrom::Header {
             auth.complain(
                 "requirements_header",
                 "set",
-                "a header only with requirements_from = \"header\"; else what it says would not count",
+                "a header only with requirements_from = \"header\": otherwise it is not read",
             );
         }
         settings
@@ -88,14 +87,14 @@ impl RouteSettings {
             root.complain(
                 "rule",
                 "nothing",
-                "with auth.requirements_from = \"rules\", at least one [[rule]]",
+                "at least one [[rule]], because auth.requirements_from = \"rules\"",
             );
         }
         if !by_rules && !self.rules.0.is_empty() {
             root.complain(
                 "rule",
                 "given",
-                "rules only with auth.requirements_from = \"rules\"; else they would not count",
+                "rules only with auth.requirements_from = \"rules\": otherwise they are not read",
             );
         }
         if self.forwarded == Protocol::XOriginalUrl && self.rules.0.iter().any(|rule| !rule.hosts.is_empty())
@@ -122,8 +121,8 @@ impl RouteSettings {
             auth.complain(
                 "trusted_peers",
                 "nothing",
-                "with rules or preflight = \"allow\", the proxies that are trusted to describe the original \
-                 request, such as 127.0.0.1 or unix",
+                "the proxies that are trusted to describe the original request, such as 127.0.0.1 or unix, \
+                 because rules and preflight = \"allow\" depend on it",
             );
         }
     }
@@ -140,7 +139,11 @@ impl RouteSettings {
             );
         }
         if self.pass_nobody() && table.find("none").is_some() {
-            root.complain("tier", "none", "another name: an answer that is nobody's says X-Auth-Tier: none");
+            root.complain(
+                "tier",
+                "none",
+                "another name: X-Auth-Tier: none marks an answer without an identity",
+            );
         }
     }
 }
@@ -154,7 +157,7 @@ fn read_rules(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problem
             auth.complain(
                 "rules_file",
                 file.display().to_string(),
-                "either rules in a file of their own or [[rule]] tables here",
+                "rules_file or [[rule]] tables, not both",
             );
             return Rules::default();
         }
@@ -205,13 +208,14 @@ fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
         ("methods", methods.as_ref().map(Vec::len)),
     ] {
         if empty(length) {
-            row.complain(key, "[]", "at least one good value; leave the key out if any will do");
+            row.complain(key, "[]", "at least one valid value; without the key, any value matches");
         }
     }
-    let is_true = |text: &str| if text == "true" { Ok(()) } else { Err("true, or no such key".to_owned()) };
+    let is_true =
+        |text: &str| if text == "true" { Ok(()) } else { Err("true, or leave the key out".to_owned()) };
     let ignore_case = row.optional("ignore_case", is_true).is_some();
     if ignore_case && paths.is_none() && prefixes.is_none() {
-        row.complain("ignore_case", "true", "path or path_prefix beside it, for which it counts");
+        row.complain("ignore_case", "true", "path or path_prefix in the same rule");
     }
     let public = row.optional("public", is_true).map(|()| Verdict::Public);
     let deny = row.optional("deny", is_true).map(|()| Verdict::Deny);
@@ -234,16 +238,18 @@ fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
         (true, false) => row.complain(
             "",
             "the last rule",
-            "one without host, path, path_prefix and methods, which covers all the rest",
+            "one without host, path, path_prefix and methods, which covers every other request",
         ),
         (false, true) => row.complain(
             "",
             "this rule",
-            "a condition in every rule but the last, else those below never count",
+            "a condition in every rule but the last: rules below one without a condition never match",
         ),
-        (true, true) if rule.verdict == Verdict::Public => {
-            row.complain("public", "true", "require or deny: what no other rule covers is not public")
-        }
+        (true, true) if rule.verdict == Verdict::Public => row.complain(
+            "public",
+            "true",
+            "require or deny: requests that no other rule covers must not be public",
+        ),
         _ => {}
     }
     row.finish();
@@ -262,7 +268,7 @@ fn read_requirements(mut section: Section<'_>) -> Requirements {
             if good { Ok(text.to_owned()) } else { Err(allowed(requirement).to_owned()) }
         });
         if values.as_ref().is_some_and(Vec::is_empty) {
-            section.complain(requirement.name(), "[]", "at least one good value");
+            section.complain(requirement.name(), "[]", "at least one valid value");
         }
         requirements.extend(values.into_iter().flatten().map(|text| (requirement, text)));
     }
@@ -276,8 +282,8 @@ fn allowed(requirement: Requirement) -> &'static str {
         Requirement::Audience => "checked",
         Requirement::Issuer => "an issuer's url, exactly as it is configured",
         Requirement::Email => "a whole address, such as alice@example.com",
-        Requirement::EmailDomain => "what stands after the @, such as example.com",
-        _ => "a text that is not empty",
+        Requirement::EmailDomain => "a domain, the part of an address after the @, such as example.com",
+        _ => "a text, not empty",
     }
 }
 
@@ -286,7 +292,7 @@ fn normal_path(text: &str) -> Result<NormalPath<'static>, String> {
     let read = NormalPath::parse(text.as_bytes()).map(NormalPath::into_owned);
     match read {
         Ok(path) if path.as_str() == text => Ok(path),
-        Ok(path) => Err(format!("the path decoded and without a query: {}", path.as_str())),
+        Ok(path) => Err(format!("the path in its decoded form, without a query: {}", path.as_str())),
         Err(problem) => Err(format!("a path with one reading, such as /api; {problem}")),
     }
 }
@@ -322,13 +328,9 @@ mod tests {
             ("", rest, "rules only with auth.requirements_from = \"rules\""),
             ("requirements_from = \"rules\"", rest, "auth.trusted_peers = nothing"),
             ("preflight = \"allow\"", "", "auth.trusted_peers = nothing"),
-            (
-                "trusted_peers = [\"unix\"]",
-                "",
-                "auth.forwarded = nothing: allowed is with trusted_peers, how they",
-            ),
+            ("trusted_peers = [\"unix\"]", "", "auth.forwarded = nothing: allowed is how the trusted_peers"),
             ("trusted_peers = [\"0.0.0.0/0\"]", "", "test.toml:5: auth.trusted_peers = \"0.0.0.0/0\""),
-            ("trusted_peers = [\"::/0\"]", "", "not all addresses there are"),
+            ("trusted_peers = [\"::/0\"]", "", "not all addresses"),
             ("client_certificate_header = \"X-Cert\"", "", "auth.trusted_peers = nothing"),
             ("requirements_from = \"both\"", "", "query, header or rules"),
             ("forwarded = \"forwarded\"", "", "x-forwarded, x-original, x-original-url or request"),
@@ -336,12 +338,12 @@ mod tests {
             (
                 by_rules,
                 "[[rule]]\nhost = \"a\"\nignore_case = true\ndeny = true\n[[rule]]\nrequire = {}\n",
-                "path or path_prefix beside it",
+                "path or path_prefix in the same rule",
             ),
             (
                 by_rules,
                 "[[rule]]\npath = \"/a\"\nignore_case = false\ndeny = true\n[[rule]]\nrequire = {}\n",
-                "true, or no such key",
+                "true, or leave the key out",
             ),
             ("anonymous = \"nobody@example.com\"", "", "without @"),
             ("requirements_header = \"X_Require\"", "", "letters, digits and hyphens"),
@@ -352,7 +354,7 @@ mod tests {
                 "no host conditions with auth.forwarded = \"x-original-url\"",
             ),
             ("rules_file = \"/nonexistent/rules.toml\"", "", "cannot read /nonexistent/rules.toml"),
-            ("rules_file = \"x\"", rest, "either rules in a file of their own"),
+            ("rules_file = \"x\"", rest, "rules_file or [[rule]] tables"),
             (by_rules, "[[rule]]\npublic = true\n", "rule[0].public = true: allowed is require or deny"),
             (by_rules, "[[rule]]\npath = \"/a\"\ndeny = true\n", "test.toml:8: rule[0] = the last rule"),
             (
@@ -369,7 +371,7 @@ mod tests {
             (
                 by_rules,
                 "[[rule]]\npublic = false\npath = \"/\"\n[[rule]]\nrequire = {}\n",
-                "true, or no such key",
+                "true, or leave the key out",
             ),
             (by_rules, "[[rule]]\nrequire = { scopes = \"a\" }\n", "did you mean rule[0].require.scope?"),
             (
@@ -380,12 +382,12 @@ mod tests {
             (by_rules, "[[rule]]\nrequire = { verified = \"false\" }\n", "rule[0].require.verified"),
             (by_rules, "[[rule]]\nrequire = { verified = false }\n", "test.toml:9: rule[0].require.verified"),
             (by_rules, "[[rule]]\nrequire = { email = \"alice\" }\n", "a whole address"),
-            (by_rules, "[[rule]]\nrequire = { scope = [] }\n", "at least one good value"),
+            (by_rules, "[[rule]]\nrequire = { scope = [] }\n", "at least one valid value"),
             (by_rules, "[[rule]]\nrequire = \"any\"\n", "a table of settings"),
             (
                 by_rules,
                 "[[rule]]\npath = []\ndeny = true\n[[rule]]\nrequire = {}\n",
-                "at least one good value",
+                "at least one valid value",
             ),
             (
                 by_rules,
@@ -405,7 +407,7 @@ mod tests {
             (
                 by_rules,
                 "[[rule]]\npath = \"/%61\"\ndeny = true\n[[rule]]\nrequire = {}\n",
-                "the path decoded and without a query: /a",
+                "the path in its decoded form, without a query: /a",
             ),
             (
                 by_rules,

@@ -109,8 +109,8 @@ impl Settings {
             root.complain(
                 "auth.trusted_peers",
                 "nothing",
-                "with login.return_hosts, the proxies that are trusted to describe the original request, \
-                 such as 127.0.0.1 or unix; otherwise there is no return address",
+                "the proxies that are trusted to describe the original request, such as 127.0.0.1 or unix, \
+                 because login.return_hosts depend on it",
             );
         }
         root.finish();

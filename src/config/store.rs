@@ -45,15 +45,15 @@ impl StoreSettings {
             section.complain(
                 "secret_file",
                 "nothing",
-                "with store.redis or another Redis, a file of 32 random bytes that all instances have a copy of: \
-                 without it none could read what another shared",
+                "a file of 32 random bytes, the same on all instances, because a Redis is set: without it no \
+                 instance can read what another shares",
             );
         }
         if settings.redis.is_none() && settings.redis_password_file.is_some() {
             section.complain(
                 "redis_password_file",
                 "set",
-                "only together with store.redis or store.redis_sentinels",
+                "a file only with store.redis or store.redis_sentinels",
             );
         }
         section.finish();

@@ -41,7 +41,7 @@ pub(super) fn check(section: &Section<'_>, table: &str, is_marked: bool, is_set:
         ),
         (false, true) => section.complain(
             "listen",
-            "no address that is marked tls:",
+            "no address marked tls:",
             format!("an address such as tls:0.0.0.0:4443 where [{table}] is set; the others speak no TLS"),
         ),
         _ => {}
@@ -78,10 +78,7 @@ mod tests {
     fn an_address_without_its_files_or_files_without_an_address_are_refused() {
         for (lines, expected) in [
             ("[auth]\nlisten = \"tls:127.0.0.1:1\"", "auth.tls = nothing: allowed is [auth.tls] with"),
-            (
-                "[auth.tls]\ncertificate = \"/c\"\nkey = \"/k\"",
-                "auth.listen = no address that is marked tls:",
-            ),
+            ("[auth.tls]\ncertificate = \"/c\"\nkey = \"/k\"", "auth.listen = no address marked tls:"),
             ("[auth]\nlisten = \"tls:localhost:1\"", "holdfast.toml:5: auth.listen = \"tls:localhost:1\""),
             ("[auth]\nlisten = \"tls:unix:/s\"", "holdfast.toml:5: auth.listen = \"tls:unix:/s\""),
             (
@@ -93,10 +90,7 @@ mod tests {
                 "holdfast.toml:8: unknown key auth.tls.certifcate; did you mean auth.tls.certificate?",
             ),
             ("[admin]\nlisten = \"tls:127.0.0.1:1\"", "admin.tls = nothing: allowed is [admin.tls] with"),
-            (
-                "[admin.tls]\ncertificate = \"/c\"\nkey = \"/k\"",
-                "admin.listen = no address that is marked tls:",
-            ),
+            ("[admin.tls]\ncertificate = \"/c\"\nkey = \"/k\"", "admin.listen = no address marked tls:"),
             ("[admin]\nlisten = \"unix:/s\"", "admin.listen = \"unix:/s\": allowed is an address and port"),
             ("[admin.client]\nkey = \"/k\"", "admin.client.certificate = nothing: allowed is a file in PEM"),
         ] {

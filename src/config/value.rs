@@ -137,11 +137,11 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn text(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("a text that is not empty".to_owned()) } else { Ok(text.to_owned()) }
+    if text.is_empty() { Err("a text, not empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 pub(super) fn path(value: &str) -> Result<PathBuf, String> {
-    text(value).map(PathBuf::from).map_err(|_| "a path that is not empty".to_owned())
+    text(value).map(PathBuf::from).map_err(|_| "a path, not empty".to_owned())
 }
 
 /// The issuer's URL, exactly as in `iss`: https, or http on loopback only; no query, no fragment.

@@ -59,9 +59,9 @@ pub struct RefusedUser {
 enum Unfit {
     #[error("no user_id or sub of 1 to 255 bytes")]
     Subject,
-    #[error("no email, or none that is an address")]
+    #[error("no email, or not a valid address")]
     Email,
-    #[error("the email is not said to be verified, which policy.require_verified_email demands")]
+    #[error("the email is not marked as verified, and policy.require_verified_email is on")]
     Unverified,
     #[error("the email is of a domain that is not in the issuer's email_domains")]
     Domain,

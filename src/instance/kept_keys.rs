@@ -81,10 +81,13 @@ async fn restore_keys(
         match issuer.restore(&FetchedKeys { jwks: record.jwks, discovery: record.discovery }) {
             Ok(()) => {
                 metrics.condition.keys_fetched(issuer.name(), record.verified_at);
-                info!(issuer = &**issuer.name(), store, age_secs, "keys taken until they are fetched anew");
+                info!(
+                    issuer = &**issuer.name(),
+                    store, age_secs, "stored keys are in use until the keys are fetched again"
+                );
             }
             Err(problem) => {
-                warn!(issuer = &**issuer.name(), store, "the keys that were kept are of no use: {problem}");
+                warn!(issuer = &**issuer.name(), store, "the stored keys cannot be used: {problem}");
                 *useless = Some(record.verified_at);
             }
         }

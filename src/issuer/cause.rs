@@ -13,7 +13,7 @@ pub enum NoConnection {
     #[error("its name cannot be resolved: is it spelt right, and does DNS work on this machine?")]
     NameNotFound,
     /// Nobody listens there.
-    #[error("the connection was refused: nobody listens at that address and port")]
+    #[error("the connection was refused: nothing listens at that address and port")]
     Refused,
     /// No route, or a firewall that says so.
     #[error("its address cannot be reached: is there a route, and does a firewall let this machine out?")]

@@ -66,8 +66,8 @@ pub enum CallError {
     /// The answer is compressed, although no compression was requested, with a broken or unsupported
     /// encoding.
     #[error(
-        "the issuer's answer has an unsupported compression, which was not requested; a server before it \
-         adds it"
+        "the issuer's answer has an unsupported compression, which was not requested; a server in front of \
+         the issuer adds it"
     )]
     Encoded,
     /// The token cannot be sent in a header.

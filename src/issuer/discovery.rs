@@ -76,11 +76,11 @@ impl Discovery {
         let named = fields.get("issuer").and_then(Value::as_str).unwrap_or_default();
         if named != issuer {
             return Err(if named.strip_suffix('/') == Some(issuer) {
-                "the discovery document names the issuer with a final slash, and the configuration without: \
-                 add it there"
+                "the discovery document names the issuer with a final slash, and the configuration without \
+                 one: add it to issuer.url"
             } else if issuer.strip_suffix('/') == Some(named) {
                 "the discovery document names the issuer without a final slash, and the configuration with \
-                 one: take it away there"
+                 one: remove it from issuer.url"
             } else {
                 "the discovery document names another issuer than the configuration"
             });
@@ -112,8 +112,8 @@ mod tests {
             let document = document(named, "https://t/jwks");
             Discovery::read(document.as_bytes(), configured).unwrap_err()
         };
-        assert!(slash("https://t", "https://t/").contains("take it away"));
-        assert!(slash("https://t/", "https://t").contains("add it"));
+        assert!(slash("https://t", "https://t/").contains("remove it"));
+        assert!(slash("https://t/", "https://t").contains("add it to"));
         assert!(slash("https://evil/", "https://t/").contains("another issuer"));
         assert!(read(&document("https://t/", "http://t/jwks")).is_err());
         assert!(read(&document("https://t/", "file:///etc/passwd")).is_err());

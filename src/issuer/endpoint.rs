@@ -47,7 +47,7 @@ pub enum CannotTell {
         retry_after: Option<Duration>,
     },
     /// An answer that cannot be used.
-    #[error("the issuer's answer makes no sense: {0}")]
+    #[error("the issuer's answer cannot be used: {0}")]
     Garbage(&'static str),
     /// The shared call ended without an answer.
     #[error("{0}")]
@@ -93,11 +93,11 @@ impl CannotTell {
     }
 }
 
-const NOT_THE_ISSUERS: &str = "a refusal (401 or 403) that is not the issuer's own: of a firewall, a \
-                               content network or a gateway before it, most likely";
+const NOT_THE_ISSUERS: &str = "a refusal (401 or 403) that is not the issuer's own; most likely a firewall, \
+                               a content network or a gateway in front of the issuer sent it";
 
-const A_PAGE: &str = "a web page (HTML or XML) where JSON should be: is the issuer's URL right, and does a \
-                      firewall, a login page or a proxy stand before it?";
+const A_PAGE: &str = "a web page (HTML or XML) where JSON should be: is the issuer's URL right, and is there \
+                      a firewall, a login page or a proxy in front of the issuer?";
 
 /// An answer about the token or the document.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +121,7 @@ impl<'b> Answer<'b> {
     pub fn of_a_document(self) -> Result<&'b [u8], &'static str> {
         match self {
             Self::Good(body) => Ok(body),
-            Self::Rejected { .. } => Err("it refuses to show a public document (401 or 403)"),
+            Self::Rejected { .. } => Err("the issuer refuses a public document (401 or 403)"),
         }
     }
 }
@@ -361,7 +361,9 @@ impl Endpoint {
                     "breaker opened: no call leaves until it lets a probe through"
                 );
             }
-            State::HalfOpen => info!(issuer, endpoint, reason, "breaker half-open: a probe goes out"),
+            State::HalfOpen => {
+                info!(issuer, endpoint, reason, "breaker half-open: one call leaves as a probe")
+            }
             State::Closed => info!(issuer, endpoint, reason, "breaker closed: calls leave again"),
         }
     }

@@ -87,7 +87,7 @@ impl KeySet {
             let key = if number < MAX_KEYS {
                 read_key(entry, pss_too)
             } else {
-                Err("there are more than 100 keys; this and all after it are not read")
+                Err("there are more than 100 keys; this one and all after it are not read")
             };
             match key {
                 Ok(key) if set.listed.iter().any(|other| other.equals(&key)) => {}
@@ -187,7 +187,7 @@ fn read_key(entry: Value, pss_too: bool) -> Result<VerificationKey, &'static str
     let Value::Object(mut fields) = entry else { return Err("it is not an object") };
     fields.retain(|name, value| MEMBERS.contains(&name.as_str()) && !value.is_null());
     let jwk = serde_json::from_value(Value::Object(fields));
-    let jwk = jwk.map_err(|_| "it is no JWK, or of a type that is not known here")?;
+    let jwk = jwk.map_err(|_| "it is not a JWK, or its type is unknown")?;
     VerificationKey::from_jwk(&jwk, pss_too)
 }
 
@@ -267,7 +267,7 @@ mod tests {
             ("\"es\"", "`alg`"),
             ("\"secret\"", "type or curve"),
             ("\"new\"", "type"),
-            ("without kid", "no JWK"),
+            ("without kid", "not a JWK"),
             ("without kid", "not an object"),
         ];
         assert_eq!(skipped.len(), expected.len(), "{skipped:#?}");

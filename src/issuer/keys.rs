@@ -160,9 +160,9 @@ impl Issuer {
         if self.settings.userinfo && found.userinfo.is_none() && self.discovery.load().is_none() {
             warn!(
                 issuer = &*self.name,
-                "it names no userinfo_endpoint, so nobody can tell the email of a token that has none, nor \
-                 judge a token that only the issuer can; set userinfo = false and foreign_tokens = \
-                 \"refuse\" to refuse them instead"
+                "the discovery document names no userinfo_endpoint, so holdfast can neither learn the email \
+                 of a token without one nor have a foreign token judged; to refuse such tokens, set userinfo \
+                 = false and foreign_tokens = \"refuse\""
             );
         }
         self.discovery.store(Some(found.clone()));

@@ -17,7 +17,7 @@ pub enum Closed {
     #[error("the proxy sent no {0}")]
     Missing(&'static str),
     /// A header is there more than once.
-    #[error("{0} came more than once")]
+    #[error("the proxy sent {0} more than once")]
     Repeated(&'static str),
     /// The original method is none.
     #[error("the original method is not a method")]

@@ -22,7 +22,7 @@ pub enum Ambiguous {
     NotAbsolute,
     /// A character with a special meaning for some readers: `\`, `;`, `#`, a blank, a control character; or,
     /// percent-encoded, one of these, `/`, `?`, `%` or `.`.
-    #[error("it has a character that is not read alike everywhere")]
+    #[error("it has a character that servers read in different ways")]
     Character,
     /// `%` without two hexadecimal digits behind it.
     #[error("its percent-encoding is broken")]
@@ -31,7 +31,7 @@ pub enum Ambiguous {
     #[error("it is not UTF-8")]
     NotUtf8,
     /// An empty segment (`//`), `.` or `..`.
-    #[error("it has an empty segment, or one of dots")]
+    #[error("it has an empty segment, or a segment of dots")]
     Segment,
 }
 

@@ -122,8 +122,8 @@ impl FromStr for Trusted {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let allowed = "unix, an IP address, or a network such as 10.1.0.0/16 whose other bits are zero; \
-                       not all addresses there are";
+        let allowed = "unix, an IP address, or a network such as 10.1.0.0/16 whose other bits are zero; not \
+                       all addresses";
         let parse = || {
             let (address, length) =
                 text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));

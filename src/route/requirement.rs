@@ -49,7 +49,7 @@ pub enum BadRequirement {
     )]
     Unknown(Box<str>),
     /// No such value.
-    #[error("a value that the requirement {0} does not have")]
+    #[error("an invalid value of the requirement {0}")]
     Value(&'static str),
     /// The header that should hold them is missing, empty, repeated or not text.
     #[error("not exactly one header with requirements (or `any`); the proxy must set it on every request")]

@@ -66,9 +66,9 @@ enum BreakerRefused {
     Order(#[from] OrderRefused),
     #[error(r#""for" is a duration from 1s to 24h, such as 90s, 10m, 2h"#)]
     Duration,
-    #[error(r#"a reset is for good: leave out "for""#)]
+    #[error(r#"a reset has no end: leave out "for""#)]
     ResetForATime,
-    #[error("no breaker is named so; there are {0}")]
+    #[error("there is no breaker of that name; the breakers are {0}")]
     NoSuchBreaker(String),
 }
 

@@ -28,7 +28,7 @@ pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> R
     }
     match instance.stores.checkpoint().await {
         Ok(path) => {
-            info!(path = %path.display(), "a checkpoint was asked for and made");
+            info!(path = %path.display(), "a checkpoint was made at an operator's request");
             text(StatusCode::OK, format!("checkpoint made: {}\n", path.display()))
         }
         Err(DiskError::NothingThere { .. }) => {

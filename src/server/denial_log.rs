@@ -95,9 +95,9 @@ impl Denial<'_> {
         };
         match turn {
             Some(held_back) => {
-                info!(held_back, ?digest, request_id, "a good token may not pass: {unmet}{values}");
+                info!(held_back, ?digest, request_id, "a valid token does not suffice: {unmet}{values}");
             }
-            None => debug!(?digest, request_id, "a good token may not pass: {unmet}{values}"),
+            None => debug!(?digest, request_id, "a valid token does not suffice: {unmet}{values}"),
         }
     }
 

@@ -252,7 +252,7 @@ impl Connection {
                 debug!("a connection ended early: {error}");
             },
             () = never_asks(stop, &has_asked, bounds.drain_timeout, first_request_until) => {
-                debug!("a connection was closed before its first request had come");
+                debug!("a connection was closed before its first request came");
             }
         }
     }

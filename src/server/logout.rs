@@ -96,7 +96,7 @@ async fn token(parts: &Parts, body: Incoming) -> Result<String, &'static str> {
     }
     let body = Limited::new(body, MAX_BODY_BYTES).collect();
     let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, body).await else {
-        return Err("its body did not come, or is longer than 64 KiB");
+        return Err("its body did not arrive in time, or is longer than 64 KiB");
     };
     let body = body.to_bytes();
     let text = std::str::from_utf8(&body).map_err(|_| "its body is not text")?;

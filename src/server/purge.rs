@@ -80,7 +80,7 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
 /// The number of records, as a phrase.
 fn counted(records: Option<u64>) -> String {
     match records {
-        None => "how many records that were is not known: the disk is slow".to_owned(),
+        None => "the number of records is unknown: the disk is slow".to_owned(),
         Some(0) => "0 records were known here: is it spelt right?".to_owned(),
         Some(1) => "1 record".to_owned(),
         Some(records) => format!("{records} records"),

@@ -311,7 +311,10 @@ impl Archive {
                 if let Some(purge) = forget.clone().into_purge()
                     && let Err(error) = self.purge_disk(purge).await
                 {
-                    warn!("what another instance purged is forgotten before the disk answers again: {error}");
+                    warn!(
+                        "the disk store is not well, and forgets what another instance purged before it \
+                         answers again: {error}"
+                    );
                 }
             }
         }

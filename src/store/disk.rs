@@ -114,7 +114,7 @@ impl DiskStore {
         if engine.is_some()
             && let Err(error) = opener.layout().remove_drafts()
         {
-            tracing::warn!(%error, "a copy of no use could not be removed");
+            tracing::warn!(%error, "a useless copy could not be removed");
         }
         if let Some(recovery) = &recovery {
             shared.counters.recoveries.fetch_add(1, Relaxed);

@@ -90,8 +90,9 @@ impl Archive {
                 let file = path.join(SECRET_FILE);
                 if had_records && !file.exists() {
                     warn!(
-                        "there are records in {}, but their instance secret {} is gone: a new one is made, \
-                         with which none of them opens; if you have a copy of it, stop holdfast and put it there",
+                        "there are records in {}, but their instance secret {} is missing: holdfast makes a \
+                         new one, which opens none of them; if you have a copy of the old secret, stop \
+                         holdfast and put it there",
                         path.display(),
                         file.display()
                     );
@@ -99,7 +100,9 @@ impl Archive {
                 let secret = InstanceSecret::load_or_create(&file)?;
                 match SecretFile::open(&file) {
                     Ok(kept) => disk.when_back(move || put_back(&kept, &file)),
-                    Err(error) => warn!("if the data directory is deleted, its secret is lost: {error}"),
+                    Err(error) => {
+                        warn!("the instance secret is lost if the data directory is deleted: {error}")
+                    }
                 }
                 secret
             }
@@ -138,10 +141,10 @@ fn put_back(kept: &SecretFile, file: &Path) {
     let file = file.display();
     match kept.put_back() {
         Ok(false) => {}
-        Ok(true) => warn!("the instance secret {file} was gone, and is written again"),
+        Ok(true) => warn!("the instance secret {file} was missing and has been written again"),
         Err(error) => error!(
-            "the instance secret {file} is gone and cannot be written again: {error}; after a restart none of the \
-             records opens"
+            "the instance secret {file} is missing and cannot be written again: {error}; after a restart no \
+             record can be opened"
         ),
     }
 }
@@ -172,10 +175,12 @@ fn keep_to_ourselves(path: &Path) {
         return;
     }
     match std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)) {
-        Ok(()) => debug!("the data directory {} is for its owner alone now (mode 700)", path.display()),
+        Ok(()) => {
+            debug!("the data directory {} is now accessible to its owner only (mode 700)", path.display())
+        }
         Err(error) => warn!(
-            "others may enter the data directory {}, and that cannot be changed: {error}; run chmod 700 on it \
-             as its owner",
+            "other users may enter the data directory {}, and its mode cannot be changed: {error}; run chmod \
+             700 on it as its owner",
             path.display()
         ),
     }

@@ -100,10 +100,10 @@ pub struct UnverifiedHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
     /// Not one, three or five parts.
-    #[error("a token has one, three or five parts separated by dots; this has another number")]
+    #[error("a token has one, three or five parts separated by dots; this one has another number")]
     Parts,
     /// A part is empty that must not be.
-    #[error("a part of the token is empty that must not be, such as the signature")]
+    #[error("a part of the token that must not be empty is empty, such as the signature")]
     EmptyPart,
     /// Padding, white space, another alphabet, or stray bits at the end.
     #[error("a part of the token is not canonical base64url without padding (RFC 7515 §2)")]

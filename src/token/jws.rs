@@ -55,8 +55,8 @@ impl VerificationKey {
         if operations.is_some_and(|operations| !operations.contains(&KeyOperations::Verify)) {
             return Err("its `key_ops` lack `verify`");
         }
-        const KIND: &str = "its type or curve is none that signatures are verified with here";
-        const BROKEN: &str = "its numbers make no key";
+        const KIND: &str = "its type or curve is not supported for signatures";
+        const BROKEN: &str = "its parameters do not form a valid key";
         let kind = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => KeyKind::Rsa,
             AlgorithmParameters::EllipticCurve(ec) => match ec.curve {
@@ -147,7 +147,7 @@ impl Material {
             .filter_map(|algorithm| Some((algorithm, algorithm.rsa_parameters()?)))
             .filter_map(|(algorithm, rules)| Some((algorithm, components.to_parsed_public_key(rules).ok()?)))
             .collect();
-        if parsed.is_empty() { Err("its numbers make no key") } else { Ok(Self::Rsa(parsed)) }
+        if parsed.is_empty() { Err("its parameters do not form a valid key") } else { Ok(Self::Rsa(parsed)) }
     }
 
     /// Whether `signature`, base64url as in the token, is one of `input`.

@@ -67,13 +67,13 @@ impl Csv {
             .collect();
         match columns.iter().any(|(_, name)| ["user_id", "sub"].contains(name)) {
             true => Ok(Header { width, columns }),
-            false => Err(format!("line {line}: this header names neither a column user_id nor sub")),
+            false => Err(format!("line {line}: the header has neither a column user_id nor a column sub")),
         }
     }
 
     fn user(&self, width: usize) -> Result<Object, &'static str> {
         let Some(header) = self.header.as_ref().filter(|header| header.width == width) else {
-            return Err("it has more or fewer fields than the header");
+            return Err("the line has more or fewer fields than the header");
         };
         let mut user = Object::new();
         for (column, name) in &header.columns {

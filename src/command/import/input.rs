@@ -14,5 +14,5 @@ pub(super) type Found<T> = Result<Option<(u64, Result<T, &'static str>)>, String
 
 /// The error of a file that cannot be read any further.
 pub(super) fn unreadable(line: u64, error: &io::Error) -> String {
-    format!("line {line}: the file cannot be read any further: {error}")
+    format!("line {line}: cannot read the file any further: {error}")
 }

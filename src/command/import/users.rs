@@ -83,7 +83,7 @@ impl Users {
     fn entry(&mut self) -> Result<Option<Entry>, String> {
         let text = |text: Result<&[u8], &'static str>| {
             let object = text.map_err(str::to_owned).and_then(|text| {
-                strict::object(text).map_err(|error| format!("no user, which is a JSON object: {error}"))
+                strict::object(text).map_err(|error| format!("not a user as a JSON object: {error}"))
             });
             object.and_then(|object| claims(object).map_err(str::to_owned))
         };
@@ -193,10 +193,8 @@ mod tests {
 
     #[test]
     fn csv_is_read_by_its_header_with_quotes_and_line_breaks_in_them() {
-        let text = "\u{feff}email,\"user_id\",name,email_verified,other\r\n\
-            a@x.org,a,\"A, \"\"the\"\" first\nof all\",true,1\r\n\
-            \r\nb@x.org,b,,false,2\n\
-            c@x.org,c\n";
+        let text = "\u{feff}email,\"user_id\",name,email_verified,other\r\na@x.org,a,\"A, \"\"the\"\" \
+                    first\nof all\",true,1\r\n\r\nb@x.org,b,,false,2\nc@x.org,c\n";
         let expected = vec![
             (
                 2,

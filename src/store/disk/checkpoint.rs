@@ -55,7 +55,7 @@ impl fmt::Display for Recovered {
                 write!(f, ", and what could be read of the checkpoint {} took its place", path.display())
             }
             Some((path, _)) => write!(f, ", and the checkpoint {} took its place", path.display()),
-            None => write!(f, ", and with no good checkpoint the store starts empty"),
+            None => write!(f, ", and the store starts empty, because no checkpoint is usable"),
         }
     }
 }
@@ -344,7 +344,7 @@ fn damaged(copy: &Path) -> impl FnOnce(Fault) -> DiskError {
 
 fn drop_draft(layout: &Layout) {
     if let Err(error) = layout.remove_drafts() {
-        tracing::warn!(%error, "a copy of no use could not be removed");
+        tracing::warn!(%error, "a useless copy could not be removed");
     }
 }
 

@@ -76,7 +76,7 @@ pub enum DiskError {
         source: io::Error,
     },
     /// The store is degraded.
-    #[error("the disk store is degraded: its disk is full or broken, and it will be back when the disk is")]
+    #[error("the disk store is degraded: its disk is full or broken; the store recovers when the disk does")]
     Degraded,
     /// The store is closed.
     #[error("the disk store is closed")]

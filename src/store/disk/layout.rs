@@ -173,7 +173,7 @@ impl Layout {
 
     /// Removes unfinished copies. Only for the instance that holds the database.
     pub(super) fn remove_drafts(&self) -> Result<(), DiskError> {
-        self.file_system("removing a copy that was cut off", || {
+        self.file_system("removing an incomplete copy", || {
             remove_if_there(&self.draft()).and_then(|()| remove_if_there(&self.salvaged()))
         })
     }

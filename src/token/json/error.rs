@@ -12,7 +12,7 @@ pub enum JsonError {
     #[error("the text is not well-formed JSON")]
     Malformed,
     /// A name that decides occurs twice.
-    #[error("a JSON member name that decides, such as `sub`, occurs twice")]
+    #[error("a JSON member on which a decision depends, such as `sub`, occurs twice")]
     DuplicateName,
     /// Nested deeper than the limit.
     #[error("the JSON text is nested deeper than 128 levels")]

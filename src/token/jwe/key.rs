@@ -204,8 +204,8 @@ pub enum KeyProblem {
     NoUse,
     /// More keys than are ever tried.
     #[error(
-        "is one too many: of each type there can be at most {MAX_TRIES} keys without `kid`, those of all \
-         issuers counted; give them one, in a JWK"
+        "is one too many: at most {MAX_TRIES} keys of each type may lack a `kid`, counted over all issuers; \
+         give the keys a `kid`, in a JWK"
     )]
     TooMany,
 }
