@@ -228,7 +228,7 @@ async fn a_reload_brings_a_new_certificate_to_the_admin_listener() {
     std::fs::copy(&new.certificate, &scene.server.certificate).unwrap();
     holdfast.signal("HUP").await;
     until("the bad pair is refused", async || {
-        holdfast.log().contains("the new configuration is bad").then_some(())
+        holdfast.log().contains("the new configuration is invalid").then_some(())
     })
     .await;
     assert!(holdfast.log().contains("admin.tls.key"), "{}", holdfast.log());

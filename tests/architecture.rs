@@ -235,6 +235,24 @@ fn no_file_is_long() {
     assert!(long.is_empty(), "longer than {MAX_LINES} lines:\n{}", long.join("\n"));
 }
 
+/// Two pages draw a module. Their tables name its files as they are below it.
+#[test]
+fn a_page_that_draws_a_module_names_each_of_its_files_and_no_other() {
+    for (page, module) in [("docs/explanation/records.md", "tiers"), ("docs/explanation/stores.md", "store")]
+    {
+        let text = std::fs::read_to_string(Path::new(repository::ROOT).join(page)).unwrap();
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(".rs` | "));
+        let mut named: Vec<String> = rows.map(|(name, _)| format!("src/{module}/{name}.rs")).collect();
+        named.sort();
+        let paths = sources().into_iter().map(|source| source.path);
+        let own =
+            paths.filter(|path| path.starts_with(&format!("src/{module}/")) && !path.contains("/tests/"));
+        let mut there: Vec<String> = own.collect();
+        there.sort();
+        assert_eq!(named, there, "{page} (left) and src/{module}/ (right)");
+    }
+}
+
 /// What stands between backticks on the page, outside of blocks.
 fn names(page: &str) -> Vec<&str> {
     let prose = page.split("```").step_by(2);

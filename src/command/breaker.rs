@@ -14,7 +14,7 @@ use super::{SourceArguments, block_on, fail};
 /// What is to be done. `--issuer` and `--endpoint` narrow it to these breakers.
 #[derive(Args)]
 pub struct BreakerArguments {
-    /// What to do before the breakers are shown.
+    /// What to do before they are shown.
     action: BreakerAction,
     #[command(flatten)]
     admin: AdminArguments,

@@ -18,7 +18,7 @@ pub struct HealthArguments {
     config: ConfigFlag,
     #[command(flatten)]
     admin: AdminFlag,
-    /// Ask whether it is ready instead, that is, whether it knows the keys of every issuer.
+    /// Ask whether it is ready: whether it knows the keys of every issuer.
     #[arg(long)]
     ready: bool,
 }

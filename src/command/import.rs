@@ -55,13 +55,13 @@ pub struct ImportArguments {
     admin: AdminFlag,
     #[command(flatten)]
     any: AnyInstance,
-    /// The export: a JSON object a line, a JSON array, or CSV with a header; also gzipped.
+    /// The export: a JSON object a line, a JSON array, or CSV with a header; gzip, too.
     #[arg(long, value_name = "FILE")]
     profiles: PathBuf,
     /// The issuer of these users, if several are configured.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// When the export was made, as 2026-01-31T12:00:00Z. Default: when the file was changed.
+    /// When it was made, as 2026-01-31T12:00:00Z; without it, when it was last changed.
     #[arg(long, value_name = "TIME")]
     exported_at: Option<String>,
 }
