@@ -193,7 +193,7 @@ async fn with_a_client_ca_nobody_asks_without_a_certificate_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_finishes_its_handshake_keeps_no_place() {
     let scene = Scene::set().await;
-    let holdfast = scene.start("max_connections = 1", "handshake_timeout = \"300ms\"").await;
+    let holdfast = scene.start("max_connections = 1", "handshake_timeout = \"2s\"").await;
     let mut silent = TcpStream::connect(address(&holdfast)).await.unwrap();
     // The only place is taken; the next client gets it when the silent one has been given up.
     assert_eq!(scene.curl(&holdfast, &scene.trusting()).await, answered());

@@ -15,10 +15,11 @@ use crate::support::{Reply, exchange};
 const INSTANCES: usize = 8;
 
 /// How tokens come.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Come {
-    /// All at the same moment.
-    AtOnce,
+    /// Twenty-five at the same moment. Without Redis that is 200 calls at the same moment; with more, a busy
+    /// machine does not answer all of them before holdfast gives them up.
+    InWaves,
     /// Each when the one before it is answered. So the times are those of the instances and not of the
     /// machine, which has few cores.
     InTurn,
@@ -27,8 +28,16 @@ enum Come {
 impl Come {
     fn tokens(self) -> usize {
         match self {
-            Self::AtOnce => 200,
+            Self::InWaves => 200,
             Self::InTurn => 50,
+        }
+    }
+
+    /// How many come at the same moment.
+    fn together(self) -> usize {
+        match self {
+            Self::InWaves => 25,
+            Self::InTurn => 1,
         }
     }
 }
@@ -51,7 +60,7 @@ async fn new_tokens_everywhere(
         }
     };
     let mut asking = JoinSet::new();
-    for _ in 0..come.tokens() {
+    for number in 1..=come.tokens() {
         let token = scene.opaque();
         for running in fleet {
             let (auth, question) =
@@ -62,11 +71,10 @@ async fn new_tokens_everywhere(
                 (reply, began.elapsed())
             });
         }
-        if come == Come::InTurn {
+        if number.is_multiple_of(come.together()) {
             end(&mut asking).await;
         }
     }
-    end(&mut asking).await;
     waits.sort();
     let calls = scene.tenant.calls().userinfo;
     tally.row(calls);
@@ -93,9 +101,9 @@ async fn two_hundred_new_tokens_at_eight_instances_cost_one_call_each() {
         crate::scene::connected(running).await;
     }
     for drill in [
-        ("8 instances, 200 new tokens", Come::AtOnce, 0),
-        ("8 instances, 200 new tokens: issuer in 20 ms", Come::AtOnce, 20),
-        ("8 instances, 200 tokens: issuer in 100 ms", Come::AtOnce, 100),
+        ("8 instances, 200 new tokens", Come::InWaves, 0),
+        ("8 instances, 200 new tokens: issuer in 20 ms", Come::InWaves, 20),
+        ("8 instances, 200 tokens: issuer in 100 ms", Come::InWaves, 100),
         ("8 instances, 50 tokens in turn", Come::InTurn, 0),
         ("8 instances, 50 in turn: issuer in 20 ms", Come::InTurn, 20),
         ("8 instances, 50 in turn: issuer in 100 ms", Come::InTurn, 100),
@@ -106,7 +114,7 @@ async fn two_hundred_new_tokens_at_eight_instances_cost_one_call_each() {
     drop(together);
     let apart = fleet(format!("{budget}{}", issuer(&scene.tenant, ""))).await;
     for drill in [
-        ("without Redis, 200 tokens: issuer in 20 ms", Come::AtOnce, 20),
+        ("without Redis, 200 tokens: issuer in 20 ms", Come::InWaves, 20),
         ("without Redis, 50 in turn: issuer in 20 ms", Come::InTurn, 20),
     ] {
         new_tokens_everywhere(&scene, &apart, drill).await;

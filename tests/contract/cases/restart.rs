@@ -13,7 +13,7 @@ use crate::support::until;
 const ASKED: u64 = 40;
 
 /// How many ask at once: more than Envoy retries at a time by default.
-const CLIENTS: u64 = 16;
+const CLIENTS: u64 = 8;
 
 pub async fn a_rolling_restart_costs_no_request(proxy: Proxy) {
     let mut stack = Stack::start_for(proxy, &["fleet"]).await;
