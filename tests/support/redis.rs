@@ -102,7 +102,11 @@ impl RedisServer {
     pub async fn client(&self) -> MultiplexedConnection {
         let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(super::PATIENCE));
         let client = redis::Client::open(self.url()).unwrap();
-        client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
+        // A replica that becomes the primary ends all connections, also one that is just being made.
+        until("a connection to redis-server", async || {
+            client.get_multiplexed_async_connection_with_config(&config).await.ok()
+        })
+        .await
     }
 
     /// All names that there are, in order.

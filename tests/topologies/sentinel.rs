@@ -26,7 +26,7 @@ impl Watched {
         let replica =
             RedisServer::start_on("--port", &["--replicaof", &format!("127.0.0.1 {port}")]).await?.0;
         until("the replica follows", async || {
-            info(&replica, "replication").await.contains("master_link_status:up").then_some(())
+            info(&replica, "replication").await?.contains("master_link_status:up").then_some(())
         })
         .await;
         let mut sentinels = Vec::new();
@@ -36,7 +36,7 @@ impl Watched {
         // They learn of each other, and of the replica, from the primary.
         for (sentinel, _) in &sentinels {
             until("the sentinels know each other and the replica", async || {
-                let known = info(sentinel, "sentinel").await;
+                let known = info(sentinel, "sentinel").await?;
                 known.contains("status=ok,").then_some(())?;
                 known.contains("slaves=1,sentinels=3").then_some(())
             })
@@ -79,8 +79,9 @@ async fn sentinel(primary: u16) -> Option<(RedisServer, u16)> {
     RedisServer::start_sentinel("port", &lines).await
 }
 
-async fn info(server: &RedisServer, section: &str) -> String {
-    redis::cmd("INFO").arg(section).query_async(&mut server.client().await).await.unwrap()
+/// `None` if it ended the connection meanwhile, as it does when it becomes the primary.
+async fn info(server: &RedisServer, section: &str) -> Option<String> {
+    redis::cmd("INFO").arg(section).query_async(&mut server.client().await).await.ok()
 }
 
 /// Asks about known users again and again, and now and then about a new one, until it is told to stop.
@@ -131,7 +132,7 @@ async fn a_failover_under_load_refuses_nobody_and_what_was_shared_still_is() {
     let loads = [load(&a, known.clone(), new(20), &stop), load(&b, known.clone(), new(20), &stop)];
     watched.scene.redis.kill().await;
     until("the replica is the primary", async || {
-        info(&watched.replica, "replication").await.contains("role:master").then_some(())
+        info(&watched.replica, "replication").await?.contains("role:master").then_some(())
     })
     .await;
     for running in [&a, &b] {
@@ -248,7 +249,7 @@ async fn sentinels_and_their_primary_are_reached_by_tls_by_the_users_of_the_guid
             redis::cmd("ACL").arg("LOG").query_async(&mut server.client().await).await.unwrap();
         assert!(denied.is_empty(), "{denied:?}");
     }
-    let used = info(&scene.redis, "commandstats").await;
+    let used = info(&scene.redis, "commandstats").await.unwrap();
     let more = more.split(' ').filter_map(|word| word.strip_prefix('+'));
     more.for_each(|command| assert!(used.contains(&format!("cmdstat_{command}:")), "{command}: {used}"));
 }
