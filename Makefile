@@ -47,7 +47,7 @@ test-long: test ## the same, with 100 crashes of the disk store in place of 20: 
 .PHONY: drills
 drills: setup-test ## outages, storms and floods: prints answers and calls, and draws docs/images/*.svg
 	@echo "| drill                                        | requests |       200/401/503 |    calls | longest wait |"
-	HOLDFAST_PICTURES=docs/images cargo test --release --locked --test drills -- --nocapture --include-ignored
+	HOLDFAST_PICTURES=docs/images cargo test --release --locked --test drills --test crowds -- --nocapture --include-ignored
 	cargo bench --profile release --locked --bench flood
 
 .PHONY: bench

@@ -19,8 +19,6 @@ mod scene;
 
 #[path = "drills/clock.rs"]
 mod clock;
-#[path = "drills/crowd.rs"]
-mod crowd;
 #[path = "drills/fleet.rs"]
 mod fleet;
 #[path = "drills/floods.rs"]
@@ -33,14 +31,8 @@ mod newcomers;
 mod one_client;
 #[path = "drills/outage.rs"]
 mod outage;
-#[path = "drills/picture.rs"]
-mod picture;
-#[path = "drills/promise.rs"]
-mod promise;
 #[path = "drills/restart.rs"]
 mod restart;
-#[path = "drills/rush.rs"]
-mod rush;
 #[path = "drills/slow.rs"]
 mod slow;
 #[path = "drills/storm.rs"]

@@ -4,17 +4,10 @@ use std::time::Duration;
 
 use super::breaker::{self, Permit, State, Transition};
 use super::budget::Priority;
+use super::caller::Caller;
 use super::outcome::CallOutcome;
 use super::state::Guard;
-use super::subject_backoff::SubjectKey;
 use crate::clock::Ticks;
-
-/// Who wants to make a call.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Caller {
-    pub priority: Priority,
-    pub subject: Option<SubjectKey>,
-}
 
 /// What the headers of an answer say of the limit it was counted against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

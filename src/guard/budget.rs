@@ -28,8 +28,8 @@ use super::first_seen::Trust;
 use super::retry_after;
 use crate::clock::Ticks;
 
-/// The most that is added to the `Retry-After` of refused callers because others were refused before them.
-const LONGEST_PROMISE: Duration = Duration::from_secs(60);
+/// The longest time after which a refused caller is told to come back because others go before it.
+const LONGEST_PROMISE: Duration = Duration::from_secs(300);
 
 /// How often the current rate may grow, and by which part of the configured rate.
 const GROWTH_INTERVAL: Duration = Duration::from_secs(1);
@@ -167,8 +167,6 @@ pub struct Budget {
     longest_wait: Duration,
     ceiling: Option<TenantLimit>,
     search: AdaptiveRate,
-    /// When refused callers were told to come back: foreground, first-seen.
-    promised: [Ticks; 2],
 }
 
 /// The current rate, between the configured one and the highest that may be tried.
@@ -222,7 +220,6 @@ impl Budget {
                 rate,
                 next: Ticks::ZERO,
             },
-            promised: [Ticks::ZERO; 2],
         }
     }
 
@@ -254,7 +251,8 @@ impl Budget {
         self.reserve = self.reserve.mul_f64(self.main.price().as_secs_f64() / price.as_secs_f64());
     }
 
-    /// Reserves one call, and says how long until it may leave: zero if it may at once.
+    /// Reserves one call, and says how long until it may leave: zero if it may at once. `ahead` callers of
+    /// its kind were told to come back soon, and go first.
     ///
     /// # Errors
     /// [`Refused`] if that is longer than a call of this priority waits; then nothing was reserved.
@@ -262,19 +260,24 @@ impl Budget {
         &mut self,
         priority: Priority,
         trust: Trust,
+        ahead: u32,
         now: Ticks,
     ) -> Result<(Reservation, Duration), Refused> {
         let is_first_seen = priority == Priority::FirstSeen;
         let place = if is_first_seen { self.place(trust) } else { Duration::ZERO };
-        let in_line = self.line.wait(place, Duration::ZERO, now);
-        let in_line = if is_first_seen { in_line } else { Duration::ZERO };
-        let reserve = self.reserve_against(priority, trust);
-        let main = self.main.wait(self.main.price(), reserve, now).max(self.wait_for_reset(reserve, now));
-        let wait = in_line.max(main);
+        let charge = if is_first_seen { place } else { self.main.price() };
+        let ahead = charge.saturating_mul(ahead);
+        // They are not here yet, and perhaps do not come: no more than half of the bucket is kept for them.
+        let capacity = self.main.capacity();
+        let kept = ahead.min(self.longest_wait + (capacity / 2).min(capacity.saturating_sub(charge)));
+        let (wait, in_line) = self.wait_behind(kept, priority, trust, now);
         let longest = if priority == Priority::Background { Duration::ZERO } else { self.longest_wait };
         if wait > longest {
             let exhausted = if in_line > Duration::ZERO { Exhausted::FirstSeen } else { Exhausted::Main };
-            return Err(self.refuse(priority, wait, place, exhausted, now));
+            // Those whom the issuer rejects do not come back, so nobody has to come after them.
+            let ahead = if is_first_seen { ahead.mul_f64(trust.as_share()) } else { ahead };
+            let (room_in, _) = self.wait_behind(ahead, priority, trust, now);
+            return Err(Refused { retry_after: room_in.min(LONGEST_PROMISE).max(longest), exhausted });
         }
         if wait > Duration::ZERO {
             self.grow(now);
@@ -307,8 +310,7 @@ impl Budget {
         };
         if wait > Duration::ZERO {
             if now.since(reservation.since) + wait > self.longest_wait {
-                let place = reservation.place;
-                return Err(self.refuse(reservation.priority, wait, place, Exhausted::Main, now));
+                return Err(Refused { retry_after: wait, exhausted: Exhausted::Main });
             }
             return Ok(wait);
         }
@@ -398,23 +400,28 @@ impl Budget {
         }
     }
 
-    /// Refuses a caller, and says when to come back. If callers can wait here, refused callers get different
-    /// times, because a token for one of them is not enough for all of them.
-    fn refuse(
+    /// How long a call waits behind this much of its bucket, and how much of that for the line of first-seen
+    /// tokens.
+    fn wait_behind(
         &mut self,
+        ahead: Duration,
         priority: Priority,
-        wait: Duration,
-        place: Duration,
-        exhausted: Exhausted,
+        trust: Trust,
         now: Ticks,
-    ) -> Refused {
-        if self.longest_wait.is_zero() || priority == Priority::Background {
-            return Refused { retry_after: wait, exhausted };
-        }
-        let promised = &mut self.promised[usize::from(priority == Priority::FirstSeen)];
-        let retry_after = wait.max(promised.since(now).min(LONGEST_PROMISE));
-        *promised = now.after(retry_after).after(place.max(self.main.price()));
-        Refused { retry_after, exhausted }
+    ) -> (Duration, Duration) {
+        let reserve = self.reserve_against(priority, trust);
+        let (in_line, ahead) = match priority {
+            Priority::FirstSeen => (self.line.wait(self.place(trust), ahead, now), Duration::ZERO),
+            Priority::Foreground | Priority::Background => (Duration::ZERO, ahead),
+        };
+        let main = self.main.wait(self.main.price(), reserve + ahead, now);
+        (in_line.max(main).max(self.wait_for_reset(reserve, now)), in_line)
+    }
+
+    /// Whether calls wait for their turn at all.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.longest_wait.is_zero()
     }
 }
 

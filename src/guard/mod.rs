@@ -5,7 +5,8 @@
 //! 1. [`Singleflight`]: one call for each token or subject, however many callers wait for it;
 //! 2. [`Guard::admit_in_turn`]: is the subject in back-off ([`subject_backoff`])? is the breaker open
 //!    ([`breaker`])? do first-seen tokens pause ([`first_seen`])? when is there a token of the budget
-//!    ([`budget`])? A call waits for that if it is soon ([`waiting`]);
+//!    ([`budget`])? A call waits for that if it is soon ([`waiting`]); else its caller is told when to come
+//!    back, and then goes first (`promises`);
 //! 3. the HTTP client, and then [`Admission::finish`] with the result of the call.
 //!
 //! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does
@@ -28,8 +29,10 @@ mod admission;
 pub mod breaker;
 mod bucket;
 pub mod budget;
+mod caller;
 pub mod first_seen;
 pub mod outcome;
+mod promises;
 pub mod retry_after;
 mod settings;
 pub mod singleflight;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::breaker::{self, Breaker, ForcedState, Reason, State, Transition};
 use super::budget::{Budget, BudgetStatus};
 use super::first_seen::{FirstSeen, Trust};
+use super::promises::Promises;
 use super::settings::GuardSettings;
 use super::subject_backoff::SubjectBackoff;
 use crate::clock::{Clock, Ticks};
@@ -59,6 +60,7 @@ pub(super) struct Parts {
     pub(super) budget: Budget,
     pub(super) subject_backoff: SubjectBackoff,
     pub(super) first_seen: FirstSeen,
+    pub(super) promises: Promises,
     /// How many calls wait for their turn.
     pub(super) waiting: usize,
 }
@@ -82,6 +84,7 @@ impl Guard {
             breaker: Breaker::new(settings.breaker),
             budget: Budget::new(&settings.budget),
             subject_backoff: SubjectBackoff::new(settings.subject_backoff),
+            promises: Promises::default(),
             waiting: 0,
         };
         let (parts, opened) = (Mutex::new(parts), Notify::new());

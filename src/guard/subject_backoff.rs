@@ -56,7 +56,7 @@ impl Default for SubjectBackoffSettings {
 }
 
 /// Whom a call is about: a keyed digest of the subject or, while that is unknown, of the token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectKey([u8; 32]);
 
 impl SubjectKey {

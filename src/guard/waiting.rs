@@ -6,17 +6,19 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use super::admission::{Admission, Caller};
+use super::admission::Admission;
 use super::breaker::{self, Permit};
 use super::budget::{Exhausted, Priority, Refused, Reservation};
+use super::caller::Caller;
 use super::state::{Guard, Parts};
 use super::subject_backoff::SubjectKey;
 use super::suppressed::{SuppressReason, Suppressed};
 use crate::clock::Ticks;
 
-/// The largest share of a wait by which jitter lengthens it: one tenth. So callers that were refused at the
-/// same moment do not all come back at the same moment.
-const JITTER_PART: f64 = 0.1;
+/// By how much jitter lengthens what a refused caller is told, at most: a tenth of it, and this. So callers
+/// that were refused at the same moment do not all come back at the same moment.
+const JITTER_PART: u32 = 10;
+const LONGEST_JITTER: Duration = Duration::from_secs(2);
 
 /// The answer to a caller.
 pub(super) enum Scheduled {
@@ -110,8 +112,9 @@ impl Guard {
         if !is_budget || !self.0.waits {
             return suppressed;
         }
-        let factor = 1.0 + JITTER_PART * (self.0.jitter)().clamp(0.0, 1.0);
-        Suppressed { retry_after: suppressed.retry_after.mul_f64(factor), ..suppressed }
+        let most = (suppressed.retry_after / JITTER_PART).min(LONGEST_JITTER);
+        let jitter = most.mul_f64((self.0.jitter)().clamp(0.0, 1.0));
+        Suppressed { retry_after: suppressed.retry_after + jitter, ..suppressed }
     }
 }
 
@@ -195,15 +198,27 @@ impl Parts {
         let trust = self.first_seen.trust(now);
         let (mut reservation, wait) = match waited {
             Some((reservation, due)) => (reservation, due.since(now)),
-            None => self.budget.reserve(caller.priority, trust, now).map_err(suppressed)?,
+            None => {
+                let ahead = self.promises.ahead(caller, now);
+                match self.budget.reserve(caller.priority, trust, ahead, now) {
+                    Ok(reserved) => {
+                        self.promises.redeem(caller);
+                        reserved
+                    }
+                    Err(refused) => return Err(self.promise(caller, refused, now)),
+                }
+            }
         };
         if wait > Duration::ZERO {
             return Ok(Step::Waits(reservation, wait));
         }
-        let wait = self.budget.depart(&mut reservation, trust, now).map_err(|refused| {
-            self.budget.cancel(reservation);
-            suppressed(refused)
-        })?;
+        let wait = match self.budget.depart(&mut reservation, trust, now) {
+            Ok(wait) => wait,
+            Err(refused) => {
+                self.budget.cancel(reservation);
+                return Err(self.promise(caller, refused, now));
+            }
+        };
         if wait > Duration::ZERO {
             return Ok(Step::Waits(reservation, wait));
         }
@@ -211,6 +226,19 @@ impl Parts {
             self.budget.cancel(reservation);
             breaker_open(refused)
         })
+    }
+
+    /// Refuses a caller for want of budget. It is told when to come back, and then goes first.
+    fn promise(&mut self, caller: Caller, refused: Refused, now: Ticks) -> Suppressed {
+        let reason = match refused.exhausted {
+            Exhausted::Main => SuppressReason::Budget,
+            Exhausted::FirstSeen => SuppressReason::SuspectBudget,
+        };
+        let retry_after = match self.budget.waits() {
+            true => self.promises.give(caller, refused.retry_after, now),
+            false => refused.retry_after,
+        };
+        Suppressed { reason, retry_after }
     }
 
     /// Why this call cannot leave, whatever the budget.
@@ -230,14 +258,6 @@ impl Parts {
 
 fn breaker_open(refused: breaker::Refused) -> Suppressed {
     Suppressed { reason: SuppressReason::BreakerOpen, retry_after: refused.retry_after }
-}
-
-fn suppressed(Refused { retry_after, exhausted }: Refused) -> Suppressed {
-    let reason = match exhausted {
-        Exhausted::Main => SuppressReason::Budget,
-        Exhausted::FirstSeen => SuppressReason::SuspectBudget,
-    };
-    Suppressed { reason, retry_after }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::drill::Stage;
-use crate::support::{Reply, until};
+use crate::support::{PATIENCE, Reply};
 
 /// How far the clock moves in one step. The time of an answer is known to this.
 pub const STEP: Duration = Duration::from_millis(200);
@@ -27,6 +27,13 @@ pub struct Visitor {
     pub let_in: Option<Duration>,
     /// The `Retry-After` of each 503, in seconds.
     pub told: Vec<u64>,
+}
+
+impl Visitor {
+    /// How long it took from the first request to the 200.
+    pub fn way_in(&self) -> Duration {
+        self.let_in.unwrap() - self.came
+    }
 }
 
 /// How things stood at the end of a step.
@@ -45,14 +52,46 @@ pub struct Crowd {
     pub moments: Vec<Moment>,
     /// Who asks when, by number.
     due: BTreeMap<Duration, Vec<usize>>,
-    under_way: JoinSet<(usize, Duration, Reply)>,
+    under_way: JoinSet<(Who, Duration, Reply)>,
     now: Duration,
+    /// Users who are known; one of them asks in each step.
+    known: Vec<String>,
+    /// How many garbage tokens are sent in each step, and how many were.
+    garbage: (u64, u64),
+}
+
+/// Who asked.
+#[derive(Clone, Copy, Debug)]
+enum Who {
+    /// A visitor, by number.
+    Visitor(usize),
+    Known,
+    Garbage,
 }
 
 impl Crowd {
     pub fn new() -> Self {
-        let (visitors, moments, due) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Self { visitors, moments, due, under_way: JoinSet::new(), now: Duration::ZERO }
+        Self {
+            visitors: Vec::new(),
+            moments: Vec::new(),
+            due: BTreeMap::new(),
+            under_way: JoinSet::new(),
+            now: Duration::ZERO,
+            known: Vec::new(),
+            garbage: (0, 0),
+        }
+    }
+
+    /// So many garbage tokens are sent a second, each once.
+    pub fn in_a_flood_of(mut self, a_second: u64) -> Self {
+        self.garbage.0 = a_second / (1_000 / u64::try_from(STEP.as_millis()).unwrap());
+        self
+    }
+
+    /// One of these users asks in each step, and is served from what is fresh.
+    pub fn beside(mut self, known: Vec<String>) -> Self {
+        self.known = known;
+        self
     }
 
     /// These users come evenly between two times.
@@ -66,12 +105,19 @@ impl Crowd {
         self
     }
 
-    /// Lets time pass until everybody is in. After each step no more calls were made than the budget has.
-    pub async fn come_in(mut self, stage: &mut Stage) -> Self {
+    /// Lets time pass until everybody is in.
+    pub async fn come_in(self, stage: &mut Stage) -> Self {
+        let crowd = self.come_until(Duration::from_secs(3_600), stage).await;
+        assert_eq!(crowd.let_in(), crowd.visitors.len(), "in after an hour, and all");
+        crowd
+    }
+
+    /// Lets time pass until everybody is in, or it is this time. After each step no more calls were made than
+    /// the budget has.
+    pub async fn come_until(mut self, end: Duration, stage: &mut Stage) -> Self {
         let budget = stage.userinfo().budget;
         let calls_before = stage.calls();
-        while self.visitors.iter().any(|visitor| visitor.let_in.is_none()) {
-            assert!(self.now < Duration::from_secs(3_600), "{} are in after an hour", self.let_in());
+        while self.now <= end && self.visitors.iter().any(|visitor| visitor.let_in.is_none()) {
             self.ask_what_is_due(stage);
             self.settle(stage).await;
             let calls = stage.calls() - calls_before;
@@ -89,42 +135,68 @@ impl Crowd {
         self
     }
 
+    /// Users ask in the middle of the garbage.
     fn ask_what_is_due(&mut self, stage: &Stage) {
+        let (a_step, sent) = self.garbage;
+        let garbage: Vec<_> = (sent..sent + a_step).map(|number| format!("garbage-{number}")).collect();
+        self.garbage.1 += a_step;
+        let (before, after) = garbage.split_at(garbage.len() / 2);
+        before.iter().for_each(|token| self.ask(Who::Garbage, token, stage));
         let later = self.due.split_off(&(self.now + Duration::from_nanos(1)));
         for number in std::mem::replace(&mut self.due, later).into_values().flatten() {
-            let (request, asked) = (stage.request(&self.visitors[number].token), self.now);
-            self.under_way.spawn(async move { (number, asked, request.await.0) });
+            self.ask(Who::Visitor(number), &self.visitors[number].token.clone(), stage);
         }
+        if let Some(token) = self.known.pop() {
+            self.ask(Who::Known, &token, stage);
+            self.known.insert(0, token);
+        }
+        after.iter().for_each(|token| self.ask(Who::Garbage, token, stage));
+    }
+
+    fn ask(&mut self, who: Who, token: &str, stage: &Stage) {
+        let (request, asked) = (stage.request(token), self.now);
+        self.under_way.spawn(async move { (who, asked, request.await.0) });
     }
 
     /// Waits until all that are under way wait for their turn, and takes the answers of the others.
     async fn settle(&mut self, stage: &mut Stage) {
-        until("all under way wait for their turn", async || {
-            while let Some(answered) = self.under_way.try_join_next() {
-                let (number, asked, reply) = answered.unwrap();
-                self.answered(stage, number, asked, reply);
+        let settled = async {
+            loop {
+                while let Some(answered) = self.under_way.try_join_next() {
+                    let (who, asked, reply) = answered.unwrap();
+                    self.answered(stage, who, asked, reply);
+                }
+                if self.under_way.len() == stage.userinfo().waiting {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            (self.under_way.len() == stage.userinfo().waiting).then_some(())
-        })
-        .await;
+        };
+        tokio::time::timeout(PATIENCE, settled).await.unwrap();
     }
 
-    fn answered(&mut self, stage: &mut Stage, number: usize, asked: Duration, reply: Reply) {
-        let visitor = &mut self.visitors[number];
-        match reply.status {
-            200 => visitor.let_in = Some(self.now),
-            503 => {
+    fn answered(&mut self, stage: &mut Stage, who: Who, asked: Duration, reply: Reply) {
+        match (who, reply.status) {
+            (Who::Garbage, 401 | 503) => {}
+            (Who::Known, 200) => assert_eq!((reply.is_of_tier("primary"), asked), (true, self.now)),
+            (Who::Visitor(number), 200) => self.visitors[number].let_in = Some(self.now),
+            (Who::Visitor(number), 503) => {
                 let seconds = reply.header("retry-after")[0].parse().unwrap();
-                visitor.told.push(seconds);
+                self.visitors[number].told.push(seconds);
                 self.due.entry(self.now + Duration::from_secs(seconds)).or_default().push(number);
             }
-            status => panic!("{status} for a user"),
+            (who, status) => panic!("{status} for {who:?}"),
         }
         stage.told(vec![(reply, self.now - asked)]);
     }
 
     pub fn let_in(&self) -> usize {
         self.visitors.iter().filter(|visitor| visitor.let_in.is_some()).count()
+    }
+
+    /// How often the unluckiest was sent away.
+    pub fn most_often_sent_away(&self) -> usize {
+        self.visitors.iter().map(|visitor| visitor.told.len()).max().unwrap()
     }
 
     /// How many 503 there were.
@@ -154,7 +226,7 @@ impl Crowd {
     pub fn longest_way_in(&self) -> Vec<(f64, f64)> {
         let mut longest = BTreeMap::<u64, f64>::new();
         for visitor in &self.visitors {
-            let way = (visitor.let_in.unwrap() - visitor.came).as_secs_f64();
+            let way = visitor.way_in().as_secs_f64();
             let known = longest.entry(visitor.came.as_secs()).or_default();
             *known = known.max(way);
         }

@@ -47,7 +47,7 @@ async fn users_are_served_through_a_storm_and_an_outage() {
     let holdfast = eight_hours("eight hours with holdfast", Verifier::Holdfast).await;
     let plain = eight_hours("eight hours, each request asks Auth0", Verifier::Plain).await;
     for (period, tally) in (0..).zip(&holdfast) {
-        // In the outage, those who were there before it are served; else everybody is. After it, new users are
+        // In the outage, who was there before it is served; else everybody is. After it, new users are
         // let in at the breaker's next probe.
         let is_normal = !(OUTAGE.start..OUTAGE.end + PERIOD).contains(&(period * PERIOD));
         assert!(!is_normal || tally.served == tally.asked, "{tally:?} after {period} times ten minutes");

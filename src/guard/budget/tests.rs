@@ -24,7 +24,7 @@ impl Budget {
     }
 
     fn take_with(&mut self, priority: Priority, trust: Trust, now: Ticks) -> Result<(), Refused> {
-        let (mut reservation, wait) = self.reserve(priority, trust, now)?;
+        let (mut reservation, wait) = self.reserve(priority, trust, 0, now)?;
         assert_eq!(wait, Duration::ZERO);
         assert_eq!(self.depart(&mut reservation, trust, now), Ok(Duration::ZERO));
         Ok(())
@@ -217,7 +217,7 @@ fn waiting() -> Budget {
 }
 
 fn reserve(budget: &mut Budget, priority: Priority, now: Ticks) -> Result<(Reservation, Duration), Refused> {
-    budget.reserve(priority, Trust::FULL, now)
+    budget.reserve(priority, Trust::FULL, 0, now)
 }
 
 #[test]
@@ -226,10 +226,37 @@ fn a_call_waits_for_its_turn_and_only_beyond_the_longest_wait_is_it_sent_away() 
     let waits: Vec<_> =
         (0..12).map(|_| reserve(&mut budget, Priority::Foreground, at(0)).unwrap().1.as_millis()).collect();
     assert_eq!(waits, [0, 0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1_000]);
-    let away: Vec<_> = (0..4)
-        .map(|_| reserve(&mut budget, Priority::Foreground, at(0)).unwrap_err().retry_after.as_millis())
-        .collect();
-    assert_eq!(away, [1_100, 1_200, 1_300, 1_400], "each is told another time");
+    let away = [0, 1, 2, 3, 10_000].map(|ahead| {
+        let refused = budget.reserve(Priority::Foreground, Trust::FULL, ahead, at(0)).unwrap_err();
+        refused.retry_after.as_millis()
+    });
+    assert_eq!(away, [1_100, 1_200, 1_300, 1_400, 300_000], "each is told another time");
+}
+
+/// The line of those who were told to come back keeps newcomers out, but never a bucket that fills up unused.
+#[test]
+fn newcomers_stand_behind_those_who_were_told_to_come_back_while_there_is_no_room_to_spare() {
+    for (burst, priority) in
+        [(20, Priority::Foreground), (20, Priority::FirstSeen), (1, Priority::Foreground)]
+    {
+        let mut budget = Budget::new(&BudgetSettings { burst, wait: SECOND, ..settings() });
+        while reserve(&mut budget, priority, at(0)).is_ok() {}
+        let behind = |budget: &mut Budget, ahead, millis| {
+            let reserved = budget.reserve(priority, Trust::FULL, ahead, at(millis));
+            reserved.map(|(reservation, wait)| {
+                budget.cancel(reservation);
+                wait
+            })
+        };
+        // One place is free, then two: who is behind one gets the second.
+        assert!(behind(&mut budget, 1, 100).is_err());
+        assert_eq!(behind(&mut budget, 0, 100), Ok(SECOND));
+        assert_eq!(behind(&mut budget, 1, 200), Ok(SECOND));
+        // Behind any number, once those are in who waited, and half of the bucket is full again.
+        let half = u64::from(burst / 2 + 1) * 100;
+        assert!(behind(&mut budget, 10_000, 1_000 + half - 100).is_err());
+        assert_eq!(behind(&mut budget, 10_000, 1_000 + half), Ok(SECOND));
+    }
 }
 
 #[test]

@@ -102,11 +102,40 @@ async fn beyond_the_longest_wait_nobody_waits_and_each_is_told_its_own_time() {
     let calls: Vec<_> = (0..12).map(|_| call(&guard, Priority::FirstSeen)).collect();
     until(|| guard.status().waiting == 10).await;
     for late in 1..=3 {
-        let suppressed = guard.admit_in_turn(Priority::FirstSeen, None).await.unwrap_err();
+        let suppressed = guard.admit_in_turn(Priority::FirstSeen, subject(late)).await.unwrap_err();
         assert_eq!(suppressed.reason, SuppressReason::SuspectBudget);
-        assert_eq!(suppressed.retry_after, SECOND + SECOND / 10 * late);
+        assert_eq!(suppressed.retry_after, SECOND + SECOND / 10 * u32::from(late));
     }
     calls.iter().for_each(JoinHandle::abort);
+}
+
+fn subject(number: u8) -> Option<SubjectKey> {
+    Some(SubjectKey::from_digest([number; 32]))
+}
+
+#[tokio::test]
+async fn who_comes_back_when_it_was_told_to_goes_before_those_who_come_for_the_first_time() {
+    for priority in [Priority::Foreground, Priority::FirstSeen] {
+        let (guard, clock) = guard();
+        let calls: Vec<_> = (0..12).map(|_| call(&guard, priority)).collect();
+        until(|| guard.status().waiting == 10).await;
+        let refused = guard.admit(priority, subject(1)).unwrap_err();
+        assert_eq!(refused.retry_after, SECOND * 11 / 10);
+        let later = guard.admit(priority, subject(2)).unwrap_err();
+        assert_eq!(later.retry_after, SECOND * 12 / 10);
+        // A newcomer stands behind both.
+        clock.advance(SECOND / 10);
+        until(|| guard.status().waiting == 9).await;
+        assert_eq!(guard.admit(priority, subject(3)).unwrap_err().retry_after, SECOND * 12 / 10);
+        // Who is early is told the rest of its time, and whose time has come waits for its turn.
+        assert_eq!(guard.admit(priority, subject(1)).unwrap_err().retry_after, SECOND);
+        for _ in 0..10 {
+            clock.advance(SECOND / 10);
+        }
+        let (admission, _) = guard.admit_in_turn(priority, subject(1)).await.unwrap();
+        admission.finish(CallOutcome::Answered);
+        calls.iter().for_each(JoinHandle::abort);
+    }
 }
 
 #[tokio::test]
