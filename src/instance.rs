@@ -19,6 +19,7 @@ use crate::answers::Answers;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::decision::Anonymous;
+use crate::guard::SingleflightSettings;
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
 use crate::issuer::settings::ForeignTokens;
@@ -254,6 +255,7 @@ impl Instance {
             policy,
             RevocationCheck::new(revocations.set(), settings.revocation.clone(), digester.clone()),
             settings.policy.clone(),
+            &SingleflightSettings::with_wait(settings.guard.budget.wait),
             (clock.clone(), metrics.clone()),
         );
         let tasks = issuers

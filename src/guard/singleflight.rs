@@ -32,14 +32,23 @@ pub struct SingleflightSettings {
     pub waiters_per_key: usize,
     /// How many callers may wait for all keys together, and how many calls may be under way (default 10,000).
     pub waiters: usize,
-    /// After this time a call is abandoned (default 10 s). The call should have a shorter timeout of its own;
-    /// this one is the last resort.
+    /// After this time a call is abandoned (default 10 s; where calls wait for their turn, that comes on top).
+    /// The call should have a shorter timeout of its own; this one is the last resort.
     pub timeout: Duration,
 }
 
 impl Default for SingleflightSettings {
     fn default() -> Self {
         Self { waiters_per_key: 1_000, waiters: 10_000, timeout: Duration::from_secs(10) }
+    }
+}
+
+impl SingleflightSettings {
+    /// For calls that wait for their turn for up to `wait` before they leave.
+    #[must_use]
+    pub fn with_wait(wait: Duration) -> Self {
+        let settings = Self::default();
+        Self { timeout: settings.timeout + wait, ..settings }
     }
 }
 

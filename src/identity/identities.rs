@@ -43,6 +43,7 @@ impl Identities {
         policy: Policy,
         revocations: RevocationCheck,
         settings: PolicySettings,
+        flights: &SingleflightSettings,
         surroundings: (Clock, Arc<Metrics>),
     ) -> Arc<Self> {
         let (clock, metrics) = surroundings;
@@ -55,8 +56,8 @@ impl Identities {
             settings,
             clock,
             metrics,
-            profile_flights: Singleflight::new(SingleflightSettings::default()),
-            verdict_flights: Singleflight::new(SingleflightSettings::default()),
+            profile_flights: Singleflight::new(flights.clone()),
+            verdict_flights: Singleflight::new(flights.clone()),
             revalidations,
         })
     }
