@@ -1,10 +1,10 @@
 //! Request → token: exactly one credential, by an unambiguous grammar.
 //!
-//! There are two places, `Authorization` with the scheme `Bearer` or `DPoP` (RFC 9449 §7.1), and one configured
-//! cookie, and no third. With an `Authorization` header the cookie is not looked at, whatever the header says. A browser keeps 4 KiB in a
-//! cookie, so a long token may come in pieces, named as libraries name them that split cookies: `name.0`
-//! (express-openid-connect, NextAuth), `name_0` (oauth2-proxy), `name__0` (nextjs-auth0). They count only
-//! together.
+//! There are two places, `Authorization` with the scheme `Bearer` or `DPoP` (RFC 9449 §7.1), and one
+//! configured cookie, and no third. With an `Authorization` header the cookie is not looked at, whatever the
+//! header says. A browser keeps 4 KiB in a cookie, so a long token may come in pieces, named as libraries
+//! name them that split cookies: `name.0` (express-openid-connect, NextAuth), `name_0` (oauth2-proxy),
+//! `name__0` (nextjs-auth0). They count only together.
 //!
 //! Two readers may disagree about a second `Authorization` header, a second scheme on one line, or
 //! a byte outside the token grammar. So none of these is read; each is a defined 401.

@@ -304,8 +304,8 @@ mod tests {
     #[test]
     fn a_pass_carries_every_configured_header_once_and_not_empty() {
         let who = identity(r#"{"user":{"level":7},"empty":"","list":[1]}"#);
-        let rows = "X-Level = \"/user/level\"\nX-Plan = { claim = \"plan\", default = \"none\" }\n\
-             X-Empty = { claim = \"empty\", default = \"-\" }";
+        let rows = "X-Level = \"/user/level\"\nX-Plan = { claim = \"plan\", default = \"none\" }\nX-Empty = \
+                    { claim = \"empty\", default = \"-\" }";
         let pass = pass(&who, rows).unwrap();
         for (name, value) in [
             ("x-user-email", "a@x.org"),
@@ -439,7 +439,8 @@ mod tests {
     #[test]
     fn one_text_is_a_list_of_one_and_a_list_of_scopes_is_their_words() {
         let who = identity(
-            r#"{"scope":["read write","admin"],"permissions":"p:1 p:2","https://ns/roles":"site admin","roles":[7]}"#,
+            r#"{"scope":["read write","admin"],"permissions":"p:1 p:2",
+                "https://ns/roles":"site admin","roles":[7]}"#,
         );
         let pass = pass(&who, "").unwrap();
         for (query, met) in [

@@ -203,7 +203,7 @@ async fn run(
     }
     if asks && asking == Asking::Withheld {
         course.reason = match &local {
-            Some(why) => format!("would ask the issuer, whether it accepts the token ({why})"),
+            Some(why) => format!("would ask the issuer whether it accepts the token ({why})"),
             None => "would ask the issuer for the email, since the token names none".to_owned(),
         } + "; --ask does that, and sends the token to its /userinfo";
         course.stop = Stop::Asking { local, word: None };
@@ -345,18 +345,18 @@ fn explain_email(claims: &Object, rules: EmailRules<'_>, identity: Option<&Ident
             }
             (None, None) => "there is no such claim".to_owned(),
             (None, Some(_)) if email::find(claims, EmailRules { domains: &[], ..alone }).is_some() => {
-                "passed over: its domain is not in the issuer's `email_domains`".to_owned()
+                "skipped: its domain is not in the issuer's `email_domains`".to_owned()
             }
             (None, Some(_))
                 if email::find(claims, EmailRules { require_verified: false, domains: &[], ..alone })
                     .is_some() =>
             {
-                "passed over: its email is not verified, and `require_verified_email` is on".to_owned()
+                "skipped: its email is not verified, and `require_verified_email` is on".to_owned()
             }
             (None, Some(value)) if value.is_string() => {
-                format!("passed over: {} is no plausible address", rows::shown(value))
+                format!("skipped: {} is not a valid address", rows::shown(value))
             }
-            (None, Some(_)) => "passed over: it is not a text".to_owned(),
+            (None, Some(_)) => "skipped: it is not a text".to_owned(),
         };
         Tried { entry: path.as_str().to_owned(), result }
     });

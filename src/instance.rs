@@ -93,7 +93,7 @@ pub struct Instance {
     pub unopened_tokens: RateLimitedLog,
     /// Log lines about subrequests that do not describe the original request. They have their own limit,
     /// because clients can cause them.
-    pub untold_requests: RateLimitedLog,
+    pub undescribed_requests: RateLimitedLog,
     /// Log lines about identities whose headers are too large for an answer.
     pub large_answers: RateLimitedLog,
     /// Log lines about repeated or incomplete credentials. Anybody can send them.
@@ -291,7 +291,7 @@ impl Instance {
             anonymous: Anonymous::new(&settings.headers, &settings.routes.anonymous),
             wrong_requirements: RateLimitedLog::default(),
             unopened_tokens: RateLimitedLog::default(),
-            untold_requests: RateLimitedLog::default(),
+            undescribed_requests: RateLimitedLog::default(),
             large_answers: RateLimitedLog::default(),
             unclear_credentials: RateLimitedLog::default(),
             forbidden: RateLimitedLog::default(),
@@ -371,8 +371,8 @@ impl Instance {
             let settings = issuer.settings();
             let foreign = match settings.foreign_tokens {
                 ForeignTokens::AskIssuer => {
-                    "asked about at /userinfo; their audience cannot be checked, so any application of the tenant \
-                     can obtain one (routes can require audience=checked)"
+                    "asked about at /userinfo; their audience cannot be checked, so any application of the \
+                     tenant can obtain one (routes can require audience=checked)"
                 }
                 ForeignTokens::Refuse => "refused",
             };

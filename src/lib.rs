@@ -4,10 +4,10 @@
 //!
 //! ```text
 //! server::listener ─▶ server::auth ─▶ credential ─▶ tiers::digest ─▶ answers ── hit ──▶ respond
-//!                                                                       │ miss
-//!                                                                    verifier ─▶ identity ─▶ decision ─▶ respond
+//!                                                                       │ miss                ▲
+//!                                                                    verifier ─▶ identity ─▶ decision
 //!                                                                       │           │
-//!                                                                     token    tiers::policy, revocation, store
+//!                                                                     token      tiers, revocation, store
 //!                                                                       │           │
 //!                                                                     issuer ◀──────┘   (through guard)
 //! ```

@@ -149,21 +149,28 @@ fn finish(status: StatusCode, mut headers: HeaderMap, close: bool) -> Answer {
     answer
 }
 
+/// A challenge with an error code (RFC 6750 §3).
+macro_rules! bearer {
+    ($error:literal, $description:literal) => {
+        concat!("Bearer realm=\"holdfast\", error=\"", $error, "\", error_description=\"", $description, "\"")
+    };
+}
+
 /// RFC 6750 §3.1: without credentials, no error code; else `invalid_request`.
 fn no_credential_challenge(error: CredentialError) -> HeaderValue {
     HeaderValue::from_static(match error {
         CredentialError::Missing | CredentialError::OtherScheme => r#"Bearer realm="holdfast""#,
         CredentialError::Several | CredentialError::SeveralCookies => {
-            r#"Bearer realm="holdfast", error="invalid_request", error_description="More than one credential""#
+            bearer!("invalid_request", "More than one credential")
         }
         CredentialError::Incomplete => {
-            r#"Bearer realm="holdfast", error="invalid_request", error_description="The cookie is incomplete""#
+            bearer!("invalid_request", "The cookie is incomplete")
         }
         CredentialError::TooLong => {
-            r#"Bearer realm="holdfast", error="invalid_request", error_description="The access token is too long""#
+            bearer!("invalid_request", "The access token is too long")
         }
         CredentialError::Grammar => {
-            r#"Bearer realm="holdfast", error="invalid_request", error_description="The access token is malformed""#
+            bearer!("invalid_request", "The access token is malformed")
         }
     })
 }
@@ -175,36 +182,31 @@ fn refusal_challenge(refusal: &Refusal) -> (StatusCode, HeaderValue) {
         Refusal::IssuerForbids { .. } => (StatusCode::FORBIDDEN, insufficient_scope()),
         Refusal::Expired { .. } => (
             StatusCode::UNAUTHORIZED,
-            HeaderValue::from_static(
-                r#"Bearer realm="holdfast", error="invalid_token", error_description="The access token expired""#,
-            ),
+            HeaderValue::from_static(bearer!("invalid_token", "The access token expired")),
         ),
         _ => (
             StatusCode::UNAUTHORIZED,
-            HeaderValue::from_static(
-                r#"Bearer realm="holdfast", error="invalid_token", error_description="The access token is invalid""#,
-            ),
+            HeaderValue::from_static(bearer!("invalid_token", "The access token is invalid")),
         ),
     }
 }
 
-/// RFC 9449 §7.1 if the token should be bound to a key, RFC 8705 §3 if to a certificate. The client learns the
-/// reason, because only it can make a better proof.
+/// RFC 9449 §7.1 if the token should be bound to a key, RFC 8705 §3 if to a certificate. The client learns
+/// the reason, because only it can make a better proof.
 fn unproven_challenge(unproven: Unproven) -> HeaderValue {
     let reason = unproven.reason();
     let challenge = match unproven {
         Unproven::NoCertificate
         | Unproven::UnclearCertificate
         | Unproven::OtherCertificate
-        | Unproven::Unreadable => format!(
-            r#"Bearer realm="holdfast", error="invalid_token", error_description="The sender is not proven ({reason})""#
-        ),
+        | Unproven::Unreadable => format!(bearer!("invalid_token", "The sender is not proven ({})"), reason),
         _ => {
             let error = if unproven.is_about_the_proof() { "invalid_dpop_proof" } else { "invalid_token" };
             let algorithms =
                 dpop::algorithms().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(" ");
             format!(
-                r#"DPoP realm="holdfast", algs="{algorithms}", error="{error}", error_description="The sender is not proven ({reason})""#
+                "DPoP realm=\"holdfast\", algs=\"{algorithms}\", error=\"{error}\", \
+                 error_description=\"The sender is not proven ({reason})\""
             )
         }
     };
@@ -213,9 +215,7 @@ fn unproven_challenge(unproven: Unproven) -> HeaderValue {
 }
 
 fn insufficient_scope() -> HeaderValue {
-    HeaderValue::from_static(
-        r#"Bearer realm="holdfast", error="insufficient_scope", error_description="The access token does not suffice here""#,
-    )
+    HeaderValue::from_static(bearer!("insufficient_scope", "The access token does not suffice here"))
 }
 
 /// Rounded up: a client that asks too early would only have to wait again.

@@ -190,8 +190,8 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The expiry of the server certificate, as text and as a time. Logs a warning if it has expired. The certificate is used
-/// anyway, because refusing it would also be an outage.
+/// The expiry of the server certificate, as text and as a time. Logs a warning if it has expired. The
+/// certificate is used anyway, because refusing it would also be an outage.
 fn expires(chain: &[CertificateDer<'_>], settings: &TlsSettings) -> (String, Option<Timestamp>) {
     let Some(own) = chain.first().and_then(|own| X509::from_der(own).ok()) else {
         return ("unknown".to_owned(), None);

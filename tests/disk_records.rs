@@ -182,8 +182,8 @@ async fn a_recovery_while_running_is_counted_like_one_at_the_start() {
     }
     let archive = scene.archive(scene.settings());
     assert_eq!(scene.errors("recovered"), 0);
-    archive.tell();
-    archive.tell();
+    archive.report_stats();
+    archive.report_stats();
     assert_eq!(scene.errors("recovered"), 1, "the counts of the store are taken over, each once");
 }
 

@@ -19,8 +19,9 @@ const DISK_STORE: u64 = 512 * MEBIBYTE;
 /// The address space is too small.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error(
-    "the address space is limited to {} MiB (ulimit -v, prlimit --as, systemd: LimitAS=), and this configuration needs {} MiB: \
-     raise that limit, lower store.memory, or limit memory by a cgroup instead (systemd: MemoryMax=)",
+    "the address space is limited to {} MiB (ulimit -v, prlimit --as, systemd: LimitAS=), and this \
+     configuration needs {} MiB: raise that limit, lower store.memory, or limit memory by a cgroup instead \
+     (systemd: MemoryMax=)",
     .limit / MEBIBYTE, .needed / MEBIBYTE
 )]
 pub struct AddressSpaceTooSmall {

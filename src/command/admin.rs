@@ -31,7 +31,8 @@ pub struct Admin {
 pub enum AdminError {
     /// No process listens there.
     #[error(
-        "no holdfast answers on its admin listener {0}: is it running, and is --admin or admin.listen its address?"
+        "no holdfast answers on its admin listener {0}: is it running, and is --admin or admin.listen its \
+         address?"
     )]
     NotThere(SocketAddr),
     /// It listens, but does not answer.

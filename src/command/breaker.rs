@@ -108,13 +108,13 @@ mod tests {
     #[test]
     fn a_line_says_what_is_known_and_leaves_out_what_is_not() {
         let budget = json!({ "available": 20, "burst": 20, "rate": 4.0, "learned": null });
-        let closed = json!({ "breaker": "closed", "since": null, "until": null, "reason": null, "budget": budget,
-            "held_back_subjects": 0 });
+        let closed = json!({ "breaker": "closed", "since": null, "until": null, "reason": null,
+            "budget": budget, "held_back_subjects": 0 });
         assert_eq!(line(&closed), "closed; budget 20 of 20, 4.0/s; 0 subjects in back-off");
         let budget =
             json!({ "available": 2, "burst": 20, "rate": 4.0, "learned": { "available": 2, "until": "U" } });
-        let open = json!({ "breaker": "open", "since": "S", "until": "T", "reason": "forced", "budget": budget,
-            "held_back_subjects": 1 });
+        let open = json!({ "breaker": "open", "since": "S", "until": "T", "reason": "forced",
+            "budget": budget, "held_back_subjects": 1 });
         assert_eq!(
             line(&open),
             "open, since S, until T, reason forced; budget 2 of 20, 4.0/s, and 2 until U, as the issuer \

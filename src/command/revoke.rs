@@ -12,9 +12,12 @@ use super::order::{self, Confirmation};
 use super::reach::{AdminArguments, reach};
 use super::{SourceArguments, block_on, fail};
 
+/// The flags of [`Whom`], of which each order has one.
+const WHOM: [&str; 5] = ["subject", "session", "token_file", "kid", "all"];
+
 /// What is to be refused. Tokens issued later pass.
 #[derive(Args)]
-#[command(group(ArgGroup::new("order").required(true).args(["subject", "session", "token_file", "kid", "all", "list"])))]
+#[command(group(ArgGroup::new("order").required(true).args(WHOM).arg("list")))]
 pub struct RevokeArguments {
     #[command(flatten)]
     whom: Whom,
@@ -31,7 +34,7 @@ pub struct RevokeArguments {
 
 /// Which revocation is to be taken back.
 #[derive(Args)]
-#[command(group(ArgGroup::new("order").required(true).args(["subject", "session", "token_file", "kid", "all"])))]
+#[command(group(ArgGroup::new("order").required(true).args(WHOM)))]
 pub struct UnrevokeArguments {
     #[command(flatten)]
     whom: Whom,
@@ -144,8 +147,8 @@ mod tests {
 
     #[test]
     fn a_line_says_what_is_refused_and_what_was_taken_back() {
-        let mut row = json!({ "kind": "subject", "what": "a of https://t/", "issued_before": "T", "changed_at": "C",
-            "kept_until": "U" });
+        let mut row = json!({ "kind": "subject", "what": "a of https://t/", "issued_before": "T",
+            "changed_at": "C", "kept_until": "U" });
         assert_eq!(line(&row), "subject a of https://t/: issued until T, kept until U");
         row["issued_before"] = Value::Null;
         assert_eq!(line(&row), "subject a of https://t/: taken back C, kept until U");

@@ -20,8 +20,8 @@ const OTHERS: usize = 6;
 #[derive(Debug, Error)]
 #[error(
     "this configuration needs {needed} threads, and the system gave {given} ({problem}): raise the limit on \
-     processes and threads (ulimit -u, prlimit --nproc, systemd: TasksMax= and LimitNPROC=, containers: the limit \
-     on pids)"
+     processes and threads (ulimit -u, prlimit --nproc, systemd: TasksMax= and LimitNPROC=, containers: the \
+     limit on pids)"
 )]
 pub struct TooFewThreads {
     needed: usize,

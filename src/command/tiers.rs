@@ -192,8 +192,9 @@ mod tests {
     #[test]
     fn counts_are_read_by_label_in_any_order() {
         let counts = Counts::of(
-            "# HELP holdfast_records r\nholdfast_tier_hits_total{tier=\"primary\",store=\"disk\"} 2\n\
-             holdfast_tier_hits_total{store=\"memory\",tier=\"primary\"} 3\nholdfast_records{store=\"disk\"} 5\nother 1\n",
+            "# HELP holdfast_records r\nholdfast_tier_hits_total{tier=\"primary\",store=\"disk\"} \
+             2\nholdfast_tier_hits_total{store=\"memory\",tier=\"primary\"} \
+             3\nholdfast_records{store=\"disk\"} 5\nother 1\n",
         );
         let hit =
             |store: &str| counts.hits.get(&("primary".to_owned(), store.to_owned())).map(String::as_str);

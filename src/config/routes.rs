@@ -114,7 +114,8 @@ impl RouteSettings {
             auth.complain(
                 "trusted_peers",
                 "nothing",
-                "with client_certificate_header, the proxies that are trusted to tell the client's certificate",
+                "the proxies that are trusted to pass on the client's certificate, because \
+                 client_certificate_header is set",
             );
         }
         if (by_rules || self.preflight) && self.trusted_peers.is_empty() {

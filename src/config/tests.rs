@@ -65,7 +65,8 @@ fn a_bad_value_is_refused_with_its_line_and_what_is_allowed() {
         ("[headers]\n\"X-A\" = { claim = \"a\", default = \"a b\" }", "allowed is 1 to 256 visible ASCII"),
         ("[headers]\n\"X-A\" = { claim = \"a\", default = \"a%20b\" }", "visible ASCII characters without %"),
         (
-            "[[tier]]\nname = \"a\"\nage = \"1h\"\nrole = \"fresh\"\n[[tier]]\nname = \"b\"\nage = \"1h\"\nrole = \"outage\"",
+            "[[tier]]\nname = \"a\"\nage = \"1h\"\nrole = \"fresh\"\n[[tier]]\nname = \"b\"\nage = \
+             \"1h\"\nrole = \"outage\"",
             "holdfast.toml:8: tier[1]: tier 2 (b): its age is not above that of the tier before it",
         ),
         (
@@ -104,18 +105,19 @@ fn settings_that_do_not_go_together_are_told_once_where_they_stand() {
     for (text, expected) in [
         (
             "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\nsecret_file = \"/s\"\n",
-            "holdfast.toml:4: issuer[0].secret_file = \"/s\": allowed is set if and only if algorithms are HS256, \
-             HS384 or HS512",
+            "holdfast.toml:4: issuer[0].secret_file = \"/s\": allowed is set if and only if algorithms are \
+             HS256, HS384 or HS512",
         ),
         (
-            "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\nalgorithms = [\"RS256\", \"HS256\"]\nsecret_file = \"/s\"\n",
+            "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\nalgorithms = [\"RS256\", \
+             \"HS256\"]\nsecret_file = \"/s\"\n",
             "holdfast.toml:4: issuer[0].algorithms = [\"RS256\", \"HS256\"]: allowed is at least one \
              algorithm, all asymmetric or all HS, never mixed",
         ),
         (
             "[[issuer]]\nurl = \"ftp://t/\"\naudience = [\"a\"]\n",
-            "holdfast.toml:2: issuer[0].url = \"ftp://t/\": allowed is the issuer's URL exactly as in the token's `iss`, \
-             such as https://tenant.eu.auth0.com/ (http:// only for loopback)",
+            "holdfast.toml:2: issuer[0].url = \"ftp://t/\": allowed is the issuer's URL exactly as in the \
+             token's `iss`, such as https://tenant.eu.auth0.com/ (http:// only for loopback)",
         ),
     ] {
         assert_eq!(problems(text), [expected]);
@@ -238,7 +240,8 @@ fn the_disk_store_has_its_own_defaults_and_takes_what_is_set() {
     let store =
         |lines: &str| read(&format!("{MINIMAL}[store]\npath = \"/data\"\n{lines}")).map(|read| read.store);
     assert_eq!(store("").unwrap().disk(), Some(DiskSettings::at("/data")));
-    let set = "block_cache = \"1GiB\"\nsync_interval = \"20ms\"\ncheckpoint_interval = \"0s\"\nsecret_file = \"/s\"";
+    let set = "block_cache = \"1GiB\"\nsync_interval = \"20ms\"\ncheckpoint_interval = \"0s\"\nsecret_file = \
+               \"/s\"";
     let set = store(set).unwrap();
     let disk = set.disk().unwrap();
     assert_eq!((disk.block_cache, disk.sync_interval.as_millis()), (1 << 30, 20));
@@ -361,7 +364,8 @@ fn an_issuer_is_bound_to_domains_and_a_rule_to_an_issuer_that_there_is() {
         let found = problems(&format!("{MINIMAL}{lines}\n"));
         assert!(found.iter().any(|problem| problem.contains(expected)), "{lines}\n{found:#?}");
     }
-    let rules = "[auth]\nrequirements_from = \"rules\"\ntrusted_peers = [\"unix\"]\nforwarded = \"x-original\"\n[[rule]]\n";
+    let rules = "[auth]\nrequirements_from = \"rules\"\ntrusted_peers = [\"unix\"]\nforwarded = \
+                 \"x-original\"\n[[rule]]\n";
     let rule = |issuer: &str| format!("{MINIMAL}{rules}require = {{ issuer = \"{issuer}\" }}\n");
     assert!(read(&rule("https://t.eu.auth0.com/")).is_ok());
     for (issuer, allowed) in

@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn tls_is_for_addresses_that_are_marked_and_needs_two_files() {
         assert_eq!(read("").unwrap(), None);
-        let tls = "[auth]\nlisten = [\"127.0.0.1:1\", \"tls:[::1]:2\"]\n[auth.tls]\ncertificate = \"/c\"\nkey = \"/k\"";
+        let tls = "[auth]\nlisten = [\"127.0.0.1:1\", \"tls:[::1]:2\"]\n\
+                   [auth.tls]\ncertificate = \"/c\"\nkey = \"/k\"";
         let settings = read(tls).unwrap().unwrap();
         assert_eq!(
             (settings.certificate.as_path(), settings.key.as_path()),

@@ -1,5 +1,5 @@
-//! What a token is bound to, in a [`Pass`](super::Pass). A token that is bound to nothing takes no room and no
-//! time.
+//! What a token is bound to, in a [`Pass`](super::Pass). A token that is bound to nothing takes no room and
+//! no time.
 
 use super::packed::{Flag, Mark, Packed, Packing};
 use crate::token::binding::{Binding, Thumbprint};

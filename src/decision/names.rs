@@ -13,6 +13,6 @@ pub const EMAIL_ENCODING: HeaderName = HeaderName::from_static("x-user-email-enc
 /// The age of the record, in seconds.
 pub const AGE: HeaderName = HeaderName::from_static("x-auth-age");
 
-/// The headers that every 200 has, whatever is configured. A row of `[headers]` cannot have such a name, and a
-/// 200 without an identity says `none` in each.
+/// The headers that every 200 has, whatever is configured. A row of `[headers]` cannot have such a name, and
+/// a 200 without an identity says `none` in each.
 pub static FIXED: [HeaderName; 4] = [EMAIL_ENCODING, TIER, SOURCE, AGE];

@@ -150,7 +150,7 @@ pub struct Transition {
 
 /// Permission to make one call. Give it back through [`Breaker::record`] or [`Breaker::cancel`].
 #[derive(Debug)]
-#[must_use = "a permit that is neither recorded nor cancelled blocks a half-open breaker until its lease is over"]
+#[must_use = "a permit that is neither recorded nor cancelled blocks a half-open breaker until it expires"]
 pub struct Permit {
     generation: u64,
     transition: Option<Transition>,

@@ -75,7 +75,8 @@ impl fmt::Display for BudgetSettings {
         let wait = humantime::format_duration(*wait);
         write!(
             f,
-            "{plan}: {burst} new users at once, then {rate} a second; a call waits for its turn for up to {wait}"
+            "{plan}: {burst} new users at once, then {rate} a second; a call waits for its turn for up to \
+             {wait}"
         )
     }
 }

@@ -324,9 +324,12 @@ mod tests {
     proptest! {
         #[test]
         fn memory_is_bounded_and_the_latest_is_always_held(
-            steps in prop::collection::vec((0_u64..50, 0_u64..20, prop::option::of(0_u64..400), 0_u8..3), 0..200),
+            steps in prop::collection::vec(
+                (0_u64..50, 0_u64..20, prop::option::of(0_u64..400), 0_u8..3), 0..200
+            ),
         ) {
-            let mut subject_backoff = SubjectBackoff::new(SubjectBackoffSettings { capacity: 16, ..SubjectBackoffSettings::default() });
+            let settings = SubjectBackoffSettings { capacity: 16, ..SubjectBackoffSettings::default() };
+            let mut subject_backoff = SubjectBackoff::new(settings);
             let mut now = 0;
             for (number, step, wait, kind) in steps {
                 now += step;

@@ -1,5 +1,5 @@
-//! The sender of a token that is explained: what its request would carry, as a trusted proxy would tell it. The
-//! check is the server's own.
+//! The sender of a token that is explained: what its request would carry, as a trusted proxy would tell it.
+//! The check is the server's own.
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Uri};

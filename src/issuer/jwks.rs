@@ -198,9 +198,11 @@ mod tests {
 
     use super::*;
 
-    const EC: &str = r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM""#;
+    const EC: &str = r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+        "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM""#;
 
-    const OTHER: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
+    const OTHER: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+        "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
 
     fn set(entries: &[String]) -> Result<KeySet, &'static str> {
         KeySet::read(format!(r#"{{"keys":[{}]}}"#, entries.join(",")).as_bytes(), false)
@@ -349,9 +351,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(keys.count(), 2);
-        assert!(
-            matches!(keys.find(Some("a"), es256(), Ticks::ZERO), KeyLookup::Found(keys) if keys[0].id() == Some("a"))
-        );
+        let found = keys.find(Some("a"), es256(), Ticks::ZERO);
+        assert!(matches!(found, KeyLookup::Found(keys) if keys[0].id() == Some("a")));
         assert!(matches!(keys.find(Some("a"), SignatureAlgorithm::RS256, Ticks::ZERO), KeyLookup::Unfit));
         assert!(matches!(keys.find(Some("../../etc/passwd"), es256(), Ticks::ZERO), KeyLookup::Unknown));
         // Without a `kid`, two keys would fit, and there is no guessing.

@@ -237,7 +237,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_instances_agree_whoever_hears_of_which_record_first(one in any_denial(), other in any_denial()) {
+        fn two_instances_agree_whoever_hears_of_which_record_first(
+            one in any_denial(), other in any_denial()
+        ) {
             let merged = one.clone().merged_with(other.clone());
             prop_assert_eq!(&merged, &other.clone().merged_with(one.clone()));
             prop_assert_eq!(&merged, &merged.clone().merged_with(one.clone()));

@@ -2,8 +2,8 @@
 //!
 //! Each proxy has a way of its own, and passes on what clients send in the headers of the others. So exactly
 //! one way is read. Names are exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and
-//! `X-Forwarded-Prefix`, `-Port` and `-For` are never read, and the scheme only for DPoP proofs. A header that is missing
-//! or repeated refuses the request.
+//! `X-Forwarded-Prefix`, `-Port` and `-For` are never read, and the scheme only for DPoP proofs. A header
+//! that is missing or repeated refuses the request.
 
 use std::borrow::Cow;
 

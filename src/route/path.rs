@@ -277,7 +277,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: 4000, failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         #[test]
         fn what_is_accepted_is_read_alike_by_everybody(target in target()) {

@@ -24,7 +24,8 @@ const XFCC: [&str; 7] = ["by", "hash", "cert", "chain", "subject", "uri", "dns"]
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// The thumbprint of the certificate in this header value (RFC 8705 §3.1). `None` if there is not plainly one.
+/// The thumbprint of the certificate in this header value (RFC 8705 §3.1). `None` if there is not plainly
+/// one.
 #[must_use]
 pub fn thumbprint(value: &str) -> Option<Thumbprint> {
     let value = value.trim();
@@ -52,8 +53,8 @@ fn of_base64(text: &str) -> Option<Thumbprint> {
     (bytes.first() == Some(&0x30)).then(|| Thumbprint::of(&bytes))
 }
 
-/// The `Hash` of the one element. With several, earlier proxies have had their say, and it is not known whether
-/// a client was the first of them.
+/// The `Hash` of the one element. With several, earlier proxies have had their say, and it is not known
+/// whether a client was the first of them.
 fn of_xfcc(value: &str) -> Option<Thumbprint> {
     let (mut hash, mut quoted, mut start) = (None, false, 0);
     let ends = value.char_indices().chain([(value.len(), ';')]);

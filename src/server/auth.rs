@@ -106,8 +106,8 @@ enum AnswerOrigin {
     Now,
 }
 
-/// Identifies the user by the credential. Uses the answer in memory if it is young enough, and checks the sender
-/// in any case.
+/// Identifies the user by the credential. Uses the answer in memory if it is young enough, and checks the
+/// sender in any case.
 async fn identify(
     instance: &Instance,
     (subrequest, peer): (Subrequest<'_>, Peer),
@@ -163,7 +163,7 @@ async fn judge(
         Err(failure) => Err(failure),
     };
     if let Some(why) = &not_here {
-        tell_of_foreign(instance, digest, why, &result);
+        log_foreign(instance, digest, why, &result);
     }
     match result {
         Ok(resolved) => {
@@ -189,8 +189,8 @@ async fn judge(
     }
 }
 
-/// Declines a request that is not proven to come from the sender of its token. Nothing is remembered: the same
-/// token is good with a proof.
+/// Declines a request that is not proven to come from the sender of its token. Nothing is remembered: the
+/// same token is good with a proof.
 fn decline_sender(
     instance: &Instance,
     digest: TokenDigest,
@@ -205,21 +205,16 @@ fn decline_sender(
 /// Counts and logs a token that only its issuer could judge: why it was not judged here, and the issuer's
 /// answer. A JWE that fails both here and there may need a key that is missing here, so it is also logged as
 /// a warning, at a limited rate.
-fn tell_of_foreign(
-    instance: &Instance,
-    digest: TokenDigest,
-    why: &NotLocal,
-    result: &Result<Resolved, Failure>,
-) {
+fn log_foreign(instance: &Instance, digest: TokenDigest, why: &NotLocal, result: &Result<Resolved, Failure>) {
     let (local, issuer) = (why.reason(), result.as_ref().map_or_else(Failure::reason, |_| "accepted"));
     instance.metrics.foreign(local, issuer);
     let Err(failure) = result else { return };
     debug!(?digest, local, issuer, "judged neither here nor by its issuer; here: {why}; issuer: {failure}");
     if matches!(why, NotLocal::Sealed(_))
-        && let Some(held_back) = instance.unopened_tokens.allow(instance.clock.now())
+        && let Some(suppressed) = instance.unopened_tokens.allow(instance.clock.now())
     {
         warn!(
-            held_back,
+            suppressed,
             local,
             issuer,
             "an encrypted token was judged neither here nor by its issuer; here: {why}; issuer: {failure}"

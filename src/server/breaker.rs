@@ -26,7 +26,8 @@ pub const FORCED_FOR: Duration = Duration::from_secs(10 * 60);
 const SHORTEST_FORCED: Duration = Duration::from_secs(1);
 
 const UNKNOWN: OrderRefused = OrderRefused::Unknown(
-    r#"{"action": "force-open" or "force-closed", "for": "10m"}, {"action": "reset"}; each may name an "issuer" and an "endpoint""#,
+    "{\"action\": \"force-open\" or \"force-closed\", \"for\": \"10m\"}, {\"action\": \"reset\"}; \
+     each may name an \"issuer\" and an \"endpoint\"",
 );
 
 /// An action, and the breakers that it applies to.

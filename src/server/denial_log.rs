@@ -36,24 +36,24 @@ pub(super) fn log_denial(
     let (now, about) = (instance.clock.now(), Denial { instance, headers, required });
     match decision {
         Decision::Misconfigured(bad) => {
-            if let Some(held_back) = instance.wrong_requirements.allow(now) {
+            if let Some(suppressed) = instance.wrong_requirements.allow(now) {
                 let values = match bad {
                     BadRequirement::Value(name) => about.values(name),
                     _ => String::new(),
                 };
                 let request_id = about.request_id();
                 error!(
-                    held_back,
+                    suppressed,
                     request_id,
                     "a proxy asks with wrong requirements, so its requests are refused: {bad}{values}"
                 );
             }
         }
         Decision::Forbidden(unmet @ Unmet::TooLarge { .. }) => {
-            if let Some(held_back) = instance.large_answers.allow(now) {
+            if let Some(suppressed) = instance.large_answers.allow(now) {
                 let (digest, request_id) = (about.digest(), about.request_id());
                 warn!(
-                    held_back,
+                    suppressed,
                     ?digest,
                     request_id,
                     "users with good tokens are refused, since no proxy would take the answer: {unmet}"
@@ -62,18 +62,18 @@ pub(super) fn log_denial(
         }
         Decision::Forbidden(unmet) => about.forbidden(unmet),
         Decision::Closed(closed @ (Closed::Untrusted | Closed::Missing(_))) => {
-            if let Some(held_back) = instance.untold_requests.allow(now) {
+            if let Some(suppressed) = instance.undescribed_requests.allow(now) {
                 let request_id = about.request_id();
-                warn!(held_back, request_id, "requests of a proxy are refused: {closed}");
+                warn!(suppressed, request_id, "requests of a proxy are refused: {closed}");
             }
         }
         Decision::NoCredential(
             error
             @ (CredentialError::Several | CredentialError::SeveralCookies | CredentialError::Incomplete),
         ) => {
-            if let Some(held_back) = instance.unclear_credentials.allow(now) {
+            if let Some(suppressed) = instance.unclear_credentials.allow(now) {
                 let request_id = about.request_id();
-                info!(held_back, request_id, reason = error.reason(), "a request is refused: {error}");
+                info!(suppressed, request_id, reason = error.reason(), "a request is refused: {error}");
             }
         }
         _ => {}
@@ -94,8 +94,8 @@ impl Denial<'_> {
             _ => String::new(),
         };
         match turn {
-            Some(held_back) => {
-                info!(held_back, ?digest, request_id, "a valid token does not suffice: {unmet}{values}");
+            Some(suppressed) => {
+                info!(suppressed, ?digest, request_id, "a valid token does not suffice: {unmet}{values}");
             }
             None => debug!(?digest, request_id, "a valid token does not suffice: {unmet}{values}"),
         }

@@ -27,8 +27,9 @@ pub fn share_out(wanted: usize, listeners: usize) -> Shares {
     let shares = Shares::of(limit, wanted, listeners);
     if shares.auth < wanted {
         warn!(
-            "there are {limit} file descriptors, so each auth listener takes {} connections, not max_connections = \
-             {wanted}; raise the hard limit (systemd: LimitNOFILE=, containers: ulimits, shell: ulimit -Hn)",
+            "there are {limit} file descriptors, so each auth listener takes {} connections, not \
+             max_connections = {wanted}; raise the hard limit (systemd: LimitNOFILE=, containers: ulimits, \
+             shell: ulimit -Hn)",
             shares.auth
         );
     } else {

@@ -65,8 +65,8 @@ pub(super) async fn answer(
             } else {
                 "undecided"
             });
-            if let Some(held_back) = instance.refused_logouts.allow(instance.clock.now()) {
-                warn!(held_back, "a logout request was answered with {}: {problem}", status.as_u16());
+            if let Some(suppressed) = instance.refused_logouts.allow(instance.clock.now()) {
+                warn!(suppressed, "a logout request was answered with {}: {problem}", status.as_u16());
             }
             let mut answer = empty(status);
             if status != StatusCode::BAD_REQUEST {

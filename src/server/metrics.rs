@@ -1,4 +1,5 @@
-//! The page of metrics. Gauges are brought up to date when they are read, from what is known without a search.
+//! The page of metrics. Gauges are brought up to date when they are read, from what is known without a
+//! search.
 
 use bytes::Bytes;
 use http_body_util::Full;

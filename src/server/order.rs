@@ -52,15 +52,18 @@ pub(super) enum OrderRefused {
     Remote,
     /// It is an import, which says who users are, and nothing proves who sends it.
     #[error(
-        "an import says who users are, so it needs admin.token_file or admin.tls.client_ca; or stop holdfast, \
-         and import into its data directory"
+        "an import says who users are, so it needs admin.token_file or admin.tls.client_ca; or stop \
+         holdfast, and import into its data directory"
     )]
     Untokened,
     /// Its time is none, or too far ahead.
-    #[error("\"issued_before\" is a time as 2026-01-31T12:00:00Z, at most 5 minutes from now")]
+    #[error("\"issued_before\" is a time such as 2026-01-31T12:00:00Z, at most 5 minutes from now")]
     IssuedBefore,
     /// It names an issuer that is not configured: an order about it would do nothing.
-    #[error("no issuer {named:?} is configured{hint}", hint = .nearest.as_ref().map_or_else(String::new, |nearest| format!("; is {nearest:?} meant?")))]
+    #[error(
+        "no issuer {named:?} is configured{}",
+        .nearest.as_ref().map_or_else(String::new, |nearest| format!("; is {nearest:?} meant?"))
+    )]
     NoSuchIssuer {
         /// The issuer that it names.
         named: String,

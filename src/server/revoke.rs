@@ -20,8 +20,8 @@ use crate::revocation::{Kind, RevocationKey, RevocationSet};
 use crate::store::revocations::{Source, Target, Unkept};
 
 const UNKNOWN: OrderRefused = OrderRefused::Unknown(
-    "{\"subject\": \"…\"}, {\"session\": \"…\"}, {\"kid\": \"…\"}, {\"all\": true}, each with \"issuer\" or for every \
-     issuer, and {\"token\": \"…\"}; names have 1 to 512 bytes",
+    "{\"subject\": \"…\"}, {\"session\": \"…\"}, {\"kid\": \"…\"}, {\"all\": true}, each with \"issuer\" or \
+     for every issuer, and {\"token\": \"…\"}; names have 1 to 512 bytes",
 );
 
 /// How far `issued_before` may be ahead: what the clocks of issuers and instances may differ by.

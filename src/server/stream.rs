@@ -1,8 +1,8 @@
 //! The stream of a connection, with two bounds that hyper does not keep.
 //!
 //! - How long an answer may wait to be read. hyper bounds how long a request may take to arrive, but not how
-//!   long an answer may take to be read. A client that sends requests and never reads an answer would occupy a
-//!   connection for as long as the kernel at its end lives.
+//!   long an answer may take to be read. A client that sends requests and never reads an answer would occupy
+//!   a connection for as long as the kernel at its end lives.
 //! - How much one read takes. hyper compares the length of a head with its bound before each read, not after
 //!   it. One long read would let a head of twice the bound pass.
 
@@ -118,7 +118,7 @@ mod tests {
 
     const MAX_HEAD: usize = 128 << 10;
 
-    /// The answer to a request whose head has `length` bytes, all of which have arrived before the first read.
+    /// The answer to a request whose head has `length` bytes, all of which arrived before the first read.
     async fn answer_to(length: usize) -> String {
         let (mut client, mut server) = tokio::io::duplex(1 << 20);
         let (start, end) = ("GET / HTTP/1.1\r\nHost: auth\r\nConnection: close\r\nX-Large: ", "\r\n\r\n");

@@ -28,7 +28,7 @@ pub struct Archive {
     pub(super) sealer: Arc<Sealer>,
     forgetting: Mutex<Forgetting>,
     /// The disk store's counts when they were last copied to the metrics.
-    told: Mutex<DiskStats>,
+    reported: Mutex<DiskStats>,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -88,8 +88,8 @@ impl Archive {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (forgetting, told) = Default::default();
-        Self { shared, disk, sealer, forgetting, told, clock, metrics }
+        let (forgetting, reported) = Default::default();
+        Self { shared, disk, sealer, forgetting, reported, clock, metrics }
     }
 
     /// The lookup: the shared store, then the disk. A shared record that may be served at once ends it, since
@@ -388,16 +388,17 @@ impl Archive {
     }
 
     /// Copies the disk store's own counts to the metrics.
-    pub fn tell(&self) {
+    pub fn report_stats(&self) {
         let Some(disk) = &self.disk else { return };
-        let mut told = lock(&self.told);
+        let mut reported = lock(&self.reported);
         let now = disk.stats();
-        for (kind, before, now) in
-            [("recovered", told.recoveries, now.recoveries), ("write", told.write_errors, now.write_errors)]
-        {
+        for (kind, before, now) in [
+            ("recovered", reported.recoveries, now.recoveries),
+            ("write", reported.write_errors, now.write_errors),
+        ] {
             (before..now).for_each(|_| self.metrics.store_failed("disk", kind));
         }
-        *told = now;
+        *reported = now;
     }
 
     /// About how many records are on disk; `None` without a disk store. Records in the shared store are not

@@ -2,7 +2,7 @@
 //!
 //! | store | holds |
 //! |---|---|
-//! | refusals, in memory | refusals, for `negative_ttl`; separate, so a flood of bad tokens evicts only those |
+//! | refusals, in memory | refusals, for `negative_ttl`; apart, so a flood of bad tokens evicts only them |
 //! | records, in memory | verdicts on foreign tokens, and profiles |
 //! | records, shared | the same, and issuers' keys, for several instances; only with a Redis |
 //! | records, on disk | the same, across restarts; only with a data directory |
@@ -389,7 +389,7 @@ impl Stores {
             + self.profiles.len();
         self.metrics.records("memory", records as u64);
         if let Some(archive) = &self.archive {
-            archive.tell();
+            archive.report_stats();
         }
         if let Some(records) = self.archive.as_ref().and_then(|archive| archive.count()) {
             self.metrics.records("disk", records);

@@ -54,7 +54,8 @@ impl Condition {
             )?,
             issuer_calls_left: new.float_gauges(
                 "issuer_calls_left",
-                "Calls that the issuer said it still accepts (X-RateLimit-Remaining); NaN if it has not said.",
+                "Calls that the issuer said it still accepts (X-RateLimit-Remaining); \
+                 NaN if it has not said.",
                 &["issuer", "endpoint"],
             )?,
             keys_fetched: new.float_gauges(
@@ -62,7 +63,11 @@ impl Condition {
                 "When the public keys of the issuer were fetched; 0 if there are none.",
                 &["issuer"],
             )?,
-            store_degraded: new.gauges("store_degraded", "1 if the store is degraded, else 0.", &["store"])?,
+            store_degraded: new.gauges(
+                "store_degraded",
+                "1 if the store is degraded, else 0.",
+                &["store"],
+            )?,
             revocations_behind: new
                 .gauges(
                     "revocations_behind",
@@ -90,8 +95,8 @@ impl Condition {
         })
     }
 
-    /// A user whom the issuer's word vouches for was served as of `tier`. `stale` is `None` if the issuer could be asked, else the time until
-    /// which the record can be served.
+    /// A user whom the issuer's word vouches for was served as of `tier`. `stale` is `None` if the issuer
+    /// could be asked, else the time until which the record can be served.
     pub fn served(&self, user: User<'_>, tier: &str, stale: Option<Timestamp>, now: Ticks) {
         match stale {
             Some(end) => self.users().served(user, tier, end, now),

@@ -184,8 +184,9 @@ impl Metrics {
                 .with_label_values::<&str>(&[]),
             leases: new.counters(
                 "leases_total",
-                "Questions to an issuer that instances share, by who asked: asked (this one, for all), shared \
-                 (another one), alone (this one, after a wait in vain), error (this one; Redis did not say).",
+                "Questions to an issuer that instances share, by who asked: asked (this one, for all), \
+                 shared (another one), alone (this one, after a wait in vain), error (this one; Redis did \
+                 not say).",
                 &["result"],
             )?,
             store_errors: new.counters(

@@ -43,8 +43,8 @@ pub enum Compact<'t> {
 
 /// What stays the same however a token is signed: of a JWS the signing input, of any other token all of it.
 ///
-/// Whoever has a token with an ECDSA signature (r, s) can make another one that holds as well, with (r, n − s). So one
-/// token is told from another by this part, where it must not come back in another form.
+/// From a token with an ECDSA signature (r, s) anybody can make another valid one, with (r, n − s). So tokens
+/// are compared by this part where a token must not come back in another form.
 #[must_use]
 pub fn without_signature(token: &str) -> &str {
     match Compact::parse(token) {

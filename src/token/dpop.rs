@@ -203,7 +203,7 @@ fn public_key(jws: &UnverifiedJws<'_>, algorithm: SignatureAlgorithm) -> Result<
     key.retain(|name, _| PUBLIC.contains(&name.as_str()));
     key.insert("alg".to_owned(), algorithm.name().into());
     serde_json::from_value(Value::Object(key))
-        .map_err(|_| ProofError::Key("it is no JWK, or of a type that is not known here"))
+        .map_err(|_| ProofError::Key("it is not a JWK, or its type is unknown"))
 }
 
 fn text<'c>(claims: &'c Object, name: &str) -> Option<&'c str> {

@@ -283,9 +283,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_and_what_is_read_are_what_serde_json_says(text in r#"[\{\}\[\]",:a-c0-9.eE+ \-\\u]{0,40}"#) {
+        fn what_is_taken_and_what_is_read_are_what_serde_json_says(
+            text in r#"[\{\}\[\]",:a-c0-9.eE+ \-\\u]{0,40}"#
+        ) {
             // It reads over what it does not build, odd or not.
-            let is_object = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() && text.trim_start().starts_with('{');
+            let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            let is_object = is_json && text.trim_start().starts_with('{');
             prop_assert_eq!(object(text.as_bytes()).is_ok(), is_object);
             if let (Ok(ours), Ok(theirs)) = (object(text.as_bytes()), serde_json::from_str::<Object>(&text)) {
                 for (name, value) in &ours {
@@ -305,7 +308,9 @@ mod tests {
         #[test]
         fn an_odd_member_changes_nothing_beside_it(
             members in prop::collection::btree_map("[a-d]{1,3}", value(), 0..5),
-            odd in prop::sample::select(vec![r#""\ud83d""#, "1e999", r#"{"x":1e999}"#, "[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]"]),
+            odd in prop::sample::select(vec![
+                r#""\ud83d""#, "1e999", r#"{"x":1e999}"#, "[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]"
+            ]),
             at in any::<prop::sample::Index>(),
         ) {
             let mut written: Vec<String> =

@@ -97,8 +97,8 @@ mod tests {
     fn check(change: impl FnOnce(&mut Value)) -> Result<LogoutToken, Refusal> {
         // As Auth0 sends it.
         let mut claims = json!({
-            "iss": "https://t.example/", "aud": "client", "sub": "auth0|a", "sid": "s", "iat": NOW, "exp": NOW + 120,
-            "jti": "j", "trace_id": "t", "events": { EVENT: {} },
+            "iss": "https://t.example/", "aud": "client", "sub": "auth0|a", "sid": "s", "iat": NOW,
+            "exp": NOW + 120, "jti": "j", "trace_id": "t", "events": { EVENT: {} },
         });
         change(&mut claims);
         let payload = vouched_by_shared_key(claims.to_string().as_bytes()).unwrap();

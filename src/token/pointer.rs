@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `email`, `https://api.example.com/email` | the claim of exactly this name |
 //! | `/user/email` | a JSON pointer (RFC 6901) |
-//! | `*/email` | the claim `email` under any namespace: any claim whose name is an URL that ends in `/email` |
+//! | `*/email` | the claim `email` under any namespace: a claim whose name is a URL that ends in `/email` |
 //! | `/*~1user/email` | a JSON pointer that starts at such a claim (`~1` is the pointer's spelling of `/`) |
 
 use std::fmt;
@@ -148,7 +148,8 @@ mod tests {
     fn each_spelling_finds_its_place() {
         let claims = json::object(
             br#"{"email":"direct","user":{"email":"nested"},"https://b.example/email":"second",
-                "https://a.example/email":"namespaced","https://a.example/user":{"email":"both"},"xemail":"no",
+                "https://a.example/email":"namespaced","https://a.example/user":{"email":"both"},
+                "xemail":"no",
                 "a/b":{"~":"escaped"},"list":[{"email":"no"}]}"#,
         )
         .unwrap();

@@ -159,7 +159,8 @@ mod tests {
 
     fn line(name: &str) -> String {
         format!(
-            r#"{{"user_id":"{name}","email":"{name}@x.org","email_verified":true,"user_metadata":{{"email":"evil@x.org"}}}}"#
+            r#"{{"user_id":"{name}","email":"{name}@x.org","email_verified":true,"user_metadata":{evil}}}"#,
+            evil = r#"{"email":"evil@x.org"}"#
         )
     }
 
@@ -198,9 +199,8 @@ mod tests {
         let expected = vec![
             (
                 2,
-                Some(
-                    json!({ "sub": "a", "email": "a@x.org", "name": "A, \"the\" first\nof all", "email_verified": "true" }),
-                ),
+                Some(json!({ "sub": "a", "email": "a@x.org", "name": "A, \"the\" first\nof all",
+                    "email_verified": "true" })),
             ),
             (5, Some(json!({ "sub": "b", "email": "b@x.org", "email_verified": "false" }))),
             (6, None),

@@ -332,7 +332,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => prop_oneof![0_u64..100, 0_u64..8_000, 0_u64..400_000].prop_map(Step::Wait),
         24 => Just(Step::Ask),
-        36 => (outcome(), took(), 0.0..=1.0).prop_map(|(outcome, took, jitter)| Step::Call(outcome, took, jitter)),
+        36 => (outcome(), took(), 0.0..=1.0)
+            .prop_map(|(outcome, took, jitter)| Step::Call(outcome, took, jitter)),
         8 => (1_usize..6).prop_map(Step::Recover),
         24 => (any::<usize>(), outcome(), took(), 0.0..=1.0)
             .prop_map(|(which, outcome, took, jitter)| Step::End(which, outcome, took, jitter)),

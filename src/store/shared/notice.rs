@@ -1,4 +1,5 @@
-//! What instances tell each other beside what to forget. Each notice is about now, and is worth nothing later.
+//! What instances tell each other beside what to forget. Each notice is about now, and is worth nothing
+//! later.
 //!
 //! Notices use the channel of [`Forget`](super::forget::Forget) and are sealed like those messages, for a
 //! place of their own, so that neither is taken for the other. A notice says when it was sent. One that was

@@ -24,7 +24,8 @@ const MARGIN: Duration = Duration::from_secs(86_400);
 const APPEND: &str = r"
 local oldest = (tonumber(redis.call('TIME')[1]) - tonumber(ARGV[1])) * 1000
 if oldest < 0 then oldest = 0 end
-return redis.call('XADD', KEYS[1], 'MINID', '~', string.format('%.0f', oldest), '*', 'k', ARGV[2], 'r', ARGV[3])
+local first = string.format('%.0f', oldest)
+return redis.call('XADD', KEYS[1], 'MINID', '~', first, '*', 'k', ARGV[2], 'r', ARGV[3])
 ";
 
 /// The place of an entry in the log, as Redis writes it.

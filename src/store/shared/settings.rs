@@ -42,7 +42,8 @@ impl RedisAddress {
         let address = Self::parse(url).ok();
         let is_tcp = |info: ConnectionInfo| !matches!(info.addr(), ConnectionAddr::Unix(_));
         address.filter(|address| address.info().is_ok_and(is_tcp)).ok_or_else(|| {
-            "URLs such as redis://host:26379/0, redis://user:password@host:26379, or rediss://host:26379 (TLS)"
+            "URLs such as redis://host:26379/0, redis://user:password@host:26379, or rediss://host:26379 \
+             (TLS)"
                 .to_owned()
         })
     }

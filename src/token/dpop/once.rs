@@ -1,10 +1,10 @@
 //! Which proofs have come already (RFC 9449 §11.1): each is good once, for as long as its `iat` is.
 //!
 //! Two sets, of which the older one is dropped whenever the younger one has been filled for the time that a
-//! proof is good. So a proof is remembered for that time at least, three times that at most, and nothing is ever
-//! searched for what has expired. Only proofs that hold are remembered, and only those who have a good token
-//! and its key can make them. When there is no room, the answer is "cannot tell": to forget one that may come
-//! again would be worse.
+//! proof is good. So a proof is remembered for that time at least, three times that at most, and nothing is
+//! ever searched for what has expired. Only proofs that hold are remembered, and only those who have a good
+//! token and its key can make them. When there is no room, the answer is "cannot tell": to forget one that
+//! may come again would be worse.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

@@ -196,7 +196,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_normalized_url_is_its_own_normal_form(url in "(https?|HTTP)://[aB.%4]{1,6}(:[0-9]{0,3})?[/.%2eEfa?#]{0,20}") {
+        fn a_normalized_url_is_its_own_normal_form(
+            url in "(https?|HTTP)://[aB.%4]{1,6}(:[0-9]{0,3})?[/.%2eEfa?#]{0,20}"
+        ) {
             if let Some(once) = normalized(&url) {
                 prop_assert_eq!(normalized(&once), Some(once.clone()), "{}", url);
                 let path = once.splitn(4, '/').nth(3).unwrap();

@@ -325,9 +325,10 @@ mod tests {
     fn a_file_that_others_can_open_is_refused_by_name() {
         for mode in [0o604, 0o602, 0o620, 0o644, 0o777] {
             let error = load("open-to-all.jwk", secret(16, &json!({})), mode).unwrap_err();
-            assert!(
-                matches!(error.problem, KeyProblem::File(PrivateFileError::Permissions { mode: found }) if found == mode)
-            );
+            let KeyProblem::File(PrivateFileError::Permissions { mode: found }) = error.problem else {
+                panic!("{error}")
+            };
+            assert_eq!(found, mode);
             let sentence = error.to_string();
             assert!(sentence.contains("open-to-all.jwk") && sentence.contains("chmod 600"), "{sentence}");
         }
