@@ -209,7 +209,8 @@ impl Instance {
         let (revocations, revocation_task) = match previous {
             Some(previous) => (previous.revocations.clone(), previous.revocation_task.clone()),
             None => {
-                let revocations = Revocations::open(archive.clone(), clock.clone(), metrics.clone());
+                let revocations =
+                    Revocations::open(archive.clone(), &digester, clock.clone(), metrics.clone());
                 let task = Arc::new(revocations.follow());
                 (revocations, task)
             }
@@ -253,7 +254,12 @@ impl Instance {
             stores.clone(),
             digester.clone(),
             policy,
-            RevocationCheck::new(revocations.set(), settings.revocation.clone(), digester.clone()),
+            RevocationCheck::new(
+                revocations.set(),
+                revocations.former().map(|former| former.set()),
+                settings.revocation.clone(),
+                digester.clone(),
+            ),
             settings.policy.clone(),
             &SingleflightSettings::with_wait(settings.guard.budget.wait),
             (clock.clone(), metrics.clone()),
@@ -271,9 +277,10 @@ impl Instance {
             })
             .collect();
         let forgets = || archive.as_ref().and_then(|archive| archive.forgets());
+        let former_forgets = archive.as_ref().and_then(|archive| archive.former_forgets());
         let subscriber = match previous {
             Some(previous) => previous.subscriber.clone(),
-            None => forgets().map(|forgets| Arc::new(Subscriber::start(forgets))),
+            None => forgets().map(|forgets| Arc::new(Subscriber::start(forgets, former_forgets))),
         };
         if let Some(subscriber) = &subscriber {
             subscriber.serve(&stores);
@@ -333,7 +340,7 @@ impl Instance {
 
     /// Writes pending records to the shared store. Call it at the end of the process.
     pub async fn flush(&self) {
-        if let Some(shared) = self.stores.shared() {
+        for shared in [self.stores.shared(), self.stores.former_shared()].into_iter().flatten() {
             shared.flush().await;
         }
     }

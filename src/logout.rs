@@ -21,7 +21,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::issuer::Issuer;
 use crate::revocation::RevocationKey;
 use crate::revocation::settings::LogoutSettings;
-use crate::store::revocations::{Revocations, Source, Target, Unkept};
+use crate::store::revocations::{Revocations, Source, Unkept};
+use crate::store::target::{Target, label};
 use crate::tiers::digest::TokenDigester;
 use crate::token::logout::LogoutToken;
 use crate::token::refusal::Refusal;
@@ -151,17 +152,16 @@ impl BackchannelLogout {
 
 fn targets(issuer: &Issuer, logout: &LogoutToken, digester: &TokenDigester) -> Vec<Target> {
     let name = &**issuer.name();
-    let target = |key, what: &str| Target { key, label: format!("{what} of {name}") };
+    let target = |key: &dyn Fn(&TokenDigester) -> RevocationKey, what: &str| {
+        Target::of(digester, key, label(what, name))
+    };
     let session = logout
         .session
         .as_ref()
-        .map(|session| target(RevocationKey::session(digester, name, session), session));
-    let subject = logout.subject.as_ref().map(|subject| {
-        let key = digester.subject(name, subject);
-        match session {
-            Some(_) => target(RevocationKey::sessionless(&key), subject),
-            None => target(RevocationKey::subject(&key), subject),
-        }
+        .map(|session| target(&|by| RevocationKey::session(by, name, session), session));
+    let subject = logout.subject.as_ref().map(|subject| match session {
+        Some(_) => target(&|by| RevocationKey::sessionless(&by.subject(name, subject)), subject),
+        None => target(&|by| RevocationKey::subject(&by.subject(name, subject)), subject),
     });
     session.into_iter().chain(subject).collect()
 }

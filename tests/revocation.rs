@@ -13,7 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast::clock::Clock;
 use holdfast::revocation::RevocationKey;
-use holdfast::store::revocations::{Source, Target};
+use holdfast::store::revocations::Source;
+use holdfast::store::target::Target;
 use holdfast_devtenant::Tenant;
 use scene::{Scene, connected, readyz, write_secret};
 use serde_json::{Value, json};
@@ -341,7 +342,7 @@ async fn instances_that_write_to_redis_again_what_it_has_lost_leave_out_what_oth
     let (a, b) = (scene.instance().await, scene.instance().await);
     let targets = (0..RECORDS).map(|number| {
         let subject = a.service.instance().digester.subject(&scene.tenant.issuer(), &number.to_string());
-        Target { key: RevocationKey::subject(&subject), label: number.to_string() }
+        Target { key: RevocationKey::subject(&subject), former: None, label: number.to_string() }
     });
     let (revocations, now) = (a.service.instance().revocations.clone(), scene.clock.now());
     revocations.revoke(targets.collect(), now, Duration::from_secs(86_400), Source::Admin).await.unwrap();

@@ -13,7 +13,10 @@ use holdfast::guard::Priority;
 use holdfast::issuer::client::Client;
 use holdfast::issuer::{Issuer, IssuerContext};
 use holdfast::login::Login;
+use holdfast::store::open::{SAME_SECRET, SECRET_FILE};
+use holdfast::store::settings::StoreSettings;
 use holdfast::telemetry::metrics::Metrics;
+use holdfast::tiers::digest::TokenDigester;
 use holdfast::tiers::secret::InstanceSecret;
 use holdfast::tls::ServerTls;
 use holdfast::token::jwe::DecryptionKeys;
@@ -114,6 +117,13 @@ fn read_files(settings: &Settings, with: &IssuerContext) -> Result<Loaded, Vec<S
     {
         errors.push(format!("store.secret_file: {error}"));
     }
+    if let Some(old) = &settings.store.secret_file_old {
+        match InstanceSecret::load(old) {
+            Err(error) => errors.push(format!("store.secret_file_old: {error}")),
+            Ok(old) if is_current(&old, &settings.store) => errors.push(SAME_SECRET.to_owned()),
+            Ok(_) => {}
+        }
+    }
     for issuer in &settings.issuers {
         match Issuer::new(issuer.clone(), with, None, Box::new(|_, _| {})) {
             Ok(issuer) => issuers.push(issuer),
@@ -125,6 +135,15 @@ fn read_files(settings: &Settings, with: &IssuerContext) -> Result<Loaded, Vec<S
         errors.push(error.to_string());
     }
     if errors.is_empty() { Ok(Loaded { issuers, notes }) } else { Err(errors) }
+}
+
+/// Whether this is the secret in `secret_file`, or that in the data directory. A file that cannot be read is
+/// told elsewhere.
+fn is_current(secret: &InstanceSecret, store: &StoreSettings) -> bool {
+    let file = store.secret_file.clone().or_else(|| Some(store.path.as_ref()?.join(SECRET_FILE)));
+    let current = file.and_then(|file| InstanceSecret::load(&file).ok());
+    let digest = |secret: &InstanceSecret| Some(TokenDigester::new(secret).ok()?.token(b""));
+    current.is_some_and(|current| digest(&current) == digest(secret))
 }
 
 /// Whether files can be created in the directory, or in its nearest existing ancestor: `serve` creates the

@@ -263,7 +263,11 @@ fn open(
     eprintln!("no holdfast answers at {admin}; importing into the data directory {}:", disk.path.display());
     let metrics = Arc::new(Metrics::new().map_err(fail)?);
     let secret_file = settings.store.secret_file.as_deref();
-    let (archive, digester) = Archive::open(disk, secret_file, clock, metrics.clone()).map_err(fail)?;
+    let (mut archive, mut digester) =
+        Archive::open(disk, secret_file, clock, metrics.clone()).map_err(fail)?;
+    if let Some(old) = &settings.store.secret_file_old {
+        (archive, digester) = archive.rotating(digester, old, None).map_err(fail)?;
+    }
     let policy = instance::policy(settings).map_err(misused)?;
     Ok(Importer {
         issuer,

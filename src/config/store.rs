@@ -33,6 +33,7 @@ impl StoreSettings {
                 }
             }),
             secret_file: section.optional("secret_file", value::path),
+            secret_file_old: section.optional("secret_file_old", value::path),
             redis: redis(&mut section),
             redis_password_file: section.optional("redis_password_file", value::path),
             redis_timeout: section.value(
@@ -55,6 +56,9 @@ impl StoreSettings {
                 "set",
                 "a file only with store.redis or store.redis_sentinels",
             );
+        }
+        if settings.secret_file_old.is_some() && settings.path.is_none() && settings.redis.is_none() {
+            section.complain("secret_file_old", "set", "only together with store.path or a Redis");
         }
         section.finish();
         settings

@@ -46,7 +46,7 @@ impl Identities {
         let key = self.digester.subject(issuer.name(), claims.subject());
         let checked = self.revocations.check(GoodToken {
             issuer: issuer.name(),
-            subject: key,
+            subject: claims.subject(),
             claims: claims.all(),
             token: attempt.token,
             kid: kid.as_deref(),
@@ -152,7 +152,7 @@ impl Identities {
     ) -> Result<Checked, Refusal> {
         self.revocations.check(GoodToken {
             issuer: &identity.issuer,
-            subject: self.digester.subject(&identity.issuer, &identity.subject),
+            subject: &identity.subject,
             claims: &identity.claims,
             token,
             kid: None,

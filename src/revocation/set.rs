@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use self::table::Table;
@@ -42,6 +42,8 @@ pub struct RevocationSet {
     latest: AtomicU32,
     /// The longest retention of any record so far, in seconds from its change.
     longest_keep: AtomicU64,
+    /// The set whose marks answers carry, if it is not this one.
+    marking: Option<Arc<Self>>,
 }
 
 /// The epoch at which an answer was checked, and the stripes whose later changes concern it; 8 bytes.
@@ -80,7 +82,15 @@ impl RevocationSet {
             floor: AtomicU32::new(0),
             latest: AtomicU32::new(0),
             longest_keep: AtomicU64::new(0),
+            marking: None,
         }
+    }
+
+    /// Creates an empty set of deny records under the old instance secret. Answers carry the marks of
+    /// `current`. So each change here makes all of them outdated.
+    #[must_use]
+    pub fn former(clock: Clock, current: Arc<Self>) -> Self {
+        Self { marking: Some(current), ..Self::new(clock) }
     }
 
     /// The mark for an answer that is about to be checked. Take it *before* [`RevocationSet::denies`]: then a
@@ -149,18 +159,33 @@ impl RevocationSet {
         self.longest_keep.fetch_max(denial.until.since(denial.changed_at).as_secs(), Relaxed);
         let mut entries = self.write();
         let merged = merge(&mut entries[index(key.kind)], &key.digest, new)?;
-        // The lock is held, so that epochs follow the order of the changes. The stripe is written first: a
-        // reader that sees the new epoch also sees the stripe.
+        self.announce(Some(key));
+        Some(Denial { label: denial.label.clone(), ..merged.denial(now, ticks) })
+    }
+
+    /// Makes the answers outdated that a change of this record may concern; `None`: all of them. The caller
+    /// holds the lock of the entries, so that epochs follow the order of the changes.
+    fn announce(&self, key: Option<RevocationKey>) {
+        match &self.marking {
+            Some(marking) => {
+                let _in_turn = marking.write();
+                marking.stamp(None);
+            }
+            None => self.stamp(key),
+        }
+    }
+
+    /// The stripe is written first: a reader that sees the new epoch also sees the stripe.
+    fn stamp(&self, key: Option<RevocationKey>) {
         let epoch = self.latest.load(Acquire).saturating_add(1);
-        match key.kind {
-            Kind::Subject | Kind::Session | Kind::Sessionless => {
+        match key.map(|key| (key.kind, key)) {
+            Some((Kind::Subject | Kind::Session | Kind::Sessionless, key)) => {
                 self.stripes[usize::from(stripe(&key.digest))].store(epoch, Release);
             }
             // An answer knows neither the key that signed its token nor the other forms of its token.
-            Kind::Token | Kind::Key | Kind::Everybody => self.floor.store(epoch, Release),
+            Some((Kind::Token | Kind::Key | Kind::Everybody, _)) | None => self.floor.store(epoch, Release),
         }
         self.latest.store(epoch, Release);
-        Some(Denial { label: denial.label.clone(), ..merged.denial(now, ticks) })
     }
 
     /// Merges many deny records into the set, such as those of the disk, but for expired ones. Afterwards
@@ -176,9 +201,7 @@ impl RevocationSet {
             is_changed |= merge(&mut entries[index(key.kind)], &key.digest, new).is_some();
         }
         if is_changed {
-            let epoch = self.latest.load(Acquire).saturating_add(1);
-            self.floor.store(epoch, Release);
-            self.latest.store(epoch, Release);
+            self.announce(None);
         }
     }
 

@@ -120,6 +120,7 @@ async fn identify(
     let sender = Sender { credential: &credential, subrequest, peer, routes: &instance.settings.routes };
     let now = instance.clock.now();
     let digest = instance.digester.token(credential.token().as_bytes());
+    instance.stores.catch_up(&digest);
     let table = instance.identities.policy().table();
     let ready = instance.answers.get(&digest).filter(|pass| pass.holds_at(now));
     match ready.filter(|pass| pass.cannot_be_younger() || !required.is_younger_than(pass.tier(), table)) {

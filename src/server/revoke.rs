@@ -16,8 +16,10 @@ use super::order::{self, OrderRefused};
 use super::plain::{date, respond, text};
 use crate::clock::Timestamp;
 use crate::instance::Instance;
-use crate::revocation::{Kind, RevocationKey, RevocationSet};
-use crate::store::revocations::{Source, Target, Unkept};
+use crate::revocation::{Denial, Kind, RevocationKey};
+use crate::store::revocations::{Revocations, Source, Unkept};
+use crate::store::target::{Target, label};
+use crate::tiers::digest::TokenDigester;
 
 const UNKNOWN: OrderRefused = OrderRefused::Unknown(
     "{\"subject\": \"…\"}, {\"session\": \"…\"}, {\"kid\": \"…\"}, {\"all\": true}, each with \"issuer\" or \
@@ -79,9 +81,9 @@ pub(super) async fn answer(
         if take_back {
             // Also takes back what a back-channel logout revoked for the same subject.
             let subjects = targets.iter().filter(|target| target.key.kind == Kind::Subject);
-            let sessionless = subjects.map(|target| Target {
-                key: RevocationKey { kind: Kind::Sessionless, ..target.key },
-                label: target.label.clone(),
+            let sessionless = subjects.map(|target| {
+                let of = |key| RevocationKey { kind: Kind::Sessionless, ..key };
+                Target { key: of(target.key), former: target.former.map(of), label: target.label.clone() }
             });
             targets.extend(sessionless.collect::<Vec<_>>());
         }
@@ -93,7 +95,7 @@ pub(super) async fn answer(
     };
     let said = match take_back {
         false => format!("revoked: {what}"),
-        true => taken_back(&instance.revocations.set(), &what, &targets),
+        true => taken_back(&instance.revocations, &what, &targets),
     };
     // As a task: a revocation is stored even if its caller disconnects.
     let keep = instance.settings.revocation.keep;
@@ -126,8 +128,12 @@ pub(super) async fn answer(
 
 /// What taking these revocations back comes to: whether any was in force, and what else stays in force. An
 /// operator who mistypes a name would else believe that it is done.
-fn taken_back(set: &RevocationSet, what: &str, targets: &[Target]) -> String {
-    let is_in_force = |target: &Target| set.get(&target.key).is_some_and(|denial| denial.is_in_force());
+fn taken_back(revocations: &Revocations, what: &str, targets: &[Target]) -> String {
+    let (set, former) = (revocations.set(), revocations.former().map(|former| former.set()));
+    let is_in_force = |target: &Target| {
+        let formerly = former.as_ref().zip(target.former).and_then(|(set, key)| set.get(&key));
+        set.get(&target.key).or(formerly).is_some_and(|denial| denial.is_in_force())
+    };
     let was_revoked = targets.iter().any(is_in_force);
     let said = match was_revoked {
         true => format!("taken back: {what}"),
@@ -151,6 +157,17 @@ fn taken_back(set: &RevocationSet, what: &str, targets: &[Target]) -> String {
 /// Every deny record, as JSON. It names subjects where their labels are kept.
 pub(super) async fn list(instance: &Instance) -> Response<Full<Bytes>> {
     let mut all = instance.revocations.list().await;
+    if let Some(former) = instance.revocations.former() {
+        // Those of single tokens, which nobody can take over under the new instance secret.
+        let mut tokens = former.list().await;
+        tokens.retain(|(key, denial)| {
+            let is_it = |(known, of): &(RevocationKey, Denial)| {
+                known.kind == key.kind && of.changed_at == denial.changed_at
+            };
+            key.kind == Kind::Token && !all.iter().any(is_it)
+        });
+        all.extend(tokens);
+    }
     all.sort_by_key(|(key, denial)| (std::cmp::Reverse(denial.changed_at), key.to_bytes()));
     let rows: Vec<_> = all
         .into_iter()
@@ -217,30 +234,29 @@ impl RevocationRequest {
         let digester = &instance.digester;
         if let (None, None, Some(token), None, false, None) = (&subject, &session, &token, &kid, all, &issuer)
         {
-            let key = RevocationKey::token(digester, token);
-            return Ok(vec![Target { key, label: String::new() }]);
+            let key = |digester: &TokenDigester| RevocationKey::token(digester, token);
+            return Ok(vec![Target::of(digester, key, String::new())]);
         }
         let issuers = order::issuers(issuer, instance)?.into_iter();
-        let targets = |key: &dyn Fn(&str) -> RevocationKey, name: &str| {
-            let target = |issuer: String| Target {
-                key: key(&issuer),
-                label: format!("{name}{}of {issuer}", if name.is_empty() { "" } else { " " }),
+        let targets = |key: &dyn Fn(&TokenDigester, &str) -> RevocationKey, name: &str| {
+            let target = |issuer: String| {
+                Target::of(digester, |digester| key(digester, &issuer), label(name, &issuer))
             };
             issuers.map(target).collect()
         };
         let is_good = |name: &str| (1..=LONGEST_NAME).contains(&name.len());
         match (subject, session, token, kid, all) {
             (Some(name), None, None, None, false) if is_good(&name) => {
-                Ok(targets(&|issuer| RevocationKey::subject(&digester.subject(issuer, &name)), &name))
+                Ok(targets(&|by, issuer| RevocationKey::subject(&by.subject(issuer, &name)), &name))
             }
             (None, Some(name), None, None, false) if is_good(&name) => {
-                Ok(targets(&|issuer| RevocationKey::session(digester, issuer, &name), &name))
+                Ok(targets(&|by, issuer| RevocationKey::session(by, issuer, &name), &name))
             }
             (None, None, None, Some(name), false) if is_good(&name) => {
-                Ok(targets(&|issuer| RevocationKey::kid(digester, issuer, &name), &name))
+                Ok(targets(&|by, issuer| RevocationKey::kid(by, issuer, &name), &name))
             }
             (None, None, None, None, true) => {
-                Ok(targets(&|issuer| RevocationKey::everybody(digester, issuer), ""))
+                Ok(targets(&|by, issuer| RevocationKey::everybody(by, issuer), ""))
             }
             _ => Err(UNKNOWN),
         }

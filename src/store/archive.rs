@@ -4,19 +4,21 @@
 //! store. This module joins them. What does not open (another secret, another version, a flipped bit) is a
 //! miss, and is counted. [`Archive::load`] is the lookup in both.
 
-use std::fmt;
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use thiserror::Error;
 use tokio::sync::broadcast;
 use tracing::warn;
 
 use super::disk::{DiskError, DiskStats, DiskStore};
 use super::purge::{Purge, Subject};
 use super::shared::{Forget, SharedError, SharedStore};
+use super::unfinished::Unfinished;
 use crate::clock::{Clock, Timestamp};
 use crate::telemetry::metrics::Metrics;
+use crate::tiers::digest::{DIGEST_LENGTH, TokenDigester};
 use crate::tiers::policy::{Known, Policy, RecordKind};
 use crate::tiers::record::{Family, Record, VerdictRecord};
 use crate::tiers::seal::Sealer;
@@ -29,8 +31,25 @@ pub struct Archive {
     forgetting: Mutex<Forgetting>,
     /// The disk store's counts when they were last copied to the metrics.
     reported: Mutex<DiskStats>,
-    clock: Clock,
-    metrics: Arc<Metrics>,
+    /// What lies under the old instance secret, while the secret is rotated.
+    pub(super) former: Option<Former>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// What lies under the old instance secret, while the secret is rotated. The module `rotation` uses it.
+pub(super) struct Former {
+    /// The same stores, with the names and seals of the old secret.
+    pub(super) archive: Arc<Archive>,
+    /// Knows the digests under both secrets.
+    pub(super) digester: TokenDigester,
+    /// Whether records are still looked for there.
+    pub(super) is_read: AtomicBool,
+    /// What instances with the old secret alone have forgotten, by its old digest. It waits here until the
+    /// same token or subject comes, since only that tells its new digest.
+    pub(super) forgotten: Mutex<HashSet<[u8; DIGEST_LENGTH]>>,
+    /// Whether any waits.
+    pub(super) waits: AtomicBool,
 }
 
 /// Prevents a record that one store still has from being copied to the other, which has already forgotten it.
@@ -53,27 +72,9 @@ impl Drop for InvalidationGuard<'_> {
     }
 }
 
-/// A poisoned lock does no harm: the numbers are consistent after each statement.
-fn lock<T>(numbers: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A poisoned lock does no harm: the content is consistent after each statement.
+pub(super) fn lock<T>(numbers: &Mutex<T>) -> MutexGuard<'_, T> {
     numbers.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What could not be purged now. The store forgets it before it answers again. Memory has forgotten it.
-#[derive(Debug, Error)]
-pub struct Unfinished {
-    /// What is wrong with the disk store.
-    pub disk: Option<DiskError>,
-    /// What is wrong with the shared store.
-    pub shared: Option<SharedError>,
-}
-
-impl fmt::Display for Unfinished {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let then = "is not well and forgets before it answers again";
-        let disk = self.disk.as_ref().map(|error| format!("the disk store {then}: {error}"));
-        let shared = self.shared.as_ref().map(|error| format!("the shared store {then}: {error}"));
-        f.write_str(&disk.into_iter().chain(shared).collect::<Vec<_>>().join("; "))
-    }
 }
 
 /// A record, and its sealed bytes.
@@ -89,15 +90,19 @@ impl Archive {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (forgetting, reported) = Default::default();
-        Self { shared, disk, sealer, forgetting, reported, clock, metrics }
+        Self { shared, disk, sealer, forgetting, reported, former: None, clock, metrics }
     }
 
     /// The lookup: the shared store, then the disk. A shared record that may be served at once ends it, since
     /// the shared store has the latest record of all instances. Otherwise the record of the younger tier is
     /// taken. A record that the other store lacks, or has in an older version, is copied there.
-    pub async fn load<R: Record>(&self, key: &[u8], policy: &Policy) -> Option<(R, &'static str)> {
+    pub(super) async fn load_current<R: Record>(
+        &self,
+        key: &[u8],
+        policy: &Policy,
+    ) -> Option<(R, &'static str)> {
         let plan = |record: &R| policy.before_asking(&record.kept(), self.clock.now(), None);
-        let since = lock(&self.forgetting).turns;
+        let since = self.turns();
         let shared = self.in_shared::<R>(key).await;
         if let Some((record, sealed)) = &shared
             && plan(record).serves_now().is_some()
@@ -127,7 +132,7 @@ impl Archive {
     /// The record in the shared store alone, for a caller that did not find it in any store, and knows that
     /// another instance may have put it there since. A second miss is not counted.
     pub async fn load_shared<R: Record>(&self, key: &[u8]) -> Option<R> {
-        let since = lock(&self.forgetting).turns;
+        let since = self.turns();
         let sealed = self.shared.as_ref()?.lookup(R::FAMILY, key).await.ok()??;
         let record = R::open(&self.sealer, key, &sealed).ok()?;
         self.metrics.looked_up("shared", "hit");
@@ -222,7 +227,7 @@ impl Archive {
     /// Queues the write of a record whose lookup began at `since`, unless something was forgotten after that
     /// or is being forgotten now: it may be this record. A write that is queued before is dropped by the
     /// caller that forgets.
-    fn copy(&self, since: u64, put: impl FnOnce()) {
+    pub(super) fn copy(&self, since: u64, put: impl FnOnce()) {
         let forgetting = lock(&self.forgetting);
         if forgetting.turns == since && forgetting.under_way == 0 {
             put();
@@ -269,7 +274,7 @@ impl Archive {
     }
 
     /// Forgets a record in both stores, and tells the other instances to forget it.
-    pub fn forget(&self, family: Family, key: &[u8], policy: &Policy) {
+    pub(super) fn forget_current(&self, family: Family, key: &[u8], policy: &Policy) {
         let _turn = self.begin_to_forget();
         if let Some(shared) = &self.shared {
             shared.forget(family, key, self.mark(family, policy));
@@ -284,7 +289,7 @@ impl Archive {
     ///
     /// # Errors
     /// Which store is degraded. It forgets before it answers again.
-    pub async fn purge(&self, purge: &Purge, policy: &Policy) -> Result<(), Unfinished> {
+    pub(super) async fn purge_current(&self, purge: &Purge, policy: &Policy) -> Result<(), Unfinished> {
         let _turn = self.begin_to_forget();
         let shared = match &self.shared {
             None => Ok(()),
@@ -339,6 +344,11 @@ impl Archive {
     fn opener(&self) -> impl Fn(&[u8], &[u8]) -> Option<VerdictRecord> + Send + 'static {
         let sealer = self.sealer.clone();
         move |key, sealed| VerdictRecord::open(&sealer, key, sealed).ok()
+    }
+
+    /// How often forgetting began or ended, for [`Archive::copy`].
+    pub(super) fn turns(&self) -> u64 {
+        lock(&self.forgetting).turns
     }
 
     /// Nothing is copied from one store to the other until both have forgotten.

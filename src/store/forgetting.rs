@@ -1,11 +1,12 @@
 //! Forgets, in all stores, what an operator purges or another instance has forgotten.
 
-use super::archive::Unfinished;
+use super::archive::Archive;
 use super::purge::Purge;
 use super::shared::Forget;
 use super::stores::Stores;
-use crate::tiers::digest::SubjectKey;
-use crate::tiers::record::{Record, VerdictRecord};
+use super::unfinished::Unfinished;
+use crate::tiers::digest::{SubjectKey, TokenDigest};
+use crate::tiers::record::{Family, Record, VerdictRecord};
 
 impl Stores {
     /// Forgets what `purge` names in all stores, tells the other instances to forget it, and waits until this
@@ -77,9 +78,16 @@ impl Stores {
         }
     }
 
+    /// Forgets what is known of a token in all stores, without waiting, and tells the other instances.
+    pub(super) fn forget_token(&self, archive: &Archive, digest: &TokenDigest) {
+        self.invalidations.note(&digest.0);
+        archive.forget(Family::Verdicts, &digest.0, &self.policy);
+        self.purge_memory(Purge::Token(*digest));
+    }
+
     /// Invalidates what `purge` is about. Digests do not tell whose token they are, so a purge of a subject
     /// invalidates all of them.
-    fn note(&self, purge: &Purge) {
+    pub(super) fn note(&self, purge: &Purge) {
         match purge {
             Purge::Token(digest) => self.invalidations.note(&digest.0),
             Purge::Subject(..) | Purge::Everybody => self.invalidations.note_all(),
@@ -87,7 +95,7 @@ impl Stores {
     }
 
     /// Records first, then answers, which are made from records.
-    fn purge_memory(&self, purge: Purge) {
+    pub(super) fn purge_memory(&self, purge: Purge) {
         self.note(&purge);
         match purge {
             Purge::Token(digest) => {

@@ -20,6 +20,10 @@ use crate::tiers::secret::{DerivationFailed, InstanceSecret, SecretError, Secret
 /// The file of the instance secret in the data directory.
 pub const SECRET_FILE: &str = "secret";
 
+/// What is wrong if the old and the new secret are the same.
+pub const SAME_SECRET: &str = "store.secret_file_old: it is the same secret as the new one, so nothing is \
+     rotated; make a new secret in the other file, or remove this setting";
+
 /// Why the archive cannot be opened.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
@@ -35,6 +39,9 @@ pub enum ArchiveError {
     /// The keys derived from it.
     #[error("{0}")]
     Keys(#[from] DerivationFailed),
+    /// The old secret is the new one.
+    #[error("{}", SAME_SECRET)]
+    SameSecret,
     /// The data directory cannot be made.
     #[error("cannot make the data directory {path}: {problem}; give it to the user that holdfast runs as")]
     Directory {
@@ -56,7 +63,7 @@ impl Archive {
         metrics: &Arc<Metrics>,
     ) -> Result<(Option<Arc<Self>>, TokenDigester), ArchiveError> {
         let secret_file = settings.secret_file.as_deref();
-        let (archive, digester) = match (settings.shared(), settings.disk()) {
+        let (mut archive, mut digester) = match (settings.shared(), settings.disk()) {
             (Some((shared, secret_file)), disk) => {
                 Self::open_shared(shared, disk, secret_file, clock.clone(), metrics.clone())?
             }
@@ -66,6 +73,10 @@ impl Archive {
                 return Ok((None, TokenDigester::new(&secret)?));
             }
         };
+        if let Some(old) = &settings.secret_file_old {
+            let shared = settings.shared().map(|(shared, _)| shared);
+            (archive, digester) = archive.rotating(digester, old, shared)?;
+        }
         Ok((Some(Arc::new(archive)), digester))
     }
 
@@ -132,6 +143,41 @@ impl Archive {
         let digester = TokenDigester::new(&secret)?;
         let archive = Self::new(Some(shared), disk, sealer, clock, metrics);
         Ok((archive, digester))
+    }
+}
+
+impl Archive {
+    /// Rotates the instance secret: reads what lies under the secret in `old_file`, too, on the same disk and
+    /// in the Redis of `shared`. `digester` is the one under the new secret. Must be called within a runtime
+    /// if there is a Redis.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    pub fn rotating(
+        self,
+        digester: TokenDigester,
+        old_file: &Path,
+        shared: Option<SharedSettings>,
+    ) -> Result<(Self, TokenDigester), ArchiveError> {
+        let secret = InstanceSecret::load(old_file)?;
+        let sealer = Arc::new(Sealer::new(&secret)?);
+        let former = TokenDigester::new(&secret)?;
+        if former.token(b"") == digester.token(b"") {
+            return Err(ArchiveError::SameSecret);
+        }
+        let digester = digester.rotating_from(former);
+        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
+        let shared = match shared {
+            Some(settings) => {
+                let (clock, metrics) = (clock.clone(), metrics.clone());
+                let settings = SharedSettings { is_former: true, ..settings };
+                Some(SharedStore::start(settings, &secret, sealer.clone(), clock, metrics)?)
+            }
+            None => None,
+        };
+        let former = Self::new(shared, self.disk.clone(), sealer, clock, metrics);
+        info!("what lies under store.secret_file_old is read, too");
+        Ok((self.rotating_from(former, digester.clone()), digester))
     }
 }
 

@@ -208,7 +208,8 @@ impl Revocations {
         if denial.until > self.clock.now()
             && let Some(merged) = self.apply(key, &denial)
         {
-            if merged.is_in_force() {
+            self.bequeath(key, &denial);
+            if merged.is_in_force() && self.heir.is_none() {
                 self.metrics.revoked(key.kind.name(), Source::Shared.name(), 1);
             }
             if archive.has_disk() {

@@ -7,19 +7,21 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::archive::Archive;
 use super::disk::DiskError;
 use super::shared::{LogId, SharedError, SharedStore};
+use super::target::Target;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::revocation::{Denial, Kind, RevocationKey, RevocationSet};
 use crate::telemetry::metrics::Metrics;
+use crate::tiers::digest::TokenDigester;
 
 /// Without a good read for longer than this, the instance may have missed a revocation.
 const PATIENCE: Duration = Duration::from_millis(2_500);
@@ -51,15 +53,6 @@ impl Source {
             Self::Shared => "shared",
         }
     }
-}
-
-/// The subject, session, token, key or issuer that a change applies to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Its key.
-    pub key: RevocationKey,
-    /// The text that lists show.
-    pub label: String,
 }
 
 /// A change that a store does not have yet. It is already in force in this instance.
@@ -95,6 +88,16 @@ pub struct Revocations {
     pub(super) untold: AtomicBool,
     /// The last entry of the log that this instance wrote and has not read yet.
     pub(super) written: Mutex<Option<LogId>>,
+    /// The records under the old instance secret, while the secret is rotated.
+    pub(super) former: OnceLock<Arc<Self>>,
+    /// If these are the records under the old secret: who takes them over under the new one.
+    pub(super) heir: Option<Heir>,
+}
+
+/// The deny records under the new instance secret, as those under the old one know them.
+pub(super) struct Heir {
+    pub(super) revocations: Weak<Revocations>,
+    pub(super) digester: TokenDigester,
 }
 
 /// Sets `untold` when it is dropped before the change is in the log: Redis refused the change, or the caller
@@ -110,20 +113,19 @@ impl Drop for Telling<'_> {
 }
 
 /// The task that follows the log. It ends when this is dropped.
-pub struct RevocationTask(JoinHandle<()>);
-
-impl Drop for RevocationTask {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
+pub struct RevocationTask(#[expect(dead_code, reason = "dropping it is its use")] JoinSet<()>);
 
 impl Revocations {
-    /// Loads the deny records from the disk. Blocks while the disk is read.
-    #[must_use]
-    pub fn open(archive: Option<Arc<Archive>>, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// The records in this archive, loaded from its disk. Blocks while the disk is read.
+    pub(super) fn load_from(
+        archive: Option<Arc<Archive>>,
+        set: RevocationSet,
+        heir: Option<Heir>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let this = Arc::new(Self {
-            set: Arc::new(RevocationSet::new(clock.clone())),
+            set: Arc::new(set),
             archive,
             clock,
             metrics,
@@ -135,6 +137,8 @@ impl Revocations {
             labels: Mutex::default(),
             untold: AtomicBool::new(false),
             written: Mutex::default(),
+            former: OnceLock::new(),
+            heir,
         });
         for (kind, source) in Kind::ALL.into_iter().flat_map(|kind| Source::ALL.map(|source| (kind, source)))
         {
@@ -146,11 +150,16 @@ impl Revocations {
         this
     }
 
-    /// Starts the task that follows the log. The task also reads the disk if `open` could not. Must be called
-    /// within a tokio runtime.
+    /// Starts the task that follows the log, and the log under the old secret. The task also reads the disk
+    /// if `open` could not. Must be called within a tokio runtime.
     #[must_use]
     pub fn follow(self: &Arc<Self>) -> RevocationTask {
-        RevocationTask(tokio::spawn(self.clone().run()))
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.clone().run());
+        if let Some(former) = self.former.get() {
+            tasks.spawn(former.clone().run());
+        }
+        RevocationTask(tasks)
     }
 
     /// The records in memory, which every token is checked against.
@@ -182,7 +191,7 @@ impl Revocations {
         self.change(targets, Timestamp::EPOCH, keep, Source::Admin).await
     }
 
-    async fn change(
+    pub(super) async fn change_here(
         &self,
         targets: Vec<Target>,
         issued_before: Timestamp,
@@ -191,7 +200,7 @@ impl Revocations {
     ) -> Result<(), Unkept> {
         let _turn = self.changing.lock().await;
         let mut changed = Vec::new();
-        for Target { key, label } in targets {
+        for Target { key, label, .. } in targets {
             let now = self.clock.now();
             // Later than the known change, also if another instance's clock is ahead.
             let next = |known: Timestamp| known.after(Duration::from_millis(1));
@@ -200,7 +209,7 @@ impl Revocations {
             let until = now.max(changed_at).after(keep);
             let merged = self.apply(key, &Denial { issued_before, changed_at, until, label });
             if let Some(denial) = merged {
-                if denial.is_in_force() {
+                if denial.is_in_force() && self.heir.is_none() {
                     self.metrics.revoked(key.kind.name(), source.name(), 1);
                 }
                 changed.push((key, denial));
@@ -332,7 +341,8 @@ impl Revocations {
     /// read of the log is more than 2.5 seconds ago.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        !self.loaded.load(Relaxed) || self.lag() > PATIENCE
+        let is_behind = |of: &Self| !of.loaded.load(Relaxed) || of.lag() > PATIENCE;
+        is_behind(self) || self.former.get().is_some_and(|former| is_behind(former))
     }
 
     /// How long ago the log was last read to its end; zero if nothing is shared.
@@ -409,13 +419,8 @@ impl Revocations {
         while !shared.is_degraded() && self.lag() == Duration::MAX {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-
-    pub(super) fn load(&self) -> Result<(), DiskError> {
-        if let Some(archive) = &self.archive {
-            archive.read_denials(|records| self.set.apply_all(records))?;
+        if let Some(former) = self.former.get() {
+            Box::pin(former.caught_up()).await;
         }
-        self.loaded.store(true, Relaxed);
-        Ok(())
     }
 }

@@ -92,7 +92,7 @@ impl SharedStore {
         let shared = Arc::new(Shared {
             names: Names::new(secret).map_err(|failed| SharedError::Redis(failed.to_string()))?,
             sealer,
-            sender: u64::from_le_bytes(sender),
+            sender: state::sender(u64::from_le_bytes(sender), settings.is_former),
             connection: ArcSwapOption::empty(),
             pending: Mutex::new(Pending::new(settings.queue)),
             arrived: Notify::new(),

@@ -284,6 +284,7 @@ impl Stores {
 
     /// What is known of a subject.
     pub async fn profile(&self, key: &SubjectKey) -> Option<Found<ProfileRecord>> {
+        self.catch_up_profile(key);
         self.find(&self.profiles, key, &key.0, self.epoch_of_profile(key)).await
     }
 
@@ -294,6 +295,7 @@ impl Stores {
         key: &SubjectKey,
         time: &RangeInclusive<Timestamp>,
     ) -> Option<Arc<ProfileRecord>> {
+        self.catch_up_profile(key);
         memory::recall_within(&self.profiles, key, time)
     }
 

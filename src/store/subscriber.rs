@@ -23,17 +23,22 @@ pub struct Subscriber {
 struct SubscribedStores(Mutex<Vec<Weak<Stores>>>);
 
 impl Subscriber {
-    /// Starts the task, which applies these messages.
+    /// Starts the task, which applies these messages, and those of instances that have the old instance
+    /// secret alone.
     #[must_use]
-    pub fn start(mut forgets: Receiver<Forget>) -> Self {
+    pub fn start(mut forgets: Receiver<Forget>, mut former: Option<Receiver<Forget>>) -> Self {
         let served = Arc::new(SubscribedStores::default());
         let all = served.clone();
         let task = tokio::spawn(async move {
             loop {
-                match forgets.recv().await {
-                    Ok(forget) => all.follow(&forget).await,
+                let (heard, is_former) = tokio::select! {
+                    heard = forgets.recv() => (heard, false),
+                    heard = next_of(&mut former) => (heard, true),
+                };
+                match heard {
+                    Ok(forget) => all.follow(&forget, is_former).await,
                     // It is not known which messages were lost, so everything is forgotten.
-                    Err(RecvError::Lagged(_)) => all.follow(&Forget::Everybody).await,
+                    Err(RecvError::Lagged(_)) => all.follow(&Forget::Everybody, is_former).await,
                     Err(RecvError::Closed) => return,
                 }
             }
@@ -49,6 +54,14 @@ impl Subscriber {
     }
 }
 
+/// Never comes if there are no such messages.
+async fn next_of(forgets: &mut Option<Receiver<Forget>>) -> Result<Forget, RecvError> {
+    match forgets {
+        Some(forgets) => forgets.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.task.abort();
@@ -57,10 +70,13 @@ impl Drop for Subscriber {
 
 impl SubscribedStores {
     /// Applies a message, also to stores that are added meanwhile.
-    async fn follow(&self, forget: &Forget) {
+    async fn follow(&self, forget: &Forget, is_former: bool) {
         let mut done: Vec<Arc<Stores>> = Vec::new();
         while let Some(next) = self.next(&done) {
-            next.follow(forget.clone()).await;
+            match is_former {
+                true => next.follow_former(forget.clone()).await,
+                false => next.follow(forget.clone()).await,
+            }
             done.push(next);
         }
     }

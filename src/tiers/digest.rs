@@ -5,10 +5,17 @@
 //! an attacker cannot search for two tokens whose digests share a prefix. So a hash table can use the first 8
 //! bytes as the hash and needs no second hash function ([`DigestHasher`]).
 
+//!
+//! While the secret is rotated, a digester also knows the digests under the old secret. A store that has a
+//! record under its old name finds it by [`TokenDigester::before`].
+
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
+use std::sync::Arc;
+
 use aws_lc_rs::hmac;
+use quick_cache::sync::Cache;
 
 use super::secret::{DerivationFailed, InstanceSecret};
 
@@ -23,12 +30,23 @@ pub struct TokenDigest(pub [u8; DIGEST_LENGTH]);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SubjectKey(pub [u8; DIGEST_LENGTH]);
 
+/// How many digests under the old secret are remembered. At most so many tokens and subjects can be on their
+/// way between the digest and what is done with it; if one is forgotten nevertheless, `before` says so.
+const REMEMBERED: usize = 1 << 17;
+
 /// Makes digests under one instance's keys.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TokenDigester {
     tokens: hmac::Key,
     subjects: hmac::Key,
     revocations: hmac::Key,
+    former: Option<Arc<Former>>,
+}
+
+/// The digester under the old secret, and what it said of the latest digests.
+struct Former {
+    digester: TokenDigester,
+    digests: Cache<[u8; DIGEST_LENGTH], [u8; DIGEST_LENGTH]>,
 }
 
 impl TokenDigester {
@@ -41,20 +59,48 @@ impl TokenDigester {
             tokens: secret.hmac_key("token digest 1")?,
             subjects: secret.hmac_key("subject key 1")?,
             revocations: secret.hmac_key("revocation key 1")?,
+            former: None,
         })
+    }
+
+    /// The same digester, which also remembers the digests that `former` makes: the one under the old secret.
+    #[must_use]
+    pub fn rotating_from(self, former: Self) -> Self {
+        let former = Former { digester: former, digests: Cache::new(REMEMBERED) };
+        Self { former: Some(Arc::new(former)), ..self }
+    }
+
+    /// The digester under the old secret, while the secret is rotated.
+    #[must_use]
+    pub fn former(&self) -> Option<&Self> {
+        self.former.as_ref().map(|former| &former.digester)
+    }
+
+    /// The digest under the old secret of what has this digest, if that was made lately.
+    #[must_use]
+    pub fn before(&self, digest: &[u8; DIGEST_LENGTH]) -> Option<[u8; DIGEST_LENGTH]> {
+        self.former.as_ref()?.digests.get(digest)
     }
 
     /// The digest of a token. Allocates nothing.
     #[must_use]
     pub fn token(&self, token: &[u8]) -> TokenDigest {
-        TokenDigest(bytes(&hmac::sign(&self.tokens, token)))
+        let digest = TokenDigest(bytes(&hmac::sign(&self.tokens, token)));
+        if let Some(former) = &self.former {
+            former.digests.insert(digest.0, former.digester.token(token).0);
+        }
+        digest
     }
 
     /// The key of a subject. The NUL between issuer and subject keeps (`ab`, `c`) apart from (`a`, `bc`): an
     /// issuer is a URL and contains no NUL.
     #[must_use]
     pub fn subject(&self, issuer: &str, subject: &str) -> SubjectKey {
-        SubjectKey(digest_of(&self.subjects, [issuer, subject]))
+        let key = SubjectKey(digest_of(&self.subjects, [issuer, subject]));
+        if let Some(former) = &self.former {
+            former.digests.insert(key.0, former.digester.subject(issuer, subject).0);
+        }
+        key
     }
 
     /// What a deny record about `name` of an issuer is found by. `kind` keeps a session apart from a `kid` of
@@ -62,6 +108,12 @@ impl TokenDigester {
     #[must_use]
     pub fn revocation(&self, kind: &str, issuer: &str, name: &str) -> [u8; DIGEST_LENGTH] {
         digest_of(&self.revocations, [kind, issuer, name])
+    }
+}
+
+impl fmt::Debug for Former {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Former")
     }
 }
 
@@ -168,6 +220,18 @@ mod tests {
         assert_ne!(digester.subject("ab", "c"), digester.subject("a", "bc"));
         assert_ne!(digester.subject("a", "b"), digester.subject("b", "a"));
         assert_ne!(digester.subject("a", "b").0, digester.token(b"a\0b").0);
+    }
+
+    #[test]
+    fn while_the_secret_is_rotated_a_digest_leads_to_that_under_the_old_one() {
+        let rotating = digester(2).rotating_from(digester(1));
+        assert_eq!(rotating.before(&digester(2).token(b"token").0), None, "not made yet");
+        let token = rotating.token(b"token");
+        assert_eq!(token, digester(2).token(b"token"));
+        assert_eq!(rotating.before(&token.0), Some(digester(1).token(b"token").0));
+        let subject = rotating.subject("i", "s");
+        assert_eq!(rotating.before(&subject.0), Some(digester(1).subject("i", "s").0));
+        assert_eq!(digester(2).before(&token.0), None);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use holdfast::clock::{Clock, Timestamp};
 use holdfast::config::Source;
 use holdfast::revocation::{RevocationKey, TokenFacts};
 use holdfast::service::Service;
-use holdfast::store::revocations::{Source as By, Target, Unkept};
+use holdfast::store::revocations::{Source as By, Unkept};
+use holdfast::store::target::Target;
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -142,7 +143,7 @@ impl Node {
     async fn say(&mut self, subject: usize, revoke: bool, clock: &Clock) {
         let instance = self.service().instance();
         let key = RevocationKey::subject(&instance.digester.subject(ISSUER, &subject.to_string()));
-        let targets = vec![Target { key, label: subject.to_string() }];
+        let targets = vec![Target { key, former: None, label: subject.to_string() }];
         let said = match revoke {
             true => instance.revocations.revoke(targets, clock.now(), KEEP, By::Admin).await,
             false => instance.revocations.take_back(targets, KEEP).await,

@@ -16,7 +16,7 @@ use super::forget::Forget;
 use super::notice::Notice;
 use super::pending::{Change, Which};
 use super::settings::read_password;
-use super::state::{Health, Shared};
+use super::state::{Health, Shared, is_former};
 use crate::clock::Timestamp;
 use crate::store::purge::Purge;
 use crate::tiers::digest::DIGEST_LENGTH;
@@ -160,7 +160,9 @@ impl ReconnectTask {
 /// Reads a message of another instance. A notice is acted on at once; what is to be forgotten is returned.
 fn read(shared: &Shared, message: &[u8]) -> Option<Forget> {
     if let Some((from, forget)) = Forget::open(&shared.sealer, message) {
-        return (from != shared.sender).then_some(forget);
+        // A rotating instance tells others that rotate by its new secret.
+        let is_told_otherwise = is_former(shared.sender) && is_former(from);
+        return (from != shared.sender && !is_told_otherwise).then_some(forget);
     }
     match Notice::open(&shared.sealer, message, shared.clock.now()) {
         Some(Notice::Asked { key, told }) => shared.waiters.tell(&key, told),

@@ -91,6 +91,8 @@ pub struct SharedSettings {
     pub read_timeout: Duration,
     /// How many bytes of writes may wait.
     pub queue: usize,
+    /// Whether the instance secret of the store is the old one of two, which other instances may have alone.
+    pub is_former: bool,
 }
 
 impl SharedSettings {
@@ -104,7 +106,13 @@ impl SharedSettings {
     #[must_use]
     pub const fn of(servers: RedisServers) -> Self {
         let queue = 8 * 1024 * 1024;
-        Self { servers, password_file: None, read_timeout: Duration::from_millis(50), queue }
+        Self {
+            servers,
+            password_file: None,
+            read_timeout: Duration::from_millis(50),
+            queue,
+            is_former: false,
+        }
     }
 }
 

@@ -55,6 +55,19 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
 }
 
+/// Whether a sender writes under the old instance secret because it rotates to a new one.
+pub(super) const fn is_former(sender: u64) -> bool {
+    sender & FORMER != 0
+}
+
+/// The bit of a sender that says so.
+const FORMER: u64 = 1 << 63;
+
+/// A sender for these random bits.
+pub(super) const fn sender(random: u64, is_former: bool) -> u64 {
+    if is_former { random | FORMER } else { random & !FORMER }
+}
+
 impl Shared {
     /// The connection, unless there is none or it is given up.
     pub(super) fn open_connection(&self) -> Result<Arc<Connection>, SharedError> {

@@ -1,0 +1,99 @@
+//! Deny records while the instance secret is rotated: those under the old one hold beside those under the new
+//! one, and are taken over.
+//!
+//! Each secret has its own [`Revocations`]: the same stores, other keys and seals, another log in Redis. A
+//! change is made under both, since instances that have the old secret alone know only that.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::archive::Archive;
+use super::disk::DiskError;
+use super::revocations::{Heir, Revocations, Source, Unkept};
+use super::target::{Target, named_by};
+use crate::clock::{Clock, Timestamp};
+use crate::revocation::{Denial, RevocationKey, RevocationSet};
+use crate::telemetry::metrics::Metrics;
+use crate::tiers::digest::TokenDigester;
+
+impl Revocations {
+    /// Loads the deny records from the disk. Blocks while the disk is read.
+    #[must_use]
+    pub fn open(
+        archive: Option<Arc<Archive>>,
+        digester: &TokenDigester,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let former = archive.as_ref().and_then(|archive| archive.former()).cloned();
+        let set = RevocationSet::new(clock.clone());
+        let this = Self::load_from(archive, set, None, clock.clone(), metrics.clone());
+        if let Some(archive) = former {
+            let set = RevocationSet::former(clock.clone(), this.set());
+            let heir = Heir { revocations: Arc::downgrade(&this), digester: digester.clone() };
+            let _ = this.former.set(Self::load_from(Some(archive), set, Some(heir), clock, metrics));
+        }
+        this
+    }
+
+    /// The records under the old instance secret, while the secret is rotated.
+    #[must_use]
+    pub fn former(&self) -> Option<&Arc<Self>> {
+        self.former.get()
+    }
+
+    pub(super) async fn change(
+        &self,
+        targets: Vec<Target>,
+        issued_before: Timestamp,
+        keep: Duration,
+        source: Source,
+    ) -> Result<(), Unkept> {
+        let Some(former) = self.former.get() else {
+            return self.change_here(targets, issued_before, keep, source).await;
+        };
+        let keyed = |Target { former, label, .. }: &Target| {
+            Some(Target { key: (*former)?, former: None, label: label.clone() })
+        };
+        let formerly = targets.iter().filter_map(keyed).collect();
+        let done = self.change_here(targets, issued_before, keep, source).await;
+        done.and(former.change_here(formerly, issued_before, keep, source).await)
+    }
+
+    pub(super) fn load(&self) -> Result<(), DiskError> {
+        let now = self.clock.now();
+        match (&self.archive, &self.heir) {
+            (None, _) => {}
+            (Some(archive), None) => archive.read_denials(|records| self.set.apply_all(records))?,
+            // With labels, which say what to take over.
+            (Some(archive), Some(_)) => archive.scan_denials(|key, denial| {
+                if denial.until > now {
+                    self.set.apply(key, &denial);
+                    self.bequeath(key, &denial);
+                }
+            })?,
+        }
+        self.loaded.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Takes a record that lies under the old secret over under the new one. That of a single token cannot
+    /// be: nobody knows the token.
+    pub(super) fn bequeath(&self, key: RevocationKey, denial: &Denial) {
+        let Some((heir, revocations)) =
+            self.heir.as_ref().and_then(|heir| Some((heir, heir.revocations.upgrade()?)))
+        else {
+            return;
+        };
+        if let Some(key) = named_by(&denial.label, key.kind, &heir.digester)
+            && let Some(merged) = revocations.apply(key, denial)
+        {
+            let Some(archive) = &revocations.archive else { return };
+            if archive.has_disk() {
+                revocations.unkept().insert(key, merged);
+            }
+            revocations.untold.store(archive.shared().is_some(), Relaxed);
+        }
+    }
+}
