@@ -206,9 +206,10 @@ async fn a_running_holdfast_takes_an_import_and_a_younger_one_also_for_whom_it_k
     let (code, summary) = scene.import_into(&holdfast, &old, &["--exported-at", &hours_ago(3)]).await;
     assert_eq!((code, said(&summary, "kept"), said(&summary, "skipped")), (Some(3), 1, 1), "{summary}");
     scene.assert_known(&holdfast, &[("auth0|one", "old@x.org")]).await;
-    let (code, summary) = scene.import_into(&holdfast, &new, &["--exported-at", &hours_ago(1)]).await;
+    let exported_at = hours_ago(1);
+    let (code, summary) = scene.import_into(&holdfast, &new, &["--exported-at", &exported_at]).await;
     assert_eq!((code, said(&summary, "kept"), said(&summary, "known already")), (Some(0), 2, 0), "{summary}");
-    scene.import_into(&holdfast, &new, &["--exported-at", &hours_ago(1)]).await;
+    scene.import_into(&holdfast, &new, &["--exported-at", &exported_at]).await;
     // A token that was answered before keeps its answer; this is another one.
     scene.assert_known(&holdfast, &[("auth0|one", "new@x.org"), ("auth0|two", "two@x.org")]).await;
     for (result, count) in [("kept", 3), ("known", 2), ("refused", 1)] {
