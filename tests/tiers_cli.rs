@@ -379,19 +379,23 @@ async fn the_example_configuration_is_good_also_with_every_setting_of_the_store_
         .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
         .collect();
     let secret = directory.path().join("secret");
-    std::fs::write(&secret, [7; 32]).unwrap();
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for (file, byte) in [(&secret, 7), (&directory.path().join("secret.old"), 8)] {
+        std::fs::write(file, [byte; 32]).unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let store = store.join("\n").replace("/etc/holdfast/secret", text(&secret));
     let everything = format!("{before}\n[store]\n{store}\n[{after}");
     assert_ne!(everything, example);
-    // Redis has one address, its own or that of its sentinels.
+    // Redis has one address: its own, or that of its sentinels, or those of a cluster.
     let without = |names: &[&str]| {
         let lines = everything.lines().filter(|line| !names.iter().any(|name| line.starts_with(name)));
         lines.collect::<Vec<_>>().join("\n")
     };
-    let (own, by_sentinels) = (without(&["redis_sentinel", "redis_user"]), without(&["redis = "]));
+    let own = without(&["redis_sentinel", "redis_user", "redis_cluster"]);
+    let by_sentinels = without(&["redis = ", "redis_cluster"]);
+    let in_a_cluster = without(&["redis = ", "redis_sentinel", "redis_user"]);
     let file = directory.path().join("holdfast.toml");
-    for text_of_it in [&example, &own, &by_sentinels] {
+    for text_of_it in [&example, &own, &by_sentinels, &in_a_cluster] {
         std::fs::write(&file, text_of_it).unwrap();
         let (code, said) = run(&["check", "--config", text(&file)]).await;
         assert_eq!(code, Some(0), "{said}");

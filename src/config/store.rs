@@ -54,7 +54,7 @@ impl StoreSettings {
             section.complain(
                 "redis_password_file",
                 "set",
-                "a file only with store.redis or store.redis_sentinels",
+                "a file only with store.redis, store.redis_sentinels or store.redis_cluster",
             );
         }
         if settings.secret_file_old.is_some() && settings.path.is_none() && settings.redis.is_none() {
@@ -68,6 +68,7 @@ impl StoreSettings {
 /// The Redis of the section: `redis`, or what belongs to `redis_sentinels`. URLs are never shown.
 fn redis(section: &mut Section<'_>) -> Option<RedisServers> {
     let single = section.secret("redis", RedisAddress::parse);
+    let nodes = section.secrets("redis_cluster", RedisAddress::parse_tcp);
     let addresses = section.secrets("redis_sentinels", RedisAddress::parse_tcp);
     let primary_name = section.optional("redis_sentinel_master", value::text);
     let user = section.optional("redis_user", value::text);
@@ -79,10 +80,22 @@ fn redis(section: &mut Section<'_>) -> Option<RedisServers> {
                 section.complain(key, "set", "only together with store.redis_sentinels");
             }
         }
+        if let Some(nodes) = nodes {
+            if single.is_some() {
+                section.unfit("redis_cluster", "stands beside store.redis; remove one of the two");
+            }
+            if nodes.is_empty() && !section.is_flawed("redis_cluster") {
+                section.complain("redis_cluster", "[]", "at least one URL");
+            }
+            return Some(RedisServers::Cluster(nodes));
+        }
         return single.map(RedisServers::Single);
     };
-    if single.is_some() {
-        section.unfit("redis_sentinels", "stands beside store.redis; remove one of the two");
+    for (key, is_set) in [("redis", single.is_some()), ("redis_cluster", nodes.is_some())] {
+        if is_set {
+            let problem = format!("stands beside store.{key}; remove one of the two");
+            section.unfit("redis_sentinels", problem);
+        }
     }
     if addresses.is_empty() && !section.is_flawed("redis_sentinels") {
         section.complain("redis_sentinels", "[]", "at least one URL");

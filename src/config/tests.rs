@@ -292,7 +292,7 @@ fn a_redis_needs_a_secret_that_instances_share_and_its_url_is_never_shown() {
 }
 
 #[test]
-fn sentinels_are_named_whole_alone_and_never_shown() {
+fn sentinels_and_clusters_are_named_whole_alone_and_never_shown() {
     let store = |lines: &str| {
         read(&format!("{MINIMAL}[store]\nsecret_file = \"/secret\"\n{lines}")).map(|read| read.store)
     };
@@ -303,7 +303,16 @@ fn sentinels_are_named_whole_alone_and_never_shown() {
     assert_eq!((read.addresses.len(), read.primary_name.as_str(), &read.user), (2, "mymaster", &None));
     assert!(!format!("{settings:?}").contains("hunter2"));
 
+    let nodes = "redis_cluster = [\"redis://a:hunter2@n1:6379\"]\n";
+    assert!(matches!(store(nodes).unwrap().redis, Some(RedisServers::Cluster(nodes)) if nodes.len() == 1));
+
     for (lines, problem) in [
+        (
+            format!("{nodes}redis = \"redis://:hunter2@host\""),
+            "store.redis_cluster: stands beside store.redis;",
+        ),
+        (format!("{nodes}{sentinels}{master}"), "store.redis_sentinels: stands beside store.redis_cluster;"),
+        ("redis_cluster = []".to_owned(), "store.redis_cluster = []: allowed is at least one URL"),
         (
             sentinels.to_owned(),
             "store.redis_sentinel_master = nothing: allowed is with store.redis_sentinels, the",
@@ -320,7 +329,7 @@ fn sentinels_are_named_whole_alone_and_never_shown() {
         (format!("{master}redis_sentinels = []"), "store.redis_sentinels = []: allowed is at least one URL"),
         (
             format!("{master}redis_sentinels = [\"unix:///s?pass=hunter2\"]"),
-            "store.redis_sentinels = (not shown): allowed is URLs such as redis://host:26379/0",
+            "store.redis_sentinels = (not shown): allowed is URLs such as redis://host:26379,",
         ),
     ] {
         let errors = store(&lines).unwrap_err();

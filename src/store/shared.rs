@@ -15,11 +15,13 @@
 //!    disk still has the old record brings back what was forgotten. The others are told to forget it, too
 //!    (`forget.rs`).
 
+mod connect;
 mod connection;
 mod error;
 mod forget;
 mod framing;
 mod lease;
+mod link;
 mod names;
 mod notice;
 mod once;
@@ -90,7 +92,8 @@ impl SharedStore {
         aws_lc_rs::rand::fill(&mut sender)
             .map_err(|_| SharedError::Redis("the system gives no random bytes".to_owned()))?;
         let shared = Arc::new(Shared {
-            names: Names::new(secret).map_err(|failed| SharedError::Redis(failed.to_string()))?,
+            names: Names::new(secret, settings.servers.are_cluster())
+                .map_err(|failed| SharedError::Redis(failed.to_string()))?,
             sealer,
             sender: state::sender(u64::from_le_bytes(sender), settings.is_former),
             connection: ArcSwapOption::empty(),
@@ -242,7 +245,7 @@ impl SharedStore {
         if let Some(connection) = self.shared.connection.load_full() {
             // What is not written by then is lost with the process, as it is when the process is killed.
             let _ =
-                tokio::time::timeout(connection::PATIENCE, reconnect::write(&self.shared, &connection)).await;
+                tokio::time::timeout(connect::PATIENCE, reconnect::write(&self.shared, &connection)).await;
         }
     }
 }

@@ -109,6 +109,14 @@ impl RedisServer {
         .await
     }
 
+    /// A section of what it says of itself. Nothing, if it closes the connection, as it does when it becomes a
+    /// primary.
+    pub async fn info(&self, section: &str) -> Option<String> {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut redis = client.get_multiplexed_async_connection().await.ok()?;
+        redis::cmd("INFO").arg(section).query_async(&mut redis).await.ok()
+    }
+
     /// All names that there are, in order.
     pub async fn names(&self) -> Vec<String> {
         let names = redis::cmd("KEYS").arg("*").query_async(&mut self.client().await).await;
@@ -191,7 +199,7 @@ impl RedisServer {
 }
 
 /// A port of 127.0.0.1 that was free a moment ago.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

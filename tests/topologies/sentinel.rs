@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::load;
 use crate::scene::{ALICE, Scene, assert_alice, connected, order, purge, readyz, shared_hits, write_secret};
 use crate::support::redis::{RedisServer, certificate};
 use crate::support::service::Running;
-use crate::support::{Holdfast, Reply, until};
+use crate::support::{Holdfast, until};
 
 const GUIDE: &str = include_str!("../../docs/how-to/redis.md");
 
@@ -26,7 +27,7 @@ impl Watched {
         let replica =
             RedisServer::start_on("--port", &["--replicaof", &format!("127.0.0.1 {port}")]).await?.0;
         until("the replica follows", async || {
-            info(&replica, "replication").await?.contains("master_link_status:up").then_some(())
+            replica.info("replication").await?.contains("master_link_status:up").then_some(())
         })
         .await;
         let mut sentinels = Vec::new();
@@ -36,13 +37,15 @@ impl Watched {
         // They learn of each other, and of the replica, from the primary.
         for (sentinel, _) in &sentinels {
             until("the sentinels know each other and the replica", async || {
-                let known = info(sentinel, "sentinel").await?;
+                let known = sentinel.info("sentinel").await?;
                 known.contains("status=ok,").then_some(())?;
                 known.contains("slaves=1,sentinels=3").then_some(())
             })
             .await;
         }
-        Some(Self { scene: Scene::on(primary).await, replica, sentinels })
+        let scene = Scene::on(primary).await;
+        scene.tenant.set_time(Some(scene.clock.now().as_secs()));
+        Some(Self { scene, replica, sentinels })
     }
 
     /// The configuration of an instance that asks these sentinels.
@@ -79,34 +82,6 @@ async fn sentinel(primary: u16) -> Option<(RedisServer, u16)> {
     RedisServer::start_sentinel("port", &lines).await
 }
 
-/// `None` if it ended the connection meanwhile, as it does when it becomes the primary.
-async fn info(server: &RedisServer, section: &str) -> Option<String> {
-    redis::cmd("INFO").arg(section).query_async(&mut server.client().await).await.ok()
-}
-
-/// Asks about known users again and again, and now and then about a new one, until it is told to stop.
-/// Returns how many were asked about, and the replies that let nobody in.
-fn load(
-    running: &Arc<Running>,
-    known: Vec<String>,
-    new: Vec<String>,
-    stop: &Arc<AtomicBool>,
-) -> tokio::task::JoinHandle<(usize, Vec<Reply>)> {
-    let (running, stop) = (running.clone(), stop.clone());
-    tokio::spawn(async move {
-        let (mut new, mut refused, mut count) = (new.into_iter(), Vec::new(), 0);
-        while !stop.load(Ordering::Relaxed) {
-            let next = if count % 50 == 0 { new.next() } else { None };
-            let reply = running.ask(next.as_ref().unwrap_or(&known[count % known.len()])).await;
-            count += 1;
-            if reply.status != 200 {
-                refused.push(reply);
-            }
-        }
-        (count, refused)
-    })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failover_under_load_refuses_nobody_and_what_was_shared_still_is() {
     let Some(mut watched) = Watched::new().await else { return };
@@ -132,7 +107,7 @@ async fn a_failover_under_load_refuses_nobody_and_what_was_shared_still_is() {
     let loads = [load(&a, known.clone(), new(20), &stop), load(&b, known.clone(), new(20), &stop)];
     watched.scene.redis.kill().await;
     until("the replica is the primary", async || {
-        info(&watched.replica, "replication").await?.contains("role:master").then_some(())
+        watched.replica.info("replication").await?.contains("role:master").then_some(())
     })
     .await;
     for running in [&a, &b] {
@@ -249,7 +224,7 @@ async fn sentinels_and_their_primary_are_reached_by_tls_by_the_users_of_the_guid
             redis::cmd("ACL").arg("LOG").query_async(&mut server.client().await).await.unwrap();
         assert!(denied.is_empty(), "{denied:?}");
     }
-    let used = info(&scene.redis, "commandstats").await.unwrap();
+    let used = scene.redis.info("commandstats").await.unwrap();
     let more = more.split(' ').filter_map(|word| word.strip_prefix('+'));
     more.for_each(|command| assert!(used.contains(&format!("cmdstat_{command}:")), "{command}: {used}"));
 }

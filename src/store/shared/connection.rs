@@ -1,6 +1,6 @@
 //! One connection to Redis, and every command that is sent over it, with its bounds.
 //!
-//! A Redis before 6.0 or a cluster does not work, nor any other server that lacks RESP3 with `SUBSCRIBE`.
+//! A Redis before 6.0 does not work, nor any other server that lacks RESP3 with `SUBSCRIBE`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -8,24 +8,21 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, ConnectionInfo, ErrorKind, Pipeline, ProtocolVersion, PushInfo, PushKind,
-    RedisError, RedisResult, Value,
+    AsyncConnectionConfig, ConnectionInfo, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, Value,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use super::connect::{PATIENCE, connect, patiently};
 use super::error::SharedError;
 use super::forget::Forget;
-use super::framing::{BoundedReplies, ReplyError};
+use super::framing::ReplyError;
+use super::link::Link;
 use super::names::Names;
 use super::pending::{Change, Which};
-use super::stream;
 use crate::clock::{Clock, Timestamp};
 use crate::tiers::policy::FUTURE_TOLERANCE;
 use crate::tiers::record::Family;
-
-/// How long connecting may take, and each command for which no request waits.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest record that is read, in bytes: twice the longest documents of an issuer. Records of users are
 /// shorter.
@@ -115,7 +112,7 @@ pub(super) enum Heard {
 
 /// An open connection.
 pub(super) struct Connection {
-    redis: MultiplexedConnection,
+    redis: Link,
     /// The task that reads and writes. It ends when this is dropped, also if Redis hangs.
     _driver: JoinSet<()>,
     /// Why replies are not read any more.
@@ -132,6 +129,7 @@ impl Connection {
     /// that it does not open are dropped at once, so they take no memory.
     pub(super) async fn open(
         server: &ConnectionInfo,
+        in_cluster: bool,
         channel: &str,
         read: impl Fn(&[u8]) -> Option<Forget> + Send + Sync + 'static,
     ) -> Result<(Self, mpsc::Receiver<Heard>), SharedError> {
@@ -158,6 +156,7 @@ impl Connection {
             Ok(redis)
         };
         let redis = patiently(subscribe).await.map_err(|error| why(&failed, error))?;
+        let redis = Link::new(redis, server.clone(), in_cluster);
         let lost = Notify::new();
         Ok((Self { redis, _driver: driver, failed, strikes: AtomicU32::new(0), deaf, lost }, pushes))
     }
@@ -201,6 +200,11 @@ impl Connection {
     /// Whether messages were dropped since the last call.
     pub(super) fn was_deaf(&self) -> bool {
         self.deaf.swap(false, Relaxed)
+    }
+
+    /// Waits until our slot of the cluster has moved to another node.
+    pub(super) async fn moved(&self) {
+        self.redis.moved.notified().await;
     }
 
     /// Makes the background task reconnect. Until then no request reads.
@@ -335,12 +339,10 @@ impl Connection {
         Ok(done.into_iter().filter_map(Result::err).collect())
     }
 
-    /// One step of a scan of all names that match `pattern`, in bounded batches. It ends when the cursor is 0
-    /// again.
-    pub(super) async fn scan(&self, cursor: u64, pattern: &str) -> Result<(u64, Vec<Vec<u8>>), SharedError> {
-        let mut command = redis::cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_BATCH);
-        patiently(command.query_async(&mut self.redis.clone())).await
+    /// The connections to all nodes that have names of ours: two, while a cluster moves our slot. `absent` is a
+    /// name that no server has.
+    pub(super) async fn nodes(&self, absent: &str) -> Result<Vec<MultiplexedConnection>, SharedError> {
+        patiently(self.redis.nodes(&range(absent))).await
     }
 
     /// The records of these names; `None` for a name without a record.
@@ -357,27 +359,26 @@ impl Connection {
 
     /// Removes these names.
     pub(super) async fn unlink(&self, names: &[Vec<u8>]) -> Result<(), SharedError> {
-        if names.is_empty() {
-            return Ok(());
+        let mut commands = redis::pipe();
+        // One by one: two nodes of a cluster may have them.
+        for name in names {
+            commands.cmd("UNLINK").arg(name);
         }
-        patiently(redis::cmd("UNLINK").arg(names).exec_async(&mut self.redis.clone())).await
+        let failed = self.carry_out(commands).await?;
+        failed.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
-/// Connects and logs in. No reply is longer than [`BoundedReplies`] allows; if one would be, `failed` says
-/// so. The work of the connection is done by a task of `driver`.
-pub(super) async fn connect(
-    server: &ConnectionInfo,
-    config: AsyncConnectionConfig,
-    driver: &mut JoinSet<()>,
-    failed: &Arc<OnceLock<ReplyError>>,
-) -> RedisResult<MultiplexedConnection> {
-    // The user of the guide is not allowed to tell the library's name, and Redis would log each attempt.
-    let login = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
-    let stream = BoundedReplies::new(stream::connect(server.addr()).await?, failed.clone());
-    let (redis, work) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
-    driver.spawn(work);
-    Ok(redis)
+/// One step of a scan of all names at a node that match `pattern`, in bounded batches. It ends when the cursor
+/// is 0 again.
+pub(super) async fn scan(
+    node: &mut MultiplexedConnection,
+    cursor: u64,
+    pattern: &str,
+) -> Result<(u64, Vec<Vec<u8>>), SharedError> {
+    let mut command = redis::cmd("SCAN");
+    command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_BATCH);
+    patiently(command.query_async(node)).await
 }
 
 /// Reads no more than the longest record, whatever the value is.
@@ -403,16 +404,6 @@ fn why(failed: &OnceLock<ReplyError>, error: SharedError) -> SharedError {
 
 fn is_of_wrong_type(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE")
-}
-
-/// Waits for this no longer than [`PATIENCE`].
-pub(super) async fn patiently<T>(
-    work: impl Future<Output = Result<T, RedisError>>,
-) -> Result<T, SharedError> {
-    match tokio::time::timeout(PATIENCE, work).await {
-        Ok(done) => done.map_err(SharedError::from),
-        Err(_) => Err(SharedError::Timeout),
-    }
 }
 
 impl From<RedisError> for SharedError {

@@ -1,5 +1,9 @@
 //! The names of records in Redis: `holdfast:v1:<namespace>:<family>:<digest>`.
 //!
+//! In a cluster they begin with `holdfast:v1:{holdfast}:`. What is between the braces alone decides in which of
+//! the 16384 slots a name lies. So all lie in one, on one node: scripts may use several names, a walk over all
+//! names needs one node, and the times of marks are all by one clock.
+//!
 //! A name does not tell who or what it is about. All stores know tokens and subjects by keyed digests; a name
 //! has the digest in hexadecimal, so that a purge can derive the record's key from it. An issuer, whose URL
 //! is the key of its public keys in other stores, becomes a keyed digest as well. The namespace is derived
@@ -14,6 +18,9 @@ use crate::tiers::digest::DIGEST_LENGTH;
 use crate::tiers::record::Family;
 use crate::tiers::secret::{DerivationFailed, InstanceSecret};
 
+/// How all names in a cluster begin. It is also a name that no server has.
+pub(super) const IN_CLUSTER: &str = "holdfast:v1:{holdfast}:";
+
 /// The names under one instance secret.
 pub(super) struct Names {
     prefix: String,
@@ -22,9 +29,10 @@ pub(super) struct Names {
 
 impl Names {
     /// The names under this secret.
-    pub(super) fn new(secret: &InstanceSecret) -> Result<Self, DerivationFailed> {
+    pub(super) fn new(secret: &InstanceSecret, in_cluster: bool) -> Result<Self, DerivationFailed> {
         let namespace = hmac::sign(&secret.hmac_key("shared namespace 1")?, b"");
-        let prefix = format!("holdfast:v1:{}:", hex(namespace.as_ref().get(..8).unwrap_or_default()));
+        let start = if in_cluster { IN_CLUSTER } else { "holdfast:v1:" };
+        let prefix = format!("{start}{}:", hex(namespace.as_ref().get(..8).unwrap_or_default()));
         Ok(Self { prefix, issuers: secret.hmac_key("shared issuer 1")? })
     }
 
@@ -51,6 +59,11 @@ impl Names {
     /// The name of what is written to see whether Redis accepts writes. Nothing reads it.
     pub(super) fn trial(&self) -> String {
         format!("{}trial", self.prefix)
+    }
+
+    /// A name that no server has.
+    pub(super) fn absent(&self) -> String {
+        self.prefix.clone()
     }
 
     /// The name of the log of revocations.
@@ -103,7 +116,7 @@ mod tests {
     use super::*;
 
     fn names(secret: u8) -> Names {
-        Names::new(&InstanceSecret::from_bytes(&[secret; 32])).unwrap()
+        Names::new(&InstanceSecret::from_bytes(&[secret; 32]), false).unwrap()
     }
 
     #[test]
@@ -124,6 +137,28 @@ mod tests {
         assert!(!name.contains("tenant") && !name.contains(&hex(issuer)), "{name}");
         assert_ne!(name, names(1).of(Family::Keys, b"https://other.example/"));
         assert!(name.contains(":keys:"), "{name}");
+    }
+
+    #[test]
+    fn in_a_cluster_all_names_lie_in_one_slot() {
+        let of = |secret| Names::new(&InstanceSecret::from_bytes(&[secret; 32]), true).unwrap();
+        for names in [of(1), of(2)] {
+            for name in [
+                names.of(Family::Verdicts, &[1; 32]),
+                names.of(Family::Keys, b"https://t/"),
+                names.purged(),
+                names.revocations(),
+                names.channel(),
+                names.absent(),
+            ] {
+                assert!(name.starts_with(IN_CLUSTER), "{name}");
+            }
+        }
+        assert_ne!(of(1).prefix, of(2).prefix);
+        assert_eq!(
+            of(1).key_of(Family::Verdicts, of(1).of(Family::Verdicts, &[3; 32]).as_bytes()),
+            Some([3; 32])
+        );
     }
 
     proptest! {

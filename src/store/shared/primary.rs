@@ -1,39 +1,86 @@
-//! Finds the server to connect to, at each connect: the configured one, or the primary that Redis Sentinel
-//! names.
+//! Finds the server to connect to, at each connect: the configured one, the primary that Redis Sentinel names,
+//! or the node of a cluster that has our slot.
 //!
-//! As Redis's [guide for clients](https://redis.io/docs/latest/develop/reference/sentinel-clients/) says: a
+//! **Sentinel**, as Redis's [guide for clients](https://redis.io/docs/latest/develop/reference/sentinel-clients/) says: a
 //! sentinel names the primary, and the server that it names must itself say that it is one. All sentinels are
 //! asked at once, so one that is down delays nothing. One that is cut off from the others may name a server
 //! that is no primary any more. Then the next answer counts.
 //!
-//! The client library has a type for this, too. It opens its own connections, on which replies have no bound
+//! **Cluster**: a node is asked for a name of our slot. It has the slot, or says who has it (`MOVED`), which is
+//! asked in turn. All configured nodes are asked at once.
+//!
+//! The client library has types for both, too. They open their own connections, on which replies have no bound
 //! ([`super::framing`]).
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisConnectionInfo,
+    AsyncConnectionConfig, Cmd, ConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, Role, Value,
+    cmd, from_redis_value,
 };
-use redis::{Role, cmd};
 use tokio::task::JoinSet;
 
-use super::connection::{connect, patiently};
+use super::connect::{beside, connect, moved_to, patiently};
 use super::error::SharedError;
+use super::names::IN_CLUSTER;
 use super::settings::{RedisAddress, RedisServers, Sentinels};
+
+/// How many nodes may send us on to the next one.
+const MOST_HOPS: usize = 5;
 
 impl RedisServers {
     /// The server to connect to now, with the login for it. `password` replaces that of the settings.
     pub(super) async fn locate(&self, password: Option<&str>) -> Result<ConnectionInfo, SharedError> {
         match self {
-            Self::Single(address) => {
-                let info = address.info()?;
-                let login = info.redis_settings().clone();
-                Ok(info.set_redis_settings(with_password(login, password)))
-            }
+            Self::Single(address) => Ok(logged_in(address.info()?, password)),
             Self::Sentinels(sentinels) => primary(sentinels, password).await,
+            Self::Cluster(nodes) => owner(nodes, password).await,
         }
     }
+}
+
+fn logged_in(server: ConnectionInfo, password: Option<&str>) -> ConnectionInfo {
+    let login = server.redis_settings().clone();
+    server.set_redis_settings(with_password(login, password))
+}
+
+/// The node that has our slot: the first that says so.
+async fn owner(nodes: &[RedisAddress], password: Option<&str>) -> Result<ConnectionInfo, SharedError> {
+    let mut asked = JoinSet::new();
+    for node in nodes {
+        asked.spawn(owner_by(logged_in(node.info()?, password)));
+    }
+    let mut why = SharedError::Away;
+    while let Some(found) = asked.join_next().await {
+        match found.unwrap_or(Err(SharedError::Away)) {
+            Ok(owner) => return Ok(owner),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
+/// The node that has our slot, as this one says and those that it names.
+async fn owner_by(mut node: ConnectionInfo) -> Result<ConnectionInfo, SharedError> {
+    let mut question = cmd("STRLEN");
+    question.arg(IN_CLUSTER);
+    for _ in 0..MOST_HOPS {
+        let moved = match ask(&node, &question).await? {
+            Err(error) => match error.redirect_node() {
+                Some((to, _)) if error.code() == Some("MOVED") => Some(moved_to(&node, to)),
+                // A node that is being relieved of the slot still has it.
+                Some(_) => None,
+                None => return Err(error.into()),
+            },
+            Ok(_) => None,
+        };
+        match moved {
+            Some(to) => node = to,
+            None => return Ok(node),
+        }
+    }
+    Err(SharedError::Refused("MOVED".to_owned()))
 }
 
 async fn primary(sentinels: &Sentinels, password: Option<&str>) -> Result<ConnectionInfo, SharedError> {
@@ -58,7 +105,7 @@ async fn primary(sentinels: &Sentinels, password: Option<&str>) -> Result<Connec
         };
         if tried.insert(server.addr().to_string()) {
             let server = log_in(sentinels, server, password);
-            match ask::<Role>(&server, &cmd("ROLE")).await {
+            match role(&server).await {
                 Ok(Role::Primary { .. }) => return Ok(server),
                 Ok(_) => problems.push(SharedError::NoPrimary),
                 Err(error) => problems.push(error),
@@ -71,22 +118,19 @@ async fn primary(sentinels: &Sentinels, password: Option<&str>) -> Result<Connec
     Err(problems.into_iter().nth(telling).unwrap_or(SharedError::Away))
 }
 
+async fn role(server: &ConnectionInfo) -> Result<Role, SharedError> {
+    Ok(from_redis_value(ask(server, &cmd("ROLE")).await??).map_err(RedisError::from)?)
+}
+
 /// Where this sentinel says that the primary is: reached as the sentinel is, by TCP or TLS, and with the
 /// database of its URL.
 async fn named_by(sentinel: &RedisAddress, question: &Cmd) -> Result<Option<ConnectionInfo>, SharedError> {
     let info = sentinel.info()?;
     // A sentinel has no databases.
     let login = info.redis_settings().clone().set_db(0);
-    let named: Option<(String, u16)> = ask(&info.clone().set_redis_settings(login), question).await?;
-    Ok(named.map(|(host, port)| {
-        let address = match info.addr() {
-            ConnectionAddr::TcpTls { .. } => {
-                ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-            }
-            _ => ConnectionAddr::Tcp(host, port),
-        };
-        info.set_addr(address)
-    }))
+    let reply = ask(&info.clone().set_redis_settings(login), question).await??;
+    let named: Option<(String, u16)> = from_redis_value(reply).map_err(RedisError::from)?;
+    Ok(named.map(|(host, port)| beside(&info, host, port)))
 }
 
 /// The primary with the login for it, instead of that for the sentinel.
@@ -106,13 +150,14 @@ fn with_password(login: RedisConnectionInfo, password: Option<&str>) -> RedisCon
     }
 }
 
-/// The answer of a server to one command, over a connection for this alone.
-async fn ask<T: FromRedisValue>(server: &ConnectionInfo, command: &Cmd) -> Result<T, SharedError> {
+/// The reply of a server to one command, over a connection for this alone. The inner error is what the server
+/// replied.
+async fn ask(server: &ConnectionInfo, command: &Cmd) -> Result<RedisResult<Value>, SharedError> {
     patiently(async {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let mut driver = JoinSet::new();
         let mut redis = connect(server, config, &mut driver, &Arc::default()).await?;
-        command.query_async(&mut redis).await
+        Ok(command.query_async(&mut redis).await)
     })
     .await
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, Heard};
+use super::connection::{Connection, Heard, scan};
 use super::error::SharedError;
 use super::forget::Forget;
 use super::notice::Notice;
@@ -81,7 +81,8 @@ impl ReconnectTask {
         let shared = Arc::downgrade(&self.shared);
         let read = move |message: &[u8]| shared.upgrade().and_then(|shared| read(&shared, message));
         let server = settings.servers.locate(password.as_deref()).await?;
-        let (connection, pushes) = Connection::open(&server, &channel, read).await?;
+        let (connection, pushes) =
+            Connection::open(&server, settings.servers.are_cluster(), &channel, read).await?;
         connection.ping().await?;
         write(&self.shared, &connection).await?;
         Ok((Arc::new(connection), pushes))
@@ -110,6 +111,7 @@ impl ReconnectTask {
         loop {
             let done = tokio::select! {
                 () = connection.lost.notified() => Err(SharedError::Timeout),
+                () = connection.moved() => Err(SharedError::Refused("MOVED".to_owned())),
                 push = pushes.recv() => {
                     if connection.was_deaf() {
                         self.shared.metrics.store_failed("shared", "message_lost");
@@ -130,6 +132,7 @@ impl ReconnectTask {
     /// Checks an idle connection. While Redis refuses writes, the check is a write. So it is known when Redis
     /// accepts them again, although no record may wait to be written then.
     async fn check(&self, connection: &Connection) -> Result<(), SharedError> {
+        write(&self.shared, connection).await?;
         if !self.shared.refuses.load(Relaxed) {
             return connection.ping().await;
         }
@@ -202,9 +205,17 @@ async fn write_changes(
     while !puts.is_empty() {
         let batch = puts.split_off(puts.len().saturating_sub(BATCH));
         let written = connection.put(&shared.names, batch.iter().cloned(), &shared.clock).await;
-        note_refusal(shared, &written);
+        if written != Err(SharedError::Refused("TRYAGAIN".to_owned())) {
+            note_refusal(shared, &written);
+        }
         match written {
             Ok(()) => {}
+            // The slot is being moved, and only one of two nodes has both names that the script reads. The
+            // check of an idle connection writes them.
+            Err(SharedError::Refused(code)) if code == "TRYAGAIN" => {
+                give_back(shared, [puts, batch].concat());
+                return Ok(());
+            }
             // The server still serves reads and forgets, so the connection is kept.
             Err(SharedError::Refused(code)) if !is_elsewhere(&code) => {
                 shared.metrics.store_failed("shared", "refused");
@@ -315,20 +326,22 @@ async fn purge_now(
         Purge::Subject(who, keys) => {
             let mut records: Vec<Marked> = keys.iter().map(|key| (Family::Profiles, key.0)).collect();
             let pattern = shared.names.pattern(Family::Verdicts);
-            let mut cursor = 0;
-            loop {
-                let (next, names) = connection.scan(cursor, &pattern).await?;
-                for names in names.chunks(READ_BATCH) {
-                    let values = connection.get_all(names).await?;
-                    records.extend(names.iter().zip(values).filter_map(|(name, sealed)| {
-                        let key = shared.names.key_of(Family::Verdicts, name)?;
-                        let record = VerdictRecord::open(&shared.sealer, &key, &sealed?).ok()?;
-                        who.is_meant_by(&record).then_some((Family::Verdicts, key))
-                    }));
-                }
-                cursor = next;
-                if cursor == 0 {
-                    break;
+            for mut node in connection.nodes(&shared.names.absent()).await? {
+                let mut cursor = 0;
+                loop {
+                    let (next, names) = scan(&mut node, cursor, &pattern).await?;
+                    for names in names.chunks(READ_BATCH) {
+                        let values = connection.get_all(names).await?;
+                        records.extend(names.iter().zip(values).filter_map(|(name, sealed)| {
+                            let key = shared.names.key_of(Family::Verdicts, name)?;
+                            let record = VerdictRecord::open(&shared.sealer, &key, &sealed?).ok()?;
+                            who.is_meant_by(&record).then_some((Family::Verdicts, key))
+                        }));
+                    }
+                    cursor = next;
+                    if cursor == 0 {
+                        break;
+                    }
                 }
             }
             records
@@ -353,13 +366,15 @@ async fn forget_everybody(shared: &Shared, connection: &Connection) -> Result<()
     note_missing_marks(shared, marked);
     for family in PEOPLE {
         let pattern = shared.names.pattern(family);
-        let mut cursor = 0;
-        loop {
-            let (next, names) = connection.scan(cursor, &pattern).await?;
-            connection.unlink(&names).await?;
-            cursor = next;
-            if cursor == 0 {
-                break;
+        for mut node in connection.nodes(&shared.names.absent()).await? {
+            let mut cursor = 0;
+            loop {
+                let (next, names) = scan(&mut node, cursor, &pattern).await?;
+                connection.unlink(&names).await?;
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
             }
         }
     }

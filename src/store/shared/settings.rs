@@ -42,7 +42,7 @@ impl RedisAddress {
         let address = Self::parse(url).ok();
         let is_tcp = |info: ConnectionInfo| !matches!(info.addr(), ConnectionAddr::Unix(_));
         address.filter(|address| address.info().is_ok_and(is_tcp)).ok_or_else(|| {
-            "URLs such as redis://host:26379/0, redis://user:password@host:26379, or rediss://host:26379 \
+            "URLs such as redis://host:26379, redis://user:password@host:26379, or rediss://host:26379 \
              (TLS)"
                 .to_owned()
         })
@@ -78,6 +78,14 @@ pub enum RedisServers {
     Single(RedisAddress),
     /// A primary and its replicas, watched by sentinels.
     Sentinels(Sentinels),
+    /// A cluster: some of its nodes, each with the login that holds at all of them.
+    Cluster(Vec<RedisAddress>),
+}
+
+impl RedisServers {
+    pub(super) const fn are_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
 }
 
 /// Where the shared store is, and its limits.
