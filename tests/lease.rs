@@ -8,7 +8,7 @@ mod scene;
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast::store::shared::{RedisAddress, SharedSettings, SharedStore, Told, Turn};
 use holdfast::telemetry::metrics::Metrics;
@@ -199,18 +199,36 @@ async fn store(scene: &Scene) -> SharedStore {
     store
 }
 
-/// It may wait for the budget first, and the issuer may be slow.
+/// It may wait for the budget first, and the issuer may be slow. Where the machine stood still for so long that
+/// the lease was not renewed in time, the test says nothing, and is played again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_takes_longer_than_the_life_of_a_lease_keeps_it() {
     let Some(scene) = Scene::new().await else { return };
     let (one, other) = (store(&scene).await, store(&scene).await);
-    let Turn::Mine(lease) = one.turn([1; 32], PATIENCE).await else { panic!("it is free") };
-    let asking = async {
-        lease.while_held(tokio::time::sleep(Duration::from_millis(3_500))).await;
-        lease.end(Told::Nothing);
-    };
-    let ((), turn) = tokio::join!(asking, other.turn([1; 32], PATIENCE));
-    assert!(matches!(turn, Turn::Told(Told::Nothing)));
+    until("a time without a long stop", async || {
+        let Turn::Mine(lease) = one.turn([1; 32], PATIENCE).await else { panic!("it is free") };
+        let asking = async {
+            let longest = lease.while_held(longest_stop(35)).await;
+            lease.end(Told::Nothing);
+            longest
+        };
+        let (longest, turn) = tokio::join!(asking, other.turn([1; 32], PATIENCE));
+        let was_kept = matches!(turn, Turn::Told(Told::Nothing));
+        assert!(was_kept || longest > Duration::from_millis(500), "no stop was longer than {longest:?}");
+        was_kept.then_some(())
+    })
+    .await;
+}
+
+/// So many tenths of a second, and the longest of them.
+async fn longest_stop(tenths: u32) -> Duration {
+    let mut longest = Duration::ZERO;
+    for _ in 0..tenths {
+        let began = Instant::now();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        longest = longest.max(began.elapsed());
+    }
+    longest
 }
 
 #[tokio::test(flavor = "multi_thread")]
