@@ -14,6 +14,9 @@ const ARCHITECTURE: &str = include_str!("../ARCHITECTURE.md");
 /// The most lines of a file, code and comment; its tests do not count.
 const MAX_LINES: usize = 450;
 
+/// The most columns of a line.
+const MAX_WIDTH: usize = 110;
+
 /// A file of `src/`, without its tests and comments.
 struct Source {
     /// Relative to the repository.
@@ -233,6 +236,18 @@ fn no_file_is_long() {
     let long = sources.iter().filter(|source| source.lines.len() > MAX_LINES);
     let long: Vec<String> = long.map(|source| format!("{}: {}", source.path, source.lines.len())).collect();
     assert!(long.is_empty(), "longer than {MAX_LINES} lines:\n{}", long.join("\n"));
+}
+
+/// Code, comments and the tests among them.
+#[test]
+fn no_line_is_wide() {
+    let files = repository::files(&[".rs"]);
+    let lines = files.iter().filter(|(path, _)| path.starts_with("src")).flat_map(|(path, text)| {
+        text.lines().enumerate().map(move |(number, line)| (path, number + 1, line.chars().count()))
+    });
+    let wide = lines.filter(|(.., width)| *width > MAX_WIDTH);
+    let wide: Vec<String> = wide.map(|(path, number, _)| format!("{}:{number}", path.display())).collect();
+    assert!(wide.is_empty(), "wider than {MAX_WIDTH} columns:\n{}", wide.join("\n"));
 }
 
 /// Two pages draw a module. Their tables name its files as they are below it.

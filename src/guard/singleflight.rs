@@ -32,8 +32,8 @@ pub struct SingleflightSettings {
     pub waiters_per_key: usize,
     /// How many callers may wait for all keys together, and how many calls may be under way (default 10,000).
     pub waiters: usize,
-    /// After this time a call is abandoned (default 10 s; where calls wait for their turn, that comes on top).
-    /// The call should have a shorter timeout of its own; this one is the last resort.
+    /// After this time a call is abandoned (default 10 s; where calls wait for their turn, that comes on
+    /// top). The call should have a shorter timeout of its own; this one is the last resort.
     pub timeout: Duration,
 }
 

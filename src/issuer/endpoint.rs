@@ -169,8 +169,8 @@ impl Endpoint {
         self.guard.status()
     }
 
-    /// When the breaker left the closed state and why, if it has not returned to it. A breaker that has waited
-    /// for a probe for 15 seconds counts as closed: a lack of requests is no outage.
+    /// When the breaker left the closed state and why, if it has not returned to it. A breaker that has
+    /// waited for a probe for 15 seconds counts as closed: a lack of requests is no outage.
     #[must_use]
     pub fn outage(&self) -> Option<Outage> {
         let outage = self.past().outage()?;

@@ -128,7 +128,8 @@ fn ready(instance: &Instance) -> Response<Full<Bytes>> {
             }
             (false, true) => ", but degraded: the shared store is not well, records are not shared",
             (true, true) => {
-                ", but degraded: the disk store and the shared store are not well, records are kept in memory only"
+                ", but degraded: the disk store and the shared store are not well, records are kept in \
+                 memory only"
             }
         };
         text(StatusCode::OK, format!("ready{degraded}{behind}\n"))

@@ -108,7 +108,8 @@ pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     for EndpointFacts { issuer, name, status, .. } in &facts.endpoints {
         if !status.suspects_pause_for.is_zero() {
             let sentence = format!(
-                "{issuer} fails at {name} for tokens never seen before: calls about these pause, and they get 503."
+                "{issuer} fails at {name} for tokens never seen before: calls about these pause, and they \
+                 get 503."
             );
             add(Party::Issuer, "first_seen", None, sentence);
         }
@@ -131,8 +132,8 @@ pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         add(Party::Redis, "shared_store", None, sentence.to_owned());
     }
     if facts.revocations_behind {
-        let sentence = "Revocations of other instances may be missing: routes that require revocation=current \
-                        get 503.";
+        let sentence = "Revocations of other instances may be missing: routes that require \
+                        revocation=current get 503.";
         add(Party::Redis, "revocations", None, sentence.to_owned());
     }
     if facts.disk_degraded {

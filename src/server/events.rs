@@ -1,7 +1,7 @@
 //! The events of the status page: server-sent events (HTML Standard §9.2), one a second.
 //!
-//! Nothing runs unless a page is open. The next event is made when the connection has taken the last one, so a
-//! slow reader gets fewer events, and a reader that stops reading is closed like any other.
+//! Nothing runs unless a page is open. The next event is made when the connection has taken the last one, so
+//! a slow reader gets fewer events, and a reader that stops reading is closed like any other.
 
 use std::convert::Infallible;
 use std::pin::Pin;

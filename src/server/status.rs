@@ -118,7 +118,10 @@ fn status(instance: &Instance) -> Value {
         .policy()
         .table()
         .iter()
-        .map(|(_, row)| json!({ "name": row.name, "age_seconds": row.age.as_secs(), "role": row.role.to_string() }))
+        .map(|(_, row)| {
+            let (age, role) = (row.age.as_secs(), row.role.to_string());
+            json!({ "name": row.name, "age_seconds": age, "role": role })
+        })
         .collect();
     let own = instance.settings.fingerprint();
     super::metrics::refresh(instance);

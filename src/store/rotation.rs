@@ -1,4 +1,5 @@
-//! Rotation of the instance secret: what lies in the stores under the old secret is still found and forgotten.
+//! Rotation of the instance secret: what lies in the stores under the old secret is still found and
+//! forgotten.
 //!
 //! Names and seals of records depend on the secret. While `secret_file_old` is set, an instance has two
 //! archives over the same stores: its own, and one with the names and seals of the old secret ([`Former`]).

@@ -27,8 +27,8 @@ pub struct StoreSettings {
     pub secret_file: Option<PathBuf>,
     /// `secret_file_old`: the instance secret before, while it is rotated: what lies under it is read, too.
     pub secret_file_old: Option<PathBuf>,
-    /// `redis`, or `redis_cluster`, or `redis_sentinels` with `redis_sentinel_master` and `redis_user`: the Redis through which
-    /// several instances share records. None by default.
+    /// `redis`, or `redis_cluster`, or `redis_sentinels` with `redis_sentinel_master` and `redis_user`: the
+    /// Redis through which several instances share records. None by default.
     pub redis: Option<RedisServers>,
     /// `redis_password_file`: a file with Redis's password, in place of the URL's.
     pub redis_password_file: Option<PathBuf>,

@@ -1,5 +1,5 @@
-//! What a revocation is about: its key, under both instance secrets while the secret is rotated, and the label
-//! that lists show.
+//! What a revocation is about: its key, under both instance secrets while the secret is rotated, and the
+//! label that lists show.
 
 use crate::revocation::{Kind, RevocationKey};
 use crate::tiers::digest::TokenDigester;

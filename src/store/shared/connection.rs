@@ -339,8 +339,8 @@ impl Connection {
         Ok(done.into_iter().filter_map(Result::err).collect())
     }
 
-    /// The connections to all nodes that have names of ours: two, while a cluster moves our slot. `absent` is a
-    /// name that no server has.
+    /// The connections to all nodes that have names of ours: two, while a cluster moves our slot. `absent` is
+    /// a name that no server has.
     pub(super) async fn nodes(&self, absent: &str) -> Result<Vec<MultiplexedConnection>, SharedError> {
         patiently(self.redis.nodes(&range(absent))).await
     }
@@ -369,8 +369,8 @@ impl Connection {
     }
 }
 
-/// One step of a scan of all names at a node that match `pattern`, in bounded batches. It ends when the cursor
-/// is 0 again.
+/// One step of a scan of all names at a node that match `pattern`, in bounded batches. It ends when the
+/// cursor is 0 again.
 pub(super) async fn scan(
     node: &mut MultiplexedConnection,
     cursor: u64,

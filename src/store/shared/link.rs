@@ -1,7 +1,7 @@
 //! The open connection as commands see it: it follows a cluster that moves our slot to another node.
 //!
-//! All names of holdfast in a cluster lie in one slot ([`super::names`]), so one node has all of them, and the
-//! connection to it is all that is needed. While the slot is moved, that node has a part of the names and
+//! All names of holdfast in a cluster lie in one slot ([`super::names`]), so one node has all of them, and
+//! the connection to it is all that is needed. While the slot is moved, that node has a part of the names and
 //! says of the others who has them (`ASK`). Such a command is repeated there. When the slot has moved, the
 //! node says so of all (`MOVED`). The first such command is repeated, too, and the reconnect task looks for
 //! the slot's owner anew.

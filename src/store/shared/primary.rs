@@ -1,16 +1,17 @@
-//! Finds the server to connect to, at each connect: the configured one, the primary that Redis Sentinel names,
-//! or the node of a cluster that has our slot.
+//! Finds the server to connect to, at each connect: the configured one, the primary that Redis Sentinel
+//! names, or the node of a cluster that has our slot.
 //!
-//! **Sentinel**, as Redis's [guide for clients](https://redis.io/docs/latest/develop/reference/sentinel-clients/) says: a
-//! sentinel names the primary, and the server that it names must itself say that it is one. All sentinels are
-//! asked at once, so one that is down delays nothing. One that is cut off from the others may name a server
-//! that is no primary any more. Then the next answer counts.
+//! **Sentinel**, as Redis's [guide for
+//! clients](https://redis.io/docs/latest/develop/reference/sentinel-clients/) says: a sentinel names the
+//! primary, and the server that it names must itself say that it is one. All sentinels are asked at once, so
+//! one that is down delays nothing. One that is cut off from the others may name a server that is no primary
+//! any more. Then the next answer counts.
 //!
-//! **Cluster**: a node is asked for a name of our slot. It has the slot, or says who has it (`MOVED`), which is
-//! asked in turn. All configured nodes are asked at once.
+//! **Cluster**: a node is asked for a name of our slot. It has the slot, or says who has it (`MOVED`), which
+//! is asked in turn. All configured nodes are asked at once.
 //!
-//! The client library has types for both, too. They open their own connections, on which replies have no bound
-//! ([`super::framing`]).
+//! The client library has types for both, too. They open their own connections, on which replies have no
+//! bound ([`super::framing`]).
 
 use std::collections::HashSet;
 use std::sync::Arc;
