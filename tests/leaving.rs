@@ -54,7 +54,7 @@ async fn the_lame_duck_time_ends_by_itself() {
     let mut scene = Scene::set("lame_duck = \"50ms\"").await;
     scene.holdfast.signal("TERM").await;
     assert_eq!(scene.holdfast.ended().await, Some(0), "{}", scene.holdfast.log());
-    scene.holdfast.told("serving goes on for 50ms").await;
+    scene.holdfast.told("holdfast serves for another 50ms").await;
 }
 
 /// Half a head, and a connection that never said anything.
