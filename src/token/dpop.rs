@@ -64,7 +64,7 @@ pub enum ProofError {
     /// It is no JWT.
     #[error("the proof is not a signed JWT: {0}")]
     Malformed(#[from] Malformed),
-    /// It is longer than [`MAX_PROOF_BYTES`].
+    /// It is longer than 8 KiB.
     #[error("the proof is longer than 8 KiB")]
     TooLong,
     /// `typ` is not `dpop+jwt`.
