@@ -300,15 +300,7 @@ async fn a_restart_on_the_same_directory_still_refuses_and_the_list_says_whom() 
     assert_eq!(running.ask(&token).await.status, 200);
     revoke(&running, json!({ "subject": ALICE })).await;
     running.service.drain().await;
-    let running = until("the data directory is free", async || {
-        let head = "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
-        let source = holdfast::config::Source::text("test.toml", &format!("{head}{config}"));
-        let service = holdfast::service::Service::start(source, clock.clone()).await.ok()?;
-        let auth = service.auth_addresses()[0].parse().unwrap();
-        let admin = service.admin_address().parse().unwrap();
-        Some(Running { service, auth, admin })
-    })
-    .await;
+    let running = Running::start_after(&config, &clock).await;
     until("keys", async || (running.ask(&token).await.status != 503).then_some(())).await;
     assert_revoked(&running.ask(&token).await, "after a restart");
     let listed = list(&running).await;

@@ -225,18 +225,7 @@ async fn the_steps_of_the_page_rotate_the_secret_of_a_data_directory_and_nobody_
     let data = files.path().join("data");
     let config =
         |store: &str| format!("[store]\npath = \"{}\"\n{store}\n{}", data.display(), issuer(&tenant, ""));
-    let start = async |store: &str| {
-        let config = config(store);
-        until("the data directory is free", async || {
-            let head = "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
-            let source = holdfast::config::Source::text("test.toml", &format!("{head}{config}"));
-            let service = holdfast::service::Service::start(source, clock.clone()).await.ok()?;
-            let auth = service.auth_addresses()[0].parse().unwrap();
-            let admin = service.admin_address().parse().unwrap();
-            Some(Running { service, auth, admin })
-        })
-        .await
-    };
+    let start = async |store: &str| Running::start_after(&config(store), &clock).await;
     let token = tenant.mint().opaque().build().unwrap();
     let signed = |subject: &str| tenant.mint().subject(subject).email_direct(ALICE).build().unwrap();
     let (bob, single) = (signed("auth0|bob"), signed("auth0|carol"));

@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast::clock::Clock;
-use holdfast::config::Source;
-use holdfast::service::Service;
 use holdfast_devtenant::{Endpoint, Fault, Tenant};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::support::redis::RedisServer;
 use crate::support::service::{Running, held_clock, issuer, tenant, value};
-use crate::support::{PATIENCE, Reply, exchange, until};
+use crate::support::{PATIENCE, Reply, exchange};
 
 pub const ALICE: &str = "alice@example.com";
 pub const HOUR: Duration = Duration::from_secs(3600);
@@ -78,15 +76,7 @@ impl Scene {
 
     /// An instance on a data directory that another one has only just let go of.
     pub async fn instance_after(&self, store: &str) -> Running {
-        until("the data directory is free", async || {
-            let head = "[auth]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n";
-            let source = Source::text("test.toml", &format!("{head}{}", self.config(store)));
-            let service = Service::start(source, self.clock.clone()).await.ok()?;
-            let auth = service.auth_addresses()[0].parse().unwrap();
-            let admin = service.admin_address().parse().unwrap();
-            Some(Running { service, auth, admin })
-        })
-        .await
+        Running::start_after(&self.config(store), &self.clock).await
     }
 
     pub fn opaque(&self) -> String {

@@ -7,12 +7,12 @@ use std::path::Path;
 use holdfast::clock::{Clock, Timestamp};
 use holdfast::config::Source;
 use holdfast::guard::Priority;
-use holdfast::service::Service;
+use holdfast::service::{Service, ServiceError};
 use holdfast_devtenant::{Options, Tenant};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::{Reply, exchange};
+use super::{Reply, exchange, until};
 
 /// A service that listens, everything in memory.
 pub struct Running {
@@ -46,14 +46,23 @@ impl Running {
         Self::from("", config, clock).await
     }
 
+    /// Starts it on a data directory that another one has only just let go of, and does not wait for keys.
+    pub async fn start_after(config: &str, clock: &Clock) -> Self {
+        until("the data directory is free", async || Self::try_start("", config, clock.clone()).await.ok())
+            .await
+    }
+
     async fn from(auth: &str, config: &str, clock: Clock) -> Self {
+        Self::try_start(auth, config, clock).await.unwrap_or_else(|error| panic!("{error}\n{config}"))
+    }
+
+    async fn try_start(auth: &str, config: &str, clock: Clock) -> Result<Self, ServiceError> {
         let listen = if auth.contains("listen =") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
         let config = format!("[auth]\n{listen}{auth}\n[admin]\nlisten = \"127.0.0.1:0\"\n{config}");
-        let source = Source::text("test.toml", &config);
-        let service = Service::start(source, clock).await.unwrap_or_else(|error| panic!("{error}\n{config}"));
+        let service = Service::start(Source::text("test.toml", &config), clock).await?;
         let auth = service.auth_addresses()[0].parse().unwrap();
         let admin = service.admin_address().parse().unwrap();
-        Self { service, auth, admin }
+        Ok(Self { service, auth, admin })
     }
 
     /// Asks about a token as a proxy does.
