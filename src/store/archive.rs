@@ -19,7 +19,7 @@ use super::unfinished::Unfinished;
 use crate::clock::{Clock, Timestamp};
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::{DIGEST_LENGTH, TokenDigester};
-use crate::tiers::policy::{Known, Policy, RecordKind};
+use crate::tiers::policy::{Known, Plan, Policy, RecordKind};
 use crate::tiers::record::{Family, Record, VerdictRecord};
 use crate::tiers::seal::Sealer;
 
@@ -101,18 +101,17 @@ impl Archive {
         key: &[u8],
         policy: &Policy,
     ) -> Option<(R, &'static str)> {
-        let plan = |record: &R| policy.before_asking(&record.kept(), self.clock.now(), None);
         let since = self.turns();
         let shared = self.in_shared::<R>(key).await;
         if let Some((record, sealed)) = &shared
-            && plan(record).serves_now().is_some()
+            && self.plan(record, policy).serves_now().is_some()
         {
             self.copy_to_disk::<R>(key, sealed, since);
             return shared.map(|(record, _)| (record, "shared"));
         }
         let on_disk = self.on_disk::<R>(key).await;
         match (shared, on_disk) {
-            (Some((shared, _)), Some((disk, sealed))) if plan(&disk).is_better_than(plan(&shared)) => {
+            (Some((shared, _)), Some((disk, sealed))) if self.prefers(&disk, &shared, policy) => {
                 self.copy_to_shared(key, &disk, sealed, policy, since);
                 Some((disk, "disk"))
             }
@@ -144,14 +143,18 @@ impl Archive {
     #[must_use]
     pub fn may_know_better<R: Record>(&self, record: &R, policy: &Policy) -> bool {
         self.shared.as_ref().is_some_and(|shared| !shared.is_degraded())
-            && policy.before_asking(&record.kept(), self.clock.now(), None).serves_now().is_none()
+            && self.plan(record, policy).serves_now().is_none()
     }
 
     /// Whether `one` is better than `other`.
     #[must_use]
     pub fn prefers<R: Record>(&self, one: &R, other: &R, policy: &Policy) -> bool {
-        let plan = |record: &R| policy.before_asking(&record.kept(), self.clock.now(), None);
-        plan(one).is_better_than(plan(other))
+        self.plan(one, policy).is_better_than(self.plan(other, policy))
+    }
+
+    /// What may be done with a record now, while its issuer can be asked.
+    pub(super) fn plan<R: Record>(&self, record: &R, policy: &Policy) -> Plan {
+        policy.before_asking(&record.kept(), self.clock.now(), None)
     }
 
     async fn in_shared<R: Record>(&self, key: &[u8]) -> Option<Sealed<R>> {

@@ -123,8 +123,8 @@ impl Archive {
     pub async fn load<R: Record>(&self, key: &[u8], policy: &Policy) -> Option<(R, &'static str)> {
         let since = self.turns();
         let found = self.load_current::<R>(key, policy).await;
-        let plan = |record: &R| policy.before_asking(&record.kept(), self.clock.now(), None);
-        let is_final = found.as_ref().is_some_and(|(record, _)| plan(record).serves_now().is_some());
+        let is_final =
+            found.as_ref().is_some_and(|(record, _)| self.plan(record, policy).serves_now().is_some());
         let Some(former) = self.former.as_ref().filter(|former| !is_final && former.is_read.load(Relaxed))
         else {
             return found;
@@ -132,7 +132,7 @@ impl Archive {
         let Some(old_key) = former.key(R::FAMILY, key) else { return found };
         let (record, store) = match (found, former.archive.load_current::<R>(&old_key, policy).await) {
             (found, None) => return found,
-            (Some(found), Some((older, _))) if !plan(&older).is_better_than(plan(&found.0)) => {
+            (Some(found), Some((older, _))) if !self.prefers(&older, &found.0, policy) => {
                 return Some(found);
             }
             (_, Some(older)) => older,
