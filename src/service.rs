@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigErrors, Settings, Source};
 use crate::instance::{BuildError, Instance};
 use crate::server::descriptors;
-use crate::server::listener::{Bounds, ListenError, Listener, Sender, SocketAccess, announce};
+use crate::server::listener::{Bounds, Client, ListenError, Listener, SocketAccess, announce};
 use crate::server::status::Observer;
 use crate::server::{admin, auth};
 
@@ -90,7 +90,7 @@ impl Service {
             announce("auth", &listener.name);
             let (instance, for_tls) = (instance.clone(), instance.clone());
             let service =
-                move |request, sender: Sender| auth::answer(instance.load_full(), request, sender.peer);
+                move |request, client: Client| auth::answer(instance.load_full(), request, client.peer);
             let tls = move || for_tls.load().tls.clone();
             listeners.push(tokio::spawn(listener.serve(service, tls, bounds, stopped.clone())));
         }
@@ -98,7 +98,7 @@ impl Service {
         let leaving = Arc::new(AtomicBool::new(false));
         let observer = Arc::new(Observer::new(instance.clone(), leaving.clone()));
         let (for_admin, for_tls) = (observer.clone(), instance.clone());
-        let service = move |request, sender| admin::answer(for_admin.clone(), request, sender);
+        let service = move |request, client| admin::answer(for_admin.clone(), request, client);
         let tls = move || for_tls.load().admin_tls.clone();
         let bounds = Bounds { max_connections: shares.admin, ..bounds };
         listeners.push(tokio::spawn(admin_listener.serve(service, tls, bounds, stopped)));

@@ -11,7 +11,7 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::events::{self, Events};
-use super::listener::Sender;
+use super::listener::Client;
 use super::plain::{respond, text};
 use super::status::Observer;
 use super::{order, page};
@@ -29,10 +29,10 @@ const TOO_MANY_PAGES: &str = "too many status pages are open; close one\n";
 pub async fn answer(
     observer: Arc<Observer>,
     request: Request<Incoming>,
-    sender: Sender,
+    client: Client,
 ) -> Result<Response<AdminBody>, Infallible> {
     let asks_for_events = request.uri().path() == "/events" && request.method() == Method::GET;
-    let answer = answer_whole(&observer, request, sender).await;
+    let answer = answer_whole(&observer, request, client).await;
     if asks_for_events && answer.status() == StatusCode::OK {
         return Ok(match events::answer(observer) {
             Some(events) => events.map(Either::Right),
@@ -45,7 +45,7 @@ pub async fn answer(
 async fn answer_whole(
     observer: &Observer,
     request: Request<Incoming>,
-    sender: Sender,
+    client: Client,
 ) -> Response<Full<Bytes>> {
     let instance = observer.instance();
     if !super::named::is_ours(request.uri(), request.headers(), &instance.settings.admin.hosts) {
@@ -56,7 +56,7 @@ async fn answer_whole(
     }
     let is_order =
         matches!(*request.method(), Method::POST | Method::DELETE) || request.uri().path() == "/revocations";
-    if is_order && let Err(refused) = order::check(request.headers(), sender, &instance) {
+    if is_order && let Err(refused) = order::check(request.headers(), client, &instance) {
         return text(refused.status(), format!("{refused}\n"));
     }
     match request.uri().path() {
@@ -73,7 +73,7 @@ async fn answer_whole(
             return super::purge::answer(instance, request).await;
         }
         "/import" if request.method() == Method::POST => {
-            return super::import::answer(instance, request, sender).await;
+            return super::import::answer(instance, request, client).await;
         }
         "/breaker" if request.method() == Method::POST => {
             return super::breaker::answer(&instance, request).await;

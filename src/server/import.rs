@@ -13,7 +13,7 @@ use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::listener::Sender;
+use super::listener::Client;
 use super::order::{self, OrderRefused};
 use super::plain::{respond, text};
 use crate::clock::Timestamp;
@@ -45,9 +45,9 @@ pub struct ImportRequest {
 pub(super) async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
-    sender: Sender,
+    client: Client,
 ) -> Response<Full<Bytes>> {
-    if instance.admin_token.is_none() && !sender.is_certified {
+    if instance.admin_token.is_none() && !client.is_certified {
         return text(OrderRefused::Untokened.status(), format!("{}\n", OrderRefused::Untokened));
     }
     let order = order::read_up_to(MAX_BODY_BYTES, request, UNKNOWN).await;

@@ -63,7 +63,7 @@ pub struct Listener {
 
 /// Who has sent a request, as far as its connection tells.
 #[derive(Clone, Copy, Debug)]
-pub struct Sender {
+pub struct Client {
     /// The other end of the connection.
     pub peer: Peer,
     /// Whether it has shown a client certificate that the listener demands.
@@ -137,7 +137,7 @@ impl Listener {
     pub async fn serve<S, T, F, B>(self, service: S, tls: T, bounds: Bounds, mut stop: watch::Receiver<bool>)
     where
         T: Fn() -> Option<Arc<ServerTls>>,
-        S: Fn(Request<Incoming>, Sender) -> F + Clone + Send + 'static,
+        S: Fn(Request<Incoming>, Client) -> F + Clone + Send + 'static,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
@@ -194,13 +194,13 @@ impl Listener {
                         Err(error) => return debug!("no TLS with a client: {error}"),
                     },
                 };
-                let sender = Sender { peer, is_certified };
+                let client = Client { peer, is_certified };
                 let first_request_until = Instant::now() + bounds.idle_timeout;
                 match first_byte(&mut stream, connection.stop.clone(), first_request_until).await {
                     // Boxed, so that the task is small until the first byte comes.
                     Ok(first) => {
                         let stream = BoundedStream::new(stream, first, bounds.idle_timeout);
-                        let answer = move |request| service(request, sender);
+                        let answer = move |request| service(request, client);
                         Box::pin(connection.serve(stream, &builder, answer, first_request_until)).await;
                     }
                     Err(error) => debug!("a connection ended before its first request: {error}"),

@@ -17,7 +17,7 @@ use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::listener::Sender;
+use super::listener::Client;
 use crate::admin_token::AdminToken;
 use crate::credential::MAX_TOKEN_BYTES;
 use crate::instance::Instance;
@@ -85,14 +85,14 @@ impl OrderRefused {
     }
 }
 
-/// Whether a request of `sender` may give orders.
-pub(super) fn check(headers: &HeaderMap, sender: Sender, instance: &Instance) -> Result<(), OrderRefused> {
-    check_with(instance.admin_token.as_ref(), headers, sender)
+/// Whether a request of `client` may give orders.
+pub(super) fn check(headers: &HeaderMap, client: Client, instance: &Instance) -> Result<(), OrderRefused> {
+    check_with(instance.admin_token.as_ref(), headers, client)
 }
 
-fn check_with(token: Option<&AdminToken>, headers: &HeaderMap, sender: Sender) -> Result<(), OrderRefused> {
+fn check_with(token: Option<&AdminToken>, headers: &HeaderMap, client: Client) -> Result<(), OrderRefused> {
     match token {
-        None if sender.is_certified || sender.peer.is_loopback() => Ok(()),
+        None if client.is_certified || client.peer.is_loopback() => Ok(()),
         None => Err(OrderRefused::Remote),
         Some(token) if token.is_in(headers) => Ok(()),
         Some(_) => Err(OrderRefused::Token),
@@ -173,12 +173,12 @@ mod tests {
             (local, false, Ok(()), Err(OrderRefused::Token)),
             (local, true, Ok(()), Err(OrderRefused::Token)),
         ] {
-            let sender = Sender { peer, is_certified };
-            let what = format!("{sender:?}");
-            assert_eq!(check_with(None, &HeaderMap::new(), sender), without_file, "{what}");
-            assert_eq!(check_with(None, &with_token, sender), without_file, "{what}, with some token");
-            assert_eq!(check_with(Some(&token), &HeaderMap::new(), sender), with_file, "{what}");
-            assert_eq!(check_with(Some(&token), &with_token, sender), Ok(()), "{what}");
+            let client = Client { peer, is_certified };
+            let what = format!("{client:?}");
+            assert_eq!(check_with(None, &HeaderMap::new(), client), without_file, "{what}");
+            assert_eq!(check_with(None, &with_token, client), without_file, "{what}, with some token");
+            assert_eq!(check_with(Some(&token), &HeaderMap::new(), client), with_file, "{what}");
+            assert_eq!(check_with(Some(&token), &with_token, client), Ok(()), "{what}");
         }
     }
 }
