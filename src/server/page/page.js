@@ -61,8 +61,9 @@ function summary(status, now) {
   $("summary").dataset.party = first ? first.party : "none";
   // Only a new sentence is announced to a screen reader.
   if ($("sentence").textContent !== sentence) $("sentence").textContent = sentence;
-  const who = first && `Who can act: ${PARTIES[first.party]}. `;
-  put("since", ...(first ? [element("span", `${who}Since ${time(first.since)}, ${span(now - Date.parse(first.since))}.`)] : []));
+  $("since").textContent = first
+    ? `Who can act: ${PARTIES[first.party]}. Since ${time(first.since)}, ${span(now - Date.parse(first.since))}.`
+    : "";
   put("more", ...more.map((finding) => element("li", `${finding.sentence} (${PARTIES[finding.party]})`)));
   document.title = first ? `holdfast: ${PARTIES[first.party]}` : "holdfast: all is well";
 }
@@ -82,7 +83,8 @@ function tiers(status, now) {
   $("stale-note").textContent = people === 0
     ? "Nobody: every answer is fresh, or confirmed by the issuer."
     : `${people} in the last ten minutes.` +
-      (lockout ? ` If this goes on, the first of them is locked out ${time(lockout)}, in ${span(Date.parse(lockout) - now)}.` : "");
+      (lockout ? ` If this goes on, the first of them is locked out ${time(lockout)},` +
+        ` in ${span(Date.parse(lockout) - now)}.` : "");
   $("stale-answers").textContent = `Such answers since the start: ${sum(by(status.stale_answers))}.`;
   put("tiers", ...status.tiers.map(({ name, age_seconds: age, role }) => {
     const count = users[name] ?? 0;
@@ -104,7 +106,8 @@ function breakers(status, now) {
     const start = now - SHOWN;
     // Times are whole seconds; the state of this second is drawn, too.
     const at = (moment) => Math.min(0.996, Math.max(0, (moment - start) / SHOWN));
-    const marks = [{ at: 0, breaker: "closed" }, ...changes.map((change) => ({ at: Date.parse(change.at), breaker: change.breaker }))];
+    const changed = changes.map((change) => ({ at: Date.parse(change.at), breaker: change.breaker }));
+    const marks = [{ at: 0, breaker: "closed" }, ...changed];
     const parts = marks.map((mark, i) => ({
       from: at(mark.at), to: i + 1 < marks.length ? at(marks[i + 1].at) : 1, kind: `state-${mark.breaker}`,
     })).filter(({ from, to }) => to > from);
@@ -122,7 +125,8 @@ function breakers(status, now) {
 function rest(status) {
   put("budgets", table(["endpoint", "issuer", "left", "per second", "burst", "waiting", "left at the issuer"],
     endpoints(status).map(({ issuer, name, budget }) => [name, issuer, Math.floor(budget.available), budget.rate,
-      budget.burst, budget.waiting, budget.learned ? `${budget.learned.available} until ${time(budget.learned.until)}` : "not said"])));
+      budget.burst, budget.waiting, budget.learned
+        ? `${budget.learned.available} until ${time(budget.learned.until)}` : "not said"])));
   const fetched = Object.fromEntries(status.keys_fetched.map(({ issuer, value }) => [issuer, value]));
   const date = (seconds) => (seconds > 0 ? time(seconds * 1000) : "never");
   put("keys", table(["issuer", "fetched", "keys in use", "held", "skipped"], status.issuers.map((issuer) =>
