@@ -184,8 +184,8 @@ test | all)
     install_node_packages jose node
     install_node_packages manifests manifests
     install_node_packages monitoring monitoring
-    install_node_packages oidc_provider oidc-provider
-    install_node_packages status_page status-page
+    install_node_packages oidc_provider oidc_provider
+    install_node_packages status_page status_page
     ;;
 bench) install_python_tools ;;
 esac

@@ -13,6 +13,7 @@ use std::process::{Output, Stdio};
 
 use certificates::{Authority, Identity};
 use holdfast_devtenant::Tenant;
+use support::curl::curl;
 use support::service::{issuer, tenant};
 use support::{Holdfast, PATIENCE, until};
 use tempfile::TempDir;
@@ -92,17 +93,9 @@ impl Scene {
 
     /// What curl says of an order without a token, as `exit code, status`.
     async fn curl(&self, holdfast: &Holdfast, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new("curl")
-            .args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"])
-            .args(["--max-time", &PATIENCE.as_secs().to_string(), "--noproxy", "*"])
-            .args(["--json", r#"{"subject":"auth0|alice"}"#])
-            .args(arguments)
-            .arg(format!("https://{}/revoke", holdfast.admin))
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap_or_else(|error| panic!("cannot run curl; was `make setup` run? {error}"));
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        let order = ["--json", r#"{"subject":"auth0|alice"}"#];
+        let url = format!("https://{}/revoke", holdfast.admin);
+        curl(&url, "%{http_code}", &[&order, arguments].concat()).await
     }
 
     fn trusting(&self) -> [&str; 2] {

@@ -1,83 +1,44 @@
 //! A real OpenID provider as the issuer: the npm package `oidc-provider`, certified by the OpenID Foundation.
 //! It binds tokens to resources (RFC 8707) and refuses at `/userinfo` every token that is bound to one.
 //!
-//! `make setup` installs it; `HOLDFAST_TEST_OIDC_PROVIDER` (a directory with `node_modules` in it) says where
-//! it is, if not beside `HOLDFAST_TEST_NODE_MODULES` or in `tests/oidc_provider/`. Without it these tests say
-//! that they test nothing; in CI they fail.
+//! `make setup` installs it. Without it these tests say that they test nothing; in CI they fail.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
 mod support;
 
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use support::dpop::Prover;
+use support::node::{Node, packages};
 use support::service::{request, value};
-use support::yaml::in_repository;
 use support::{Holdfast, PATIENCE, Reply, exchange};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 const API: &str = "https://api.example.com";
 
 /// Without an email there is a 200, too.
 const EMAIL_IS_OPTIONAL: &str = "[headers]\n\"X-User-Email\" = { claim = \"email\", default = \"-\" }\n";
 
-/// The directory whose `node_modules` has the package.
-fn modules() -> PathBuf {
-    let beside = |node: std::ffi::OsString| PathBuf::from(node).with_file_name("oidc-provider");
-    let set = std::env::var_os("HOLDFAST_TEST_OIDC_PROVIDER").map(PathBuf::from);
-    let set = set.or_else(|| std::env::var_os("HOLDFAST_TEST_NODE_MODULES").map(beside));
-    set.unwrap_or_else(|| in_repository("tests/oidc_provider"))
-}
-
 /// A running provider; it is killed when dropped.
 struct Provider {
-    _child: Child,
-    commands: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
+    node: Node,
     issuer: String,
 }
 
 impl Provider {
     /// `None` if the package is not installed, which fails the test in CI.
     async fn start() -> Option<Self> {
-        let modules = modules();
-        if !modules.join("node_modules/oidc-provider").is_dir() {
-            let missing = format!("the npm package oidc-provider is not in {}", modules.display());
-            assert!(std::env::var_os("CI").is_none(), "CI must have it; see scripts/setup.sh: {missing}");
-            eprintln!("not tested: {missing}; scripts/setup.sh test installs it");
-            return None;
-        }
-        let mut child = Command::new("node")
-            .arg(in_repository("tests/oidc_provider/provider.mjs"))
-            .arg(modules)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let commands = child.stdin.take().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut provider = Self { _child: child, commands, answers, issuer: String::new() };
-        provider.issuer = text(&provider.answer().await, "issuer");
-        Some(provider)
-    }
-
-    async fn answer(&mut self) -> Value {
-        let line = tokio::time::timeout(PATIENCE, self.answers.next_line()).await;
-        let Ok(Ok(Some(line))) = line else { panic!("the provider does not answer: {line:?}") };
-        serde_json::from_str(&line).unwrap()
+        let packages = packages("oidc_provider", "oidc-provider")?;
+        let mut node = Node::start("tests/oidc_provider/provider.mjs", &[packages], PATIENCE);
+        let issuer = text(&node.answer().await, "issuer");
+        Some(Self { node, issuer })
     }
 
     async fn command(&mut self, command: Value) -> Value {
-        self.commands.write_all(format!("{command}\n").as_bytes()).await.unwrap();
-        self.answer().await
+        self.node.command(&command).await
     }
 
     async fn token(&mut self, command: Value) -> String {

@@ -1,10 +1,9 @@
 //! The status page: what it is served with, what its events say, and what a person sees in a real browser
 //! (Chromium) during an outage.
 //!
-//! `scripts/setup.sh test` installs Chromium and the npm packages. `HOLDFAST_TEST_STATUS_PAGE` (a directory
-//! with `node_modules` in it) says where the packages are, if not beside `HOLDFAST_TEST_NODE_MODULES`. Without
-//! them the browser's tests say that they test nothing; in CI they fail. `HOLDFAST_SCREENSHOTS` (a directory)
-//! is where pictures of the page are written.
+//! `scripts/setup.sh test` installs Chromium and the npm packages. Without them the browser's tests say that
+//! they test nothing; in CI they fail. `HOLDFAST_SCREENSHOTS` (a directory) is where pictures of the page are
+//! written.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test, that is how it fails")]
 
@@ -14,20 +13,18 @@ mod support;
 mod drill;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use drill::{DAY, HOUR, Stage};
 use holdfast::clock::Clock;
 use holdfast_devtenant::{Endpoint, Fault, Tenant};
 use serde_json::{Value, json};
+use support::node::{Node, is_there, packages};
 use support::service::{Running, issuer, request, tenant, value};
-use support::yaml::in_repository;
 use support::{PATIENCE, Reply, exchange};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// A breaker that opens at the second failure and probes at once.
 const QUICK: &str = "[breaker]\nminimum_calls = 2\nopen_for = \"1s\"\nopen_for_max = \"1s\"\n";
@@ -151,46 +148,21 @@ async fn open_pages_are_bounded_and_do_not_hold_up_a_stop() {
     assert!(drained.is_ok(), "open pages hold up the stop");
 }
 
-/// A browser on the page of `holdfast`; it is killed when dropped.
-struct Browser {
-    _child: Child,
-    commands: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-}
+/// A browser on the status page.
+struct Browser(Node);
 
 impl Browser {
     /// `None` if it is not installed, which fails the test in CI.
-    async fn open(admin: SocketAddr) -> Option<Self> {
-        let beside = |node: std::ffi::OsString| PathBuf::from(node).with_file_name("status-page");
-        let modules = std::env::var_os("HOLDFAST_TEST_STATUS_PAGE").map(PathBuf::from);
-        let modules = modules.or_else(|| std::env::var_os("HOLDFAST_TEST_NODE_MODULES").map(beside));
-        let modules = modules.unwrap_or_else(|| in_repository("tests/status_page"));
-        let chromium = Path::new("/usr/bin/chromium");
-        if !modules.join("node_modules/playwright-core").is_dir() || !chromium.exists() {
-            let missing = format!("playwright-core in {} or {}", modules.display(), chromium.display());
-            assert!(std::env::var_os("CI").is_none(), "CI must have it; see scripts/setup.sh: {missing}");
-            eprintln!("not tested, missing: {missing}; scripts/setup.sh test installs it");
-            return None;
-        }
-        let mut child = Command::new("node")
-            .arg(in_repository("tests/status_page/browser.mjs"))
-            .args([&modules, chromium])
-            .arg(format!("http://{admin}/"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let commands = child.stdin.take().unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap()).lines();
-        Some(Self { _child: child, commands, answers })
+    fn open(admin: SocketAddr) -> Option<Self> {
+        let packages = packages("status_page", "playwright-core")?;
+        let chromium = PathBuf::from("/usr/bin/chromium");
+        let page = format!("http://{admin}/").into();
+        let arguments = [packages, is_there(&chromium).then_some(chromium)?, page];
+        Some(Self(Node::start("tests/status_page/browser.mjs", &arguments, 6 * PATIENCE)))
     }
 
     async fn command(&mut self, command: Value) -> Value {
-        self.commands.write_all(format!("{command}\n").as_bytes()).await.unwrap();
-        let line = tokio::time::timeout(6 * PATIENCE, self.answers.next_line()).await;
-        let Ok(Ok(Some(line))) = line else { panic!("{command}: the browser does not answer: {line:?}") };
-        let answer: Value = serde_json::from_str(&line).unwrap();
+        let answer = self.0.command(&command).await;
         assert!(answer["error"].is_null(), "{command}: {answer}");
         answer["answer"].clone()
     }
@@ -207,7 +179,7 @@ impl Browser {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_sees_whose_fault_an_outage_is_and_when_it_is_over() {
     let (tenant, holdfast) = started().await;
-    let Some(mut browser) = Browser::open(holdfast.admin).await else { return };
+    let Some(mut browser) = Browser::open(holdfast.admin) else { return };
     browser.view(1280, "light").await;
     let well = browser.until("All is well.").await;
     assert_eq!((&well["party"], &well["connection"]), (&json!("none"), &json!("live")), "{well}");
@@ -245,7 +217,7 @@ async fn a_person_sees_whose_fault_an_outage_is_and_when_it_is_over() {
 async fn everybody_can_use_the_page_small_or_large_dark_or_light_and_by_keyboard() {
     let mut stage = Stage::set("status page").await;
     let admin = stage.service.admin_address().parse().unwrap();
-    let Some(mut browser) = Browser::open(admin).await else { return };
+    let Some(mut browser) = Browser::open(admin) else { return };
     let months_ago = stage.known_users("months-ago", 3).await;
     stage.advance(70 * DAY);
     let days_ago = stage.known_users("days-ago", 5).await;

@@ -26,6 +26,7 @@ use holdfast::issuer::client::CallError;
 use holdfast::service::Service;
 use holdfast_devtenant::{EchoBackend, Options, Tenant};
 use openssl::ssl::{SslAcceptor, SslConnector, SslFiletype, SslMethod, SslVersion};
+use support::curl::curl;
 use support::example::changed;
 use support::service::Running;
 use support::{Holdfast, PATIENCE, exchange, exchange_unix, until};
@@ -79,17 +80,9 @@ impl Scene {
 
     /// What curl says, as `exit code, status, HTTP version`.
     async fn curl(&self, holdfast: &Holdfast, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new("curl")
-            .args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code} %{http_version}"])
-            .args(["--max-time", &PATIENCE.as_secs().to_string(), "--noproxy", "*"])
-            .args(["--header", &format!("Authorization: Bearer {}", self.token())])
-            .args(arguments)
-            .arg(format!("https://{}/auth", address(holdfast)))
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap_or_else(|error| panic!("cannot run curl; was `make setup` run? {error}"));
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        let credential = ["--header", &format!("Authorization: Bearer {}", self.token())];
+        let url = format!("https://{}/auth", address(holdfast));
+        curl(&url, "%{http_code} %{http_version}", &[&credential, arguments].concat()).await
     }
 
     fn trusting(&self) -> [&str; 2] {

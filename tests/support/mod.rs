@@ -15,8 +15,10 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWrite
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 
+pub mod curl;
 pub mod dpop;
 pub mod example;
+pub mod node;
 pub mod redis;
 pub mod relay;
 pub mod service;

@@ -32,12 +32,18 @@ pub fn modules() -> PathBuf {
 
 /// The directory that has `node_modules` with the packages of `tests/TEST/package.json`.
 pub fn modules_of(test: &str) -> PathBuf {
-    let modules = match std::env::var("HOLDFAST_TEST_NODE_MODULES") {
-        Ok(jose) => Path::new(&jose).parent().unwrap().join(test),
-        Err(_) => in_repository("tests").join(test),
-    };
+    let modules = packages_of(test);
     assert!(modules.join("node_modules").exists(), "no packages in {}; run `make setup`", modules.display());
     modules
+}
+
+/// Where the packages of `tests/TEST/package.json` are, if they are installed: beside those of
+/// `HOLDFAST_TEST_NODE_MODULES`, or in `tests/TEST`.
+pub fn packages_of(test: &str) -> PathBuf {
+    match std::env::var("HOLDFAST_TEST_NODE_MODULES") {
+        Ok(jose) => Path::new(&jose).parent().unwrap().join(test),
+        Err(_) => in_repository("tests").join(test),
+    }
 }
 
 /// The documents of a text.
