@@ -5,7 +5,7 @@ SHELL := /bin/sh
 
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/holdfast
 
-# In CI the clone is thrown away, and RocksDB takes ten minutes: build results are beside the clone, not in it.
+# In CI the clone is thrown away: build results are beside the clone, not in it.
 ifeq ($(CI),true)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 endif

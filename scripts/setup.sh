@@ -56,6 +56,7 @@ need_to_run() {
     need libssl-dev pkg-config --exists openssl # josekit
     need libclang-dev has_libclang              # RocksDB's bindings
     need clang has clang
+    need cmake has cmake
     need nginx-light has_nginx
 }
 
@@ -177,6 +178,7 @@ need_rust
 if [ -n "$missing" ]; then
     install_missing
 fi
+scripts/rocksdb.sh
 case "$what" in
 test | all)
     need_rust_tools
