@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast::clock::Timestamp;
 use holdfast::credential::{Credential, MAX_TOKEN_BYTES};
 use holdfast::token::algorithm::SignatureAlgorithm;
-use holdfast::token::claims::{Expected, VerifiedClaims, VouchedPayload};
+use holdfast::token::claims::{AuthenticatedPayload, Expected, VerifiedClaims};
 use holdfast::token::compact::{Compact, UnverifiedJws};
 use holdfast::token::email::{self, EmailRules};
 use holdfast::token::json;
@@ -104,7 +104,7 @@ fn as_claims(bytes: &[u8]) -> Option<String> {
 
     let claims = json::object(bytes);
     let named = jws::named_issuer(&jws);
-    let vouched: VouchedPayload = match jws::verify(jws.signing_input, jws.signature, &key, algorithm) {
+    let vouched: AuthenticatedPayload = match jws::verify(jws.signing_input, jws.signature, &key, algorithm) {
         Ok(vouched) => vouched,
         Err(refusal) => {
             assert_eq!(claims.err().map(|_| "claims"), Some("claims"), "{refusal}");

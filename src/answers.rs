@@ -53,7 +53,7 @@ impl Answers {
 
     /// Caches an answer, unless its token was invalidated since `since`.
     pub fn keep(&self, token: TokenDigest, pass: Pass, checked: Checked, since: Epoch) {
-        self.stores.unless_forgotten(&token, since, || self.passes.0.insert(token, Kept { pass, checked }));
+        self.stores.if_not_forgotten(&token, since, || self.passes.0.insert(token, Kept { pass, checked }));
     }
 
     /// The bytes that the table uses now (keys, slots, evicted keys), for measurements.

@@ -241,7 +241,7 @@ impl fmt::Debug for Pass {
 impl From<Unproven> for Decision {
     fn from(unproven: Unproven) -> Self {
         match unproven {
-            Unproven::Untold(closed) => Self::Closed(closed),
+            Unproven::UnknownRequest(closed) => Self::Closed(closed),
             Unproven::Busy(_) => Self::from(&CannotTell::Busy),
             Unproven::NoRoom => Self::Undecided { reason: unproven.reason(), retry_after: PROOFS_RETRY },
             unproven => Self::Unproven(unproven),

@@ -106,7 +106,7 @@ pub enum Asking {
 }
 
 /// The steps to the answer.
-struct Course {
+struct Trace {
     stop: Stop,
     /// `None` if the issuer would have to be asked, but may not be.
     decision: Option<Decision>,
@@ -128,14 +128,14 @@ pub async fn inspect(
     presented: &Presented,
 ) -> Report {
     let outline = Outline::of(instance, token);
-    let course = run(instance, &outline, (token, presented), asking, required).await;
-    let issuer = course.issuer.or_else(|| outline.issuer.clone());
-    let email = course.claims.as_ref().zip(issuer.as_ref()).map(|(claims, issuer)| {
+    let trace = run(instance, &outline, (token, presented), asking, required).await;
+    let issuer = trace.issuer.or_else(|| outline.issuer.clone());
+    let email = trace.claims.as_ref().zip(issuer.as_ref()).map(|(claims, issuer)| {
         let require_verified = instance.settings.policy.require_verified_email;
-        explain_email(claims, issuer.settings().email_rules(require_verified), course.identity.as_ref())
+        explain_email(claims, issuer.settings().email_rules(require_verified), trace.identity.as_ref())
     });
-    let mut checks = outline.checks(instance, issuer.as_ref(), &course.stop);
-    checks.extend(course.sender.map(sender::row));
+    let mut checks = outline.checks(instance, issuer.as_ref(), &trace.stop);
+    checks.extend(trace.sender.map(sender::row));
     Report {
         checks,
         format: outline.format(),
@@ -143,7 +143,7 @@ pub async fn inspect(
         nested_header: outline.nested_header,
         issuer: issuer.map(|issuer| issuer.name().to_string()),
         email,
-        answer: answer(instance, course.decision, course.reason),
+        answer: answer(instance, trace.decision, trace.reason),
     }
 }
 
@@ -153,8 +153,8 @@ async fn run(
     (token, presented): (&str, &Presented),
     asking: Asking,
     required: &Required<'_>,
-) -> Course {
-    let mut course = Course {
+) -> Trace {
+    let mut trace = Trace {
         stop: Stop::End,
         decision: None,
         reason: String::new(),
@@ -166,48 +166,48 @@ async fn run(
     let credential = match Credential::parse(token) {
         Ok(credential) => credential,
         Err(error) => {
-            course.reason = error.to_string();
-            course.stop = Stop::Credential(course.reason.clone());
-            course.decision = Some(Decision::NoCredential(error));
-            return course;
+            trace.reason = error.to_string();
+            trace.stop = Stop::Credential(trace.reason.clone());
+            trace.decision = Some(Decision::NoCredential(error));
+            return trace;
         }
     };
     let verified = match instance.verifier.verify(token).await {
         Ok(verified) => verified,
         Err(failure) => {
             if matches!(failure, Failure::No(Refusal::ForeignRefused { .. })) {
-                course.issuer = outline.issuer.clone().or_else(|| instance.issuers.iter().next().cloned());
+                trace.issuer = outline.issuer.clone().or_else(|| instance.issuers.iter().next().cloned());
             }
-            return course.failed(failure, None);
+            return trace.failed(failure, None);
         }
     };
     let (mut asks, mut local) = (false, None);
     match &verified {
         Verified::Local { issuer, claims, binding, .. } => {
-            course.sender = presented.check(instance, credential.clone(), *binding).await;
+            trace.sender = presented.check(instance, credential.clone(), *binding).await;
             let rules = issuer.settings().email_rules(instance.settings.policy.require_verified_email);
             let names_one = email::find(claims.all(), EmailRules { domains: &[], ..rules }).is_some();
             asks |= !names_one && issuer.reach(claims.all()) != Reach::None;
-            course.issuer = Some(issuer.clone());
-            course.claims = Some(claims.all().clone());
+            trace.issuer = Some(issuer.clone());
+            trace.claims = Some(claims.all().clone());
         }
         Verified::Foreign { issuer, why } => {
             asks = true;
-            course.issuer = Some(issuer.clone());
+            trace.issuer = Some(issuer.clone());
             let what = if outline.format() == "jwe" { "local decryption" } else { "local check" };
             local = Some(format!("{what}: {why}"));
         }
     }
-    if let Some(Err(unproven)) = course.sender {
-        return course.unproven(unproven);
+    if let Some(Err(unproven)) = trace.sender {
+        return trace.unproven(unproven);
     }
     if asks && asking == Asking::Withheld {
-        course.reason = match &local {
+        trace.reason = match &local {
             Some(why) => format!("would ask the issuer whether it accepts the token ({why})"),
             None => "would ask the issuer for the email, since the token names none".to_owned(),
         } + "; --ask does that, and sends the token to its /userinfo";
-        course.stop = Stop::Asking { local, word: None };
-        return course;
+        trace.stop = Stop::Asking { local, word: None };
+        return trace;
     }
     let digest = instance.digester.token(token.as_bytes());
     match instance
@@ -217,20 +217,20 @@ async fn run(
     {
         Ok(resolved) => {
             if local.is_some() {
-                course.sender = presented.check(instance, credential, resolved.identity.binding).await;
+                trace.sender = presented.check(instance, credential, resolved.identity.binding).await;
             }
-            let sender = course.sender;
-            let course = course.resolved(instance, resolved, required, asks, local);
+            let sender = trace.sender;
+            let trace = trace.resolved(instance, resolved, required, asks, local);
             match sender {
-                Some(Err(unproven)) => course.unproven(unproven),
-                _ => course,
+                Some(Err(unproven)) => trace.unproven(unproven),
+                _ => trace,
             }
         }
-        Err(failure) => course.failed(failure, Some(local)),
+        Err(failure) => trace.failed(failure, Some(local)),
     }
 }
 
-impl Course {
+impl Trace {
     /// `asked`: the issuer was asked, and this is the result without its answer.
     fn failed(mut self, failure: Failure, asked: Option<Option<String>>) -> Self {
         let says = match &failure {

@@ -321,7 +321,7 @@ impl Instance {
             tasks,
         };
         instance.metrics.condition.configured(&instance.settings.hash(), instance.clock.now());
-        instance.introduce();
+        instance.log_configuration();
         Ok(Arc::new(instance))
     }
 
@@ -347,7 +347,7 @@ impl Instance {
 
     /// Logs one line for each issuer about how its tokens are treated, and one line if some requests pass
     /// without a token. Warns about rules by host, and about several issuers that may name any email.
-    fn introduce(&self) {
+    fn log_configuration(&self) {
         let routes = &self.settings.routes;
         let public_rules = routes.rules.public().count();
         if public_rules > 0 || routes.preflight {

@@ -21,7 +21,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::issuer::Issuer;
 use crate::revocation::RevocationKey;
 use crate::revocation::settings::LogoutSettings;
-use crate::store::revocations::{Revocations, Source, Unkept};
+use crate::store::revocations::{NotStored, Revocations, Source};
 use crate::store::target::{Target, label};
 use crate::tiers::digest::TokenDigester;
 use crate::token::logout::LogoutToken;
@@ -59,7 +59,7 @@ pub struct LogoutContext<'c> {
 pub struct BackchannelLogout {
     settings: LogoutSettings,
     bodies: Semaphore,
-    turns: Semaphore,
+    permits: Semaphore,
     /// The `jti`s of logout tokens that took effect, and when each may be forgotten.
     ids: Mutex<HashMap<String, Timestamp>>,
 }
@@ -81,7 +81,7 @@ pub enum LogoutError {
     Busy,
     /// The logout is in force on this instance, but no store could write it.
     #[error("the logout is in force, but {0}")]
-    Unkept(Unkept),
+    NotStored(NotStored),
 }
 
 impl BackchannelLogout {
@@ -91,7 +91,7 @@ impl BackchannelLogout {
         Self {
             settings,
             bodies: Semaphore::new(BODIES),
-            turns: Semaphore::new(AT_ONCE),
+            permits: Semaphore::new(AT_ONCE),
             ids: Mutex::default(),
         }
     }
@@ -108,7 +108,7 @@ impl BackchannelLogout {
     /// [`LogoutError`].
     pub async fn receive(&self, token: &str, with: LogoutContext<'_>) -> Result<(), LogoutError> {
         let (issuer, logout) = {
-            let _turn = self.turns.try_acquire().map_err(|_| LogoutError::Busy)?;
+            let _permit = self.permits.try_acquire().map_err(|_| LogoutError::Busy)?;
             let vouched = with.verifier.verify_logout(token).await;
             let (issuer, payload) = vouched.map_err(|failure| match failure {
                 Failure::No(refusal) => LogoutError::Refused(refusal),
@@ -127,11 +127,11 @@ impl BackchannelLogout {
             with.revocations.revoke(targets, logout.issued_at, with.keep, Source::BackchannelLogout).await;
         match kept {
             // At least one store has the logout, so it is not lost.
-            Ok(()) | Err(Unkept::Later(..)) => {
+            Ok(()) | Err(NotStored::Pending(..)) => {
                 self.remember(id, logout.not_after, with.clock.now());
                 Ok(())
             }
-            Err(unkept @ Unkept::Nowhere(_)) => Err(LogoutError::Unkept(unkept)),
+            Err(not_stored @ NotStored::Nowhere(_)) => Err(LogoutError::NotStored(not_stored)),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::route::peer::Peer;
 use crate::route::settings::RouteSettings;
 use crate::store::stores::Stores;
 use crate::token::binding::{Binding, Thumbprint};
-use crate::token::dpop::once::{ProofId, Seen, SeenProofs};
+use crate::token::dpop::replay::{ProofId, Replay, ReplayCache};
 use crate::token::dpop::{self, Expected};
 use crate::token::pool::Pool;
 
@@ -57,7 +57,7 @@ pub struct SenderCheck {
 #[derive(Clone)]
 pub struct Proofs {
     pool: Pool,
-    seen: Arc<SeenProofs>,
+    cache: Arc<ReplayCache>,
 }
 
 impl Proofs {
@@ -66,7 +66,7 @@ impl Proofs {
     /// # Errors
     /// If the system cannot start a thread.
     pub fn start() -> std::io::Result<Self> {
-        Ok(Self { pool: Pool::start_default("proof")?, seen: Arc::default() })
+        Ok(Self { pool: Pool::start_default("proof")?, cache: Arc::default() })
     }
 }
 
@@ -124,12 +124,12 @@ impl SenderCheck {
         }
         let mut proofs = subrequest.headers.get_all(PROOF).iter();
         let proof = match (proofs.next(), proofs.next()) {
-            (Some(proof), None) => proof.to_str().map_err(|_| Unproven::NoText)?.to_owned(),
+            (Some(proof), None) => proof.to_str().map_err(|_| Unproven::NotAscii)?.to_owned(),
             (Some(_), Some(_)) => return Err(Unproven::SeveralProofs),
             (None, _) => return Err(Unproven::NoProof),
         };
         if !routes.trusts(peer) {
-            return Err(Unproven::Untold(Closed::Untrusted));
+            return Err(Unproven::UnknownRequest(Closed::Untrusted));
         }
         let method = routes.forwarded.method(subrequest)?.to_owned();
         let url = routes.forwarded.url(subrequest)?;
@@ -142,18 +142,18 @@ impl SenderCheck {
         self.check_first(checked.await??).await
     }
 
-    /// Checks that a proof comes for the first time, here and at every instance that shares the Redis. While
-    /// that is away, each instance knows only what came to itself.
+    /// Checks that a proof is not a replay, in this instance and in every instance that shares the Redis.
+    /// While Redis is unreachable, each instance detects only replays to itself.
     async fn check_first(&self, id: ProofId) -> Result<(), Unproven> {
-        // A second more than a proof is good, for clocks that do not tick together.
+        // A second longer than a proof is valid, because clocks differ.
         let keep = self.settings.proof_age + self.leeway + Duration::from_secs(1);
-        match self.proofs.seen.see(id, self.clock.ticks(), keep) {
-            Seen::First => {}
-            Seen::Before => return Err(Unproven::Replayed),
-            Seen::Full => return Err(Unproven::NoRoom),
+        match self.proofs.cache.check(id, self.clock.ticks(), keep) {
+            Replay::FirstUse => {}
+            Replay::Replayed => return Err(Unproven::Replayed),
+            Replay::CacheFull => return Err(Unproven::CacheFull),
         }
         match self.stores.shared() {
-            Some(shared) if shared.came_before(id.as_bytes(), keep).await => Err(Unproven::Replayed),
+            Some(shared) if shared.is_replay(id.as_bytes(), keep).await => Err(Unproven::Replayed),
             _ => Ok(()),
         }
     }
@@ -167,7 +167,7 @@ fn certificate_of(sender: Sender<'_>) -> Result<Thumbprint, Unproven> {
     match (values.next(), values.next()) {
         (None, _) => Err(Unproven::NoCertificate),
         (Some(value), None) if value.is_empty() => Err(Unproven::NoCertificate),
-        _ if !routes.trusts(peer) => Err(Unproven::Untold(Closed::Untrusted)),
+        _ if !routes.trusts(peer) => Err(Unproven::UnknownRequest(Closed::Untrusted)),
         (Some(value), None) => {
             value.to_str().ok().and_then(certificate::thumbprint).ok_or(Unproven::UnclearCertificate)
         }

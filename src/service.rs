@@ -120,7 +120,7 @@ impl Service {
     /// What `/status` shows.
     #[must_use]
     pub fn status(&self) -> Value {
-        self.observer.look()
+        self.observer.status()
     }
 
     /// The current instance.

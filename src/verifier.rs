@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::issuer::settings::ForeignTokens;
 use crate::issuer::{CannotTell, Issuer, KeyLookup};
 use crate::token::binding::Binding;
-use crate::token::claims::{Expected, VerifiedClaims, VouchedPayload};
+use crate::token::claims::{AuthenticatedPayload, Expected, VerifiedClaims};
 use crate::token::compact::{Compact, Malformed, UnopenedJwe};
 use crate::token::jwe::{DecryptionKeys, JweError, KeyFileError};
 use crate::token::jws::{self, TokenUse};
@@ -189,21 +189,21 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Failure`]: the token is refused, or the keys are not available.
-    pub async fn verify_logout(&self, token: &str) -> Result<(Arc<Issuer>, VouchedPayload), Failure> {
+    pub async fn verify_logout(&self, token: &str) -> Result<(Arc<Issuer>, AuthenticatedPayload), Failure> {
         let Compact::Jws(jws) = Compact::parse(token)? else {
             return Err(Refusal::NotALogoutToken("it is not a signed JWT").into());
         };
         let jws = ResolvedJws::new(&jws, token, TokenUse::Logout, &self.issuers)?;
         let issuer = jws.issuer.clone();
-        Ok((issuer, self.vouched(jws).await?))
+        Ok((issuer, self.authenticated(jws).await?))
     }
 
     async fn verify_jws(&self, jws: ResolvedJws) -> Result<Verified, Failure> {
         let (issuer, kid) = (jws.issuer.clone(), jws.kid.clone());
-        self.check(issuer, self.vouched(jws).await?, kid)
+        self.check(issuer, self.authenticated(jws).await?, kid)
     }
 
-    async fn vouched(&self, jws: ResolvedJws) -> Result<VouchedPayload, Failure> {
+    async fn authenticated(&self, jws: ResolvedJws) -> Result<AuthenticatedPayload, Failure> {
         let ResolvedJws { issuer, algorithm, kid, token } = jws;
         let keys = match issuer.keys_for(kid.as_deref(), algorithm).await? {
             KeyLookup::Found(keys) => keys,
@@ -232,7 +232,7 @@ impl Verifier {
         };
         match content {
             Ok(Content::Signed(jws)) => self.verify_jws(jws).await,
-            Ok(Content::Vouched(issuer, claims)) => self.check(issuer, claims, None),
+            Ok(Content::Authenticated(issuer, claims)) => self.check(issuer, claims, None),
             Err(Refusal::Jwe(error @ JweError::NoKey { .. })) => self.foreign(named, NotLocal::Sealed(error)),
             Err(refusal) => Err(refusal.into()),
         }
@@ -241,7 +241,7 @@ impl Verifier {
     fn check(
         &self,
         issuer: Arc<Issuer>,
-        vouched: VouchedPayload,
+        vouched: AuthenticatedPayload,
         kid: Option<String>,
     ) -> Result<Verified, Failure> {
         let grace = self.policy.expired_grace;

@@ -105,14 +105,14 @@ impl Admin {
         Self::patient(settings, Duration::from_secs(120))
     }
 
-    /// Like [`Admin::at`], with the timeout `patience` for an answer.
+    /// Like [`Admin::at`], with this timeout for an answer.
     ///
     /// # Errors
     /// As [`Admin::at`].
-    pub fn patient(settings: &AdminSettings, patience: Duration) -> Result<Self, AdminError> {
+    pub fn with_timeout(settings: &AdminSettings, timeout: Duration) -> Result<Self, AdminError> {
         let address = settings.listen;
         // A request to a loopback address never goes through a proxy.
-        let mut builder = Client::builder().no_proxy().timeout(patience);
+        let mut builder = Client::builder().no_proxy().timeout(timeout);
         let mut base = format!("http://{address}");
         if settings.speaks_tls {
             builder = with_tls(builder, &settings.client)?.https_only(true);

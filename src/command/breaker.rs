@@ -96,7 +96,7 @@ fn line(guard: &Value) -> String {
     if let Some(until) = budget["learned"]["until"].as_str() {
         line += &format!(", and {} until {until}, as the issuer said", budget["learned"]["available"]);
     }
-    line + &format!("; {} subjects in back-off", guard["held_back_subjects"])
+    line + &format!("; {} subjects in back-off", guard["subjects_in_backoff"])
 }
 
 #[cfg(test)]
@@ -109,12 +109,12 @@ mod tests {
     fn a_line_says_what_is_known_and_leaves_out_what_is_not() {
         let budget = json!({ "available": 20, "burst": 20, "rate": 4.0, "learned": null });
         let closed = json!({ "breaker": "closed", "since": null, "until": null, "reason": null,
-            "budget": budget, "held_back_subjects": 0 });
+            "budget": budget, "subjects_in_backoff": 0 });
         assert_eq!(line(&closed), "closed; budget 20 of 20, 4.0/s; 0 subjects in back-off");
         let budget =
             json!({ "available": 2, "burst": 20, "rate": 4.0, "learned": { "available": 2, "until": "U" } });
         let open = json!({ "breaker": "open", "since": "S", "until": "T", "reason": "forced",
-            "budget": budget, "held_back_subjects": 1 });
+            "budget": budget, "subjects_in_backoff": 1 });
         assert_eq!(
             line(&open),
             "open, since S, until T, reason forced; budget 2 of 20, 4.0/s, and 2 until U, as the issuer \

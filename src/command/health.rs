@@ -9,7 +9,7 @@ use super::admin::Admin;
 use super::{AdminFlag, ConfigFlag, SourceArguments, block_on, fail};
 
 /// How long the answer may take. A health check that waits longer is useless.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Which holdfast is asked.
 #[derive(Args)]
@@ -27,7 +27,7 @@ pub struct HealthArguments {
 pub fn run(HealthArguments { config, admin, ready }: HealthArguments) -> Result<(), ExitCode> {
     let settings = SourceArguments { config, admin, ..SourceArguments::default() }.read_for_upkeep()?;
     block_on(async {
-        let admin = Admin::patient(&settings.admin, PATIENCE).map_err(fail)?;
+        let admin = Admin::with_timeout(&settings.admin, TIMEOUT).map_err(fail)?;
         let said = admin.get(if ready { "/readyz" } else { "/healthz" }).await.map_err(fail)?;
         println!("{}", said.trim_end());
         Ok(())

@@ -12,15 +12,15 @@ use super::order::{self, Confirmation};
 use super::reach::{AdminArguments, reach};
 use super::{SourceArguments, block_on, fail};
 
-/// The flags of [`Whom`], of which each order has one.
-const WHOM: [&str; 5] = ["subject", "session", "token_file", "kid", "all"];
+/// The flags that name a target. Each command takes exactly one of them.
+const TARGETS: [&str; 5] = ["subject", "session", "token_file", "kid", "all"];
 
 /// What is to be refused. Tokens issued later pass.
 #[derive(Args)]
-#[command(group(ArgGroup::new("order").required(true).args(WHOM).arg("list")))]
+#[command(group(ArgGroup::new("order").required(true).args(TARGETS).arg("list")))]
 pub struct RevokeArguments {
     #[command(flatten)]
-    whom: Whom,
+    target: TargetArguments,
     /// Refuse tokens issued until this time, as 2026-01-31T12:00:00Z; else until now.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["token_file", "list"])]
     issued_before: Option<String>,
@@ -34,15 +34,15 @@ pub struct RevokeArguments {
 
 /// Which revocation is to be taken back.
 #[derive(Args)]
-#[command(group(ArgGroup::new("order").required(true).args(WHOM)))]
+#[command(group(ArgGroup::new("order").required(true).args(TARGETS)))]
 pub struct UnrevokeArguments {
     #[command(flatten)]
-    whom: Whom,
+    target: TargetArguments,
 }
 
-/// Whom or what it is about.
+/// The tokens that are meant.
 #[derive(Args)]
-struct Whom {
+struct TargetArguments {
     #[command(flatten)]
     admin: AdminArguments,
     /// The issuer, exactly as in the token's `iss`; without it, every issuer.
@@ -65,7 +65,7 @@ struct Whom {
     all: bool,
 }
 
-impl Whom {
+impl TargetArguments {
     fn request(&self, issued_before: Option<String>) -> Result<String, ExitCode> {
         let request = RevocationRequest {
             subject: self.subject.clone(),
@@ -91,20 +91,20 @@ pub fn read_token(file: &Path) -> Result<String, ExitCode> {
 
 /// Posts the revocation, or prints the list.
 pub fn revoke(arguments: RevokeArguments) -> Result<(), ExitCode> {
-    let RevokeArguments { whom, issued_before, yes, list } = arguments;
+    let RevokeArguments { target, issued_before, yes, list } = arguments;
     if list {
-        return show(whom.admin);
+        return show(target.admin);
     }
-    let request = whom.request(issued_before)?;
+    let request = target.request(issued_before)?;
     let confirmation =
         Confirmation { question: "Refuse every token that is in use at", declined: "nobody was revoked" };
-    order::send(whom.admin, "/revoke", request, (whom.all && !yes).then_some(confirmation))
+    order::send(target.admin, "/revoke", request, (target.all && !yes).then_some(confirmation))
 }
 
 /// Posts the order to take a revocation back.
-pub fn unrevoke(UnrevokeArguments { whom }: UnrevokeArguments) -> Result<(), ExitCode> {
-    let request = whom.request(None)?;
-    order::send(whom.admin, "/unrevoke", request, None)
+pub fn unrevoke(UnrevokeArguments { target }: UnrevokeArguments) -> Result<(), ExitCode> {
+    let request = target.request(None)?;
+    order::send(target.admin, "/unrevoke", request, None)
 }
 
 fn show(admin: AdminArguments) -> Result<(), ExitCode> {

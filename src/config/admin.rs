@@ -83,7 +83,7 @@ impl AdminClientSettings {
             ("key", settings.key.is_none() && settings.certificate.is_some()),
         ] {
             if missing {
-                section.complain(name, "nothing", "a file in PEM; certificate and key are set together");
+                section.report(name, "nothing", "a file in PEM; certificate and key are set together");
             }
         }
         section.finish();

@@ -89,7 +89,7 @@ impl AuthSettings {
                 .unwrap_or(usize::MAX),
         };
         if settings.listen.is_empty() {
-            section.complain("listen", "[]", "at least one address or unix socket");
+            section.report("listen", "[]", "at least one address or unix socket");
         }
         let is_marked = settings.listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
         tls::check(&section, "auth.tls", is_marked, has_tls);

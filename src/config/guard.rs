@@ -33,7 +33,7 @@ pub(super) fn read(root: &mut Section<'_>) -> GuardSettings {
         section.value("hold_for", subject_backoff.hold_for, value::duration(second, 300 * second));
     if breaker.open_for_max < breaker.open_for {
         let default = humantime::format_duration(breaker.open_for_max).to_string();
-        section.complain("open_for_max", default, "at least as long as open_for");
+        section.report("open_for_max", default, "at least as long as open_for");
     }
     section.finish();
     let mut section = root.section("budget");
@@ -43,12 +43,12 @@ pub(super) fn read(root: &mut Section<'_>) -> GuardSettings {
     budget.rate = section.value("rate", budget.rate, value::rate);
     budget.rate_max = section.optional("rate_max", value::rate);
     if budget.rate_max.is_some_and(|most| most < budget.rate) {
-        section.complain("rate_max", budget.rate.to_string(), "at least rate");
+        section.report("rate_max", budget.rate.to_string(), "at least rate");
     }
     budget.burst = section.value("burst", budget.burst, count(1));
     budget.wait = section.value("wait", budget.wait, value::duration(Duration::ZERO, 60 * second));
     budget.background_share = section.value("background_share", budget.background_share, value::fraction);
-    budget.suspect_share = section.value("suspect_share", budget.suspect_share, value::fraction);
+    budget.first_seen_share = section.value("first_seen_share", budget.first_seen_share, value::fraction);
     section.finish();
     guard
 }

@@ -21,8 +21,8 @@ impl HeaderRule {
             WhenAbsent::Default(text) => text,
             WhenAbsent::Refuse => "-",
         });
-        let complain = |key: &str, bytes: usize| {
-            root.complain(
+        let report = |key: &str, bytes: usize| {
+            root.report(
                 key,
                 format!("{bytes} bytes of headers"),
                 format!(
@@ -33,11 +33,11 @@ impl HeaderRule {
             );
         };
         if without_claims > Self::MAX_BYTES {
-            complain("headers", without_claims);
+            report("headers", without_claims);
         }
         let anonymous = rules.len() * routes.anonymous.len() + bytes(|_| "");
         if routes.pass_nobody() && anonymous > Self::MAX_BYTES {
-            complain("auth.anonymous", anonymous);
+            report("auth.anonymous", anonymous);
         }
     }
 
@@ -67,14 +67,14 @@ impl HeaderRule {
                 _ => None,
             };
             match (&name, &claim, &absent) {
-                (Err(allowed), ..) => row.misnamed(&key, allowed.as_str()),
+                (Err(allowed), ..) => row.report_name(&key, allowed.as_str()),
                 (Ok(name), ..) if is_reserved(name) => {
-                    row.misnamed(&key, "a name that HTTP or holdfast itself does not use in its answers");
+                    row.report_name(&key, "a name that HTTP or holdfast itself does not use in its answers");
                 }
                 (_, None, _) => {
-                    row.complain("claim", "nothing", "a claim's name, or a JSON pointer such as /user/email")
+                    row.report("claim", "nothing", "a claim's name, or a JSON pointer such as /user/email")
                 }
-                (.., None) => row.complain(
+                (.., None) => row.report(
                     "required",
                     "true by default",
                     "required = true, or required = false with a non-empty default: if a 200 lacks the \

@@ -24,13 +24,13 @@ impl IssuerSettings {
         let mut seen = BTreeSet::new();
         let rows = root.rows("issuer").unwrap_or_default();
         if needed && rows.is_empty() {
-            root.complain("issuer", "nothing", NO_ISSUER);
+            root.report("issuer", "nothing", NO_ISSUER);
         }
         let issuers = rows.into_iter().enumerate().filter_map(|(number, row)| {
             let issuer = Self::read(row)?;
             if !seen.insert(issuer.url.clone()) {
                 let key = format!("issuer[{number}].url");
-                root.complain(&key, issuer.url.as_str(), "each issuer only once");
+                root.report(&key, issuer.url.as_str(), "each issuer only once");
             }
             Some(issuer)
         });
@@ -41,7 +41,7 @@ impl IssuerSettings {
     pub(super) fn check_rules(issuers: &[Self], routes: &RouteSettings, root: &Section<'_>) {
         let urls: Vec<&str> = issuers.iter().map(|issuer| issuer.url.as_str()).collect();
         for (row, url) in routes.required(Requirement::Issuer).filter(|(_, url)| !urls.contains(url)) {
-            root.complain(&format!("rule[{row}].require.issuer"), url, format!("one of {}", urls.join(", ")));
+            root.report(&format!("rule[{row}].require.issuer"), url, format!("one of {}", urls.join(", ")));
         }
     }
 
@@ -54,18 +54,14 @@ impl IssuerSettings {
         let algorithms = algorithms.unwrap_or_else(|| vec![SignatureAlgorithm::RS256]);
         let pss_with_rs_keys = section.value("pss_with_rs_keys", false, value::boolean);
         if pss_with_rs_keys && !algorithms.iter().any(|algorithm| algorithm.name().starts_with("PS")) {
-            section.complain(
-                "pss_with_rs_keys",
-                "true",
-                "false, unless algorithms have PS256, PS384 or PS512",
-            );
+            section.report("pss_with_rs_keys", "true", "false, unless algorithms have PS256, PS384 or PS512");
         }
         let secret_file = section.optional("secret_file", value::path);
         let email_claims =
             section.list("email_claims", |text| text.parse()).unwrap_or_else(ClaimPath::email_default);
         let email_domains = section.list("email_domains", email_domain);
-        if email_domains.as_ref().is_some_and(Vec::is_empty) && !section.is_flawed("email_domains") {
-            section.complain(
+        if email_domains.as_ref().is_some_and(Vec::is_empty) && !section.has_problem("email_domains") {
+            section.report(
                 "email_domains",
                 "[]",
                 "at least one domain; without the key, any domain is allowed",
@@ -92,28 +88,28 @@ impl IssuerSettings {
         );
         let symmetric = algorithms.iter().filter(|algorithm| algorithm.is_symmetric()).count();
         if algorithms.is_empty() || (symmetric != 0 && symmetric != algorithms.len()) {
-            section.complain(
+            section.report(
                 "algorithms",
                 "nothing",
                 "at least one algorithm, all asymmetric or all HS, never mixed",
             );
         }
-        if (symmetric != 0) != secret_file.is_some() && !section.is_flawed("algorithms") {
-            section.complain(
+        if (symmetric != 0) != secret_file.is_some() && !section.has_problem("algorithms") {
+            section.report(
                 "secret_file",
                 "nothing",
                 "set if and only if algorithms are HS256, HS384 or HS512",
             );
         }
         if audience.as_ref().is_none_or(Vec::is_empty) {
-            section.complain(
+            section.report(
                 "audience",
                 "nothing",
                 "at least one audience (the API's identifier in Auth0): give --audience, or set it here",
             );
         }
         if written.is_none() {
-            section.complain("url", "nothing", "the issuer's URL exactly as in the token's `iss`");
+            section.report("url", "nothing", "the issuer's URL exactly as in the token's `iss`");
         }
         section.finish();
         let (url, base) = written?;

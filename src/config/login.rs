@@ -27,10 +27,10 @@ impl LoginSettings {
             value::duration(Duration::from_secs(10), Duration::from_secs(24 * 3600)),
         );
         if url.is_none() {
-            section.complain("url", "nothing", "the login page, such as https://app.example.com/login");
+            section.report("url", "nothing", "the login page, such as https://app.example.com/login");
         }
         if secret_file.is_some() == return_hosts.is_empty() {
-            section.complain(
+            section.report(
                 "secret_file",
                 "nothing",
                 "a file if return_hosts are set, and only then: return addresses are always signed",

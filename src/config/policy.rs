@@ -34,9 +34,9 @@ impl PolicySettings {
 
     /// Reports a ceiling that is not a tier.
     pub(super) fn check_tiers(&self, tiers: &TierTable, root: &Section<'_>) {
-        if tiers.find(&self.verdict_ceiling).is_none() && !root.is_flawed("tier") {
+        if tiers.find(&self.verdict_ceiling).is_none() && !root.has_problem("tier") {
             let names: Vec<&str> = tiers.iter().map(|(_, row)| row.name.as_str()).collect();
-            root.complain(
+            root.report(
                 "policy.verdict_ceiling",
                 &*self.verdict_ceiling,
                 format!("one of {}", names.join(", ")),

@@ -44,7 +44,7 @@ impl Problems {
     }
 
     /// Whether any is about `key` or something in it.
-    pub(super) fn concern(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         let inside = |found: &str| {
             let rest = found.strip_prefix(key);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))

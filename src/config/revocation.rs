@@ -22,8 +22,8 @@ impl LogoutSettings {
     /// `None` if there is no audience, which is noted.
     pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
         let audience = section.list("audience", value::text).unwrap_or_default();
-        if audience.is_empty() && !section.is_flawed("audience") {
-            section.complain("audience", "nothing", "the client ids of the applications whose users log out");
+        if audience.is_empty() && !section.has_problem("audience") {
+            section.report("audience", "nothing", "the client ids of the applications whose users log out");
         }
         section.finish();
         Some(Self { audience }).filter(|settings| !settings.audience.is_empty())

@@ -64,7 +64,7 @@ impl RouteSettings {
         if !says_how && !settings.trusted_peers.is_empty() {
             // A default would be dangerous: clients can set headers that the proxy does not set
             // (CVE-2026-40575).
-            auth.complain(
+            auth.report(
                 "forwarded",
                 "nothing",
                 "how the trusted_peers describe the original request: x-forwarded, x-original, \
@@ -72,7 +72,7 @@ impl RouteSettings {
             );
         }
         if names_header && settings.requirements_from != RequirementsFrom::Header {
-            auth.complain(
+            auth.report(
                 "requirements_header",
                 "set",
                 "a header only with requirements_from = \"header\": otherwise it is not read",
@@ -84,14 +84,14 @@ impl RouteSettings {
     fn check(&self, auth: &Section<'_>, root: &Section<'_>) {
         let by_rules = self.requirements_from == RequirementsFrom::Rules;
         if by_rules && self.rules.0.is_empty() {
-            root.complain(
+            root.report(
                 "rule",
                 "nothing",
                 "at least one [[rule]], because auth.requirements_from = \"rules\"",
             );
         }
         if !by_rules && !self.rules.0.is_empty() {
-            root.complain(
+            root.report(
                 "rule",
                 "given",
                 "rules only with auth.requirements_from = \"rules\": otherwise they are not read",
@@ -99,7 +99,7 @@ impl RouteSettings {
         }
         if self.forwarded == Protocol::XOriginalUrl && self.rules.0.iter().any(|rule| !rule.hosts.is_empty())
         {
-            root.complain(
+            root.report(
                 "rule",
                 "with host",
                 "no host conditions with auth.forwarded = \"x-original-url\": ingress-nginx writes the \
@@ -108,10 +108,10 @@ impl RouteSettings {
         }
         if let Some(version) = peer::everybody(&self.trusted_peers) {
             let allowed = format!("not every public address of {version}; name the proxies' own addresses");
-            auth.complain("trusted_peers", "all addresses", allowed);
+            auth.report("trusted_peers", "all addresses", allowed);
         }
         if self.client_certificate_header.is_some() && self.trusted_peers.is_empty() {
-            auth.complain(
+            auth.report(
                 "trusted_peers",
                 "nothing",
                 "the proxies that are trusted to pass on the client's certificate, because \
@@ -119,7 +119,7 @@ impl RouteSettings {
             );
         }
         if (by_rules || self.preflight) && self.trusted_peers.is_empty() {
-            auth.complain(
+            auth.report(
                 "trusted_peers",
                 "nothing",
                 "the proxies that are trusted to describe the original request, such as 127.0.0.1 or unix, \
@@ -133,14 +133,14 @@ impl RouteSettings {
         for (row, tier) in self.required(Requirement::MaxTier).filter(|(_, tier)| table.find(tier).is_none())
         {
             let names: Vec<&str> = table.iter().map(|(_, row)| row.name.as_str()).collect();
-            root.complain(
+            root.report(
                 &format!("rule[{row}].require.max_tier"),
                 tier,
                 format!("one of {}", names.join(", ")),
             );
         }
         if self.pass_nobody() && table.find("none").is_some() {
-            root.complain(
+            root.report(
                 "tier",
                 "none",
                 "another name: X-Auth-Tier: none marks an answer without an identity",
@@ -155,11 +155,7 @@ fn read_rules(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problem
     let file = auth.optional("rules_file", value::path);
     let rows = match (here, file) {
         (Some(_), Some(file)) => {
-            auth.complain(
-                "rules_file",
-                file.display().to_string(),
-                "rules_file or [[rule]] tables, not both",
-            );
+            auth.report("rules_file", file.display().to_string(), "rules_file or [[rule]] tables, not both");
             return Rules::default();
         }
         (Some(rows), None) => rows,
@@ -209,21 +205,21 @@ fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
         ("methods", methods.as_ref().map(Vec::len)),
     ] {
         if empty(length) {
-            row.complain(key, "[]", "at least one valid value; without the key, any value matches");
+            row.report(key, "[]", "at least one valid value; without the key, any value matches");
         }
     }
     let is_true =
         |text: &str| if text == "true" { Ok(()) } else { Err("true, or leave the key out".to_owned()) };
     let ignore_case = row.optional("ignore_case", is_true).is_some();
     if ignore_case && paths.is_none() && prefixes.is_none() {
-        row.complain("ignore_case", "true", "path or path_prefix in the same rule");
+        row.report("ignore_case", "true", "path or path_prefix in the same rule");
     }
     let public = row.optional("public", is_true).map(|()| Verdict::Public);
     let deny = row.optional("deny", is_true).map(|()| Verdict::Deny);
     let require = row.table("require").map(|section| Verdict::Require(read_requirements(section)));
     let verdicts: Vec<Verdict> = [public, deny, require].into_iter().flatten().collect();
     let Ok([verdict]) = <[Verdict; 1]>::try_from(verdicts) else {
-        row.complain("", "this rule", "exactly one of require = { … }, public = true and deny = true");
+        row.report("", "this rule", "exactly one of require = { … }, public = true and deny = true");
         row.finish();
         return None;
     };
@@ -236,17 +232,17 @@ fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
         verdict,
     };
     match (is_last, rule.is_unconditional()) {
-        (true, false) => row.complain(
+        (true, false) => row.report(
             "",
             "the last rule",
             "one without host, path, path_prefix and methods, which covers every other request",
         ),
-        (false, true) => row.complain(
+        (false, true) => row.report(
             "",
             "this rule",
             "a condition in every rule but the last: rules below one without a condition never match",
         ),
-        (true, true) if rule.verdict == Verdict::Public => row.complain(
+        (true, true) if rule.verdict == Verdict::Public => row.report(
             "public",
             "true",
             "require or deny: requests that no other rule covers must not be public",
@@ -269,7 +265,7 @@ fn read_requirements(mut section: Section<'_>) -> Requirements {
             if good { Ok(text.to_owned()) } else { Err(allowed(requirement).to_owned()) }
         });
         if values.as_ref().is_some_and(Vec::is_empty) {
-            section.complain(requirement.name(), "[]", "at least one valid value");
+            section.report(requirement.name(), "[]", "at least one valid value");
         }
         requirements.extend(values.into_iter().flatten().map(|text| (requirement, text)));
     }

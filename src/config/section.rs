@@ -104,7 +104,7 @@ impl<'c> Section<'c> {
             Node::Scalar { text, .. } => parse(text),
             _ => Err("a single value".to_owned()),
         };
-        parsed.map_err(|allowed| self.reject_unseen(key, &node, allowed)).ok()
+        parsed.map_err(|allowed| self.reject_hidden(key, &node, allowed)).ok()
     }
 
     /// As [`Section::list`], for values that may hold passwords: a bad one is recorded without showing it.
@@ -113,7 +113,7 @@ impl<'c> Section<'c> {
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        self.items(key, parse, Self::reject_unseen)
+        self.items(key, parse, Self::reject_hidden)
     }
 
     /// The list at `key`, each item through `parse`. A single value is a list of one; in a variable, commas
@@ -166,9 +166,9 @@ impl<'c> Section<'c> {
     /// Records a problem of a key in relation to others, or of the whole section. The message shows where and
     /// how the key was set; `value` is shown if it is absent, or a table. A key that is bad by itself is
     /// reported only once.
-    pub fn complain(&self, key: &str, value: impl Into<String>, allowed: impl Into<String>) {
+    pub fn report(&self, key: &str, value: impl Into<String>, allowed: impl Into<String>) {
         let key = self.name(key);
-        if self.problems.concern(&key) {
+        if self.problems.has(&key) {
             return;
         }
         let (origin, written) = self.problems.place(&key).unwrap_or_else(|| (self.origin.clone(), None));
@@ -181,7 +181,7 @@ impl<'c> Section<'c> {
     }
 
     /// Records that the section's own name is not valid.
-    pub fn misnamed(&self, name: &str, allowed: impl Into<String>) {
+    pub fn report_name(&self, name: &str, allowed: impl Into<String>) {
         self.problems.add(ConfigError::Value {
             origin: self.origin.clone(),
             key: self.path.clone(),
@@ -198,8 +198,8 @@ impl<'c> Section<'c> {
     }
 
     /// Whether something below `key` was bad, so that a comparison with other keys makes no sense.
-    pub fn is_flawed(&self, key: &str) -> bool {
-        self.problems.concern(&self.name(key))
+    pub fn has_problem(&self, key: &str) -> bool {
+        self.problems.has(&self.name(key))
     }
 
     /// Ends the reading: a key that was set but not read is unknown.
@@ -229,7 +229,7 @@ impl<'c> Section<'c> {
         self.reject_as(key, node, text_of(node), allowed);
     }
 
-    fn reject_unseen(&self, key: &str, node: &Node, allowed: String) {
+    fn reject_hidden(&self, key: &str, node: &Node, allowed: String) {
         self.reject_as(key, node, "(not shown)".to_owned(), allowed);
     }
 

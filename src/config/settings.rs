@@ -99,14 +99,14 @@ impl Settings {
         };
         settings.policy.check_tiers(&settings.tiers, &root);
         settings.routes.check_tiers(&settings.tiers, &root);
-        if needs_issuer && !root.is_flawed("issuer") {
+        if needs_issuer && !root.has_problem("issuer") {
             IssuerSettings::check_rules(&settings.issuers, &settings.routes, &root);
         }
         HeaderRule::check_room(&settings.headers, &settings.routes, &root);
         if settings.login.as_ref().is_some_and(|login| !login.return_hosts.is_empty())
             && settings.routes.trusted_peers.is_empty()
         {
-            root.complain(
+            root.report(
                 "auth.trusted_peers",
                 "nothing",
                 "the proxies that are trusted to describe the original request, such as 127.0.0.1 or unix, \

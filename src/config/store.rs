@@ -43,7 +43,7 @@ impl StoreSettings {
             ),
         };
         if settings.redis.is_some() && settings.secret_file.is_none() {
-            section.complain(
+            section.report(
                 "secret_file",
                 "nothing",
                 "a file of 32 random bytes, the same on all instances, because a Redis is set: without it no \
@@ -51,14 +51,14 @@ impl StoreSettings {
             );
         }
         if settings.redis.is_none() && settings.redis_password_file.is_some() {
-            section.complain(
+            section.report(
                 "redis_password_file",
                 "set",
                 "a file only with store.redis, store.redis_sentinels or store.redis_cluster",
             );
         }
         if settings.secret_file_old.is_some() && settings.path.is_none() && settings.redis.is_none() {
-            section.complain("secret_file_old", "set", "only together with store.path or a Redis");
+            section.report("secret_file_old", "set", "only together with store.path or a Redis");
         }
         section.finish();
         settings
@@ -77,15 +77,15 @@ fn redis(section: &mut Section<'_>) -> Option<RedisServers> {
             [("redis_sentinel_master", primary_name.is_some()), ("redis_user", user.is_some())]
         {
             if is_set {
-                section.complain(key, "set", "only together with store.redis_sentinels");
+                section.report(key, "set", "only together with store.redis_sentinels");
             }
         }
         if let Some(nodes) = nodes {
             if single.is_some() {
                 section.unfit("redis_cluster", "stands beside store.redis; remove one of the two");
             }
-            if nodes.is_empty() && !section.is_flawed("redis_cluster") {
-                section.complain("redis_cluster", "[]", "at least one URL");
+            if nodes.is_empty() && !section.has_problem("redis_cluster") {
+                section.report("redis_cluster", "[]", "at least one URL");
             }
             return Some(RedisServers::Cluster(nodes));
         }
@@ -97,11 +97,11 @@ fn redis(section: &mut Section<'_>) -> Option<RedisServers> {
             section.unfit("redis_sentinels", problem);
         }
     }
-    if addresses.is_empty() && !section.is_flawed("redis_sentinels") {
-        section.complain("redis_sentinels", "[]", "at least one URL");
+    if addresses.is_empty() && !section.has_problem("redis_sentinels") {
+        section.report("redis_sentinels", "[]", "at least one URL");
     }
     let Some(primary_name) = primary_name else {
-        section.complain(
+        section.report(
             "redis_sentinel_master",
             "nothing",
             "with store.redis_sentinels, the name under which the sentinels know the primary",

@@ -20,7 +20,7 @@ pub(super) fn read(root: &mut Section<'_>) -> TierTable {
         });
         for (key, missing) in [("name", name.is_none()), ("age", age.is_none()), ("role", role.is_none())] {
             if missing {
-                row.complain(key, "nothing", "a name, an age and a role for each tier");
+                row.report(key, "nothing", "a name, an age and a role for each tier");
             }
         }
         row.finish();
@@ -29,7 +29,7 @@ pub(super) fn read(root: &mut Section<'_>) -> TierTable {
         }
     }
     // Unreadable rows would only be reported again as missing.
-    if root.is_flawed("tier") {
+    if root.has_problem("tier") {
         return TierTable::default();
     }
     TierTable::new(tiers).unwrap_or_else(|error| {

@@ -22,7 +22,7 @@ impl TlsSettings {
         for (name, missing) in [("certificate", certificate.is_none()), ("key", key.is_none())] {
             if missing {
                 let allowed = format!("a file in PEM; [{table}] needs certificate and key");
-                section.complain(name, "nothing", allowed);
+                section.report(name, "nothing", allowed);
             }
         }
         section.finish();
@@ -34,12 +34,12 @@ impl TlsSettings {
 /// reported.
 pub(super) fn check(section: &Section<'_>, table: &str, is_marked: bool, is_set: bool) {
     match (is_marked, is_set) {
-        (true, false) => section.complain(
+        (true, false) => section.report(
             "tls",
             "nothing",
             format!("[{table}] with certificate and key, for the address marked tls:"),
         ),
-        (false, true) => section.complain(
+        (false, true) => section.report(
             "listen",
             "no address marked tls:",
             format!("an address such as tls:0.0.0.0:4443 where [{table}] is set; the others speak no TLS"),

@@ -28,7 +28,7 @@ pub struct Admission {
     pub(super) guard: Guard,
     pub(super) permit: Option<Permit>,
     pub(super) transition: Option<Transition>,
-    pub(super) lined_up: Ticks,
+    pub(super) queued_at: Ticks,
     pub(super) started: Ticks,
     pub(super) caller: Caller,
 }
@@ -76,7 +76,7 @@ impl Admission {
         }
         let transition = parts.breaker.record(permit, outcome, now.since(self.started), now, jitter);
         if transition.is_some_and(|transition| transition.to == State::Open) {
-            parts.subject_backoff.forgive(now);
+            parts.subject_backoff.forgive_all(now);
             drop(parts);
             self.guard.0.opened.notify_waiters();
         }

@@ -56,14 +56,14 @@ pub struct BudgetSettings {
     pub background_share: f64,
     /// The share of rate and burst that first-seen tokens may use however many of them the issuer rejects
     /// (default 0.5; 0 to 1, but always at least one call).
-    pub suspect_share: f64,
+    pub first_seen_share: f64,
 }
 
 impl Default for BudgetSettings {
     fn default() -> Self {
         let Plan { name: plan, rate, burst } = Plan::UNKNOWN;
         let wait = Duration::from_secs(2);
-        Self { plan, rate, rate_max: None, burst, wait, background_share: 0.5, suspect_share: 0.5 }
+        Self { plan, rate, rate_max: None, burst, wait, background_share: 0.5, first_seen_share: 0.5 }
     }
 }
 
@@ -143,7 +143,7 @@ pub struct Refused {
     pub exhausted: Exhausted,
 }
 
-/// A place in line: [`Budget::depart`] uses it, [`Budget::cancel`] gives it back.
+/// A place in line: [`Budget::claim`] uses it, [`Budget::cancel`] gives it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
     priority: Priority,
@@ -210,7 +210,7 @@ impl Budget {
         let below = main.burst() - part(main.burst(), settings.background_share);
         Self {
             reserve: main.price() * below,
-            floor: share(settings.suspect_share).max(1e-6),
+            floor: share(settings.first_seen_share).max(1e-6),
             longest_wait: settings.wait,
             main,
             line: main,
@@ -297,7 +297,7 @@ impl Budget {
     ///
     /// # Errors
     /// [`Refused`] if it would wait for longer than the longest wait of a call. Then cancel the reservation.
-    pub fn depart(
+    pub fn claim(
         &mut self,
         reservation: &mut Reservation,
         trust: Trust,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::breaker::{Outcome, State};
 use super::state::Parts;
-use super::subject_backoff::{AFTER_ODD, Limited, SubjectKey};
+use super::subject_backoff::{AFTER_BAD_ANSWER, Limited, SubjectKey};
 use crate::clock::Ticks;
 
 /// The result of a call to the issuer.
@@ -32,7 +32,7 @@ pub enum CallOutcome {
     /// 500, an answer that makes no sense or is too long, a connection that broke: the endpoint fails, or
     /// this user or token makes it fail. It counts once for each subject, and not at all for an unknown
     /// token.
-    Odd,
+    BadAnswer,
     /// Another 4xx: the issuer does not accept this request. It counts neither as a success nor as a failure.
     Declined,
     /// A 429: `limit` says whether it is about the tenant or the subject of this call; without it, the number
@@ -51,7 +51,7 @@ impl CallOutcome {
         match self {
             Self::Answered | Self::Rejected => Outcome::Success,
             Self::Failed { hold } => Outcome::Failure { until: hold },
-            Self::Unreachable | Self::Odd | Self::Declined => Outcome::Failure { until: None },
+            Self::Unreachable | Self::BadAnswer | Self::Declined => Outcome::Failure { until: None },
             Self::RateLimited { hold, .. } => Outcome::RateLimited { until: hold },
         }
     }
@@ -74,15 +74,15 @@ impl CallOutcome {
             Self::Failed { hold } => Some(Outcome::Failure { until: hold }),
             // Not recorded while half-open: a user who happens to be the probe in an outage did not cause the
             // failure.
-            Self::Odd
+            Self::BadAnswer
                 if parts.breaker.state(now) != State::Closed
-                    && !parts.subject_backoff.is_odd(subject, now) =>
+                    && !parts.subject_backoff.had_bad_answer(subject, now) =>
             {
                 Some(failure)
             }
-            Self::Odd => parts.subject_backoff.odd(subject, now).then_some(failure),
+            Self::BadAnswer => parts.subject_backoff.bad_answer(subject, now).then_some(failure),
             Self::Declined => {
-                parts.subject_backoff.odd(subject, now);
+                parts.subject_backoff.bad_answer(subject, now);
                 None
             }
             Self::RateLimited { hold, limit } => {
@@ -134,11 +134,11 @@ impl CallOutcome {
                 return None;
             }
             Self::Failed { hold } => parts.first_seen.failed(hold, now, jitter),
-            Self::Odd => parts.first_seen.failed(None, now, jitter),
+            Self::BadAnswer => parts.first_seen.failed(None, now, jitter),
             // It costs a call, as a rejection does, and says as little about the endpoint.
             Self::Declined => parts.first_seen.declined(now),
         }
-        parts.subject_backoff.hold(token, Some(AFTER_ODD), now);
+        parts.subject_backoff.hold(token, Some(AFTER_BAD_ANSWER), now);
         None
     }
 }

@@ -25,7 +25,7 @@ use crate::clock::Ticks;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// More are told a time without a promise. A flood of 5,000 a second takes about half of this.
-const MOST: usize = 65_536;
+const MAX_PROMISES: usize = 65_536;
 
 /// The promises of one endpoint's budget.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ impl Promises {
         match self.of(caller) {
             Some(promise) if promise.due > now => return promise.due.since(now),
             Some(_) => self.redeem(caller),
-            None if self.by_key.len() >= MOST => return room_in,
+            None if self.by_key.len() >= MAX_PROMISES => return room_in,
             None => {}
         }
         let due = now.after(room_in);
@@ -149,13 +149,16 @@ mod tests {
     #[test]
     fn a_flood_takes_no_more_memory_than_it_may() {
         let mut promises = Promises::default();
-        for number in 0..2 * MOST {
+        for number in 0..2 * MAX_PROMISES {
             let mut digest = [0; 32];
             digest[..8].copy_from_slice(&number.to_le_bytes());
             let subject = Some(SubjectKey::from_digest(digest));
             promises.give(Caller { priority: Priority::FirstSeen, subject }, SECOND, at(0));
         }
-        assert_eq!((promises.by_key.len(), promises.lapsing.len(), promises.counts), (MOST, MOST, [0, MOST]));
+        assert_eq!(
+            (promises.by_key.len(), promises.lapsing.len(), promises.counts),
+            (MAX_PROMISES, MAX_PROMISES, [0, MAX_PROMISES])
+        );
     }
 
     #[test]

@@ -31,13 +31,13 @@ pub struct GuardStatus {
     /// The budget.
     pub budget: BudgetStatus,
     /// How many subjects are in back-off.
-    pub held_back: usize,
+    pub subjects_in_backoff: usize,
     /// How many calls wait for their turn.
     pub waiting: usize,
     /// How far foreign tokens never seen before are trusted.
     pub trust: Trust,
     /// How long foreign tokens never seen before are not asked about; zero if they are.
-    pub suspects_pause_for: Duration,
+    pub first_seen_pause: Duration,
 }
 
 /// Guards one endpoint of one issuer. Cheap to clone; clones share their state.
@@ -120,10 +120,10 @@ impl Guard {
             forced_for: parts.breaker.forced_until(now).map(|until| until.since(now)),
             refuses_for: parts.breaker.refusal(now).map_or(Duration::ZERO, |refused| refused.retry_after),
             budget: parts.budget.status(now),
-            held_back: parts.subject_backoff.count(now),
+            subjects_in_backoff: parts.subject_backoff.count(now),
             waiting: parts.waiting,
             trust: parts.first_seen.trust(now),
-            suspects_pause_for: parts.first_seen.remaining(now).unwrap_or_default(),
+            first_seen_pause: parts.first_seen.remaining(now).unwrap_or_default(),
         }
     }
 

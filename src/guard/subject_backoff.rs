@@ -5,10 +5,10 @@
 //! others go on. Only when several *different* subjects are limited within a short time, by answers that do
 //! not say whose limit it is, [`SubjectBackoff::limited`] says that the tenant is limited.
 //!
-//! Likewise a user's profile may be longer than we read, or make the issuer fail. [`SubjectBackoff::odd`]
-//! lets each subject count once against the endpoint: bad answers about many users mean that the endpoint
-//! fails, repeated bad answers about one user do not. When the breaker opens, the bad answers that led to it
-//! are forgotten ([`SubjectBackoff::forgive`]), since the endpoint was at fault.
+//! Likewise a user's profile may be longer than holdfast reads, or make the issuer fail. Each subject counts
+//! once against the endpoint ([`SubjectBackoff::bad_answer`]): bad answers about many users mean that the
+//! endpoint fails, repeated bad answers about one user do not. When the breaker opens, the bad answers that
+//! led to it are forgotten ([`SubjectBackoff::forgive_all`]), since the endpoint was at fault.
 //!
 //! Memory is bounded: expired entries are dropped first, then the oldest. A 429 is rare and each costs a
 //! call, so the scan for the oldest runs rarely; checking whether a subject is in back-off is one lookup.
@@ -19,11 +19,11 @@ use std::time::Duration;
 use super::retry_after;
 use crate::clock::Ticks;
 
-/// The back-off of a subject or token after its first odd answer; after a further one it is `hold_for`.
-pub const AFTER_ODD: Duration = Duration::from_secs(5);
+/// The back-off of a subject or token after its first bad answer; after a further one it is `hold_for`.
+pub const AFTER_BAD_ANSWER: Duration = Duration::from_secs(5);
 
-/// How long after its latest odd answer a subject does not count again.
-const ODD_FOR: Duration = Duration::from_secs(10 * 60);
+/// How long after its latest bad answer a subject does not count again.
+const BAD_ANSWER_MEMORY: Duration = Duration::from_secs(10 * 60);
 
 /// When a subject is in back-off, and for how long.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,32 +86,32 @@ pub enum Limited {
 #[derive(Debug)]
 pub struct SubjectBackoff {
     settings: SubjectBackoffSettings,
-    held: HashMap<SubjectKey, Held>,
+    held: HashMap<SubjectKey, Entry>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct Entry {
     since: Ticks,
     until: Ticks,
     /// Until when this counts as one of several limited subjects; `None` if the back-off is a precaution.
     counts_until: Option<Ticks>,
-    odd: Option<Odd>,
+    bad_answers: Option<BadAnswers>,
 }
 
-/// Subjects whose odd answers were counted against the endpoint once.
+/// Subjects whose bad answers were counted against the endpoint once.
 #[derive(Clone, Copy, Debug)]
-struct Odd {
+struct BadAnswers {
     since: Ticks,
     until: Ticks,
 }
 
-impl Held {
+impl Entry {
     fn is_over(&self, now: Ticks) -> bool {
-        now >= self.until && self.counts_until.is_none_or(|until| now >= until) && !self.is_odd(now)
+        now >= self.until && self.counts_until.is_none_or(|until| now >= until) && !self.had_bad_answer(now)
     }
 
-    fn is_odd(&self, now: Ticks) -> bool {
-        self.odd.is_some_and(|odd| now < odd.until)
+    fn had_bad_answer(&self, now: Ticks) -> bool {
+        self.bad_answers.is_some_and(|bad| now < bad.until)
     }
 }
 
@@ -149,31 +149,33 @@ impl SubjectBackoff {
 
     /// Records an answer about `subject` that this subject may have caused, and starts a back-off. Returns
     /// whether it is the first one lately; then it counts against the endpoint.
-    pub fn odd(&mut self, subject: SubjectKey, now: Ticks) -> bool {
-        let before = self.held.get(&subject).filter(|held| held.is_odd(now)).and_then(|held| held.odd);
-        let wait = if before.is_some() { self.settings.hold_for } else { AFTER_ODD };
-        let since = before.map_or(now, |odd| odd.since);
-        self.insert(subject, wait, now).odd = Some(Odd { since, until: now.after(ODD_FOR) });
+    pub fn bad_answer(&mut self, subject: SubjectKey, now: Ticks) -> bool {
+        let before =
+            self.held.get(&subject).filter(|held| held.had_bad_answer(now)).and_then(|held| held.bad_answers);
+        let wait = if before.is_some() { self.settings.hold_for } else { AFTER_BAD_ANSWER };
+        let since = before.map_or(now, |bad| bad.since);
+        self.insert(subject, wait, now).bad_answers =
+            Some(BadAnswers { since, until: now.after(BAD_ANSWER_MEMORY) });
         before.is_none()
     }
 
-    /// Whether `subject` has had odd answers lately.
+    /// Whether `subject` has had bad answers lately.
     #[must_use]
-    pub fn is_odd(&self, subject: SubjectKey, now: Ticks) -> bool {
-        self.held.get(&subject).is_some_and(|held| held.is_odd(now))
+    pub fn had_bad_answer(&self, subject: SubjectKey, now: Ticks) -> bool {
+        self.held.get(&subject).is_some_and(|held| held.had_bad_answer(now))
     }
 
-    /// The answer about `subject` was good: a later odd one counts again.
+    /// The answer about `subject` was good: a later bad one counts again.
     pub fn answered(&mut self, subject: SubjectKey) {
         if let Some(held) = self.held.get_mut(&subject) {
-            held.odd = None;
+            held.bad_answers = None;
         }
     }
 
-    /// The endpoint was at fault: subjects whose odd answers all came within the window may count again.
-    pub fn forgive(&mut self, now: Ticks) {
+    /// The endpoint was at fault: subjects whose bad answers all came within the window may count again.
+    pub fn forgive_all(&mut self, now: Ticks) {
         for held in self.held.values_mut() {
-            held.odd = held.odd.filter(|odd| now.since(odd.since) > self.settings.window);
+            held.bad_answers = held.bad_answers.filter(|bad| now.since(bad.since) > self.settings.window);
         }
     }
 
@@ -184,7 +186,7 @@ impl SubjectBackoff {
     }
 
     /// Starts or extends the back-off of `subject` to at least `wait`, in its entry or in a free one.
-    fn insert(&mut self, subject: SubjectKey, wait: Duration, now: Ticks) -> &mut Held {
+    fn insert(&mut self, subject: SubjectKey, wait: Duration, now: Ticks) -> &mut Entry {
         if self.held.len() >= self.settings.capacity && !self.held.contains_key(&subject) {
             self.held.retain(|_, held| !held.is_over(now));
             if self.held.len() >= self.settings.capacity
@@ -193,7 +195,7 @@ impl SubjectBackoff {
                 self.held.remove(&oldest);
             }
         }
-        let nothing = Held { since: now, until: now, counts_until: None, odd: None };
+        let nothing = Entry { since: now, until: now, counts_until: None, bad_answers: None };
         let held = self.held.entry(subject).or_insert(nothing);
         held.since = now;
         held.until = held.until.max(now.after(retry_after::bounded(wait)));
@@ -267,27 +269,30 @@ mod tests {
     #[test]
     fn one_odd_user_counts_once_and_is_asked_about_ever_more_rarely() {
         let mut subject_backoff = subject_backoff();
-        assert!(subject_backoff.odd(user(1), at(0)));
+        assert!(subject_backoff.bad_answer(user(1), at(0)));
         assert_eq!(subject_backoff.remaining(user(1), at(0)), Some(SECOND * 5));
         for minute in 1..100 {
-            assert!(!subject_backoff.odd(user(1), at(60 * minute)));
+            assert!(!subject_backoff.bad_answer(user(1), at(60 * minute)));
             assert_eq!(subject_backoff.remaining(user(1), at(60 * minute)), Some(SECOND * 60));
         }
-        assert!(subject_backoff.odd(user(2), at(60)), "others count");
-        assert!(subject_backoff.odd(user(1), at(99 * 60 + 600)), "after a quiet time it is news");
+        assert!(subject_backoff.bad_answer(user(2), at(60)), "others count");
+        assert!(subject_backoff.bad_answer(user(1), at(99 * 60 + 600)), "after a quiet time it is news");
         subject_backoff.answered(user(1));
-        assert!(subject_backoff.odd(user(1), at(99 * 60 + 605)), "and so it is after a good answer");
+        assert!(subject_backoff.bad_answer(user(1), at(99 * 60 + 605)), "and so it is after a good answer");
     }
 
     #[test]
     fn who_was_odd_only_when_the_endpoint_was_is_forgiven() {
         let mut subject_backoff = subject_backoff();
-        subject_backoff.odd(user(1), at(0));
-        subject_backoff.odd(user(2), at(40));
-        subject_backoff.odd(user(1), at(60));
-        subject_backoff.forgive(at(60));
+        subject_backoff.bad_answer(user(1), at(0));
+        subject_backoff.bad_answer(user(2), at(40));
+        subject_backoff.bad_answer(user(1), at(60));
+        subject_backoff.forgive_all(at(60));
         assert_eq!(
-            (subject_backoff.is_odd(user(1), at(60)), subject_backoff.is_odd(user(2), at(60))),
+            (
+                subject_backoff.had_bad_answer(user(1), at(60)),
+                subject_backoff.had_bad_answer(user(2), at(60))
+            ),
             (true, false)
         );
     }
@@ -337,7 +342,7 @@ mod tests {
                 match kind {
                     0 => drop(subject_backoff.limited(user(number), wait, at(now))),
                     1 => subject_backoff.hold(user(number), wait, at(now)),
-                    _ => drop(subject_backoff.odd(user(number), at(now))),
+                    _ => drop(subject_backoff.bad_answer(user(number), at(now))),
                 }
                 prop_assert!(subject_backoff.held.len() <= 16);
                 prop_assert!(subject_backoff.remaining(user(number), at(now)).is_some());

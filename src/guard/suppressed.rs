@@ -12,12 +12,12 @@ pub enum SuppressReason {
     /// The subject is in back-off.
     SubjectBackoff,
     /// The budget of foreign tokens never seen before is spent, or they pause.
-    SuspectBudget,
+    FirstSeenBudget,
 }
 
 impl SuppressReason {
     /// All reasons, for metrics that start at zero.
-    pub const ALL: [Self; 4] = [Self::BreakerOpen, Self::Budget, Self::SubjectBackoff, Self::SuspectBudget];
+    pub const ALL: [Self; 4] = [Self::BreakerOpen, Self::Budget, Self::SubjectBackoff, Self::FirstSeenBudget];
 
     /// The label used in metrics and log lines.
     #[must_use]
@@ -26,7 +26,7 @@ impl SuppressReason {
             Self::BreakerOpen => "breaker_open",
             Self::Budget => "budget",
             Self::SubjectBackoff => "subject_backoff",
-            Self::SuspectBudget => "suspect_budget",
+            Self::FirstSeenBudget => "first_seen_budget",
         }
     }
 }

@@ -93,7 +93,7 @@ fn a_limited_user_is_held_back_alone_and_the_breaker_stays_closed() {
     let suppressed = guard.admit(Priority::Foreground, user(1)).unwrap_err();
     assert_eq!(suppressed, Suppressed { reason: SuppressReason::SubjectBackoff, retry_after: SECOND * 20 });
     assert_eq!(call(&guard, user(2), CallOutcome::Answered), None);
-    assert_eq!((guard.status().state, guard.status().held_back), (State::Closed, 1));
+    assert_eq!((guard.status().state, guard.status().subjects_in_backoff), (State::Closed, 1));
     clock.advance(SECOND * 20);
     assert!(guard.admit(Priority::Foreground, user(1)).is_ok());
 }
@@ -152,7 +152,7 @@ fn one_user_with_many_new_tokens_does_not_pass_for_many_users() {
         assert_eq!(suspect(&guard, number, own), None);
         assert_eq!(reason(guard.admit(Priority::FirstSeen, user(number))), SuppressReason::SubjectBackoff);
     }
-    assert_eq!((guard.status().state, guard.status().suspects_pause_for), (State::Closed, Duration::ZERO));
+    assert_eq!((guard.status().state, guard.status().first_seen_pause), (State::Closed, Duration::ZERO));
 }
 
 #[test]
@@ -160,8 +160,8 @@ fn a_429_to_an_unknown_token_that_names_no_limit_lets_unknown_tokens_pause_and_n
     let (guard, clock) = guard();
     assert_eq!(suspect(&guard, 1, LIMITED), None);
     let suppressed = guard.admit(Priority::FirstSeen, user(2)).unwrap_err();
-    assert_eq!(suppressed, Suppressed { reason: SuppressReason::SuspectBudget, retry_after: SECOND * 20 });
-    assert_eq!(guard.status().suspects_pause_for, SECOND * 20);
+    assert_eq!(suppressed, Suppressed { reason: SuppressReason::FirstSeenBudget, retry_after: SECOND * 20 });
+    assert_eq!(guard.status().first_seen_pause, SECOND * 20);
     assert_eq!(call(&guard, user(3), CallOutcome::Answered), None);
     clock.advance(SECOND * 20);
     assert!(guard.admit(Priority::FirstSeen, user(2)).is_ok());
@@ -169,7 +169,7 @@ fn a_429_to_an_unknown_token_that_names_no_limit_lets_unknown_tokens_pause_and_n
 
 #[test]
 fn whatever_unknown_tokens_make_of_the_issuer_the_breaker_stays_closed() {
-    for outcome in [FAILED, CallOutcome::Odd, CallOutcome::Declined] {
+    for outcome in [FAILED, CallOutcome::BadAnswer, CallOutcome::Declined] {
         let (guard, clock) = guard();
         let mut asked = 0;
         for number in 0..200 {
@@ -197,7 +197,7 @@ fn an_unknown_token_is_a_good_probe_and_never_a_bad_one() {
     let (guard, clock) = guard();
     guard.force(ForcedState::Open, SECOND);
     clock.advance(SECOND);
-    for outcome in [CallOutcome::Answered, FAILED, CallOutcome::Answered, CallOutcome::Odd] {
+    for outcome in [CallOutcome::Answered, FAILED, CallOutcome::Answered, CallOutcome::BadAnswer] {
         assert_eq!(suspect(&guard, 1, outcome), None);
         assert_eq!(guard.status().state, State::HalfOpen);
         clock.advance(SECOND * 5);
@@ -209,27 +209,27 @@ fn an_unknown_token_is_a_good_probe_and_never_a_bad_one() {
 fn one_user_whose_answers_are_odd_counts_once_and_many_are_the_endpoint() {
     let (guard, clock) = guard();
     for _ in 0..100 {
-        assert_eq!(call(&guard, user(1), CallOutcome::Odd), None);
+        assert_eq!(call(&guard, user(1), CallOutcome::BadAnswer), None);
         assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::SubjectBackoff);
         clock.advance(SECOND * 60);
     }
     assert_eq!(guard.status().state, State::Closed);
     assert_eq!(call(&guard, user(2), CallOutcome::Answered), None);
-    let opened = (10..20).find_map(|number| call(&guard, user(number), CallOutcome::Odd)).unwrap();
+    let opened = (10..20).find_map(|number| call(&guard, user(number), CallOutcome::BadAnswer)).unwrap();
     assert_eq!(opened.reason, Reason::Failures);
 }
 
 #[test]
 fn who_was_odd_before_does_not_keep_the_breaker_from_closing_and_who_was_not_does() {
     let (guard, clock) = guard();
-    assert_eq!(call(&guard, user(1), CallOutcome::Odd), None);
+    assert_eq!(call(&guard, user(1), CallOutcome::BadAnswer), None);
     clock.advance(SECOND * 60);
     guard.force(ForcedState::Open, SECOND);
     clock.advance(SECOND);
-    assert_eq!(call(&guard, user(1), CallOutcome::Odd), None);
+    assert_eq!(call(&guard, user(1), CallOutcome::BadAnswer), None);
     assert_eq!(guard.status().state, State::HalfOpen);
     assert_eq!(reason(guard.admit(Priority::Foreground, user(1))), SuppressReason::SubjectBackoff);
-    assert_eq!(call(&guard, user(2), CallOutcome::Odd).unwrap().reason, Reason::ProbeFailed);
+    assert_eq!(call(&guard, user(2), CallOutcome::BadAnswer).unwrap().reason, Reason::ProbeFailed);
 }
 
 #[test]
@@ -249,14 +249,14 @@ fn refused_by_the_budget_is_no_failure() {
     let budget = BudgetSettings {
         rate: 1.0,
         burst: 4,
-        suspect_share: 0.25,
+        first_seen_share: 0.25,
         wait: Duration::ZERO,
         ..BudgetSettings::default()
     };
     let (guard, _) = guarded(GuardSettings { budget, ..GuardSettings::default() });
     distrust(&guard);
     assert!(guard.admit(Priority::FirstSeen, user(1)).is_ok());
-    assert_eq!(reason(guard.admit(Priority::FirstSeen, user(2))), SuppressReason::SuspectBudget);
+    assert_eq!(reason(guard.admit(Priority::FirstSeen, user(2))), SuppressReason::FirstSeenBudget);
     assert!(guard.admit(Priority::Background, user(3)).is_ok());
     assert_eq!(reason(guard.admit(Priority::Background, user(3))), SuppressReason::Budget);
     assert!(guard.admit(Priority::Foreground, None).is_ok());

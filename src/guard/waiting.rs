@@ -33,7 +33,7 @@ pub(super) struct Waiting {
     guard: Guard,
     caller: Caller,
     reservation: Option<Reservation>,
-    lined_up: Ticks,
+    queued_at: Ticks,
     due: Ticks,
 }
 
@@ -49,7 +49,7 @@ impl Guard {
     /// # Errors
     /// [`Suppressed`] if the call may not be made now; then it has cost nothing.
     pub fn admit(&self, priority: Priority, subject: Option<SubjectKey>) -> Result<Admission, Suppressed> {
-        match self.line_up(Caller { priority, subject })? {
+        match self.enqueue(Caller { priority, subject })? {
             Scheduled::Now(admission) => Ok(admission),
             Scheduled::Later(waiting) => Err(waiting.give_up()),
         }
@@ -66,11 +66,11 @@ impl Guard {
         priority: Priority,
         subject: Option<SubjectKey>,
     ) -> Result<(Admission, Duration), Suppressed> {
-        let mut turn = self.line_up(Caller { priority, subject })?;
+        let mut turn = self.enqueue(Caller { priority, subject })?;
         loop {
             match turn {
                 Scheduled::Now(admission) => {
-                    let waited = admission.started.since(admission.lined_up);
+                    let waited = admission.started.since(admission.queued_at);
                     return Ok((admission, waited));
                 }
                 Scheduled::Later(waiting) => {
@@ -82,7 +82,7 @@ impl Guard {
     }
 
     /// Admits a call, or says how long it waits.
-    pub(super) fn line_up(&self, caller: Caller) -> Result<Scheduled, Suppressed> {
+    pub(super) fn enqueue(&self, caller: Caller) -> Result<Scheduled, Suppressed> {
         let (mut parts, now) = self.lock();
         let step = parts.step(caller, None, now);
         if matches!(step, Ok(Step::Waits(..))) {
@@ -95,20 +95,20 @@ impl Guard {
                 guard: self.clone(),
                 caller,
                 reservation: Some(reservation),
-                lined_up: now,
+                queued_at: now,
                 due: now.after(wait),
             })),
         }
     }
 
-    fn admission(&self, caller: Caller, permit: Permit, lined_up: Ticks, started: Ticks) -> Admission {
+    fn admission(&self, caller: Caller, permit: Permit, queued_at: Ticks, started: Ticks) -> Admission {
         let transition = permit.transition();
-        Admission { guard: self.clone(), permit: Some(permit), transition, lined_up, started, caller }
+        Admission { guard: self.clone(), permit: Some(permit), transition, queued_at, started, caller }
     }
 
     /// Lengthens by jitter how long a caller is told to wait for the budget.
     fn later(&self, suppressed: Suppressed) -> Suppressed {
-        let is_budget = matches!(suppressed.reason, SuppressReason::Budget | SuppressReason::SuspectBudget);
+        let is_budget = matches!(suppressed.reason, SuppressReason::Budget | SuppressReason::FirstSeenBudget);
         if !is_budget || !self.0.waits {
             return suppressed;
         }
@@ -141,7 +141,7 @@ impl Waiting {
     /// Looks whether the call may leave now.
     pub fn try_again(mut self) -> Result<Scheduled, Suppressed> {
         let guard = self.guard.clone();
-        let Some(reservation) = self.reservation.take() else { return guard.line_up(self.caller) };
+        let Some(reservation) = self.reservation.take() else { return guard.enqueue(self.caller) };
         let (mut parts, now) = guard.lock();
         match parts.step(self.caller, Some((reservation, self.due)), now) {
             Ok(Step::Waits(reservation, wait)) => {
@@ -152,7 +152,7 @@ impl Waiting {
             Ok(Step::Granted(permit)) => {
                 parts.waiting -= 1;
                 drop(parts);
-                Ok(Scheduled::Now(guard.admission(self.caller, permit, self.lined_up, now)))
+                Ok(Scheduled::Now(guard.admission(self.caller, permit, self.queued_at, now)))
             }
             Err(suppressed) => {
                 parts.waiting -= 1;
@@ -165,10 +165,10 @@ impl Waiting {
     /// Does not wait.
     pub fn give_up(self) -> Suppressed {
         let reason = match self.caller.priority {
-            Priority::FirstSeen => SuppressReason::SuspectBudget,
+            Priority::FirstSeen => SuppressReason::FirstSeenBudget,
             Priority::Foreground | Priority::Background => SuppressReason::Budget,
         };
-        Suppressed { reason, retry_after: self.due.since(self.lined_up) }
+        Suppressed { reason, retry_after: self.due.since(self.queued_at) }
     }
 }
 
@@ -212,7 +212,7 @@ impl Parts {
         if wait > Duration::ZERO {
             return Ok(Step::Waits(reservation, wait));
         }
-        let wait = match self.budget.depart(&mut reservation, trust, now) {
+        let wait = match self.budget.claim(&mut reservation, trust, now) {
             Ok(wait) => wait,
             Err(refused) => {
                 self.budget.cancel(reservation);
@@ -232,7 +232,7 @@ impl Parts {
     fn promise(&mut self, caller: Caller, refused: Refused, now: Ticks) -> Suppressed {
         let reason = match refused.exhausted {
             Exhausted::Main => SuppressReason::Budget,
-            Exhausted::FirstSeen => SuppressReason::SuspectBudget,
+            Exhausted::FirstSeen => SuppressReason::FirstSeenBudget,
         };
         let retry_after = match self.budget.waits() {
             true => self.promises.give(caller, refused.retry_after, now),
@@ -252,7 +252,7 @@ impl Parts {
             return Some(breaker_open(refused));
         }
         let pause = self.first_seen.remaining(now).filter(|_| caller.priority == Priority::FirstSeen)?;
-        Some(Suppressed { reason: SuppressReason::SuspectBudget, retry_after: pause })
+        Some(Suppressed { reason: SuppressReason::FirstSeenBudget, retry_after: pause })
     }
 }
 

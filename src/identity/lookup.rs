@@ -49,7 +49,7 @@ pub(super) trait Lookup: Send + Sync + 'static {
     fn digest(&self) -> TokenDigest;
 
     /// Remembers that the issuer refuses the token.
-    fn refuse(&self, identities: &Identities, no: IssuersNo) -> Failure;
+    fn refuse(&self, identities: &Identities, no: IssuerRefusal) -> Failure;
 
     /// The properties of the record that the policy needs, for this token.
     fn known(&self, record: &Self::Record) -> Known;
@@ -73,14 +73,14 @@ pub(super) trait Lookup: Send + Sync + 'static {
 
 /// The issuer's refusal of a token.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct IssuersNo {
+pub(super) struct IssuerRefusal {
     /// 403 in place of 401.
     pub forbids: bool,
     /// Whether the issuer says why.
     pub certain: bool,
 }
 
-impl IssuersNo {
+impl IssuerRefusal {
     /// The refusal. `local` says why the token was not judged here.
     pub fn refusal(self, local: String) -> Refusal {
         let Self { forbids, certain } = self;
@@ -166,11 +166,11 @@ impl Identities {
         query: UserinfoQuery,
         now: Timestamp,
     ) {
-        let Some(turn) = self.revalidations.turn(lookup.key(), verified_at, now) else { return };
+        let Some(permit) = self.revalidations.try_start(lookup.key(), verified_at, now) else { return };
         let query = UserinfoQuery { priority: Priority::Background, ..query };
         let (this, lookup) = (self.clone(), lookup.clone());
         tokio::spawn(async move {
-            let _turn = turn;
+            let _permit = permit;
             let _ = lookup.ask(&this, query, now).await;
         });
     }

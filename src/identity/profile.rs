@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::from_claims;
 use super::identities::Identities;
-use super::lookup::{IssuersNo, Lookup};
+use super::lookup::{IssuerRefusal, Lookup};
 use crate::clock::Timestamp;
 use crate::guard::{Priority, Role, SubjectKey as Subject};
 use crate::issuer::userinfo::{Reach, UserinfoAnswer};
@@ -64,7 +64,7 @@ impl Lookup for Profile {
 
     /// Remembers the issuer's refusal of this token. If the issuer gave a reason, the subject's profile is
     /// deleted, so that no other token of the subject is answered from it.
-    fn refuse(&self, identities: &Identities, no: IssuersNo) -> Failure {
+    fn refuse(&self, identities: &Identities, no: IssuerRefusal) -> Failure {
         let refusal = no.refusal(String::new());
         if refusal.ends_records() {
             identities.stores.forget_profile(&self.key);
@@ -188,10 +188,10 @@ impl Profile {
                 return Ok(record);
             }
             UserinfoAnswer::Rejected(rejection) => {
-                IssuersNo { forbids: false, certain: rejection.is_certain() }
+                IssuerRefusal { forbids: false, certain: rejection.is_certain() }
             }
             UserinfoAnswer::Forbidden(rejection) => {
-                IssuersNo { forbids: true, certain: rejection.is_certain() }
+                IssuerRefusal { forbids: true, certain: rejection.is_certain() }
             }
         };
         Err(self.refuse(identities, no))

@@ -34,7 +34,7 @@ type Draw = Box<dyn Fn(&[u8; 32], Timestamp) -> f64 + Send + Sync>;
 pub(super) struct Revalidations {
     points: RevalidationAges,
     draw: Draw,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// The ages at which records are revalidated.
@@ -52,19 +52,19 @@ impl Revalidations {
     }
 
     fn with_draw(table: &TierTable, draw: Draw) -> Self {
-        Self { points: RevalidationAges::of(table), draw, turns: Arc::new(Semaphore::new(MAX_UNDER_WAY)) }
+        Self { points: RevalidationAges::of(table), draw, permits: Arc::new(Semaphore::new(MAX_UNDER_WAY)) }
     }
 
     /// A permit to revalidate the record under `key`. Hold it until the revalidation ends. `None` if it is
     /// too early, or if too many revalidations run.
-    pub(super) fn turn(
+    pub(super) fn try_start(
         &self,
         key: &[u8; 32],
         verified_at: Timestamp,
         now: Timestamp,
     ) -> Option<OwnedSemaphorePermit> {
         let due = now.since(verified_at) >= self.points.at((self.draw)(key, verified_at));
-        due.then(|| self.turns.clone().try_acquire_owned().ok()).flatten()
+        due.then(|| self.permits.clone().try_acquire_owned().ok()).flatten()
     }
 }
 
@@ -98,9 +98,11 @@ mod tests {
     }
 
     /// How many of these turns are granted at an age. Each permit is released at once.
-    fn due(turns: impl Iterator<Item = (Revalidations, u32)>, age: Duration) -> usize {
+    fn due(pairs: impl Iterator<Item = (Revalidations, u32)>, age: Duration) -> usize {
         let (from, now) = (Timestamp::EPOCH, Timestamp::EPOCH.after(age));
-        turns.filter(|(revalidations, number)| revalidations.turn(&key(*number), from, now).is_some()).count()
+        pairs
+            .filter(|(revalidations, number)| revalidations.try_start(&key(*number), from, now).is_some())
+            .count()
     }
 
     #[test]
@@ -130,8 +132,8 @@ mod tests {
             key[0] = quarter;
             let point = Timestamp::EPOCH.after(4 * HOUR + u32::from(quarter) * HOUR / 2);
             let early = point.before(Duration::from_millis(1));
-            assert!(revalidations.turn(&key, Timestamp::EPOCH, early).is_none(), "{quarter}");
-            assert!(revalidations.turn(&key, Timestamp::EPOCH, point).is_some(), "{quarter}");
+            assert!(revalidations.try_start(&key, Timestamp::EPOCH, early).is_none(), "{quarter}");
+            assert!(revalidations.try_start(&key, Timestamp::EPOCH, point).is_some(), "{quarter}");
         }
     }
 
@@ -144,30 +146,32 @@ mod tests {
         assert_eq!((due(same_record(), 4 * HOUR - HOUR / 60), due(same_record(), 6 * HOUR)), (0, 1000));
         let one = Revalidations::new(&table);
         let now = Timestamp::EPOCH.after(5 * HOUR);
-        let given = (0..1000).filter(|number| one.turn(&key(*number), Timestamp::EPOCH, now).is_some());
+        let given = (0..1000).filter(|number| one.try_start(&key(*number), Timestamp::EPOCH, now).is_some());
         assert!((420..=580).contains(&given.count()));
     }
 
     #[test]
     fn the_draw_is_not_repeated_at_each_look_but_for_each_verification() {
         let revalidations = Revalidations::new(&TierTable::default());
-        let turn = |number, at: Timestamp| revalidations.turn(&key(number), at, at.after(5 * HOUR)).is_some();
+        let try_start =
+            |number, at: Timestamp| revalidations.try_start(&key(number), at, at.after(5 * HOUR)).is_some();
         for number in 0..100 {
-            let first = turn(number, Timestamp::EPOCH);
-            assert!((0..100).all(|_| turn(number, Timestamp::EPOCH) == first), "{number}");
+            let first = try_start(number, Timestamp::EPOCH);
+            assert!((0..100).all(|_| try_start(number, Timestamp::EPOCH) == first), "{number}");
         }
-        let draws: Vec<bool> = (0..100).map(|second| turn(1, Timestamp::from_secs(second))).collect();
+        let draws: Vec<bool> = (0..100).map(|second| try_start(1, Timestamp::from_secs(second))).collect();
         assert!(draws.contains(&true) && draws.contains(&false));
     }
 
     #[test]
     fn so_many_may_be_under_way_and_no_more() {
         let revalidations = Revalidations::new(&TierTable::default());
-        let turn =
-            |number| revalidations.turn(&key(number), Timestamp::EPOCH, Timestamp::EPOCH.after(7 * HOUR));
-        let mut turns: Vec<_> = (0..20).filter_map(turn).collect();
-        assert_eq!(turns.len(), MAX_UNDER_WAY);
-        turns.pop();
-        assert!(turn(0).is_some());
+        let try_start = |number| {
+            revalidations.try_start(&key(number), Timestamp::EPOCH, Timestamp::EPOCH.after(7 * HOUR))
+        };
+        let mut permits: Vec<_> = (0..20).filter_map(try_start).collect();
+        assert_eq!(permits.len(), MAX_UNDER_WAY);
+        permits.pop();
+        assert!(try_start(0).is_some());
     }
 }

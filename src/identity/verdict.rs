@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::identities::Identities;
-use super::lookup::{IssuersNo, Lookup};
+use super::lookup::{IssuerRefusal, Lookup};
 use super::resolved::Identity;
 use crate::clock::Timestamp;
 use crate::guard::{Priority, SubjectKey as Subject};
@@ -53,7 +53,7 @@ impl Lookup for Verdict {
         self.digest
     }
 
-    fn refuse(&self, identities: &Identities, no: IssuersNo) -> Failure {
+    fn refuse(&self, identities: &Identities, no: IssuerRefusal) -> Failure {
         let refusal = no.refusal(format!("; not judged here, because {}", self.why));
         identities.refuse_from_now_on(self.digest, identities.clock.now(), refusal.clone());
         refusal.into()
@@ -141,10 +141,10 @@ impl Verdict {
                 return Ok(record);
             }
             UserinfoAnswer::Rejected(rejection) => {
-                IssuersNo { forbids: false, certain: rejection.is_certain() }
+                IssuerRefusal { forbids: false, certain: rejection.is_certain() }
             }
             UserinfoAnswer::Forbidden(rejection) => {
-                IssuersNo { forbids: true, certain: rejection.is_certain() }
+                IssuerRefusal { forbids: true, certain: rejection.is_certain() }
             }
         };
         Err(self.refuse(identities, no))

@@ -82,7 +82,7 @@ impl Presented {
 pub(super) fn row(checked: Result<(), Unproven>) -> Check {
     let hint = match checked {
         Err(Unproven::NoProof) => "; --dpop gives one, --method and --url say for which request",
-        Err(Unproven::Untold(_)) => "; --url says which",
+        Err(Unproven::UnknownRequest(_)) => "; --url says which",
         Err(Unproven::NoCertificate) => "; --client-cert gives one",
         _ => "",
     };

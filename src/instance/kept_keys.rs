@@ -31,7 +31,7 @@ pub(super) fn keep_keys(
 }
 
 /// How long to wait for the shared store before keys are fetched, because it may have them.
-const SHARED_PATIENCE: Duration = Duration::from_millis(250);
+const CONNECT_WAIT: Duration = Duration::from_millis(250);
 
 /// How often keys are looked up in the stores while there are none. Redis or the disk may recover before the
 /// issuer.
@@ -48,7 +48,7 @@ pub(super) async fn start(
 ) {
     let Some(archive) = archive else { return issuer.keep_fresh().await };
     if let Some(shared) = archive.shared() {
-        let _ = tokio::time::timeout(SHARED_PATIENCE, shared.tried()).await;
+        let _ = tokio::time::timeout(CONNECT_WAIT, shared.first_attempt()).await;
     }
     let mut useless = None;
     restore_keys(&issuer, &archive, (&clock, &metrics), &policy, &mut useless).await;

@@ -9,7 +9,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use super::client::{CallError, Client, Reply};
-use super::outage::{Outage, Past};
+use super::outage::{Outage, StateHistory};
 use super::rejection::Rejection;
 use crate::clock::{Clock, Timestamp};
 use crate::guard::breaker::{State, Transition};
@@ -136,7 +136,7 @@ pub struct Endpoint {
     clock: Clock,
     metrics: Arc<Metrics>,
     /// Locked while a transition is reported, see [`Endpoint::report`].
-    past: Arc<Mutex<Past>>,
+    history: Arc<Mutex<StateHistory>>,
 }
 
 impl Endpoint {
@@ -154,7 +154,7 @@ impl Endpoint {
         let states = State::ALL.map(State::as_str);
         metrics.has_guard(&issuer, name, &states, &SuppressReason::ALL.map(SuppressReason::as_str));
         metrics.breaker_is(&issuer, name, State::Closed.as_str(), &states);
-        Self { issuer, name, client, guard, clock, metrics, past: Arc::default() }
+        Self { issuer, name, client, guard, clock, metrics, history: Arc::default() }
     }
 
     /// Its metric label.
@@ -173,7 +173,7 @@ impl Endpoint {
     /// waited for a probe for 15 seconds counts as closed: a lack of requests is no outage.
     #[must_use]
     pub fn outage(&self) -> Option<Outage> {
-        let outage = self.past().outage()?;
+        let outage = self.history().outage()?;
         let GuardStatus { state, since, .. } = self.guard.status();
         let idle = state == State::HalfOpen && since.is_some_and(|since| since > OPEN_LINGERS);
         (state != State::Closed && !idle).then_some(outage)
@@ -182,11 +182,11 @@ impl Endpoint {
     /// The recent changes of the breaker's state, oldest first; at most 64.
     #[must_use]
     pub fn changes(&self) -> Vec<(Timestamp, State)> {
-        self.past().changes()
+        self.history().changes()
     }
 
-    fn past(&self) -> MutexGuard<'_, Past> {
-        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    fn history(&self) -> MutexGuard<'_, StateHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the breaker would allow a probe now.
@@ -198,7 +198,7 @@ impl Endpoint {
 
     /// Updates the metrics of the guard, whose state also changes with time alone.
     pub fn show(&self) {
-        let _in_order = self.past();
+        let _in_order = self.history();
         let GuardStatus { state, budget, waiting, refuses_for, .. } = self.guard.status();
         self.show_state(state);
         self.metrics.budget_is(&self.issuer, self.name, budget.rate, waiting);
@@ -298,7 +298,7 @@ impl Endpoint {
                 match answer {
                     Ok(value) if status == 200 => (CallOutcome::Answered, Ok(value)),
                     Ok(value) => (CallOutcome::Rejected, Ok(value)),
-                    Err(what) => (CallOutcome::Odd, Err(CannotTell::Garbage(what))),
+                    Err(what) => (CallOutcome::BadAnswer, Err(CannotTell::Garbage(what))),
                 }
             }
             Ok(Reply { status, headers, .. }) => {
@@ -343,10 +343,10 @@ impl Endpoint {
         let Transition { from, to, reason, open_for } = transition;
         self.metrics.breaker_moved(&self.issuer, self.name, from.as_str(), to.as_str());
         {
-            let mut past = self.past();
+            let mut history = self.history();
             let state = self.guard.status().state;
             self.show_state(state);
-            past.moved(&transition, state, self.clock.now());
+            history.record(&transition, state, self.clock.now());
         }
         let (issuer, endpoint, reason) = (&*self.issuer, self.name, reason.as_str());
         match to {
@@ -378,7 +378,9 @@ fn is_a_page(body: &[u8]) -> bool {
 fn outcome_of(error: CallError) -> CallOutcome {
     match error {
         CallError::Connect(_) | CallError::Timeout => CallOutcome::Unreachable,
-        CallError::TooLarge | CallError::NotHttp | CallError::Broken | CallError::Encoded => CallOutcome::Odd,
+        CallError::TooLarge | CallError::NotHttp | CallError::Broken | CallError::Encoded => {
+            CallOutcome::BadAnswer
+        }
         CallError::Unsendable => CallOutcome::Declined,
     }
 }
@@ -389,7 +391,7 @@ fn outcome_of_status(status: u16, hold: Option<Duration>) -> CallOutcome {
     match status {
         408 | 425 | 501.. => CallOutcome::Failed { hold },
         400..=499 => CallOutcome::Declined,
-        _ => CallOutcome::Odd,
+        _ => CallOutcome::BadAnswer,
     }
 }
 
@@ -411,7 +413,7 @@ mod tests {
             assert_eq!(outcome_of_status(status, hold), CallOutcome::Declined, "{status}");
         }
         for status in [204, 302, 500] {
-            assert_eq!(outcome_of_status(status, hold), CallOutcome::Odd, "{status}");
+            assert_eq!(outcome_of_status(status, hold), CallOutcome::BadAnswer, "{status}");
         }
     }
 }

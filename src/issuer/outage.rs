@@ -19,14 +19,14 @@ pub struct Outage {
 
 /// The past of one breaker.
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct StateHistory {
     outage: Option<Outage>,
     changes: VecDeque<(Timestamp, State)>,
 }
 
-impl Past {
+impl StateHistory {
     /// Takes a transition that was reported at `now`, when the breaker's state was `state`.
-    pub(super) fn moved(&mut self, transition: &Transition, state: State, now: Timestamp) {
+    pub(super) fn record(&mut self, transition: &Transition, state: State, now: Timestamp) {
         self.outage = match state {
             State::Closed => None,
             State::Open | State::HalfOpen => {
@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn an_outage_lasts_from_the_first_opening_to_the_closing() {
-        let mut past = Past::default();
+        let mut history = StateHistory::default();
         let mut go = |from, to, reason, secs| {
             let transition = Transition { from, to, reason, open_for: None };
-            past.moved(&transition, to, Timestamp::from_secs(secs));
-            past.outage()
+            history.record(&transition, to, Timestamp::from_secs(secs));
+            history.outage()
         };
         let outage = Some(Outage { since: Timestamp::from_secs(10), reason: Reason::RateLimited });
         assert_eq!(go(State::Closed, State::Open, Reason::RateLimited, 10), outage);
@@ -70,19 +70,19 @@ mod tests {
         assert_eq!(go(State::HalfOpen, State::Open, Reason::ProbeFailed, 21), outage);
         assert_eq!(go(State::Open, State::HalfOpen, Reason::WaitOver, 40), outage);
         assert_eq!(go(State::HalfOpen, State::Closed, Reason::Recovered, 41), None);
-        let seconds: Vec<u64> = past.changes().iter().map(|(at, _)| at.as_secs()).collect();
+        let seconds: Vec<u64> = history.changes().iter().map(|(at, _)| at.as_secs()).collect();
         assert_eq!(seconds, [10, 20, 21, 40, 41]);
     }
 
     #[test]
     fn only_the_latest_changes_are_kept() {
-        let mut past = Past::default();
+        let mut history = StateHistory::default();
         for secs in 0..1_000 {
             let to = if secs % 2 == 0 { State::Open } else { State::Closed };
             let transition = Transition { from: to, to, reason: Reason::Failures, open_for: None };
-            past.moved(&transition, to, Timestamp::from_secs(secs));
+            history.record(&transition, to, Timestamp::from_secs(secs));
         }
-        let changes = past.changes();
+        let changes = history.changes();
         assert_eq!((changes.len(), changes[0].0.as_secs()), (KEPT, 1_000 - KEPT as u64));
     }
 }

@@ -316,7 +316,7 @@ impl Entry {
         }
     }
 
-    fn says_the_same_as(self, other: Self) -> bool {
+    fn is_equivalent_to(self, other: Self) -> bool {
         (self.changed_at, self.issued_before) == (other.changed_at, other.issued_before)
     }
 
@@ -334,7 +334,7 @@ impl Entry {
 /// Merges an entry into what is known. Returns the merged entry if it says something else than before.
 fn merge(table: &mut Table<Entry>, digest: &[u8; DIGEST_PART], new: Entry) -> Option<Entry> {
     let (known, merged) = table.put(digest, new, Entry::merged_with);
-    (!known.is_some_and(|known| known.says_the_same_as(merged))).then_some(merged)
+    (!known.is_some_and(|known| known.is_equivalent_to(merged))).then_some(merged)
 }
 
 const fn index(kind: Kind) -> usize {

@@ -23,7 +23,7 @@ pub enum Unproven {
     SeveralProofs,
     /// The proof is not ASCII.
     #[error("the DPoP header has bytes that no proof has")]
-    NoText,
+    NotAscii,
     /// The proof does not hold.
     #[error("{0}")]
     Proof(#[from] ProofError),
@@ -47,13 +47,13 @@ pub enum Unproven {
     Unreadable,
     /// The original request is not known, so a proof has nothing to be compared with.
     #[error("the proof is about the original request, and {0}")]
-    Untold(#[from] Closed),
+    UnknownRequest(#[from] Closed),
     /// Too many tokens and proofs are being checked.
     #[error("{0}")]
     Busy(#[from] PoolError),
     /// Too many proofs came in a short time.
     #[error("too many proofs came in a short time to remember them all")]
-    NoRoom,
+    CacheFull,
 }
 
 impl Unproven {
@@ -61,7 +61,7 @@ impl Unproven {
     #[must_use]
     pub fn is_about_the_proof(self) -> bool {
         match self {
-            Self::NoProof | Self::SeveralProofs | Self::NoText | Self::Replayed => true,
+            Self::NoProof | Self::SeveralProofs | Self::NotAscii | Self::Replayed => true,
             Self::Proof(error) => error != ProofError::OtherKey,
             _ => false,
         }
@@ -75,16 +75,16 @@ impl Unproven {
             Self::NotBound => "not_bound",
             Self::NoProof => "proof_missing",
             Self::SeveralProofs => "proof_repeated",
-            Self::NoText => "proof_malformed",
+            Self::NotAscii => "proof_malformed",
             Self::Proof(error) => error.reason(),
             Self::Replayed => "proof_replayed",
             Self::NoCertificate => "certificate_missing",
             Self::UnclearCertificate => "certificate_unclear",
             Self::OtherCertificate => "certificate_mismatch",
             Self::Unreadable => "binding_unknown",
-            Self::Untold(closed) => closed.reason(),
+            Self::UnknownRequest(closed) => closed.reason(),
             Self::Busy(_) => "busy",
-            Self::NoRoom => "proofs_full",
+            Self::CacheFull => "proofs_full",
         }
     }
 }

@@ -48,7 +48,7 @@ async fn answer_whole(
     client: Client,
 ) -> Response<Full<Bytes>> {
     let instance = observer.instance();
-    if !super::named::is_ours(request.uri(), request.headers(), &instance.settings.admin.hosts) {
+    if !super::named::is_allowed(request.uri(), request.headers(), &instance.settings.admin.hosts) {
         return text(
             StatusCode::MISDIRECTED_REQUEST,
             "the admin listener answers by its address, by localhost, and by the names in admin.hosts\n",
@@ -100,7 +100,7 @@ async fn answer_whole(
         "/readyz" if observer.is_leaving() => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n"),
         "/readyz" => ready(&instance),
         "/status" => {
-            let body = format!("{:#}\n", observer.look());
+            let body = format!("{:#}\n", observer.status());
             respond(StatusCode::OK, "application/json", body.into_bytes())
         }
         _ => text(

@@ -106,7 +106,7 @@ pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         }
     }
     for EndpointFacts { issuer, name, status, .. } in &facts.endpoints {
-        if !status.suspects_pause_for.is_zero() {
+        if !status.first_seen_pause.is_zero() {
             let sentence = format!(
                 "{issuer} fails at {name} for tokens never seen before: calls about these pause, and they \
                  get 503."
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn what_makes_calls_wait_is_said_of_whoever_sets_the_limit() {
         let mut busy = endpoint(None);
-        busy.status.suspects_pause_for = Duration::from_secs(3);
+        busy.status.first_seen_pause = Duration::from_secs(3);
         busy.status.budget.learned = Some((0, Duration::from_secs(9)));
         busy.status.waiting = 7;
         let found = findings(&Facts { endpoints: vec![busy], ..Facts::default() });

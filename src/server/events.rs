@@ -33,7 +33,7 @@ pub struct Events {
 
 /// An answer that sends the status once a second; none if too many pages are open.
 pub(super) fn answer(observer: Arc<Observer>) -> Option<Response<Events>> {
-    let seat = observer.seat()?;
+    let seat = observer.try_open()?;
     let mut due = interval(PERIOD);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut answer = Response::new(Events { observer, due, _seat: seat });
@@ -54,6 +54,6 @@ impl Body for Events {
         if self.observer.is_leaving() {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(Ok(Frame::data(format!("data: {}\n\n", self.observer.look()).into()))))
+        Poll::Ready(Some(Ok(Frame::data(format!("data: {}\n\n", self.observer.status()).into()))))
     }
 }

@@ -251,7 +251,7 @@ impl Connection {
             ended = watcher.watch(served) => if let Err(error) = ended {
                 debug!("a connection ended early: {error}");
             },
-            () = never_asks(stop, &has_asked, bounds.drain_timeout, first_request_until) => {
+            () = idle_too_long(stop, &has_asked, bounds.drain_timeout, first_request_until) => {
                 debug!("a connection was closed before its first request came");
             }
         }
@@ -295,7 +295,7 @@ impl Socket {
 /// Ends when the first request has not arrived in time, or not within a grace period after the service began
 /// to stop. hyper bounds the time for a head only from its first byte on. At a stop, hyper closes connections
 /// that wait for a next request, but waits without a bound for the rest of a first request.
-async fn never_asks(
+async fn idle_too_long(
     mut stop: watch::Receiver<bool>,
     asked: &AtomicBool,
     drain_timeout: Duration,

@@ -20,7 +20,7 @@ pub const LOGOUT_PATH: &str = "/backchannel-logout";
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// How long a body may take to arrive. Auth0 waits 5 s for the answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+const BODY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Answers one logout request (§2.5 to §2.8 of the specification): 200 when the logout is in force and
 /// stored, 400 if it is refused, 503 if repeating it may succeed.
@@ -80,7 +80,7 @@ pub(super) async fn answer(
 const fn status(error: &LogoutError) -> StatusCode {
     match error {
         LogoutError::Refused(_) | LogoutError::Repeated => StatusCode::BAD_REQUEST,
-        LogoutError::CannotTell(_) | LogoutError::Busy | LogoutError::Unkept(_) => {
+        LogoutError::CannotTell(_) | LogoutError::Busy | LogoutError::NotStored(_) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     }
@@ -95,7 +95,7 @@ async fn token(parts: &Parts, body: Incoming) -> Result<String, &'static str> {
         return Err("its Content-Type is not application/x-www-form-urlencoded");
     }
     let body = Limited::new(body, MAX_BODY_BYTES).collect();
-    let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, body).await else {
+    let Ok(Ok(body)) = tokio::time::timeout(BODY_TIMEOUT, body).await else {
         return Err("its body did not arrive in time, or is longer than 64 KiB");
     };
     let body = body.to_bytes();

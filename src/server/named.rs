@@ -13,7 +13,7 @@ use hyper::{HeaderMap, Uri};
 
 /// Whether a request names this listener by an IP address, a loopback name, or one of `hosts`. A request
 /// without a name is accepted, because browsers always send one.
-pub(super) fn is_ours(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> bool {
+pub(super) fn is_allowed(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> bool {
     let by_line = uri.authority().is_none_or(|authority| is_known(authority, hosts));
     by_line
         && headers.get_all(HOST).iter().all(|value| {
@@ -48,7 +48,7 @@ mod tests {
 
     fn asks(uri: &str, hosts: &[&str]) -> bool {
         let headers = hosts.iter().map(|host| (HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap()));
-        is_ours(&uri.parse().unwrap(), &headers.collect(), &["holdfast.monitoring.svc".to_owned()])
+        is_allowed(&uri.parse().unwrap(), &headers.collect(), &["holdfast.monitoring.svc".to_owned()])
     }
 
     #[test]

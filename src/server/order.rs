@@ -26,7 +26,7 @@ use crate::instance::Instance;
 const MAX_BODY_BYTES: usize = 2 * MAX_TOKEN_BYTES;
 
 /// How long a body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(5);
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why an order is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -141,7 +141,7 @@ pub(super) async fn read_up_to<T: DeserializeOwned>(
         return Err(OrderRefused::MediaType);
     }
     let body = Limited::new(request.into_body(), max_bytes).collect();
-    match tokio::time::timeout(PATIENCE, body).await {
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => serde_json::from_slice(&body.to_bytes()).map_err(|_| unknown),
         Ok(Err(_)) | Err(_) => Err(OrderRefused::Body(max_bytes)),
     }

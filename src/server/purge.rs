@@ -19,7 +19,7 @@ const UNKNOWN: OrderRefused =
     OrderRefused::Unknown(r#"{"subject": "…", "issuer": "…"}, {"token": "…"}, {"all": true}"#);
 
 /// How long the count of records before a purge may take.
-const COUNT_PATIENCE: Duration = Duration::from_secs(2);
+const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An order to forget: exactly one of `subject`, `token`, `all`.
 #[derive(Default, Deserialize, Serialize)]
@@ -54,7 +54,7 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
     // As a task: a purge must not end half-way, before memory is purged, if its caller disconnects.
     let purging = tokio::spawn(async move {
         // A disk that hangs must not delay the purge of memory.
-        let records = tokio::time::timeout(COUNT_PATIENCE, instance.stores.known_of(&wanted)).await.ok();
+        let records = tokio::time::timeout(COUNT_TIMEOUT, instance.stores.known_of(&wanted)).await.ok();
         (records, instance.stores.purge(wanted).await)
     });
     let (records, done) = match purging.await {

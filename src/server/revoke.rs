@@ -17,7 +17,7 @@ use super::plain::{date, respond, text};
 use crate::clock::Timestamp;
 use crate::instance::Instance;
 use crate::revocation::{Denial, Kind, RevocationKey};
-use crate::store::revocations::{Revocations, Source, Unkept};
+use crate::store::revocations::{NotStored, Revocations, Source};
 use crate::store::target::{Target, label};
 use crate::tiers::digest::TokenDigester;
 
@@ -27,7 +27,7 @@ const UNKNOWN: OrderRefused = OrderRefused::Unknown(
 );
 
 /// How far `issued_before` may be ahead: what the clocks of issuers and instances may differ by.
-const MOST_AHEAD: Duration = Duration::from_secs(5 * 60);
+const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 
 /// The longest name of a subject, a session or a key, in bytes. No token names a longer subject.
 const LONGEST_NAME: usize = 512;
@@ -63,7 +63,7 @@ pub struct RevocationRequest {
 pub(super) async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
-    take_back: bool,
+    unrevoke: bool,
 ) -> Response<Full<Bytes>> {
     let order = match request.uri().query() {
         // Many clients send no body with a DELETE, and some servers on the way drop it (RFC 9110 §9.3.5).
@@ -75,10 +75,10 @@ pub(super) async fn answer(
         _ => order::read(request, UNKNOWN).await,
     };
     let order = order.and_then(|order: RevocationRequest| {
-        let before = order.issued_before(&instance, take_back)?;
+        let before = order.issued_before(&instance, unrevoke)?;
         let what = order.what();
         let mut targets = order.targets(&instance)?;
-        if take_back {
+        if unrevoke {
             // Also takes back what a back-channel logout revoked for the same subject.
             let subjects = targets.iter().filter(|target| target.key.kind == Kind::Subject);
             let sessionless = subjects.map(|target| {
@@ -93,17 +93,17 @@ pub(super) async fn answer(
         Ok(order) => order,
         Err(refused) => return text(refused.status(), format!("{refused}\n")),
     };
-    let said = match take_back {
+    let said = match unrevoke {
         false => format!("revoked: {what}"),
-        true => taken_back(&instance.revocations, &what, &targets),
+        true => unrevoked(&instance.revocations, &what, &targets),
     };
     // As a task: a revocation is stored even if its caller disconnects.
     let keep = instance.settings.revocation.keep;
     let done = tokio::spawn(async move {
         let revocations = &instance.revocations;
-        match take_back {
+        match unrevoke {
             false => revocations.revoke(targets, before, keep, Source::Admin).await,
-            true => revocations.take_back(targets, keep).await,
+            true => revocations.unrevoke(targets, keep).await,
         }
     });
     match done.await {
@@ -111,11 +111,11 @@ pub(super) async fn answer(
             info!("{said}");
             text(StatusCode::OK, format!("{said}\n"))
         }
-        Ok(Err(error @ Unkept::Later(..))) => {
+        Ok(Err(error @ NotStored::Pending(..))) => {
             warn!("not kept everywhere yet: {said}: {error}");
             text(StatusCode::ACCEPTED, format!("{said}; {error}\n"))
         }
-        Ok(Err(error @ Unkept::Nowhere(_))) => {
+        Ok(Err(error @ NotStored::Nowhere(_))) => {
             warn!("in memory alone: {said}: {error}");
             text(StatusCode::SERVICE_UNAVAILABLE, format!("in memory alone: {said}; {error}\n"))
         }
@@ -128,7 +128,7 @@ pub(super) async fn answer(
 
 /// What taking these revocations back comes to: whether any was in force, and what else stays in force. An
 /// operator who mistypes a name would else believe that it is done.
-fn taken_back(revocations: &Revocations, what: &str, targets: &[Target]) -> String {
+fn unrevoked(revocations: &Revocations, what: &str, targets: &[Target]) -> String {
     let (set, former) = (revocations.set(), revocations.former().map(|former| former.set()));
     let is_in_force = |target: &Target| {
         let formerly = former.as_ref().zip(target.former).and_then(|(set, key)| set.get(&key));
@@ -214,16 +214,16 @@ impl RevocationRequest {
         }
     }
 
-    fn issued_before(&self, instance: &Instance, take_back: bool) -> Result<Timestamp, OrderRefused> {
+    fn issued_before(&self, instance: &Instance, unrevoke: bool) -> Result<Timestamp, OrderRefused> {
         match &self.issued_before {
             None => Ok(instance.clock.now()),
-            Some(_) if take_back => Err(UNKNOWN),
+            Some(_) if unrevoke => Err(UNKNOWN),
             Some(text) => {
                 let time = humantime::parse_rfc3339_weak(text).ok();
                 let time = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
                 let time = time.map(|time| Timestamp::from_secs(time.as_secs()));
                 // Later, it would refuse logins that are still to come.
-                let latest = instance.clock.now().after(MOST_AHEAD);
+                let latest = instance.clock.now().after(MAX_AHEAD);
                 time.filter(|time| *time <= latest).ok_or(OrderRefused::IssuedBefore)
             }
         }

@@ -15,7 +15,7 @@ use crate::instance::Instance;
 use crate::issuer::endpoint::Endpoint;
 
 /// How many status pages may be open. Each costs a few kilobytes a second.
-const PAGES: usize = 32;
+const MAX_PAGES: usize = 32;
 
 /// Looks at the running service.
 pub struct Observer {
@@ -29,7 +29,7 @@ impl Observer {
     /// An observer of whichever instance runs. `leaving` says whether the service is stopping.
     #[must_use]
     pub fn new(instance: Arc<ArcSwap<Instance>>, leaving: Arc<AtomicBool>) -> Self {
-        let seats = Arc::new(Semaphore::new(PAGES));
+        let seats = Arc::new(Semaphore::new(MAX_PAGES));
         Self { instance, leaving, first_seen: Mutex::default(), seats }
     }
 
@@ -47,13 +47,13 @@ impl Observer {
 
     /// A place for one more open status page, if there is one.
     #[must_use]
-    pub fn seat(&self) -> Option<OwnedSemaphorePermit> {
+    pub fn try_open(&self) -> Option<OwnedSemaphorePermit> {
         self.seats.clone().try_acquire_owned().ok()
     }
 
     /// The JSON of `/status`.
     #[must_use]
-    pub fn look(&self) -> Value {
+    pub fn status(&self) -> Value {
         let instance = self.instance.load();
         let mut findings = findings(&facts(&instance, self.is_leaving()));
         let now = instance.clock.now();
@@ -198,7 +198,7 @@ fn guard_status(endpoint: &Endpoint, now: Timestamp) -> Value {
                 json!({ "available": calls, "until": date(now.after(until)) })
             }),
         },
-        "held_back_subjects": status.held_back,
-        "suspects_pause_for_seconds": status.suspects_pause_for.as_secs_f64(),
+        "subjects_in_backoff": status.subjects_in_backoff,
+        "first_seen_pause_seconds": status.first_seen_pause.as_secs_f64(),
     })
 }

@@ -56,7 +56,7 @@ pub(super) struct Former {
 #[derive(Debug, Default)]
 struct Forgetting {
     /// How often forgetting began or ended.
-    turns: u64,
+    generation: u64,
     /// How many callers are forgetting something now.
     under_way: usize,
 }
@@ -67,7 +67,7 @@ struct InvalidationGuard<'a>(&'a Mutex<Forgetting>);
 impl Drop for InvalidationGuard<'_> {
     fn drop(&mut self) {
         let mut forgetting = lock(self.0);
-        forgetting.turns += 1;
+        forgetting.generation += 1;
         forgetting.under_way -= 1;
     }
 }
@@ -101,7 +101,7 @@ impl Archive {
         key: &[u8],
         policy: &Policy,
     ) -> Option<(R, &'static str)> {
-        let since = self.turns();
+        let since = self.generation();
         let shared = self.in_shared::<R>(key).await;
         if let Some((record, sealed)) = &shared
             && self.plan(record, policy).serves_now().is_some()
@@ -131,7 +131,7 @@ impl Archive {
     /// The record in the shared store alone, for a caller that did not find it in any store, and knows that
     /// another instance may have put it there since. A second miss is not counted.
     pub async fn load_shared<R: Record>(&self, key: &[u8]) -> Option<R> {
-        let since = self.turns();
+        let since = self.generation();
         let sealed = self.shared.as_ref()?.lookup(R::FAMILY, key).await.ok()??;
         let record = R::open(&self.sealer, key, &sealed).ok()?;
         self.metrics.looked_up("shared", "hit");
@@ -160,7 +160,7 @@ impl Archive {
     async fn in_shared<R: Record>(&self, key: &[u8]) -> Option<Sealed<R>> {
         let found = match self.shared.as_ref()?.lookup(R::FAMILY, key).await {
             // No request waited, so this is no lookup.
-            Err(SharedError::Away) => return None,
+            Err(SharedError::Disconnected) => return None,
             found => found.map_err(|error| (error.reason(), error.to_string())),
         };
         self.opened("shared", key, found)
@@ -232,7 +232,7 @@ impl Archive {
     /// caller that forgets.
     pub(super) fn copy(&self, since: u64, put: impl FnOnce()) {
         let forgetting = lock(&self.forgetting);
-        if forgetting.turns == since && forgetting.under_way == 0 {
+        if forgetting.generation == since && forgetting.under_way == 0 {
             put();
         }
     }
@@ -278,7 +278,7 @@ impl Archive {
 
     /// Forgets a record in both stores, and tells the other instances to forget it.
     pub(super) fn forget_current(&self, family: Family, key: &[u8], policy: &Policy) {
-        let _turn = self.begin_to_forget();
+        let _guard = self.begin_to_forget();
         if let Some(shared) = &self.shared {
             shared.forget(family, key, self.mark(family, policy));
         }
@@ -293,7 +293,7 @@ impl Archive {
     /// # Errors
     /// Which store is degraded. It forgets before it answers again.
     pub(super) async fn purge_current(&self, purge: &Purge, policy: &Policy) -> Result<(), Unfinished> {
-        let _turn = self.begin_to_forget();
+        let _guard = self.begin_to_forget();
         let shared = match &self.shared {
             None => Ok(()),
             Some(shared) => shared.purge(purge, |family| self.mark(family, policy)).await,
@@ -307,7 +307,7 @@ impl Archive {
 
     /// Forgets on this instance's disk what another instance has forgotten.
     pub async fn follow(&self, forget: &Forget) {
-        let _turn = self.begin_to_forget();
+        let _guard = self.begin_to_forget();
         if let Some(shared) = &self.shared {
             shared.unqueue(forget);
         }
@@ -350,14 +350,14 @@ impl Archive {
     }
 
     /// How often forgetting began or ended, for [`Archive::copy`].
-    pub(super) fn turns(&self) -> u64 {
-        lock(&self.forgetting).turns
+    pub(super) fn generation(&self) -> u64 {
+        lock(&self.forgetting).generation
     }
 
     /// Nothing is copied from one store to the other until both have forgotten.
     fn begin_to_forget(&self) -> InvalidationGuard<'_> {
         let mut forgetting = lock(&self.forgetting);
-        forgetting.turns += 1;
+        forgetting.generation += 1;
         forgetting.under_way += 1;
         drop(forgetting);
         InvalidationGuard(&self.forgetting)

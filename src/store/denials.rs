@@ -11,7 +11,7 @@ use crate::revocation::{Denial, Kind, RevocationKey};
 use crate::tiers::record::{Family, Record as _};
 
 /// The most threads that read the deny records.
-const MOST_THREADS: usize = 8;
+const MAX_THREADS: usize = 8;
 
 /// How many records are passed on at once.
 const AT_ONCE: usize = 256;
@@ -35,7 +35,7 @@ impl Archive {
         visit: impl Fn(&[(RevocationKey, Denial)]) + Sync,
     ) -> Result<(), DiskError> {
         let Some(disk) = &self.disk else { return Ok(()) };
-        let threads = available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+        let threads = available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
         let read =
             |slice: usize| self.read_slice(disk, [slice, slice + 1].map(|at| at * 256 / threads), &visit);
         thread::scope(|scope| {

@@ -65,7 +65,7 @@ impl Stores {
                     None => 0,
                 };
                 let is_meant =
-                    |bytes: &[u8]| VerdictRecord::decode(bytes).is_ok_and(|record| who.is_meant_by(&record));
+                    |bytes: &[u8]| VerdictRecord::decode(bytes).is_ok_and(|record| who.matches(&record));
                 let in_memory = self.verdicts.iter().filter(|(_, bytes)| is_meant(bytes)).count();
                 // What is in memory is on disk as well, if there is one.
                 profiles + on_disk.max(in_memory as u64)
@@ -107,7 +107,7 @@ impl Stores {
             }
             Purge::Subject(who, keys) => {
                 self.verdicts.retain(|_, bytes| {
-                    VerdictRecord::decode(bytes).is_ok_and(|record| !who.is_meant_by(&record))
+                    VerdictRecord::decode(bytes).is_ok_and(|record| !who.matches(&record))
                 });
                 for key in keys {
                     self.profiles.remove(&key);

@@ -103,9 +103,9 @@ impl Stores {
         }
         // A purge since `since` wins: the subject stays forgotten.
         let mut kept = Kept::Known;
-        self.invalidations.unless_since(since, &key.0, || {
+        self.invalidations.if_not_invalidated(since, &key.0, || {
             // An answer that the issuer gave meanwhile is in memory before it is on the disk.
-            let in_memory: Option<ProfileRecord> = memory::recall(&self.profiles, key);
+            let in_memory: Option<ProfileRecord> = memory::get(&self.profiles, key);
             let is_in_memory = in_memory.is_some();
             if in_memory.is_some_and(|known| stays(&known, record)) {
                 return;

@@ -49,7 +49,7 @@ impl Invalidations {
 
     /// Runs `keep`, unless something under `key` was forgotten since. Returns whether it ran. A caller that
     /// forgets waits for `keep`, so `keep` must be short.
-    pub fn unless_since(&self, since: Epoch, key: &[u8; DIGEST_LENGTH], keep: impl FnOnce()) -> bool {
+    pub fn if_not_invalidated(&self, since: Epoch, key: &[u8; DIGEST_LENGTH], keep: impl FnOnce()) -> bool {
         let now = self.stripe(key);
         let unchanged = Epoch(*now) == since;
         if unchanged {
@@ -81,7 +81,7 @@ mod tests {
 
     fn is_kept(invalidations: &Invalidations, since: Epoch, key: u8) -> bool {
         let mut kept = false;
-        let said = invalidations.unless_since(since, &[key; DIGEST_LENGTH], || kept = true);
+        let said = invalidations.if_not_invalidated(since, &[key; DIGEST_LENGTH], || kept = true);
         assert_eq!(said, kept);
         kept
     }

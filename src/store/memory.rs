@@ -45,17 +45,17 @@ where
 }
 
 /// The record under `key`.
-pub(super) fn recall<K: Hash + Eq, R: Record>(memory: &Records<K>, key: &K) -> Option<R> {
+pub(super) fn get<K: Hash + Eq, R: Record>(memory: &Records<K>, key: &K) -> Option<R> {
     R::decode(&memory.get(key)?).ok()
 }
 
 /// The record under `key`, if it was verified within `time`.
-pub(super) fn recall_within<K: Hash + Eq, R: Record>(
+pub(super) fn get_within<K: Hash + Eq, R: Record>(
     memory: &Records<K>,
     key: &K,
     time: &RangeInclusive<Timestamp>,
 ) -> Option<Arc<R>> {
-    recall(memory, key).filter(|record: &R| time.contains(&record.kept().verified_at)).map(Arc::new)
+    get(memory, key).filter(|record: &R| time.contains(&record.kept().verified_at)).map(Arc::new)
 }
 
 /// Keeps a record under `key`.

@@ -202,7 +202,7 @@ fn open_disk(settings: DiskSettings, clock: &Clock, metrics: &Metrics) -> Result
         path: path.display().to_string(),
         problem: error.to_string(),
     })?;
-    keep_to_ourselves(&path);
+    restrict_to_owner(&path);
     // Recoveries are reported by the store's own counts, whenever they happen.
     let Opened { store, recovery: _, degraded } = DiskStore::open(settings, clock.clone())?;
     if let Some(error) = degraded {
@@ -215,7 +215,7 @@ fn open_disk(settings: DiskSettings, clock: &Clock, metrics: &Metrics) -> Result
 
 /// Makes the data directory accessible to its owner alone. Records are sealed, but anybody who may write
 /// there can destroy them.
-fn keep_to_ourselves(path: &Path) {
+fn restrict_to_owner(path: &Path) {
     let mode = std::fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
     if mode.is_ok_and(|mode| mode & 0o077 == 0) {
         return;

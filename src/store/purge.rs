@@ -30,7 +30,7 @@ pub struct Subject {
 impl Subject {
     /// Whether the verdict names this subject.
     #[must_use]
-    pub fn is_meant_by(&self, record: &VerdictRecord) -> bool {
+    pub fn matches(&self, record: &VerdictRecord) -> bool {
         record.subject == self.subject && self.issuers.contains(&record.issuer)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::archive::Archive;
 use super::disk::DiskError;
-use super::revocations::{Heir, Revocations, Source, Unkept};
+use super::revocations::{NotStored, Revocations, Source, Successor};
 use super::target::{Target, named_by};
 use crate::clock::{Clock, Timestamp};
 use crate::revocation::{Denial, RevocationKey, RevocationSet};
@@ -31,8 +31,8 @@ impl Revocations {
         let this = Self::load_from(archive, set, None, clock.clone(), metrics.clone());
         if let Some(archive) = former {
             let set = RevocationSet::former(clock.clone(), this.set());
-            let heir = Heir { revocations: Arc::downgrade(&this), digester: digester.clone() };
-            let _ = this.former.set(Self::load_from(Some(archive), set, Some(heir), clock, metrics));
+            let successor = Successor { revocations: Arc::downgrade(&this), digester: digester.clone() };
+            let _ = this.former.set(Self::load_from(Some(archive), set, Some(successor), clock, metrics));
         }
         this
     }
@@ -49,7 +49,7 @@ impl Revocations {
         issued_before: Timestamp,
         keep: Duration,
         source: Source,
-    ) -> Result<(), Unkept> {
+    ) -> Result<(), NotStored> {
         let Some(former) = self.former.get() else {
             return self.change_here(targets, issued_before, keep, source).await;
         };
@@ -63,14 +63,14 @@ impl Revocations {
 
     pub(super) fn load(&self) -> Result<(), DiskError> {
         let now = self.clock.now();
-        match (&self.archive, &self.heir) {
+        match (&self.archive, &self.successor) {
             (None, _) => {}
             (Some(archive), None) => archive.read_denials(|records| self.set.apply_all(records))?,
             // With labels, which say what to take over.
             (Some(archive), Some(_)) => archive.scan_denials(|key, denial| {
                 if denial.until > now {
                     self.set.apply(key, &denial);
-                    self.bequeath(key, &denial);
+                    self.hand_over(key, &denial);
                 }
             })?,
         }
@@ -80,20 +80,20 @@ impl Revocations {
 
     /// Takes a record that lies under the old secret over under the new one. That of a single token cannot
     /// be: nobody knows the token.
-    pub(super) fn bequeath(&self, key: RevocationKey, denial: &Denial) {
-        let Some((heir, revocations)) =
-            self.heir.as_ref().and_then(|heir| Some((heir, heir.revocations.upgrade()?)))
+    pub(super) fn hand_over(&self, key: RevocationKey, denial: &Denial) {
+        let Some((successor, revocations)) =
+            self.successor.as_ref().and_then(|successor| Some((successor, successor.revocations.upgrade()?)))
         else {
             return;
         };
-        if let Some(key) = named_by(&denial.label, key.kind, &heir.digester)
+        if let Some(key) = named_by(&denial.label, key.kind, &successor.digester)
             && let Some(merged) = revocations.apply(key, denial)
         {
             let Some(archive) = &revocations.archive else { return };
             if archive.has_disk() {
-                revocations.unkept().insert(key, merged);
+                revocations.unwritten().insert(key, merged);
             }
-            revocations.untold.store(archive.shared().is_some(), Relaxed);
+            revocations.unappended.store(archive.shared().is_some(), Relaxed);
         }
     }
 }

@@ -46,7 +46,7 @@ impl Revocations {
                 continue;
             };
             let at = self.clock.ticks();
-            if self.untold.swap(false, Relaxed) {
+            if self.unappended.swap(false, Relaxed) {
                 last = LOG_START.to_owned();
             }
             match self.read_on(archive, shared, &mut last).await {
@@ -54,7 +54,7 @@ impl Revocations {
                     let at = at.since(Ticks::from_elapsed(Duration::ZERO)).as_millis();
                     self.read_at.store(u64::try_from(at).unwrap_or(u64::MAX - 1) + 1, Relaxed);
                 }
-                Err(SharedError::Away) => shared.well_or(POLL).await,
+                Err(SharedError::Disconnected) => shared.connected_within(POLL).await,
                 Err(error) => {
                     self.metrics.store_failed("shared", "revocations");
                     debug!("revocations cannot be read from Redis now: {error}");
@@ -208,12 +208,12 @@ impl Revocations {
         if denial.until > self.clock.now()
             && let Some(merged) = self.apply(key, &denial)
         {
-            self.bequeath(key, &denial);
-            if merged.is_in_force() && self.heir.is_none() {
+            self.hand_over(key, &denial);
+            if merged.is_in_force() && self.successor.is_none() {
                 self.metrics.revoked(key.kind.name(), Source::Shared.name(), 1);
             }
             if archive.has_disk() {
-                self.unkept().insert(key, merged);
+                self.unwritten().insert(key, merged);
             }
         }
         Some((key, denial))

@@ -24,10 +24,10 @@ use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::TokenDigester;
 
 /// Without a good read for longer than this, the instance may have missed a revocation.
-const PATIENCE: Duration = Duration::from_millis(2_500);
+const MAX_LAG: Duration = Duration::from_millis(2_500);
 
 /// The most labels in memory.
-const MOST_LABELS: usize = 10_000;
+const MAX_LABELS: usize = 10_000;
 
 /// Who asked for a revocation: the metric label `source`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +57,10 @@ impl Source {
 
 /// A change that a store does not have yet. It is already in force in this instance.
 #[derive(Debug, Error)]
-pub enum Unkept {
+pub enum NotStored {
     /// One store has it. The other store gets it when it recovers.
     #[error("{0} is not well and gets it when it is back: {1}")]
-    Later(&'static str, String),
+    Pending(&'static str, String),
     /// No store has it yet.
     #[error("no store could keep it yet, and a restart before one is well forgets it: {0}")]
     Nowhere(String),
@@ -81,33 +81,33 @@ pub struct Revocations {
     /// The disk store's count of recoveries from a fault when its deny records were last compared with `set`.
     compared: AtomicU64,
     /// Records that still have to be written to the disk.
-    pub(super) unkept: Mutex<HashMap<RevocationKey, Denial>>,
-    /// Labels of records, if there is no disk that has them. Not those beyond [`MOST_LABELS`].
+    pub(super) unwritten: Mutex<HashMap<RevocationKey, Denial>>,
+    /// Labels of records, if there is no disk that has them. Not those beyond [`MAX_LABELS`].
     labels: Mutex<HashMap<RevocationKey, String>>,
     /// Whether the log may lack a change of this instance. If so, it is appended when Redis recovers.
-    pub(super) untold: AtomicBool,
+    pub(super) unappended: AtomicBool,
     /// The last entry of the log that this instance wrote and has not read yet.
     pub(super) written: Mutex<Option<LogId>>,
     /// The records under the old instance secret, while the secret is rotated.
     pub(super) former: OnceLock<Arc<Self>>,
-    /// If these are the records under the old secret: who takes them over under the new one.
-    pub(super) heir: Option<Heir>,
+    /// If these are the records under the old secret: the records under the new one, which take them over.
+    pub(super) successor: Option<Successor>,
 }
 
-/// The deny records under the new instance secret, as those under the old one know them.
-pub(super) struct Heir {
+/// The deny records under the new instance secret, seen from those under the old one.
+pub(super) struct Successor {
     pub(super) revocations: Weak<Revocations>,
     pub(super) digester: TokenDigester,
 }
 
-/// Sets `untold` when it is dropped before the change is in the log: Redis refused the change, or the caller
-/// was cancelled.
-struct Telling<'r>(Option<&'r AtomicBool>);
+/// Sets `unappended` if it is dropped before the change is in the log, because Redis refused the change or
+/// the caller was cancelled.
+struct AppendGuard<'r>(Option<&'r AtomicBool>);
 
-impl Drop for Telling<'_> {
+impl Drop for AppendGuard<'_> {
     fn drop(&mut self) {
-        if let Some(untold) = self.0 {
-            untold.store(true, Relaxed);
+        if let Some(unappended) = self.0 {
+            unappended.store(true, Relaxed);
         }
     }
 }
@@ -120,7 +120,7 @@ impl Revocations {
     pub(super) fn load_from(
         archive: Option<Arc<Archive>>,
         set: RevocationSet,
-        heir: Option<Heir>,
+        successor: Option<Successor>,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
@@ -133,12 +133,12 @@ impl Revocations {
             loaded: AtomicBool::new(false),
             read_at: AtomicU64::new(0),
             compared: AtomicU64::new(0),
-            unkept: Mutex::default(),
+            unwritten: Mutex::default(),
             labels: Mutex::default(),
-            untold: AtomicBool::new(false),
+            unappended: AtomicBool::new(false),
             written: Mutex::default(),
             former: OnceLock::new(),
-            heir,
+            successor,
         });
         for (kind, source) in Kind::ALL.into_iter().flat_map(|kind| Source::ALL.map(|source| (kind, source)))
         {
@@ -171,23 +171,23 @@ impl Revocations {
     /// Refuses tokens issued at or before `issued_before`, from now on, for the duration `keep`.
     ///
     /// # Errors
-    /// [`Unkept`]. The revocation is in force in this instance nevertheless.
+    /// [`NotStored`]. The revocation is in force in this instance nevertheless.
     pub async fn revoke(
         &self,
         targets: Vec<Target>,
         issued_before: Timestamp,
         keep: Duration,
         source: Source,
-    ) -> Result<(), Unkept> {
-        // The Unix epoch marks a revocation that was taken back.
+    ) -> Result<(), NotStored> {
+        // The Unix epoch marks a revocation that was lifted.
         self.change(targets, issued_before.max(Timestamp::from_secs(1)), keep, source).await
     }
 
-    /// Takes revocations back.
+    /// Lifts revocations.
     ///
     /// # Errors
     /// As [`Revocations::revoke`].
-    pub async fn take_back(&self, targets: Vec<Target>, keep: Duration) -> Result<(), Unkept> {
+    pub async fn unrevoke(&self, targets: Vec<Target>, keep: Duration) -> Result<(), NotStored> {
         self.change(targets, Timestamp::EPOCH, keep, Source::Admin).await
     }
 
@@ -197,8 +197,8 @@ impl Revocations {
         issued_before: Timestamp,
         keep: Duration,
         source: Source,
-    ) -> Result<(), Unkept> {
-        let _turn = self.changing.lock().await;
+    ) -> Result<(), NotStored> {
+        let _lock = self.changing.lock().await;
         let mut changed = Vec::new();
         for Target { key, label, .. } in targets {
             let now = self.clock.now();
@@ -209,7 +209,7 @@ impl Revocations {
             let until = now.max(changed_at).after(keep);
             let merged = self.apply(key, &Denial { issued_before, changed_at, until, label });
             if let Some(denial) = merged {
-                if denial.is_in_force() && self.heir.is_none() {
+                if denial.is_in_force() && self.successor.is_none() {
                     self.metrics.revoked(key.kind.name(), source.name(), 1);
                 }
                 changed.push((key, denial));
@@ -223,7 +223,7 @@ impl Revocations {
         let merged = self.set.apply(key, denial);
         if merged.is_some() && !self.has_disk() && !denial.label.is_empty() {
             let mut labels = self.labels();
-            if labels.len() < MOST_LABELS {
+            if labels.len() < MAX_LABELS {
                 labels.insert(key, denial.label.clone());
             }
         }
@@ -245,30 +245,30 @@ impl Revocations {
     }
 
     /// Stores these changes on the disk and in the log, and waits until both are done.
-    async fn keep(&self, changed: Vec<(RevocationKey, Denial)>) -> Result<(), Unkept> {
+    async fn keep(&self, changed: Vec<(RevocationKey, Denial)>) -> Result<(), NotStored> {
         let Some(archive) = &self.archive else { return Ok(()) };
-        let mut telling = Telling(archive.shared().map(|_| &self.untold));
+        let mut guard = AppendGuard(archive.shared().map(|_| &self.unappended));
         let on_disk = match archive.has_disk() {
             true => Some(self.keep_on_disk(archive, &changed).await.map_err(|error| error.to_string())),
             false => None,
         };
         let shared = match archive.shared() {
             Some(shared) => {
-                let told = self.append(archive, shared, &changed).await;
-                if told.is_ok() {
-                    telling.0 = None;
+                let appended = self.append(archive, shared, &changed).await;
+                if appended.is_ok() {
+                    guard.0 = None;
                 }
-                Some(told.map_err(|error| error.to_string()))
+                Some(appended.map_err(|error| error.to_string()))
             }
             None => None,
         };
         match (on_disk, shared) {
             (Some(Err(disk)), Some(Err(shared))) => {
-                Err(Unkept::Nowhere(format!("disk: {disk}; Redis: {shared}")))
+                Err(NotStored::Nowhere(format!("disk: {disk}; Redis: {shared}")))
             }
-            (Some(Err(error)), None) | (None, Some(Err(error))) => Err(Unkept::Nowhere(error)),
-            (Some(Err(error)), Some(Ok(()))) => Err(Unkept::Later("the disk", error)),
-            (Some(Ok(())), Some(Err(error))) => Err(Unkept::Later("Redis", error)),
+            (Some(Err(error)), None) | (None, Some(Err(error))) => Err(NotStored::Nowhere(error)),
+            (Some(Err(error)), Some(Ok(()))) => Err(NotStored::Pending("the disk", error)),
+            (Some(Ok(())), Some(Err(error))) => Err(NotStored::Pending("Redis", error)),
             (Some(Ok(())) | None, Some(Ok(())) | None) => Ok(()),
         }
     }
@@ -278,11 +278,11 @@ impl Revocations {
         archive: &Arc<Archive>,
         changed: &[(RevocationKey, Denial)],
     ) -> Result<(), DiskError> {
-        self.unkept().extend(changed.iter().cloned());
+        self.unwritten().extend(changed.iter().cloned());
         self.write_to_disk(archive).await
     }
 
-    /// Writes the records in `unkept` to the disk, and waits for the sync. After a fault the disk may lack
+    /// Writes the records in `unwritten` to the disk, and waits for the sync. After a fault the disk may lack
     /// records that it had, because its directory or its database was replaced.
     pub(super) async fn write_to_disk(&self, archive: &Arc<Archive>) -> Result<(), DiskError> {
         let reopened = archive.disk_reopened();
@@ -292,13 +292,13 @@ impl Revocations {
             let kept = kept.unwrap_or(Err(DiskError::Closed))?;
             let all = self.set.all().into_iter();
             let lost = all.filter(|(key, denial)| kept.get(key).is_none_or(|at| *at < denial.changed_at));
-            let mut unkept = self.unkept();
+            let mut unwritten = self.unwritten();
             for (key, denial) in lost {
-                unkept.entry(key).or_insert(denial);
+                unwritten.entry(key).or_insert(denial);
             }
             self.compared.store(reopened, Relaxed);
         }
-        let waiting: Vec<_> = self.unkept().clone().into_iter().collect();
+        let waiting: Vec<_> = self.unwritten().clone().into_iter().collect();
         if waiting.is_empty() {
             return Ok(());
         }
@@ -308,17 +308,17 @@ impl Revocations {
         let archive = archive.clone();
         let synced = tokio::task::spawn_blocking(move || archive.sync_disk()).await;
         synced.unwrap_or(Err(DiskError::Closed))?;
-        let mut unkept = self.unkept();
+        let mut unwritten = self.unwritten();
         for (key, denial) in waiting {
-            if unkept.get(&key) == Some(&denial) {
-                unkept.remove(&key);
+            if unwritten.get(&key) == Some(&denial) {
+                unwritten.remove(&key);
             }
         }
         Ok(())
     }
 
-    pub(super) fn unkept(&self) -> MutexGuard<'_, HashMap<RevocationKey, Denial>> {
-        self.unkept.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn unwritten(&self) -> MutexGuard<'_, HashMap<RevocationKey, Denial>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn append(
@@ -341,7 +341,7 @@ impl Revocations {
     /// read of the log is more than 2.5 seconds ago.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        let is_behind = |of: &Self| !of.loaded.load(Relaxed) || of.lag() > PATIENCE;
+        let is_behind = |of: &Self| !of.loaded.load(Relaxed) || of.lag() > MAX_LAG;
         is_behind(self) || self.former.get().is_some_and(|former| is_behind(former))
     }
 
@@ -415,7 +415,7 @@ impl Revocations {
     /// Waits until the log was read once, or Redis is found to be unreachable. Returns at once without Redis.
     pub async fn caught_up(&self) {
         let Some(shared) = self.archive.as_ref().and_then(|archive| archive.shared()) else { return };
-        shared.tried().await;
+        shared.first_attempt().await;
         while !shared.is_degraded() && self.lag() == Duration::MAX {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -31,7 +31,7 @@ use crate::tiers::record::{Family, Record};
 
 /// The most digests that may wait: three hours of refusals at 25 calls a second. With more, all records are
 /// forgotten.
-const MOST_FORGOTTEN: usize = 1 << 18;
+const MAX_FORGOTTEN: usize = 1 << 18;
 
 type Digest = [u8; DIGEST_LENGTH];
 
@@ -93,7 +93,7 @@ impl Former {
     /// Returns false if too many wait: then none waits any more, and everything must be forgotten.
     fn await_token(&self, old: Digest) -> bool {
         let mut forgotten = lock(&self.forgotten);
-        let fits = forgotten.len() < MOST_FORGOTTEN;
+        let fits = forgotten.len() < MAX_FORGOTTEN;
         if fits {
             forgotten.insert(old);
         } else {
@@ -121,7 +121,7 @@ impl Archive {
     /// Redis has it, or if there is no Redis. If only the disk has it, another instance may have forgotten
     /// it: then it is written when its issuer confirms it.
     pub async fn load<R: Record>(&self, key: &[u8], policy: &Policy) -> Option<(R, &'static str)> {
-        let since = self.turns();
+        let since = self.generation();
         let found = self.load_current::<R>(key, policy).await;
         let is_final =
             found.as_ref().is_some_and(|(record, _)| self.plan(record, policy).serves_now().is_some());

@@ -24,10 +24,10 @@ mod lease;
 mod link;
 mod names;
 mod notice;
-mod once;
 mod pending;
 mod primary;
 mod reconnect;
+mod replay;
 mod revocation_log;
 mod settings;
 mod state;
@@ -45,8 +45,8 @@ use tokio::task::JoinHandle;
 pub use self::error::SharedError;
 pub use self::forget::Forget;
 pub use self::framing::ReplyError;
-pub use self::lease::{Lease, Turn};
-pub use self::notice::Told;
+pub use self::lease::{Lease, LeaseOutcome};
+pub use self::notice::SharedResult;
 pub use self::revocation_log::{LOG_START, LogId, LogPage};
 pub use self::settings::{RedisAddress, RedisServers, Sentinels, SharedSettings};
 
@@ -160,7 +160,7 @@ impl SharedStore {
         match forget {
             Forget::Token(digest) => pending.drop_put(Family::Verdicts, digest),
             Forget::Profile(key) => pending.drop_put(Family::Profiles, key),
-            Forget::Subject { .. } | Forget::Everybody => pending.drop_people(),
+            Forget::Subject { .. } | Forget::Everybody => pending.drop_user_puts(),
             Forget::Revocations => {}
         }
     }
@@ -180,9 +180,9 @@ impl SharedStore {
     }
 
     /// Decides who of several instances asks the issuer what is kept under `key`. Whoever does not waits for
-    /// the one that does, but no longer than `patience`, and not while Redis is unreachable.
-    pub async fn turn(&self, key: [u8; DIGEST_LENGTH], patience: Duration) -> Turn {
-        lease::turn(&self.shared, key, patience).await
+    /// the one that does, but no longer than `timeout`, and not while Redis is unreachable.
+    pub async fn lease(&self, key: [u8; DIGEST_LENGTH], timeout: Duration) -> LeaseOutcome {
+        lease::acquire_or_wait(&self.shared, key, timeout).await
     }
 
     /// What other instances forget, from now on.
@@ -198,14 +198,14 @@ impl SharedStore {
     }
 
     /// Waits until the store is connected.
-    pub async fn well(&self) {
-        let _ = self.shared.health.subscribe().wait_for(|health| *health == Health::Well).await;
+    pub async fn connected(&self) {
+        let _ = self.shared.health.subscribe().wait_for(|health| *health == Health::Up).await;
     }
 
     /// Whether Redis is unreachable, or refuses writes: it is full, or a replica.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
-        *self.shared.health.borrow() == Health::Away || self.shared.refuses.load(Ordering::Relaxed)
+        *self.shared.health.borrow() == Health::Down || self.shared.refuses.load(Ordering::Relaxed)
     }
 
     /// Appends a deny record to the log that instances share, and notifies them. The record stays there for
@@ -235,17 +235,16 @@ impl SharedStore {
         self.shared.revoked.notified().await;
     }
 
-    /// Waits until the store is connected, but no longer than `patience`.
-    pub async fn well_or(&self, patience: Duration) {
-        let _ = tokio::time::timeout(patience, self.well()).await;
+    /// Waits until the store is connected, but no longer than `timeout`.
+    pub async fn connected_within(&self, timeout: Duration) {
+        let _ = tokio::time::timeout(timeout, self.connected()).await;
     }
 
     /// Writes what waits, if Redis is reachable. For the end of the process.
     pub async fn flush(&self) {
         if let Some(connection) = self.shared.connection.load_full() {
             // What is not written by then is lost with the process, as it is when the process is killed.
-            let _ =
-                tokio::time::timeout(connect::PATIENCE, reconnect::write(&self.shared, &connection)).await;
+            let _ = tokio::time::timeout(connect::TIMEOUT, reconnect::write(&self.shared, &connection)).await;
         }
     }
 }

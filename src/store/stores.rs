@@ -54,7 +54,7 @@ pub trait Derived: Send + Sync {
 pub struct Stores {
     pub(super) ready: Arc<Ready>,
     /// The ready answers of all configurations that still answer requests.
-    pub(super) living: LiveStores,
+    pub(super) instances_ready: SharedReady,
     pub(super) verdicts: Arc<Records<TokenDigest>>,
     pub(super) profiles: Arc<Records<SubjectKey>>,
     pub(super) archive: Option<Arc<Archive>>,
@@ -92,7 +92,7 @@ impl Ready {
 
 /// A request that began before a reload ends with the configuration that it began with. What it learns to be
 /// invalid must become invalid for all configurations.
-pub(super) type LiveStores = Arc<Mutex<Vec<Weak<Ready>>>>;
+pub(super) type SharedReady = Arc<Mutex<Vec<Weak<Ready>>>>;
 
 impl Stores {
     /// Empty stores of together at most half of `bytes`: a quarter for profiles, an eighth each for verdicts
@@ -103,7 +103,7 @@ impl Stores {
         let refusals = memory(bytes / 8, TYPICAL_REFUSAL, RefusalWeight);
         let ready = Arc::new(Ready { refusals, derived: OnceLock::new() });
         Self {
-            living: Arc::new(Mutex::new(vec![Arc::downgrade(&ready)])),
+            instances_ready: Arc::new(Mutex::new(vec![Arc::downgrade(&ready)])),
             ready,
             profiles: Arc::new(memory(bytes / 4, TYPICAL_PROFILE, RecordWeight)),
             verdicts: Arc::new(memory(bytes / 8, TYPICAL_VERDICT, RecordWeight)),
@@ -120,9 +120,9 @@ impl Stores {
     #[must_use]
     pub fn without_answers(&self, bytes: u64, policy: Policy) -> Self {
         let new = Self::new(bytes, self.archive.clone(), policy, self.metrics.clone());
-        self.living().push(Arc::downgrade(&new.ready));
+        self.instances_ready().push(Arc::downgrade(&new.ready));
         Self {
-            living: self.living.clone(),
+            instances_ready: self.instances_ready.clone(),
             verdicts: self.verdicts.clone(),
             profiles: self.profiles.clone(),
             invalidations: self.invalidations.clone(),
@@ -150,8 +150,8 @@ impl Stores {
     }
 
     /// Runs `keep`, which keeps what was derived for a token, unless the token was forgotten since.
-    pub fn unless_forgotten(&self, digest: &TokenDigest, since: Epoch, keep: impl FnOnce()) {
-        self.invalidations.unless_since(since, &digest.0, keep);
+    pub fn if_not_forgotten(&self, digest: &TokenDigest, since: Epoch, keep: impl FnOnce()) {
+        self.invalidations.if_not_invalidated(since, &digest.0, keep);
     }
 
     /// The refusal of a token, if one is remembered and has not expired.
@@ -214,7 +214,7 @@ impl Stores {
         K: Hash + Eq + Copy,
         R: Record,
     {
-        let known = memory::recall(memory, key);
+        let known = memory::get(memory, key);
         let archive = self.archive.as_ref();
         if let Some(record) = &known
             && !archive.is_some_and(|archive| archive.may_know_better(record, &self.policy))
@@ -231,7 +231,7 @@ impl Stores {
             (Some(known), None) => return Some((Arc::new(known), "memory")),
             (_, loaded) => loaded?,
         };
-        self.invalidations.unless_since(since, bytes, || memory::keep(memory, *key, &record));
+        self.invalidations.if_not_invalidated(since, bytes, || memory::keep(memory, *key, &record));
         Some((Arc::new(record), store))
     }
 
@@ -258,7 +258,7 @@ impl Stores {
     {
         let since = self.invalidations.epoch(bytes);
         let record = self.archive.as_ref()?.load_shared::<R>(bytes).await?;
-        self.invalidations.unless_since(since, bytes, || memory::keep(memory, *key, &record));
+        self.invalidations.if_not_invalidated(since, bytes, || memory::keep(memory, *key, &record));
         Some(Arc::new(record))
     }
 
@@ -269,12 +269,12 @@ impl Stores {
         digest: &TokenDigest,
         time: &RangeInclusive<Timestamp>,
     ) -> Option<Arc<VerdictRecord>> {
-        memory::recall_within(&self.verdicts, digest, time)
+        memory::get_within(&self.verdicts, digest, time)
     }
 
     /// Keeps a verdict on a foreign token, unless the token was forgotten since.
     pub fn keep_verdict(&self, digest: TokenDigest, record: Arc<VerdictRecord>, since: Epoch) {
-        self.invalidations.unless_since(since, &digest.0, || {
+        self.invalidations.if_not_invalidated(since, &digest.0, || {
             if let Some(archive) = &self.archive {
                 archive.keep(&digest.0, &*record, &record.known(), &self.policy);
             }
@@ -296,7 +296,7 @@ impl Stores {
         time: &RangeInclusive<Timestamp>,
     ) -> Option<Arc<ProfileRecord>> {
         self.catch_up_profile(key);
-        memory::recall_within(&self.profiles, key, time)
+        memory::get_within(&self.profiles, key, time)
     }
 
     /// Keeps what is known of a subject, unless the subject was forgotten since. The fact that there is no
@@ -310,7 +310,7 @@ impl Stores {
             self.forget_profile(&key);
             since = self.epoch_of_profile(&key);
         }
-        self.invalidations.unless_since(since, &key.0, || {
+        self.invalidations.if_not_invalidated(since, &key.0, || {
             if let Some(archive) = self.archive.as_ref().filter(|_| record.email.is_some()) {
                 archive.keep(&key.0, &*record, &record.known(None), &self.policy);
             }
@@ -322,7 +322,7 @@ impl Stores {
     /// evicted. Then the disk may have it. The shared store is left alone: otherwise all other instances
     /// would be told to forget it again and again, for nothing.
     fn may_have_email(&self, key: &SubjectKey) -> bool {
-        match memory::recall::<_, ProfileRecord>(&self.profiles, key) {
+        match memory::get::<_, ProfileRecord>(&self.profiles, key) {
             Some(record) => record.email.is_some(),
             None => self.archive.is_some() && self.shared().is_none(),
         }
@@ -338,15 +338,15 @@ impl Stores {
         self.profiles.remove(key);
     }
 
-    fn living(&self) -> MutexGuard<'_, Vec<Weak<Ready>>> {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    fn instances_ready(&self) -> MutexGuard<'_, Vec<Weak<Ready>>> {
+        self.instances_ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Of all configurations that still answer requests. Those that are gone are removed from the list.
     pub(super) fn all_ready(&self) -> Vec<Arc<Ready>> {
-        let mut living = self.living();
-        living.retain(|ready| ready.strong_count() > 0);
-        living.iter().filter_map(Weak::upgrade).collect()
+        let mut instances_ready = self.instances_ready();
+        instances_ready.retain(|ready| ready.strong_count() > 0);
+        instances_ready.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Makes a checkpoint of the disk store now and returns its path.

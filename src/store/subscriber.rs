@@ -83,7 +83,7 @@ impl SubscribedStores {
 
     fn next(&self, done: &[Arc<Stores>]) -> Option<Arc<Stores>> {
         let served = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut living = served.iter().filter_map(Weak::upgrade);
-        living.find(|stores| !done.iter().any(|done| Arc::ptr_eq(done, stores)))
+        let mut instances_ready = served.iter().filter_map(Weak::upgrade);
+        instances_ready.find(|stores| !done.iter().any(|done| Arc::ptr_eq(done, stores)))
     }
 }

@@ -19,13 +19,13 @@ use tracing_subscriber::fmt::MakeWriter;
 const ROOM: usize = 1_024;
 
 /// How long the process waits at its end for unwritten lines.
-const PATIENCE: Duration = Duration::from_millis(500);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The shortest time between two log lines about dropped lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
-static WRITER: OnceLock<SyncSender<Order>> = OnceLock::new();
+static WRITER: OnceLock<SyncSender<Message>> = OnceLock::new();
 
 /// How many lines were dropped since the start of the process.
 #[must_use]
@@ -33,7 +33,7 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-enum Order {
+enum Message {
     Line(Vec<u8>),
     /// Notifies when all earlier lines are written.
     Flush(SyncSender<()>),
@@ -43,8 +43,8 @@ enum Order {
 pub fn flush() {
     let Some(writer) = WRITER.get() else { return };
     let (done, written) = sync_channel(1);
-    let until = Instant::now() + PATIENCE;
-    let mut order = Order::Flush(done);
+    let until = Instant::now() + FLUSH_TIMEOUT;
+    let mut order = Message::Flush(done);
     while let Err(TrySendError::Full(back)) = writer.try_send(order) {
         if Instant::now() >= until {
             return;
@@ -64,7 +64,7 @@ pub fn say(words: impl Display) {
 }
 
 /// Where the logger writes.
-pub(super) struct Lines(Option<SyncSender<Order>>);
+pub(super) struct Lines(Option<SyncSender<Message>>);
 
 impl Lines {
     /// Lines for stderr. Without a thread they are written at once.
@@ -93,7 +93,7 @@ impl<'a> MakeWriter<'a> for Lines {
 
 /// One line; it is sent when it is complete.
 pub(super) struct Line<'a> {
-    to: Option<&'a SyncSender<Order>>,
+    to: Option<&'a SyncSender<Message>>,
     bytes: Vec<u8>,
 }
 
@@ -113,7 +113,7 @@ impl Drop for Line<'_> {
         let line = std::mem::take(&mut self.bytes);
         match self.to {
             Some(writer) => {
-                if writer.try_send(Order::Line(line)).is_err() {
+                if writer.try_send(Message::Line(line)).is_err() {
                     DROPPED.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -123,12 +123,12 @@ impl Drop for Line<'_> {
 }
 
 /// Writes lines until there are no more. A closed pipe is no reason to stop: somebody may ask for a flush.
-fn write(lines: &Receiver<Order>, mut to: impl io::Write) {
+fn write(lines: &Receiver<Message>, mut to: impl io::Write) {
     let (mut reported, mut next) = (0, Instant::now());
     loop {
         match lines.recv_timeout(REPORT_INTERVAL) {
-            Ok(Order::Line(line)) => drop(to.write_all(&line)),
-            Ok(Order::Flush(done)) => drop(done.try_send(())),
+            Ok(Message::Line(line)) => drop(to.write_all(&line)),
+            Ok(Message::Flush(done)) => drop(done.try_send(())),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }

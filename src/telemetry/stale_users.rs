@@ -14,7 +14,7 @@ use crate::clock::{Ticks, Timestamp};
 const HALF: Duration = Duration::from_secs(5 * 60);
 
 /// How many users are counted in each half. They take about 2 MB.
-const MOST_USERS: usize = 100_000;
+const MAX_USERS: usize = 100_000;
 
 /// A user: the issuer and the subject.
 pub type User<'u> = (&'u str, &'u str);
@@ -44,7 +44,7 @@ impl StaleUsers {
     /// A user was served as of `tier`, because the issuer could not be asked. The record can be served until
     /// `end`.
     pub fn served(&mut self, user: User<'_>, tier: &str, end: Timestamp, now: Ticks) {
-        self.turn(now);
+        self.rotate(now);
         let user = self.removed(user);
         let tier = self.number_of(tier);
         self.younger.insert(user, tier, end);
@@ -59,7 +59,7 @@ impl StaleUsers {
 
     /// Each tier with the number of its users, of whom at most 100,000 are counted in five minutes.
     pub fn by_tier(&mut self, now: Ticks) -> impl Iterator<Item = (&str, u64)> {
-        self.turn(now);
+        self.rotate(now);
         let (younger, older) = (&self.younger, &self.older);
         let tiers = self.tiers.iter().enumerate();
         tiers.map(|(tier, name)| (name.as_str(), younger.count(tier) + older.count(tier)))
@@ -67,7 +67,7 @@ impl StaleUsers {
 
     /// When the first of these users can be served no longer; `None` if nobody is served stale.
     pub fn first_end(&mut self, now: Ticks) -> Option<Timestamp> {
-        self.turn(now);
+        self.rotate(now);
         [self.younger.first_end, self.older.first_end].into_iter().flatten().min()
     }
 
@@ -80,7 +80,7 @@ impl StaleUsers {
     }
 
     /// Drops what is out of the window.
-    fn turn(&mut self, now: Ticks) {
+    fn rotate(&mut self, now: Ticks) {
         let age = now.since(self.since);
         if age >= HALF {
             let younger = std::mem::take(&mut self.younger);
@@ -101,7 +101,7 @@ impl StaleUsers {
 impl Half {
     fn insert(&mut self, user: u64, tier: usize, end: Timestamp) {
         self.first_end = Some(self.first_end.map_or(end, |first| first.min(end)));
-        if self.tier_of.len() < MOST_USERS {
+        if self.tier_of.len() < MAX_USERS {
             self.tier_of.insert(user, tier);
             self.counts.resize(self.counts.len().max(tier + 1), 0);
             self.counts.iter_mut().skip(tier).take(1).for_each(|count| *count += 1);
@@ -174,11 +174,11 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_the_first_end_still_true() {
         let mut users = StaleUsers::default();
-        for user in 0..MOST_USERS + 10 {
+        for user in 0..MAX_USERS + 10 {
             let end = Timestamp::from_secs(1_000_000 - user as u64);
             users.served(("https://t/", &user.to_string()), "emergency", end, at(1));
         }
-        let first = 1_000_000 - (MOST_USERS as u64 + 9);
-        assert_eq!(seen(&mut users, 1), (counts([("emergency", MOST_USERS as u64)]), Some(first)));
+        let first = 1_000_000 - (MAX_USERS as u64 + 9);
+        assert_eq!(seen(&mut users, 1), (counts([("emergency", MAX_USERS as u64)]), Some(first)));
     }
 }

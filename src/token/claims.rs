@@ -20,9 +20,9 @@ const MAX_SUBJECT_BYTES: usize = 255;
 /// A payload that its issuer vouches for. It can be made only by verifying a signature, or by decrypting a
 /// JWE under a key that only the issuer and we hold.
 #[derive(Clone, Debug)]
-pub struct VouchedPayload(Object);
+pub struct AuthenticatedPayload(Object);
 
-impl VouchedPayload {
+impl AuthenticatedPayload {
     /// Reads a payload that was just verified by a signature or a shared key. Do not call it elsewhere: an
     /// unverified text must not make us build large values.
     ///
@@ -74,7 +74,11 @@ impl VerifiedClaims {
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn check(payload: VouchedPayload, expected: Expected<'_>, now: Timestamp) -> Result<Self, Refusal> {
+    pub fn check(
+        payload: AuthenticatedPayload,
+        expected: Expected<'_>,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
         let all = payload.0;
         refuse_other_kinds(&all)?;
         if all.get("iss").and_then(Value::as_str) != Some(expected.issuer) {
@@ -232,7 +236,7 @@ mod tests {
         let audience = ["https://api".to_owned(), "https://other".to_owned()];
         let expected =
             Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30), grace: None };
-        let payload = VouchedPayload::read(text.as_bytes()).unwrap();
+        let payload = AuthenticatedPayload::read(text.as_bytes()).unwrap();
         VerifiedClaims::check(payload, expected, Timestamp::from_secs(NOW))
     }
 
@@ -312,7 +316,7 @@ mod tests {
         let grace = open_since.map(|since| (grace, Timestamp::from_secs(since)));
         let expected = Expected { issuer: &issuer, audience: &audience, leeway, grace };
         let text = with("exp", &exp.to_string()).replace("\"iat\"", "\"x\"");
-        let payload = VouchedPayload::read(text.as_bytes()).unwrap();
+        let payload = AuthenticatedPayload::read(text.as_bytes()).unwrap();
         VerifiedClaims::check(payload, expected, Timestamp::from_secs(now))
     }
 

@@ -6,7 +6,7 @@
 //! The key comes with the proof, which is why [`compact`](super::compact) reads it for no other token. It
 //! proves nothing but that its owner made this request, until its thumbprint is the one in the token's `cnf`.
 
-pub mod once;
+pub mod replay;
 pub mod url;
 
 use std::time::Duration;

@@ -55,9 +55,9 @@ pub fn text_member<'t>(text: &'t [u8], name: &str) -> Result<Option<Cow<'t, str>
         let mut found = None;
         reader.members(0, |reader, own| {
             if !own.is(name) {
-                return reader.over(1);
+                return reader.skip(1);
             }
-            match found.replace(reader.text_or_over(1)?) {
+            match found.replace(reader.text_or_skip(1)?) {
                 None => Ok(()),
                 Some(_) => Err(JsonError::DuplicateName),
             }
@@ -79,7 +79,7 @@ pub(super) fn members<'t>(
 ) -> Result<(), JsonError> {
     Reader::whole(text, max_values, |reader| {
         reader.members(0, |reader, name| {
-            let value = reader.text_or_over(1)?;
+            let value = reader.text_or_skip(1)?;
             name.read().map_or(Ok(()), |name| each(name, value))
         })
     })

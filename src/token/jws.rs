@@ -1,4 +1,4 @@
-//! Signature checks: an [`UnverifiedJws`] and a key that fits → a [`VouchedPayload`].
+//! Signature checks: an [`UnverifiedJws`] and a key that fits → an [`AuthenticatedPayload`].
 //!
 //! The choice of key is the issuer's and the configuration's, never the token's: `kid` only selects among the
 //! issuer's keys, and a key is used only with its own type, curve, `alg` and `use`.
@@ -11,7 +11,7 @@ use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 
 use super::algorithm::{KeyKind, SignatureAlgorithm, names};
-use super::claims::VouchedPayload;
+use super::claims::AuthenticatedPayload;
 use super::compact::{Malformed, UnverifiedJws, decode};
 use super::json;
 use super::refusal::Refusal;
@@ -249,8 +249,8 @@ pub fn named_issuer(jws: &UnverifiedJws<'_>) -> Result<Option<String>, Malformed
 ///
 /// # Errors
 /// [`Malformed`] if they are not a JSON object.
-pub fn vouched_by_shared_key(content: &[u8]) -> Result<VouchedPayload, Malformed> {
-    VouchedPayload::read(content)
+pub fn authenticated_by_shared_key(content: &[u8]) -> Result<AuthenticatedPayload, Malformed> {
+    AuthenticatedPayload::read(content)
 }
 
 /// Checks the signature with each of `keys` until one made it, and only then reads what was signed.
@@ -262,7 +262,7 @@ pub fn verify_by_any<'k>(
     signature: &str,
     keys: impl IntoIterator<Item = &'k VerificationKey>,
     algorithm: SignatureAlgorithm,
-) -> Result<VouchedPayload, Refusal> {
+) -> Result<AuthenticatedPayload, Refusal> {
     let mut found = Err(Refusal::KeyUnknown);
     for key in keys {
         found = verify(signing_input, signature, key, algorithm);
@@ -282,7 +282,7 @@ pub fn verify(
     signature: &str,
     key: &VerificationKey,
     algorithm: SignatureAlgorithm,
-) -> Result<VouchedPayload, Refusal> {
+) -> Result<AuthenticatedPayload, Refusal> {
     if !key.fits(algorithm) {
         return Err(Refusal::KeyUnfit);
     }
@@ -290,5 +290,5 @@ pub fn verify(
         return Err(Refusal::SignatureInvalid);
     }
     let (_, payload) = signing_input.split_once('.').ok_or(Malformed::Parts)?;
-    Ok(VouchedPayload::read(&decode(payload)?)?)
+    Ok(AuthenticatedPayload::read(&decode(payload)?)?)
 }

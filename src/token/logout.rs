@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::claims::{VouchedPayload, check_audience, date};
+use super::claims::{AuthenticatedPayload, check_audience, date};
 use super::json::Object;
 use super::refusal::Refusal;
 use crate::clock::Timestamp;
@@ -40,7 +40,7 @@ impl LogoutToken {
     /// # Errors
     /// The first rule that the payload breaks.
     pub fn check(
-        payload: VouchedPayload,
+        payload: AuthenticatedPayload,
         audience: &[String],
         leeway: Duration,
         now: Timestamp,
@@ -89,7 +89,7 @@ fn name(claims: &Object, claim: &'static str, longest: usize) -> Result<Option<S
 mod tests {
     use serde_json::json;
 
-    use super::super::jws::vouched_by_shared_key;
+    use super::super::jws::authenticated_by_shared_key;
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -101,7 +101,7 @@ mod tests {
             "exp": NOW + 120, "jti": "j", "trace_id": "t", "events": { EVENT: {} },
         });
         change(&mut claims);
-        let payload = vouched_by_shared_key(claims.to_string().as_bytes()).unwrap();
+        let payload = authenticated_by_shared_key(claims.to_string().as_bytes()).unwrap();
         let audience = ["other".to_owned(), "client".to_owned()];
         LogoutToken::check(payload, &audience, Duration::from_secs(30), Timestamp::from_secs(NOW))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::issuers::Issuers;
 use super::resolved::ResolvedJws;
 use crate::issuer::Issuer;
-use crate::token::claims::VouchedPayload;
+use crate::token::claims::AuthenticatedPayload;
 use crate::token::compact::{Compact, MAX_TOKEN_BYTES, Malformed};
 use crate::token::jwe::{DecryptionKeys, JweError, SealedWith};
 use crate::token::jws::{self, TokenUse};
@@ -16,7 +16,7 @@ pub(super) enum Content {
     /// A JWS, which is verified like any other.
     Signed(ResolvedJws),
     /// Bare claims, authenticated by the encryption itself.
-    Vouched(Arc<Issuer>, VouchedPayload),
+    Authenticated(Arc<Issuer>, AuthenticatedPayload),
 }
 
 /// Decrypts a JWE and checks its content.
@@ -42,10 +42,10 @@ pub(super) fn open(token: &str, keys: &DecryptionKeys, issuers: &Issuers) -> Res
                 Err(Refusal::BareClaimsNotAllowed)
             }
             SealedWith::SharedKey => {
-                let claims = jws::vouched_by_shared_key(content.as_bytes())?;
+                let claims = jws::authenticated_by_shared_key(content.as_bytes())?;
                 let issuer = holders.named(claims.issuer())?;
                 match issuer.settings().bare_claims {
-                    true => Ok(Content::Vouched(issuer.clone(), claims)),
+                    true => Ok(Content::Authenticated(issuer.clone(), claims)),
                     false => Err(Refusal::BareClaimsNotAllowed),
                 }
             }

@@ -10,7 +10,7 @@ use holdfast::clock::{Clock, Timestamp};
 use holdfast::config::Source;
 use holdfast::revocation::{RevocationKey, TokenFacts};
 use holdfast::service::Service;
-use holdfast::store::revocations::{Source as By, Unkept};
+use holdfast::store::revocations::{NotStored, Source as By};
 use holdfast::store::target::Target;
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
@@ -149,7 +149,7 @@ impl Node {
             false => instance.revocations.take_back(targets, KEEP).await,
         };
         // The disk is well, so that it is kept at least there.
-        assert!(matches!(said, Ok(()) | Err(Unkept::Later(..))), "{said:?}");
+        assert!(matches!(said, Ok(()) | Err(NotStored::Pending(..))), "{said:?}");
         let word = (clock.now().as_millis(), revoke);
         self.known.insert(subject, word);
         self.own.insert(subject, word);

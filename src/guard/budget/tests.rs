@@ -26,7 +26,7 @@ impl Budget {
     fn take_with(&mut self, priority: Priority, trust: Trust, now: Ticks) -> Result<(), Refused> {
         let (mut reservation, wait) = self.reserve(priority, trust, 0, now)?;
         assert_eq!(wait, Duration::ZERO);
-        assert_eq!(self.depart(&mut reservation, trust, now), Ok(Duration::ZERO));
+        assert_eq!(self.claim(&mut reservation, trust, now), Ok(Duration::ZERO));
         Ok(())
     }
 }
@@ -68,7 +68,7 @@ fn the_background_leaves_the_reserve_to_the_foreground() {
 
 #[test]
 fn a_flood_of_suspect_tokens_spends_its_own_share_and_no_more() {
-    let settings = BudgetSettings { suspect_share: 0.2, ..settings() };
+    let settings = BudgetSettings { first_seen_share: 0.2, ..settings() };
     let mut budget = Budget::new(&settings);
     assert_eq!(admitted(&mut budget, Priority::FirstSeen, at(0)), 4);
     let refused = budget.take(Priority::FirstSeen, at(0)).unwrap_err();
@@ -132,8 +132,13 @@ fn a_reset_that_moves_with_every_answer_does_not_keep_an_old_number_alive() {
 fn no_settings_make_it_refuse_for_ever_or_admit_without_end() {
     for rate in [f64::NAN, f64::NEG_INFINITY, 0.0, f64::INFINITY, 1e300] {
         for (burst, share) in [(0, f64::NAN), (u32::MAX, 7.0), (1, -1.0), (1, 0.5)] {
-            let settings =
-                BudgetSettings { rate, burst, background_share: share, suspect_share: share, ..settings() };
+            let settings = BudgetSettings {
+                rate,
+                burst,
+                background_share: share,
+                first_seen_share: share,
+                ..settings()
+            };
             let mut budget = Budget::new(&settings);
             assert!(budget.take(Priority::Foreground, at(0)).is_ok(), "{settings:?}");
             assert_eq!(
@@ -157,10 +162,10 @@ proptest! {
         rate in 0.1_f64..50.0,
         burst in 1_u32..40,
         background_share in 0.0_f64..=1.0,
-        suspect_share in 0.01_f64..=1.0,
+        first_seen_share in 0.01_f64..=1.0,
         calls in prop::collection::vec((0_u64..2_000_000, priority()), 0..120),
     ) {
-        let settings = BudgetSettings { rate, burst, background_share, suspect_share, ..settings() };
+        let settings = BudgetSettings { rate, burst, background_share, first_seen_share, ..settings() };
         let mut budget = Budget::new(&settings);
         let reserve = (f64::from(burst) * (1.0 - background_share)).floor() as u32;
         let reserve = if background_share > 0.0 { reserve.min(burst - 1) } else { burst };
@@ -174,7 +179,7 @@ proptest! {
                 prop_assert!(priority == Priority::Foreground || budget.available(ticks) >= reserve);
             }
         }
-        let suspect_burst = (f64::from(burst) * suspect_share).max(1.0);
+        let suspect_burst = (f64::from(burst) * first_seen_share).max(1.0);
         for (first, (from, _)) in made.iter().enumerate() {
             let (mut all, mut suspect) = (0.0, 0.0);
             for (to, priority) in &made[first..] {
@@ -182,7 +187,7 @@ proptest! {
                 all += 1.0;
                 suspect += f64::from(u8::from(*priority == Priority::FirstSeen));
                 prop_assert!(all <= rate * seconds + f64::from(burst) + 1e-9);
-                prop_assert!(suspect <= rate * suspect_share * seconds + suspect_burst + 1e-9);
+                prop_assert!(suspect <= rate * first_seen_share * seconds + suspect_burst + 1e-9);
             }
         }
     }
@@ -269,9 +274,9 @@ fn a_user_who_is_known_waits_behind_one_stranger_at_most() {
     assert_eq!(wait, SECOND / 10, "the next token is the known user's");
     // The first-seen call whose turn it was waits for the next token.
     let mut stranger = strangers[2].0;
-    assert_eq!(budget.depart(&mut stranger, Trust::FULL, at(100)), Ok(SECOND / 10));
-    assert_eq!(budget.depart(&mut known.clone(), Trust::FULL, at(100)), Ok(Duration::ZERO));
-    assert_eq!(budget.depart(&mut stranger, Trust::FULL, at(200)), Ok(Duration::ZERO));
+    assert_eq!(budget.claim(&mut stranger, Trust::FULL, at(100)), Ok(SECOND / 10));
+    assert_eq!(budget.claim(&mut known.clone(), Trust::FULL, at(100)), Ok(Duration::ZERO));
+    assert_eq!(budget.claim(&mut stranger, Trust::FULL, at(200)), Ok(Duration::ZERO));
 }
 
 #[test]
@@ -282,7 +287,7 @@ fn a_stranger_who_would_wait_too_long_in_all_is_sent_away() {
     let known: Vec<_> =
         (0..10).map(|_| reserve(&mut budget, Priority::Foreground, at(0)).unwrap().0).collect();
     let mut last = strangers[11];
-    let refused = budget.depart(&mut last, Trust::FULL, at(1_000)).unwrap_err();
+    let refused = budget.claim(&mut last, Trust::FULL, at(1_000)).unwrap_err();
     assert_eq!((refused.exhausted, refused.retry_after), (Exhausted::Main, SECOND / 10));
     budget.cancel(last);
     assert_eq!(known.len(), 10);
@@ -318,9 +323,9 @@ fn nothing_that_remains_of_the_tenants_limit_keeps_those_who_wait_until_its_rese
     let (mut late, wait) = reserve(&mut budget, Priority::Foreground, at(0)).unwrap();
     assert_eq!(wait, Duration::ZERO);
     budget.observe(1, SECOND, at(0));
-    assert_eq!(budget.depart(&mut early, Trust::FULL, at(0)), Ok(Duration::ZERO));
-    assert_eq!(budget.depart(&mut late, Trust::FULL, at(0)), Ok(SECOND));
-    assert_eq!(budget.depart(&mut late, Trust::FULL, at(1_000)), Ok(Duration::ZERO));
+    assert_eq!(budget.claim(&mut early, Trust::FULL, at(0)), Ok(Duration::ZERO));
+    assert_eq!(budget.claim(&mut late, Trust::FULL, at(0)), Ok(SECOND));
+    assert_eq!(budget.claim(&mut late, Trust::FULL, at(1_000)), Ok(Duration::ZERO));
 }
 
 #[test]
@@ -375,7 +380,7 @@ proptest! {
                     break;
                 }
                 let (due, since, priority, mut reservation) = line.remove(0);
-                match budget.depart(&mut reservation, Trust::FULL, due) {
+                match budget.claim(&mut reservation, Trust::FULL, due) {
                     Ok(Duration::ZERO) => {
                         prop_assert!(due.since(since) <= SECOND);
                         left.push(due);

@@ -103,7 +103,7 @@ async fn beyond_the_longest_wait_nobody_waits_and_each_is_told_its_own_time() {
     until(|| guard.status().waiting == 10).await;
     for late in 1..=3 {
         let suppressed = guard.admit_in_turn(Priority::FirstSeen, subject(late)).await.unwrap_err();
-        assert_eq!(suppressed.reason, SuppressReason::SuspectBudget);
+        assert_eq!(suppressed.reason, SuppressReason::FirstSeenBudget);
         assert_eq!(suppressed.retry_after, SECOND + SECOND / 10 * u32::from(late));
     }
     calls.iter().for_each(JoinHandle::abort);

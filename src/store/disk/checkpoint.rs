@@ -25,7 +25,7 @@ use super::delete_markers::{DENIABLE, DeleteMarkers, Deleted};
 use super::engine::{Batch, Change, Engine};
 use super::error::DiskError;
 use super::fault::Fault;
-use super::kept::{self, Kept};
+use super::kept::{self, Checkpoint};
 use super::layout::{self, CopyMode, Layout, ReplaceReason};
 use super::settings::DiskSettings;
 use crate::clock::{Clock, Timestamp};
@@ -88,7 +88,7 @@ pub fn backup(settings: &DiskSettings, clock: &Clock, to: &Path) -> Result<Backu
         }
         Err(Fault::Locked) => loop {
             let newest = kept::newest_first(&layout).into_iter().next();
-            let Kept { path, made_at, .. } =
+            let Checkpoint { path, made_at, .. } =
                 newest.ok_or_else(|| DiskError::NoCheckpoint { path: settings.path.clone() })?;
             match copy_complete(&path, to) {
                 Ok(()) => return Ok(Backup { state_of: made_at, from_checkpoint: true }),
@@ -246,7 +246,7 @@ pub(super) fn recover(
         })
         .collect();
     for salvaged in [false, true] {
-        for (Kept { path, made_at, .. }, deleted) in &candidates {
+        for (Checkpoint { path, made_at, .. }, deleted) in &candidates {
             let copied = match salvaged {
                 false => copy_and_check(layout, settings, clock, path, CopyMode::Links, deleted),
                 true => salvage(layout, settings, clock, path, deleted),
@@ -322,16 +322,16 @@ fn take_what_opens(from: &Engine, to: &Engine, family: Family) -> Result<(), Fau
     let mut batch = Batch::default();
     from.scan_what_opens(family, |key, value| {
         batch.push(Change::Put(family, key.to_vec(), value.to_vec()));
-        if batch.bytes() < BATCH_BYTES { Ok(()) } else { to.write_patiently(&std::mem::take(&mut batch)) }
+        if batch.bytes() < BATCH_BYTES { Ok(()) } else { to.write_with_retry(&std::mem::take(&mut batch)) }
     })?;
-    to.write_patiently(&batch)
+    to.write_with_retry(&batch)
 }
 
 fn forget(engine: &Engine, deleted: &Deleted) -> Result<(), Fault> {
     match deleted {
         Deleted::These(changes) => {
             let batch: Batch = changes.iter().cloned().collect();
-            engine.write_patiently(&batch)?;
+            engine.write_with_retry(&batch)?;
             engine.sync()
         }
         Deleted::Unknown => engine.purge(&DENIABLE),

@@ -20,7 +20,7 @@ use std::path::Path;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::engine::Change;
-use super::layout::TOMBSTONES_FILE;
+use super::layout::DELETE_MARKERS_FILE;
 use crate::tiers::record::Family;
 
 const CHECK_LENGTH: usize = 4;
@@ -58,12 +58,12 @@ pub(super) enum Deleted {
 impl DeleteMarkers {
     /// Creates the empty file of a new checkpoint.
     pub(super) fn start(checkpoint: &Path) -> io::Result<()> {
-        File::create(checkpoint.join(TOMBSTONES_FILE))?.sync_all()
+        File::create(checkpoint.join(DELETE_MARKERS_FILE))?.sync_all()
     }
 
     /// Opens the file of a checkpoint to append to it. Removes an entry that a crash cut short.
     pub(super) fn of(checkpoint: &Path) -> io::Result<Self> {
-        let path = checkpoint.join(TOMBSTONES_FILE);
+        let path = checkpoint.join(DELETE_MARKERS_FILE);
         let content = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // It is unknown what was deleted before. That fact must not be lost.
@@ -131,7 +131,7 @@ impl DeleteMarkers {
 impl Deleted {
     /// The deletes noted beside a checkpoint.
     pub(super) fn since(checkpoint: &Path) -> Self {
-        let Ok(content) = fs::read(checkpoint.join(TOMBSTONES_FILE)) else { return Self::Unknown };
+        let Ok(content) = fs::read(checkpoint.join(DELETE_MARKERS_FILE)) else { return Self::Unknown };
         match entries(&content) {
             (Some(entries), rest) if rest.is_empty() || is_cut_off(rest) => Self::These(entries),
             _ => Self::Unknown,
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn what_was_noted_is_found_again_also_behind_an_entry_that_a_crash_cut_off() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(TOMBSTONES_FILE);
+        let path = directory.path().join(DELETE_MARKERS_FILE);
         assert_eq!(Deleted::since(directory.path()), Deleted::Unknown, "without the file nothing is known");
         note(directory.path(), &[1]);
         assert_eq!(Deleted::since(directory.path()), Deleted::Unknown, "nor by going on");
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn what_is_damaged_or_too_much_stands_for_everything() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(TOMBSTONES_FILE);
+        let path = directory.path().join(DELETE_MARKERS_FILE);
         DeleteMarkers::start(directory.path()).unwrap();
         note(directory.path(), &[7; 20]);
         let whole = fs::read(&path).unwrap();

@@ -104,9 +104,9 @@ impl Engine {
         Ok(self.db.write_opt(changes, &self.writing)?)
     }
 
-    /// The same, [`patiently`].
-    pub(super) fn write_patiently(&self, batch: &Batch) -> Result<(), Fault> {
-        patiently(|| self.write(batch))
+    /// The same, [`retry_while_stalled`].
+    pub(super) fn write_with_retry(&self, batch: &Batch) -> Result<(), Fault> {
+        retry_while_stalled(|| self.write(batch))
     }
 
     /// Syncs all writes to the disk.
@@ -276,14 +276,14 @@ impl Change {
 }
 
 /// How long RocksDB may stall writes before that counts as a fault of the disk.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_STALL: Duration = Duration::from_secs(10);
 
 /// Retries for a while an action that RocksDB rejects because it would have to wait.
-pub(super) fn patiently(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
+pub(super) fn retry_while_stalled(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
     let started = Instant::now();
     loop {
         match action() {
-            Err(Fault::Stalled) if started.elapsed() < PATIENCE => {
+            Err(Fault::Stalled) if started.elapsed() < MAX_STALL => {
                 std::thread::sleep(Duration::from_millis(10))
             }
             done => return done,

@@ -1,7 +1,8 @@
 //! Which checkpoints there are, and which of them stay.
 //!
-//! The newest [`KEPT`] stay. One more stays if the database was replaced by one with fewer changes, such as
-//! an empty one: the checkpoints of the new database must not push out the last one of the old database.
+//! The newest [`MAX_CHECKPOINTS`] stay. One more stays if the database was replaced by one with fewer
+//! changes, such as an empty one: the checkpoints of the new database must not push out the last one of the
+//! old database.
 
 use std::fs;
 use std::io;
@@ -13,16 +14,16 @@ use super::layout::{self, Layout, SEQUENCE_FILE};
 use crate::clock::Timestamp;
 
 /// How many checkpoints are kept.
-pub(super) const KEPT: usize = 2;
+pub(super) const MAX_CHECKPOINTS: usize = 2;
 
 /// A checkpoint that is complete.
-pub(super) struct Kept {
+pub(super) struct Checkpoint {
     pub(super) path: PathBuf,
     number: u64,
     pub(super) made_at: Timestamp,
 }
 
-impl Kept {
+impl Checkpoint {
     /// How many changes the database had had; `None` in checkpoints of older versions.
     fn sequence(&self) -> Option<u64> {
         fs::read_to_string(self.path.join(SEQUENCE_FILE)).ok()?.trim_end().parse().ok()
@@ -35,13 +36,13 @@ pub(super) fn note_sequence(checkpoint: &Path, sequence: u64) -> io::Result<()> 
 }
 
 /// The complete checkpoints of a version that can be read.
-pub(super) fn newest_first(layout: &Layout) -> Vec<Kept> {
+pub(super) fn newest_first(layout: &Layout) -> Vec<Checkpoint> {
     let directory = layout.checkpoints();
     let mut complete: Vec<_> = layout::names_in(&directory)
         .into_iter()
         .filter_map(|name| {
             let (number, made_at) = number_and_time(&name)?;
-            Some(Kept { path: directory.join(&name), number, made_at })
+            Some(Checkpoint { path: directory.join(&name), number, made_at })
         })
         .filter(|kept| matches!(layout::check_format(&kept.path), Ok(true)))
         .collect();
@@ -50,7 +51,7 @@ pub(super) fn newest_first(layout: &Layout) -> Vec<Kept> {
 }
 
 /// The newest checkpoint.
-pub(super) fn newest(layout: &Layout) -> Option<Kept> {
+pub(super) fn newest(layout: &Layout) -> Option<Checkpoint> {
     newest_first(layout).into_iter().next()
 }
 
@@ -65,9 +66,10 @@ pub(super) fn next(layout: &Layout, now: Timestamp) -> PathBuf {
 /// Removes the checkpoints that do not stay.
 pub(super) fn prune(layout: &Layout) -> Result<(), DiskError> {
     let mut stay = newest_first(layout);
-    let go = stay.split_off(KEPT.min(stay.len()));
-    let most = stay.iter().filter_map(Kept::sequence).max();
-    let richer = |kept: &Kept| most.zip(kept.sequence()).is_some_and(|(most, sequence)| sequence > most);
+    let go = stay.split_off(MAX_CHECKPOINTS.min(stay.len()));
+    let most = stay.iter().filter_map(Checkpoint::sequence).max();
+    let richer =
+        |kept: &Checkpoint| most.zip(kept.sequence()).is_some_and(|(most, sequence)| sequence > most);
     let older = go.iter().position(richer);
     let (between, extra) = older.map_or((&[][..], None), |at| (&go[..at], go.get(at)));
     if let Some(extra) = extra {

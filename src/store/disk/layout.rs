@@ -27,7 +27,7 @@ const CORRUPT: &str = "db.corrupt-";
 const REPLACED: &str = "db.replaced-";
 
 /// Beside a checkpoint's own files: the deletes since.
-pub(super) const TOMBSTONES_FILE: &str = "deleted-since";
+pub(super) const DELETE_MARKERS_FILE: &str = "deleted-since";
 
 /// Beside a checkpoint's own files: how many changes the database had had by then.
 pub(super) const SEQUENCE_FILE: &str = "sequence";
@@ -307,7 +307,7 @@ pub(super) fn copy_database(from: &Path, to: &Path, sharing: CopyMode) -> io::Re
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let is_ours =
-            [FORMAT_FILE, TOMBSTONES_FILE, SEQUENCE_FILE].iter().any(|name| entry.file_name() == *name);
+            [FORMAT_FILE, DELETE_MARKERS_FILE, SEQUENCE_FILE].iter().any(|name| entry.file_name() == *name);
         if is_ours || !entry.file_type()?.is_file() {
             continue;
         }

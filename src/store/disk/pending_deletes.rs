@@ -68,7 +68,7 @@ impl PendingDeletes {
         if !self.deletes.is_empty() {
             let batch: Batch = std::mem::take(&mut self.deletes).into_iter().collect();
             let settled = note(markers.as_mut(), &batch)
-                .and_then(|()| engine.write_patiently(&batch))
+                .and_then(|()| engine.write_with_retry(&batch))
                 .and_then(|()| engine.sync());
             if let Err(failed) = settled {
                 self.deletes = batch.into_changes();

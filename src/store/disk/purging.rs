@@ -56,7 +56,7 @@ impl DiskStore {
         // A scan does not see what waits to be written.
         self.sync()?;
         self.scan(Family::Verdicts, |key, sealed| {
-            if open(key, sealed).is_some_and(|record| who.is_meant_by(&record)) {
+            if open(key, sealed).is_some_and(|record| who.matches(&record)) {
                 visit(key);
             }
         })

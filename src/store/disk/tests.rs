@@ -296,7 +296,7 @@ fn if_nobody_knows_what_was_deleted_since_a_checkpoint_no_verdict_of_it_is_belie
     assert!(store.put(Family::Keys, b"keys", value(LATER, b"keys")));
     let made = store.checkpoint().unwrap();
     drop(store);
-    fs::remove_file(made.join(layout::TOMBSTONES_FILE)).unwrap();
+    fs::remove_file(made.join(layout::DELETE_MARKERS_FILE)).unwrap();
     overwrite(&fixture.file("MANIFEST"), 0, &[0xa5; 64]);
     let opened = fixture.try_open().unwrap();
     assert!(!has(&opened.store, b"key") && opened.store.get(Family::Keys, b"keys").unwrap().is_some());

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint;
 use super::database;
 use super::delete_markers::{DENIABLE, DeleteMarkers};
-use super::engine::{Batch, Change, Engine, patiently};
+use super::engine::{Batch, Change, Engine, retry_while_stalled};
 use super::error::DiskError;
 use super::fault::Fault;
 use super::kept;
@@ -98,7 +98,7 @@ impl Writer {
             changed_since_checkpoint,
             markers: None,
         };
-        if let Err(error) = writer.open_tombstones() {
+        if let Err(error) = writer.open_delete_markers() {
             writer.degrade(&error);
         }
         writer
@@ -184,7 +184,7 @@ impl Writer {
         if let State::Open(engine) = &self.state {
             let counters = &self.shared.counters;
             let noted = pending_deletes::note(self.markers.as_mut(), &batch);
-            match noted.and_then(|()| engine.write_patiently(&batch)) {
+            match noted.and_then(|()| engine.write_with_retry(&batch)) {
                 Ok(()) => {
                     counters.bytes_written.fetch_add(batch.bytes() as u64, Relaxed);
                     counters.changes_written.fetch_add(batch.len() as u64, Relaxed);
@@ -232,7 +232,7 @@ impl Writer {
         // A copy that cannot be removed now stays pending, too.
         let removed = checkpoint::remove_all(self.opener.layout());
         self.pending_deletes.remove_copies_at = removed.as_ref().err().map(|_| self.retry_at());
-        if let Err(fault) = self.open_tombstones() {
+        if let Err(fault) = self.open_delete_markers() {
             self.degrade(&fault);
         }
         let purged = self.with_engine("purging", |engine| engine.purge(families));
@@ -248,7 +248,7 @@ impl Writer {
         }
         let removed = checkpoint::remove_all(self.opener.layout());
         self.pending_deletes.remove_copies_at = removed.is_err().then(|| self.retry_at());
-        if let Err(fault) = self.open_tombstones() {
+        if let Err(fault) = self.open_delete_markers() {
             self.degrade(&fault);
         }
     }
@@ -258,7 +258,7 @@ impl Writer {
     }
 
     /// Notes deletes beside the newest checkpoint from now on.
-    fn open_tombstones(&mut self) -> Result<(), Fault> {
+    fn open_delete_markers(&mut self) -> Result<(), Fault> {
         self.markers = pending_deletes::markers_of(self.opener.layout())?;
         Ok(())
     }
@@ -293,7 +293,7 @@ impl Writer {
             None => {
                 let made = checkpoint::make(engine, self.opener.layout(), self.opener.clock().now())?;
                 self.changed_since_checkpoint = false;
-                if let Err(fault) = self.open_tombstones() {
+                if let Err(fault) = self.open_delete_markers() {
                     self.degrade(&fault);
                     return Err(DiskError::Degraded);
                 }
@@ -323,7 +323,7 @@ impl Writer {
         action: impl Fn(&Engine) -> Result<(), Fault>,
     ) -> Result<(), DiskError> {
         let State::Open(engine) = &self.state else { return Err(DiskError::Degraded) };
-        let done = patiently(|| action(engine));
+        let done = retry_while_stalled(|| action(engine));
         done.map_err(|fault| {
             self.degrade(&fault);
             DiskError::engine(doing, self.opener.layout().root(), &fault)

@@ -14,7 +14,7 @@ use super::framing::{BoundedReplies, ReplyError};
 use super::stream;
 
 /// How long connecting may take, and each command for which no request waits.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connects and logs in. No reply is longer than [`BoundedReplies`] allows; if one would be, `failed` says
 /// so. The work of the connection is done by a task of `driver`.
@@ -32,18 +32,18 @@ pub(super) async fn connect(
     Ok(redis)
 }
 
-/// Waits for this no longer than [`PATIENCE`].
-pub(super) async fn patiently<T>(
+/// Waits for this no longer than [`TIMEOUT`].
+pub(super) async fn with_timeout<T>(
     work: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, SharedError> {
-    match tokio::time::timeout(PATIENCE, work).await {
+    match tokio::time::timeout(TIMEOUT, work).await {
         Ok(done) => done.map_err(SharedError::from),
         Err(_) => Err(SharedError::Timeout),
     }
 }
 
 /// Another server, reached as `server` is, by TCP or TLS, and with the same login.
-pub(super) fn beside(server: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+pub(super) fn driven_by(server: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
     let address = match server.addr() {
         ConnectionAddr::TcpTls { .. } => {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
@@ -61,5 +61,5 @@ pub(super) fn moved_to(server: &ConnectionInfo, node: &str) -> ConnectionInfo {
         _ => ("", 0),
     };
     let host = if host.is_empty() { own_host } else { host };
-    beside(server, host.to_owned(), port.parse().unwrap_or(own_port))
+    driven_by(server, host.to_owned(), port.parse().unwrap_or(own_port))
 }

@@ -13,7 +13,7 @@ use redis::{
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use super::connect::{PATIENCE, connect, patiently};
+use super::connect::{TIMEOUT, connect, with_timeout};
 use super::error::SharedError;
 use super::forget::Forget;
 use super::framing::ReplyError;
@@ -103,7 +103,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// What the server pushes.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum Push {
     /// A message of another instance.
     Forget(Forget),
     /// The subscription has ended.
@@ -118,9 +118,9 @@ pub(super) struct Connection {
     /// Why replies are not read any more.
     failed: Arc<OnceLock<ReplyError>>,
     strikes: AtomicU32,
-    /// Messages came faster than they were read, and some were dropped.
-    deaf: Arc<AtomicBool>,
-    /// Told when the connection is given up.
+    /// Whether messages came faster than they were read, and some were dropped.
+    dropped_messages: Arc<AtomicBool>,
+    /// Notified when the connection is given up.
     pub(super) lost: Notify,
 }
 
@@ -132,20 +132,20 @@ impl Connection {
         in_cluster: bool,
         channel: &str,
         read: impl Fn(&[u8]) -> Option<Forget> + Send + Sync + 'static,
-    ) -> Result<(Self, mpsc::Receiver<Heard>), SharedError> {
+    ) -> Result<(Self, mpsc::Receiver<Push>), SharedError> {
         let (sender, pushes) = mpsc::channel(MAX_MESSAGES);
-        let deaf = Arc::new(AtomicBool::new(false));
-        let dropped = deaf.clone();
+        let dropped_messages = Arc::new(AtomicBool::new(false));
+        let dropped = dropped_messages.clone();
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
+            .set_connection_timeout(Some(TIMEOUT))
             .set_response_timeout(None)
             .set_push_sender(move |push: PushInfo| {
-                let heard = match (push.kind, push.data.as_slice()) {
-                    (PushKind::Disconnection | PushKind::Unsubscribe, _) => Some(Heard::End),
-                    (PushKind::Message, [_, Value::BulkString(message)]) => read(message).map(Heard::Forget),
+                let push = match (push.kind, push.data.as_slice()) {
+                    (PushKind::Disconnection | PushKind::Unsubscribe, _) => Some(Push::End),
+                    (PushKind::Message, [_, Value::BulkString(message)]) => read(message).map(Push::Forget),
                     _ => None,
                 };
-                let sent = heard.map_or(Ok(()), |heard| sender.try_send(heard));
+                let sent = push.map_or(Ok(()), |push| sender.try_send(push));
                 sent.inspect_err(|_| dropped.store(true, Relaxed))
             });
         let failed = Arc::new(OnceLock::new());
@@ -155,10 +155,13 @@ impl Connection {
             redis.subscribe(channel).await?;
             Ok(redis)
         };
-        let redis = patiently(subscribe).await.map_err(|error| why(&failed, error))?;
+        let redis = with_timeout(subscribe).await.map_err(|error| why(&failed, error))?;
         let redis = Link::new(redis, server.clone(), in_cluster);
         let lost = Notify::new();
-        Ok((Self { redis, _driver: driver, failed, strikes: AtomicU32::new(0), deaf, lost }, pushes))
+        Ok((
+            Self { redis, _driver: driver, failed, strikes: AtomicU32::new(0), dropped_messages, lost },
+            pushes,
+        ))
     }
 
     /// The record of this name. A request waits for it, for `timeout` at most.
@@ -198,8 +201,8 @@ impl Connection {
     }
 
     /// Whether messages were dropped since the last call.
-    pub(super) fn was_deaf(&self) -> bool {
-        self.deaf.swap(false, Relaxed)
+    pub(super) fn lost_messages(&self) -> bool {
+        self.dropped_messages.swap(false, Relaxed)
     }
 
     /// Waits until our slot of the cluster has moved to another node.
@@ -223,12 +226,12 @@ impl Connection {
         &self,
         command: &redis::Cmd,
     ) -> Result<T, SharedError> {
-        patiently(command.query_async(&mut self.redis.clone())).await
+        with_timeout(command.query_async(&mut self.redis.clone())).await
     }
 
     /// Checks that Redis answers.
     pub(super) async fn ping(&self) -> Result<(), SharedError> {
-        patiently(redis::cmd("PING").exec_async(&mut self.redis.clone())).await
+        with_timeout(redis::cmd("PING").exec_async(&mut self.redis.clone())).await
     }
 
     /// Checks that Redis accepts a write: of a mark under a name that nothing reads.
@@ -253,7 +256,7 @@ impl Connection {
             commands.cmd("UNLINK").arg(&name);
             commands.cmd("EVAL").arg(MARK).arg(1).arg(name).arg(life.to_string());
         }
-        self.tell(commands, channel, messages).await
+        self.publish(commands, channel, messages).await
     }
 
     /// Writes the mark that everybody is purged now, which keeps out records from before, and tells the other
@@ -266,10 +269,10 @@ impl Connection {
     ) -> Result<bool, SharedError> {
         let mut commands = redis::pipe();
         commands.cmd("EVAL").arg(MARK).arg(1).arg(name);
-        self.tell(commands, channel, messages).await
+        self.publish(commands, channel, messages).await
     }
 
-    async fn tell(
+    async fn publish(
         &self,
         mut commands: Pipeline,
         channel: &str,
@@ -278,7 +281,7 @@ impl Connection {
         for message in messages {
             commands.cmd("PUBLISH").arg(channel).arg(message);
         }
-        let failed = self.carry_out(commands).await?;
+        let failed = self.execute(commands).await?;
         let (full, failed): (Vec<_>, Vec<_>) =
             failed.into_iter().partition(|error| error.code() == Some("OOM"));
         match failed.into_iter().next() {
@@ -290,7 +293,7 @@ impl Connection {
     /// What time it is by Redis's clock.
     async fn time(&self) -> Result<Timestamp, SharedError> {
         let (seconds, micros): (u64, u64) =
-            patiently(redis::cmd("TIME").query_async(&mut self.redis.clone())).await?;
+            with_timeout(redis::cmd("TIME").query_async(&mut self.redis.clone())).await?;
         Ok(Timestamp::from_secs(seconds).after(Duration::from_micros(micros)))
     }
 
@@ -323,26 +326,26 @@ impl Connection {
                 commands.arg(sealed).arg(life).arg(latest).arg(verified.as_millis()).arg(&tolerance);
             }
         }
-        let failed = self.carry_out(commands).await?;
+        let failed = self.execute(commands).await?;
         failed.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// Runs these commands and returns the errors that the server replied. The replies are looked at one by
     /// one: the error of a whole pipeline has no code that tells a full server from a broken one.
-    async fn carry_out(&self, mut commands: Pipeline) -> Result<Vec<RedisError>, SharedError> {
+    async fn execute(&self, mut commands: Pipeline) -> Result<Vec<RedisError>, SharedError> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
         commands.ignore_errors();
         let done: Vec<Result<Value, RedisError>> =
-            patiently(commands.query_async(&mut self.redis.clone())).await?;
+            with_timeout(commands.query_async(&mut self.redis.clone())).await?;
         Ok(done.into_iter().filter_map(Result::err).collect())
     }
 
     /// The connections to all nodes that have names of ours: two, while a cluster moves our slot. `absent` is
     /// a name that no server has.
     pub(super) async fn nodes(&self, absent: &str) -> Result<Vec<MultiplexedConnection>, SharedError> {
-        patiently(self.redis.nodes(&range(absent))).await
+        with_timeout(self.redis.nodes(&range(absent))).await
     }
 
     /// The records of these names; `None` for a name without a record.
@@ -353,7 +356,7 @@ impl Connection {
         }
         commands.ignore_errors();
         let values: Vec<Result<Vec<u8>, RedisError>> =
-            patiently(commands.query_async(&mut self.redis.clone())).await?;
+            with_timeout(commands.query_async(&mut self.redis.clone())).await?;
         Ok(values.into_iter().map(|value| record(value.ok()?).ok()?).collect())
     }
 
@@ -364,7 +367,7 @@ impl Connection {
         for name in names {
             commands.cmd("UNLINK").arg(name);
         }
-        let failed = self.carry_out(commands).await?;
+        let failed = self.execute(commands).await?;
         failed.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 }
@@ -378,7 +381,7 @@ pub(super) async fn scan(
 ) -> Result<(u64, Vec<Vec<u8>>), SharedError> {
     let mut command = redis::cmd("SCAN");
     command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_BATCH);
-    patiently(command.query_async(node)).await
+    with_timeout(command.query_async(node)).await
 }
 
 /// Reads no more than the longest record, whatever the value is.

@@ -9,7 +9,7 @@ use super::framing::ReplyError;
 pub enum SharedError {
     /// There is no connection at present.
     #[error("there is no connection to Redis")]
-    Away,
+    Disconnected,
     /// Redis did not answer in time.
     #[error("Redis did not answer in time")]
     Timeout,
@@ -49,7 +49,7 @@ impl SharedError {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::Away => "away",
+            Self::Disconnected => "away",
             Self::Timeout => "timeout",
             Self::Redis(_) => "read",
             Self::Refused(_) => "refused",

@@ -1,14 +1,14 @@
-//! A lease: of several instances that need the same record at the same time, one asks the issuer, and the
-//! others wait for it.
+//! Leases: when several instances need the same record at the same time, one asks the issuer, and the others
+//! wait for it.
 //!
-//! The lease is a value in Redis that only one instance can set, for a short [`LIFE`]. The holder renews it
-//! while it asks, so an issuer that is slow, or a call that waits for the budget, does not end it; and if the
-//! holder dies, another instance takes it soon. When the record is written, the holder publishes a
-//! [`Notice`] and deletes the lease, in this order. So an instance that waits finds the record, and one that
-//! takes the lease afterwards finds it, too, if it looks once more.
+//! A lease is a value in Redis that only one instance can set, for a short [`LIFE`]. The holder renews it
+//! while it asks, so a slow issuer, or a call that waits for the budget, does not end it. If the holder
+//! crashes, another instance acquires the lease soon. The holder writes the record, publishes a [`Notice`]
+//! and deletes the lease, in this order. So a waiting instance finds the record, and an instance that
+//! acquires the lease afterwards finds it, too, if it looks once more.
 //!
-//! **A lease is only about who asks first.** It protects no data. If Redis loses it, or holds it for too
-//! long, or lies, then two instances ask, or some wait for a bounded time and ask then.
+//! **A lease only decides who asks first.** It protects no data. If Redis loses it or keeps it for too long,
+//! then two instances ask, or some wait for a bounded time and then ask themselves.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,91 +19,97 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::error::SharedError;
-use super::notice::{Notice, Told};
+use super::notice::{Notice, SharedResult};
 use super::reconnect;
 use super::state::Shared;
 use crate::tiers::digest::DIGEST_LENGTH;
 
-/// How long a lease lasts that is not renewed: the most that the death of its holder costs.
+/// The expiry of a lease that is not renewed. After a holder crashes, the others wait this long at most.
 const LIFE: Duration = Duration::from_secs(2);
 
-/// How often the holder renews it, and how often those who wait look whether it is still there.
+/// How often the holder renews its lease, and how often a waiting instance tries to acquire it.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Prolongs a lease, if it is still the holder's own.
+/// Extends a lease if this instance still holds it.
 const RENEW: &str = r"
 if redis.call('GETRANGE', KEYS[1], 0, -1) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 ";
 
-/// Publishes a notice, and deletes the lease if it is still the holder's own.
-const END: &str = r"
+/// Publishes a notice, and deletes the lease if this instance still holds it.
+const RELEASE: &str = r"
 redis.call('PUBLISH', ARGV[2], ARGV[3])
 if redis.call('GETRANGE', KEYS[1], 0, -1) == ARGV[1] then redis.call('UNLINK', KEYS[1]) end
 return 1
 ";
 
-/// Who asks.
-pub enum Turn {
-    /// This instance. It ends the lease when it has asked.
-    Mine(Lease),
-    /// Another one has.
-    Told(Told),
-    /// Another one does, and has not for as long as this one waits.
-    InVain,
-    /// Redis does not say.
-    Unknown,
+/// What came of the attempt to acquire a lease.
+pub enum LeaseOutcome {
+    /// This instance holds the lease, asks the issuer, and then releases the lease.
+    Acquired(Lease),
+    /// Another instance held the lease and published its result.
+    Ended(SharedResult),
+    /// Another instance still holds the lease after the timeout.
+    TimedOut,
+    /// Redis is unreachable or fails.
+    Unavailable,
 }
 
-/// The leave to ask for all instances. If it is dropped, the others are told that nobody has asked.
-#[must_use = "dropping a lease tells the others that nobody has asked"]
+/// The permission to ask for all instances. If it is dropped, the others learn that nobody has asked.
+#[must_use = "dropping a lease tells the other instances that nobody has asked"]
 pub struct Lease {
     shared: Arc<Shared>,
     key: [u8; DIGEST_LENGTH],
-    /// Different for each lease of each instance.
+    /// Unique for each lease of each instance.
     value: String,
-    told: Told,
+    result: SharedResult,
 }
 
-/// Takes the lease under `key`, or waits for what its holder has to tell, but no longer than `patience`.
-pub(super) async fn turn(shared: &Arc<Shared>, key: [u8; DIGEST_LENGTH], patience: Duration) -> Turn {
-    // From here on, no word is missed: a holder that has not ended its lease yet publishes after it was seen.
+/// Acquires the lease under `key`, or waits up to `timeout` for the result of its holder.
+pub(super) async fn acquire_or_wait(
+    shared: &Arc<Shared>,
+    key: [u8; DIGEST_LENGTH],
+    timeout: Duration,
+) -> LeaseOutcome {
+    // Subscribes before the lease is looked at, so no result is missed.
     let mut waiter = shared.waiters.wait_for(key);
-    let end = Instant::now() + patience;
+    let end = Instant::now() + timeout;
     loop {
-        match take(shared, key).await {
-            Ok(Some(lease)) => return Turn::Mine(lease),
+        match try_acquire(shared, key).await {
+            Ok(Some(lease)) => return LeaseOutcome::Acquired(lease),
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!("no lease, so this instance asks: {error}");
-                return Turn::Unknown;
+                return LeaseOutcome::Unavailable;
             }
         }
         let now = Instant::now();
         if now >= end {
-            return Turn::InVain;
+            return LeaseOutcome::TimedOut;
         }
-        match tokio::time::timeout_at(end.min(now + INTERVAL), waiter.told()).await {
-            // Then this instance may take it.
-            Ok(Some(Told::NotAsked)) | Err(_) => {}
-            Ok(Some(told)) => return Turn::Told(told),
-            Ok(None) => return Turn::Unknown,
+        match tokio::time::timeout_at(end.min(now + INTERVAL), waiter.next()).await {
+            // Nobody asked, or it is time to look again.
+            Ok(Some(SharedResult::NotAsked)) | Err(_) => {}
+            Ok(Some(result)) => return LeaseOutcome::Ended(result),
+            Ok(None) => return LeaseOutcome::Unavailable,
         }
     }
 }
 
-/// Takes the lease; `None` if another instance has it. A request waits, so the time is bounded as for a read.
-async fn take(shared: &Arc<Shared>, key: [u8; DIGEST_LENGTH]) -> Result<Option<Lease>, SharedError> {
+/// Tries to acquire the lease; `None` if another instance holds it. A request waits, so the time is bounded
+/// as for a read.
+async fn try_acquire(shared: &Arc<Shared>, key: [u8; DIGEST_LENGTH]) -> Result<Option<Lease>, SharedError> {
     let connection = shared.open_connection()?;
     let value = format!("{:x}.{:x}", shared.sender, shared.leases.fetch_add(1, Relaxed));
     let mut set = redis::cmd("SET");
     set.arg(shared.names.lease(&key)).arg(&value).arg("NX").arg("PX").arg(LIFE.as_millis().to_string());
-    let lease = || Lease { shared: shared.clone(), key, value: value.clone(), told: Told::NotAsked };
+    let lease =
+        || Lease { shared: shared.clone(), key, value: value.clone(), result: SharedResult::NotAsked };
     match tokio::time::timeout(shared.settings.read_timeout, connection.query::<bool>(&set)).await {
         Ok(taken) => Ok(taken?.then(lease)),
         Err(_) => {
-            // It may still be set. Dropped, it is deleted after that.
+            // Redis may still set it. Dropping it here deletes it afterwards.
             drop(lease());
             Err(SharedError::Timeout)
         }
@@ -126,39 +132,40 @@ impl Lease {
             let mut renew = redis::cmd("EVAL");
             renew.arg(RENEW).arg(1).arg(shared.names.lease(key)).arg(value).arg(LIFE.as_millis().to_string());
             if let Ok(connection) = shared.open_connection() {
-                // If it fails, the lease ends early, and another instance may ask as well.
+                // If this fails, the lease expires early, and another instance may ask as well.
                 let _ = connection.query::<i64>(&renew).await;
             }
         }
     }
 
-    /// Ends the lease, behind the request, and tells the others this. The records that wait to be written are
-    /// written first.
-    pub fn end(mut self, told: Told) {
-        self.told = told;
+    /// Writes the waiting records, publishes the result, and deletes the lease, all in the background.
+    pub fn release(mut self, result: SharedResult) {
+        self.result = result;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (shared, key, value, told) = (self.shared.clone(), self.key, self.value.clone(), self.told);
-        // Without a runtime the process ends, and the lease with its life.
+        let (shared, key, value, result) = (self.shared.clone(), self.key, self.value.clone(), self.result);
+        // Without a runtime the process is ending, and the lease expires by itself.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { end(&shared, key, value, told).await });
+            runtime.spawn(async move { release(&shared, key, value, result).await });
         }
     }
 }
 
-async fn end(shared: &Shared, key: [u8; DIGEST_LENGTH], value: String, told: Told) {
+async fn release(shared: &Shared, key: [u8; DIGEST_LENGTH], value: String, result: SharedResult) {
     let Ok(connection) = shared.open_connection() else { return };
     if reconnect::write(shared, &connection).await.is_err() {
-        // The task that keeps the connection would have noticed, had it written.
+        // The reconnect task has not seen this error.
         connection.give_up();
         return;
     }
-    let Some(notice) = (Notice::Asked { key, told }).seal(&shared.sealer, shared.clock.now()) else { return };
+    let Some(notice) = (Notice::LeaseEnded { key, result }).seal(&shared.sealer, shared.clock.now()) else {
+        return;
+    };
     let mut end = redis::cmd("EVAL");
-    end.arg(END).arg(1).arg(shared.names.lease(&key)).arg(value).arg(shared.names.channel()).arg(notice);
-    // If it fails, the lease ends with its life.
+    end.arg(RELEASE).arg(1).arg(shared.names.lease(&key)).arg(value).arg(shared.names.channel()).arg(notice);
+    // If this fails, the lease expires by itself.
     let _ = connection.query::<i64>(&end).await;
 }

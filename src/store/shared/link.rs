@@ -25,7 +25,7 @@ pub(super) struct Link {
     /// Whether it is a node of a cluster. Another server does not send us, and our login, anywhere.
     in_cluster: bool,
     importing: Arc<Mutex<Option<Importing>>>,
-    /// Told when the slot has moved.
+    /// Notified when the slot has moved.
     pub(super) moved: Arc<Notify>,
 }
 

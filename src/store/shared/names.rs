@@ -72,7 +72,7 @@ impl Names {
     }
 
     /// The name of something that may come once.
-    pub(super) fn once(&self, id: &[u8]) -> String {
+    pub(super) fn replay(&self, id: &[u8]) -> String {
         format!("{}once:{}", self.prefix, hex(id))
     }
 

@@ -1,9 +1,8 @@
-//! What instances tell each other beside what to forget. Each notice is about now, and is worth nothing
-//! later.
+//! Notices between instances about the end of a lease. A notice is of use only now.
 //!
-//! Notices use the channel of [`Forget`](super::forget::Forget) and are sealed like those messages, for a
-//! place of their own, so that neither is taken for the other. A notice says when it was sent. One that was
-//! recorded and is sent again later is not read.
+//! Notices use the channel of [`Forget`](super::forget::Forget) and are sealed like those messages, but for
+//! another place, so that neither is taken for the other. A notice says when it was sent. A notice that was
+//! recorded and is sent again later is ignored.
 
 use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
@@ -19,40 +18,40 @@ const ID_LENGTH: usize = 16;
 /// Follows the random bytes in the key that a notice is sealed for.
 const PURPOSE: &[u8] = b"notice";
 
-/// What became of a question that one instance asked for all.
+/// The result of a call that one instance made for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Told {
+pub enum SharedResult {
     /// The issuer answered, and the record is in Redis.
     Record,
     /// The issuer refuses this token.
-    No {
+    Refused {
         /// The digest of the token.
         token: [u8; DIGEST_LENGTH],
-        /// 403 in place of 401.
+        /// Whether the answer is a 403 and not a 401.
         forbids: bool,
-        /// Whether the issuer says why.
+        /// Whether the issuer gave a reason that leaves no doubt.
         certain: bool,
     },
-    /// The issuer was not asked. Another instance may.
+    /// The issuer was not asked. Another instance may ask.
     NotAsked,
-    /// The issuer was asked, and did not say anything that the others could use.
-    Nothing,
+    /// The issuer was asked, and the others cannot use its answer.
+    Unusable,
 }
 
 /// A notice to the other instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Notice {
     /// The lease under `key` has ended.
-    Asked {
+    LeaseEnded {
         /// The key of the lease.
         key: [u8; DIGEST_LENGTH],
-        /// What became of the question.
-        told: Told,
+        /// The result of the call.
+        result: SharedResult,
     },
 }
 
 impl Notice {
-    /// The sealed notice. `None` if the system gives no random bytes, which does not happen in practice.
+    /// Seals the notice. `None` if the system gives no random bytes, which does not happen in practice.
     pub(super) fn seal(&self, sealer: &Sealer, now: Timestamp) -> Option<Vec<u8>> {
         let mut id = [0; ID_LENGTH];
         rand::fill(&mut id).ok()?;
@@ -62,7 +61,7 @@ impl Notice {
         Some([id.as_slice(), &sealed].concat())
     }
 
-    /// What a notice says. `None` if it was not sealed under this secret, or is of another time.
+    /// Opens a notice. `None` if it was not sealed under this secret, or was not sent just now.
     pub(super) fn open(sealer: &Sealer, message: &[u8], now: Timestamp) -> Option<Self> {
         let (id, sealed) = message.split_first_chunk::<ID_LENGTH>()?;
         let key = [id.as_slice(), PURPOSE].concat();
@@ -86,8 +85,10 @@ mod tests {
     use crate::tiers::secret::InstanceSecret;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
-    const NOTICE: Notice =
-        Notice::Asked { key: [3; 32], told: Told::No { token: [4; 32], forbids: false, certain: true } };
+    const NOTICE: Notice = Notice::LeaseEnded {
+        key: [3; 32],
+        result: SharedResult::Refused { token: [4; 32], forbids: false, certain: true },
+    };
 
     fn sealer(secret: u8) -> Sealer {
         Sealer::new(&InstanceSecret::from_bytes(&[secret; 32])).unwrap()

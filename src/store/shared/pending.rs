@@ -128,7 +128,7 @@ impl Pending {
     }
 
     /// Drops all waiting puts of verdicts and profiles: they are forgotten.
-    pub(super) fn drop_people(&mut self) {
+    pub(super) fn drop_user_puts(&mut self) {
         let is_kept = |which: &Which, change: &Change| {
             !matches!((which.0, change), (Family::Verdicts | Family::Profiles, Change::Put { .. }))
         };
@@ -144,12 +144,12 @@ impl Pending {
     }
 
     /// Whether all verdicts and profiles are to be forgotten first.
-    pub(super) const fn owes_everybody(&self) -> bool {
+    pub(super) const fn must_forget_everybody(&self) -> bool {
         self.everybody
     }
 
     /// All verdicts and profiles have been forgotten.
-    pub(super) const fn forgot_everybody(&mut self) {
+    pub(super) const fn everybody_forgotten(&mut self) {
         self.everybody = false;
     }
 }
@@ -229,8 +229,8 @@ mod tests {
                         prop_assert!(everybody || before - model.len() == lost);
                     }
                     Step::Write => {
-                        everybody |= pending.owes_everybody();
-                        pending.forgot_everybody();
+                        everybody |= pending.must_forget_everybody();
+                        pending.everybody_forgotten();
                         let taken: HashMap<_, _> = pending.take().into_iter().collect();
                         if !everybody {
                             prop_assert_eq!(&taken, &model);
@@ -248,11 +248,11 @@ mod tests {
                         }
                     }
                     Step::DropPeople => {
-                        pending.drop_people();
+                        pending.drop_user_puts();
                         model.retain(|_, change| *change == FORGET);
                     }
                 }
-                everybody |= pending.owes_everybody();
+                everybody |= pending.must_forget_everybody();
                 let bytes: usize =
                     pending.changes.iter().map(|(which, change)| change.bytes() + which.1.len()).sum();
                 prop_assert_eq!(pending.bytes, bytes);

@@ -22,13 +22,13 @@ use redis::{
 };
 use tokio::task::JoinSet;
 
-use super::connect::{beside, connect, moved_to, patiently};
+use super::connect::{beside, connect, moved_to, with_timeout};
 use super::error::SharedError;
 use super::names::IN_CLUSTER;
 use super::settings::{RedisAddress, RedisServers, Sentinels};
 
 /// How many nodes may send us on to the next one.
-const MOST_HOPS: usize = 5;
+const MAX_HOPS: usize = 5;
 
 impl RedisServers {
     /// The server to connect to now, with the login for it. `password` replaces that of the settings.
@@ -52,9 +52,9 @@ async fn owner(nodes: &[RedisAddress], password: Option<&str>) -> Result<Connect
     for node in nodes {
         asked.spawn(owner_by(logged_in(node.info()?, password)));
     }
-    let mut why = SharedError::Away;
+    let mut why = SharedError::Disconnected;
     while let Some(found) = asked.join_next().await {
-        match found.unwrap_or(Err(SharedError::Away)) {
+        match found.unwrap_or(Err(SharedError::Disconnected)) {
             Ok(owner) => return Ok(owner),
             Err(error) => why = error,
         }
@@ -66,7 +66,7 @@ async fn owner(nodes: &[RedisAddress], password: Option<&str>) -> Result<Connect
 async fn owner_by(mut node: ConnectionInfo) -> Result<ConnectionInfo, SharedError> {
     let mut question = cmd("STRLEN");
     question.arg(IN_CLUSTER);
-    for _ in 0..MOST_HOPS {
+    for _ in 0..MAX_HOPS {
         let moved = match ask(&node, &question).await? {
             Err(error) => match error.redirect_node() {
                 Some((to, _)) if error.code() == Some("MOVED") => Some(moved_to(&node, to)),
@@ -93,7 +93,7 @@ async fn primary(sentinels: &Sentinels, password: Option<&str>) -> Result<Connec
     }
     let (mut tried, mut problems) = (HashSet::new(), Vec::new());
     while let Some(answer) = asked.join_next().await {
-        let server = match answer.unwrap_or(Err(SharedError::Away)) {
+        let server = match answer.unwrap_or(Err(SharedError::Disconnected)) {
             Ok(Some(server)) => server,
             Ok(None) => {
                 problems.push(SharedError::UnknownPrimary { name: sentinels.primary_name.clone() });
@@ -116,7 +116,7 @@ async fn primary(sentinels: &Sentinels, password: Option<&str>) -> Result<Connec
     // What a server said tells more than that another one is down.
     let is_telling = |error: &SharedError| !matches!(error, SharedError::Redis(_) | SharedError::Timeout);
     let telling = problems.iter().position(is_telling).unwrap_or_default();
-    Err(problems.into_iter().nth(telling).unwrap_or(SharedError::Away))
+    Err(problems.into_iter().nth(telling).unwrap_or(SharedError::Disconnected))
 }
 
 async fn role(server: &ConnectionInfo) -> Result<Role, SharedError> {
@@ -131,7 +131,7 @@ async fn named_by(sentinel: &RedisAddress, question: &Cmd) -> Result<Option<Conn
     let login = info.redis_settings().clone().set_db(0);
     let reply = ask(&info.clone().set_redis_settings(login), question).await??;
     let named: Option<(String, u16)> = from_redis_value(reply).map_err(RedisError::from)?;
-    Ok(named.map(|(host, port)| beside(&info, host, port)))
+    Ok(named.map(|(host, port)| driven_by(&info, host, port)))
 }
 
 /// The primary with the login for it, instead of that for the sentinel.
@@ -154,7 +154,7 @@ fn with_password(login: RedisConnectionInfo, password: Option<&str>) -> RedisCon
 /// The reply of a server to one command, over a connection for this alone. The inner error is what the server
 /// replied.
 async fn ask(server: &ConnectionInfo, command: &Cmd) -> Result<RedisResult<Value>, SharedError> {
-    patiently(async {
+    with_timeout(async {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let mut driver = JoinSet::new();
         let mut redis = connect(server, config, &mut driver, &Arc::default()).await?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, Heard, scan};
+use super::connection::{Connection, Push, scan};
 use super::error::SharedError;
 use super::forget::Forget;
 use super::notice::Notice;
@@ -38,7 +38,7 @@ const BATCH: usize = 256;
 const READ_BATCH: usize = 32;
 
 /// The families that are about people.
-const PEOPLE: [Family; 2] = [Family::Verdicts, Family::Profiles];
+const USER_FAMILIES: [Family; 2] = [Family::Verdicts, Family::Profiles];
 
 /// The records of one person that a purge removes: their family and key.
 type Marked = (Family, [u8; DIGEST_LENGTH]);
@@ -60,12 +60,12 @@ impl ReconnectTask {
             let started = Instant::now();
             let error = match self.connect().await {
                 Ok((connection, pushes)) => {
-                    self.rise(connection.clone());
-                    connection.why(self.stay(&connection, pushes).await)
+                    self.connected(connection.clone());
+                    connection.why(self.serve(&connection, pushes).await)
                 }
                 Err(error) => error,
             };
-            self.fall(&error);
+            self.disconnected(&error);
             // After a connection that held for a while, the back-off starts again.
             pause = if started.elapsed() > LONGEST_PAUSE { SHORTEST_PAUSE } else { pause };
             tokio::time::sleep(pause).await;
@@ -73,7 +73,7 @@ impl ReconnectTask {
         }
     }
 
-    async fn connect(&self) -> Result<(Arc<Connection>, mpsc::Receiver<Heard>), SharedError> {
+    async fn connect(&self) -> Result<(Arc<Connection>, mpsc::Receiver<Push>), SharedError> {
         let settings = &self.shared.settings;
         let password = settings.password_file.as_deref().map(read_password).transpose()?;
         let channel = self.shared.names.channel();
@@ -88,37 +88,37 @@ impl ReconnectTask {
         Ok((Arc::new(connection), pushes))
     }
 
-    fn rise(&self, connection: Arc<Connection>) {
+    fn connected(&self, connection: Arc<Connection>) {
         self.shared.connection.store(Some(connection));
         self.shared.revoked.notify_one();
-        match self.shared.health.send_replace(Health::Well) {
-            Health::Away => tracing::info!("the shared store is back"),
-            Health::Starting | Health::Well => tracing::info!("records are shared through Redis"),
+        match self.shared.health.send_replace(Health::Up) {
+            Health::Down => tracing::info!("the shared store is back"),
+            Health::Starting | Health::Up => tracing::info!("records are shared through Redis"),
         }
     }
 
-    fn fall(&self, error: &SharedError) {
+    fn disconnected(&self, error: &SharedError) {
         self.shared.connection.store(None);
-        self.shared.waiters.dismiss();
-        if self.shared.health.send_replace(Health::Away) != Health::Away {
+        self.shared.waiters.cancel_all();
+        if self.shared.health.send_replace(Health::Down) != Health::Down {
             self.shared.metrics.store_failed("shared", "degraded");
             tracing::warn!("the shared store is degraded; holdfast goes on without it: {error}");
         }
     }
 
     /// Serves the connection until it fails. Returns the reason.
-    async fn stay(&self, connection: &Connection, mut pushes: mpsc::Receiver<Heard>) -> SharedError {
+    async fn serve(&self, connection: &Connection, mut pushes: mpsc::Receiver<Push>) -> SharedError {
         loop {
             let done = tokio::select! {
                 () = connection.lost.notified() => Err(SharedError::Timeout),
                 () = connection.moved() => Err(SharedError::Refused("MOVED".to_owned())),
                 push = pushes.recv() => {
-                    if connection.was_deaf() {
+                    if connection.lost_messages() {
                         self.shared.metrics.store_failed("shared", "message_lost");
                         // It is not known what the message was about, so everything is forgotten.
                         drop(self.shared.forgets.send(Forget::Everybody));
                     }
-                    self.hear(push)
+                    self.handle(push)
                 }
                 () = self.shared.arrived.notified() => write(&self.shared, connection).await,
                 () = tokio::time::sleep(PING_INTERVAL) => self.check(connection).await,
@@ -139,19 +139,19 @@ impl ReconnectTask {
         let written = connection.try_write(&self.shared.names.trial()).await;
         note_refusal(&self.shared, &written);
         match written {
-            Err(SharedError::Refused(code)) if !is_elsewhere(&code) => Ok(()),
+            Err(SharedError::Refused(code)) if !needs_reconnect(&code) => Ok(()),
             written => written,
         }
     }
 
-    fn hear(&self, heard: Option<Heard>) -> Result<(), SharedError> {
-        match heard {
-            None | Some(Heard::End) => Err(SharedError::Redis("the connection broke".to_owned())),
-            Some(Heard::Forget(Forget::Revocations)) => {
+    fn handle(&self, push: Option<Push>) -> Result<(), SharedError> {
+        match push {
+            None | Some(Push::End) => Err(SharedError::Redis("the connection broke".to_owned())),
+            Some(Push::Forget(Forget::Revocations)) => {
                 self.shared.revoked.notify_one();
                 Ok(())
             }
-            Some(Heard::Forget(forget)) => {
+            Some(Push::Forget(forget)) => {
                 // Without a receiver an instance is still being built, and has nothing to forget.
                 drop(self.shared.forgets.send(forget));
                 Ok(())
@@ -168,7 +168,7 @@ fn read(shared: &Shared, message: &[u8]) -> Option<Forget> {
         return (from != shared.sender && !is_told_otherwise).then_some(forget);
     }
     match Notice::open(&shared.sealer, message, shared.clock.now()) {
-        Some(Notice::Asked { key, told }) => shared.waiters.tell(&key, told),
+        Some(Notice::LeaseEnded { key, result }) => shared.waiters.notify(&key, result),
         None => shared.metrics.store_failed("shared", "message"),
     }
     None
@@ -176,10 +176,10 @@ fn read(shared: &Shared, message: &[u8]) -> Option<Forget> {
 
 /// Writes all waiting changes, forgets first. A change that fails waits again.
 pub(super) async fn write(shared: &Shared, connection: &Connection) -> Result<(), SharedError> {
-    let _turn = shared.writing.lock().await;
-    if shared.pending().owes_everybody() {
+    let _lock = shared.writing.lock().await;
+    if shared.pending().must_forget_everybody() {
         forget_everybody(shared, connection).await?;
-        shared.pending().forgot_everybody();
+        shared.pending().everybody_forgotten();
     }
     let changes = shared.pending().take();
     let written = write_changes(shared, connection, changes).await;
@@ -198,7 +198,7 @@ async fn write_changes(
         let batch = forgets.split_off(forgets.len().saturating_sub(BATCH));
         if let Err(error) = write_forgets(shared, connection, &batch).await {
             shared.metrics.store_failed("shared", "write");
-            give_back(shared, [forgets, batch, puts].concat());
+            requeue(shared, [forgets, batch, puts].concat());
             return Err(error);
         }
     }
@@ -213,16 +213,16 @@ async fn write_changes(
             // The slot is being moved, and only one of two nodes has both names that the script reads. The
             // check of an idle connection writes them.
             Err(SharedError::Refused(code)) if code == "TRYAGAIN" => {
-                give_back(shared, [puts, batch].concat());
+                requeue(shared, [puts, batch].concat());
                 return Ok(());
             }
             // The server still serves reads and forgets, so the connection is kept.
-            Err(SharedError::Refused(code)) if !is_elsewhere(&code) => {
+            Err(SharedError::Refused(code)) if !needs_reconnect(&code) => {
                 shared.metrics.store_failed("shared", "refused");
             }
             Err(error) => {
                 shared.metrics.store_failed("shared", "write");
-                give_back(shared, [puts, batch].concat());
+                requeue(shared, [puts, batch].concat());
                 return Err(error);
             }
         }
@@ -232,7 +232,7 @@ async fn write_changes(
 
 /// Whether the server says that another one takes writes now, or that it takes none yet: after a failover, or
 /// while it loads. Then a reconnect leads to the right one.
-pub(super) fn is_elsewhere(code: &str) -> bool {
+pub(super) fn needs_reconnect(code: &str) -> bool {
     matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "MOVED" | "CLUSTERDOWN")
 }
 
@@ -274,7 +274,7 @@ fn note_missing_marks(shared: &Shared, marked: bool) {
     }
 }
 
-fn give_back(shared: &Shared, changes: Vec<(Which, Change)>) {
+fn requeue(shared: &Shared, changes: Vec<(Which, Change)>) {
     for _ in 0..shared.pending().restore(changes) {
         shared.metrics.store_failed("shared", "queue_full");
     }
@@ -286,14 +286,14 @@ pub(super) async fn purge(
     purge: &Purge,
     mark: &(impl Fn(Family) -> Timestamp + Send + Sync),
 ) -> Result<(), SharedError> {
-    let _turn = shared.writing.lock().await;
+    let _lock = shared.writing.lock().await;
     let connection = shared.connection.load_full();
     match purge {
         Purge::Token(digest) => shared.pending().drop_put(Family::Verdicts, &digest.0),
-        Purge::Subject(..) | Purge::Everybody => shared.pending().drop_people(),
+        Purge::Subject(..) | Purge::Everybody => shared.pending().drop_user_puts(),
     }
     let done = match connection {
-        None => Err(SharedError::Away),
+        None => Err(SharedError::Disconnected),
         Some(connection) => {
             let done = purge_now(shared, &connection, purge, mark).await;
             // What is still to be forgotten is done at the next connect, before the first read.
@@ -335,7 +335,7 @@ async fn purge_now(
                         records.extend(names.iter().zip(values).filter_map(|(name, sealed)| {
                             let key = shared.names.key_of(Family::Verdicts, name)?;
                             let record = VerdictRecord::open(&shared.sealer, &key, &sealed?).ok()?;
-                            who.is_meant_by(&record).then_some((Family::Verdicts, key))
+                            who.matches(&record).then_some((Family::Verdicts, key))
                         }));
                     }
                     cursor = next;
@@ -364,7 +364,7 @@ async fn forget_everybody(shared: &Shared, connection: &Connection) -> Result<()
     let (mark, channel) = (shared.names.purged(), shared.names.channel());
     let marked = connection.mark_purged(&mark, &channel, messages).await?;
     note_missing_marks(shared, marked);
-    for family in PEOPLE {
+    for family in USER_FAMILIES {
         let pattern = shared.names.pattern(family);
         for mut node in connection.nodes(&shared.names.absent()).await? {
             let mut cursor = 0;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::error::SharedError;
 use super::forget::Forget;
-use super::reconnect::is_elsewhere;
+use super::reconnect::needs_reconnect;
 use super::state::Shared;
 
 /// The most entries of one read.
@@ -84,7 +84,7 @@ pub(super) async fn read(shared: &Shared, first: &str) -> Result<LogPage, Shared
 /// any other refusal the connection stays. A broken connection is noticed elsewhere.
 fn leave(connection: &Connection, error: &SharedError) {
     let gives_up = match error {
-        SharedError::Refused(code) => is_elsewhere(code),
+        SharedError::Refused(code) => needs_reconnect(code),
         error => *error == SharedError::Timeout,
     };
     if gives_up {

@@ -23,9 +23,9 @@ pub(super) enum Health {
     /// Connecting for the first time.
     Starting,
     /// Connected.
-    Well,
+    Up,
     /// Trying to connect.
-    Away,
+    Down,
 }
 
 /// The state that requests and the reconnect task share.
@@ -71,8 +71,8 @@ pub(super) const fn sender(random: u64, is_former: bool) -> u64 {
 impl Shared {
     /// The connection, unless there is none or it is given up.
     pub(super) fn open_connection(&self) -> Result<Arc<Connection>, SharedError> {
-        let connection = self.connection.load_full().ok_or(SharedError::Away)?;
-        if connection.is_lost() { Err(SharedError::Away) } else { Ok(connection) }
+        let connection = self.connection.load_full().ok_or(SharedError::Disconnected)?;
+        if connection.is_lost() { Err(SharedError::Disconnected) } else { Ok(connection) }
     }
 
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {

@@ -1,72 +1,72 @@
-//! Who waits in this instance for what another one is asking, by the key of the lease.
+//! The requests of this instance that wait for the call of another instance, by the key of its lease.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::notice::Told;
+use super::notice::SharedResult;
 use crate::tiers::digest::DIGEST_LENGTH;
 
 type Key = [u8; DIGEST_LENGTH];
 
-/// The latest word to those who wait under one key; `None`: no word will come.
-type Line = Arc<watch::Sender<Option<Told>>>;
+/// The latest result under one key; `None` if none will come.
+type Channel = Arc<watch::Sender<Option<SharedResult>>>;
 
-/// All who wait.
+/// All waiting requests.
 #[derive(Default)]
-pub(super) struct Waiters(Mutex<HashMap<Key, Line>>);
+pub(super) struct Waiters(Mutex<HashMap<Key, Channel>>);
 
-/// One who waits. It hears every word since it was made.
+/// One waiting request. It receives every result that is published after it was made.
 pub(super) struct Waiter<'w> {
     waiters: &'w Waiters,
     key: Key,
-    line: Line,
-    heard: watch::Receiver<Option<Told>>,
+    channel: Channel,
+    receiver: watch::Receiver<Option<SharedResult>>,
 }
 
 impl Waiters {
-    /// Begins to wait.
+    /// Subscribes to the results under this key.
     pub(super) fn wait_for(&self, key: Key) -> Waiter<'_> {
-        let line = self.lines().entry(key).or_insert_with(|| Arc::new(watch::Sender::new(None))).clone();
-        Waiter { waiters: self, key, heard: line.subscribe(), line }
+        let channel = self.lock().entry(key).or_insert_with(|| Arc::new(watch::Sender::new(None))).clone();
+        Waiter { waiters: self, key, receiver: channel.subscribe(), channel }
     }
 
-    /// Tells those who wait under this key.
-    pub(super) fn tell(&self, key: &Key, told: Told) {
-        if let Some(line) = self.lines().get(key) {
-            line.send_replace(Some(told));
+    /// Passes a result to the requests that wait under this key.
+    pub(super) fn notify(&self, key: &Key, result: SharedResult) {
+        if let Some(channel) = self.lock().get(key) {
+            channel.send_replace(Some(result));
         }
     }
 
-    /// Tells all that no word will come.
-    pub(super) fn dismiss(&self) {
-        for line in self.lines().values() {
-            line.send_replace(None);
+    /// Ends all waits: no result will come.
+    pub(super) fn cancel_all(&self) {
+        for channel in self.lock().values() {
+            channel.send_replace(None);
         }
     }
 
     /// A poisoned lock does no harm: the map is consistent after each statement.
-    fn lines(&self) -> MutexGuard<'_, HashMap<Key, Line>> {
+    fn channels(&self) -> MutexGuard<'_, HashMap<Key, Channel>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiter<'_> {
-    /// Waits for the next word; `None` if none will come.
-    pub(super) async fn told(&mut self) -> Option<Told> {
+    /// Waits for the next result; `None` if none will come.
+    pub(super) async fn next(&mut self) -> Option<SharedResult> {
         // The sender lives as long as this does.
-        self.heard.changed().await.ok()?;
-        *self.heard.borrow_and_update()
+        self.receiver.changed().await.ok()?;
+        *self.receiver.borrow_and_update()
     }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        let mut lines = self.waiters.lines();
-        // The map has one and this the other. More are made only under the lock.
-        if Arc::strong_count(&self.line) <= 2 {
-            lines.remove(&self.key);
+        let mut channels = self.waiters.lock();
+        // The map holds one reference and `self` the other. More are made only under the lock.
+        if Arc::strong_count(&self.channel) <= 2 {
+            channels.remove(&self.key);
         }
     }
 }
@@ -78,18 +78,21 @@ mod tests {
     #[tokio::test]
     async fn a_word_reaches_all_who_wait_under_its_key_and_nobody_else() {
         let waiters = Waiters::default();
-        waiters.tell(&[1; 32], Told::Nothing);
+        waiters.notify(&[1; 32], SharedResult::Unusable);
         let (mut one, mut other) = (waiters.wait_for([1; 32]), waiters.wait_for([1; 32]));
         let mut elsewhere = waiters.wait_for([2; 32]);
-        waiters.tell(&[1; 32], Told::Record);
+        waiters.notify(&[1; 32], SharedResult::Record);
         let late = waiters.wait_for([1; 32]);
-        assert_eq!((one.told().await, other.told().await), (Some(Told::Record), Some(Told::Record)));
-        assert!(!late.heard.has_changed().unwrap() && !elsewhere.heard.has_changed().unwrap());
-        waiters.tell(&[1; 32], Told::NotAsked);
-        waiters.tell(&[1; 32], Told::Nothing);
-        assert_eq!(one.told().await, Some(Told::Nothing), "the latest word counts");
-        waiters.dismiss();
-        assert_eq!((one.told().await, elsewhere.told().await), (None, None));
+        assert_eq!(
+            (one.next().await, other.next().await),
+            (Some(SharedResult::Record), Some(SharedResult::Record))
+        );
+        assert!(!late.receiver.has_changed().unwrap() && !elsewhere.receiver.has_changed().unwrap());
+        waiters.notify(&[1; 32], SharedResult::NotAsked);
+        waiters.notify(&[1; 32], SharedResult::Unusable);
+        assert_eq!(one.next().await, Some(SharedResult::Unusable), "the latest word counts");
+        waiters.cancel_all();
+        assert_eq!((one.next().await, elsewhere.next().await), (None, None));
     }
 
     #[test]
@@ -98,8 +101,8 @@ mod tests {
         let one = waiters.wait_for([1; 32]);
         let other = waiters.wait_for([1; 32]);
         drop(one);
-        assert_eq!(waiters.lines().len(), 1);
+        assert_eq!(waiters.lock().len(), 1);
         drop(other);
-        assert!(waiters.lines().is_empty());
+        assert!(waiters.lock().is_empty());
     }
 }

@@ -103,7 +103,7 @@ impl<'t> Reader<'t> {
         let mut reader = Self { text, at: 0, left: max_values, strict: false };
         reader.blanks();
         if reader.peek() != Some(b'{') {
-            reader.over(0)?;
+            reader.skip(0)?;
             reader.end()?;
             return Err(JsonError::NotAnObject);
         }
@@ -129,7 +129,7 @@ impl<'t> Reader<'t> {
     fn value(&mut self, level: u8) -> Result<Value, JsonError> {
         match self.peek() {
             Some(b'{' | b'[') if level >= MAX_DEPTH => {
-                self.over(level)?;
+                self.skip(level)?;
                 self.odd(JsonError::TooDeep)
             }
             Some(b'{') => {
@@ -172,19 +172,19 @@ impl<'t> Reader<'t> {
     }
 
     /// Scans the value that begins here.
-    pub(super) fn over(&mut self, level: u8) -> Result<(), JsonError> {
+    pub(super) fn skip(&mut self, level: u8) -> Result<(), JsonError> {
         self.one()?;
         match self.peek() {
-            Some(b'{') => self.members(level, |reader, _| reader.over(level + 1)),
-            Some(b'[') => self.items(level, |reader| reader.over(level + 1)),
+            Some(b'{') => self.members(level, |reader, _| reader.skip(level + 1)),
+            Some(b'[') => self.items(level, |reader| reader.skip(level + 1)),
             _ => self.scalar().map(drop),
         }
     }
 
     /// Scans the value that begins here. Returns its value, if it is a string that is not odd.
-    pub(super) fn text_or_over(&mut self, level: u8) -> Result<Option<Cow<'t, str>>, JsonError> {
+    pub(super) fn text_or_skip(&mut self, level: u8) -> Result<Option<Cow<'t, str>>, JsonError> {
         if self.peek() != Some(b'"') {
-            return self.over(level).map(|()| None);
+            return self.skip(level).map(|()| None);
         }
         self.one()?;
         self.text().map(Text::read)

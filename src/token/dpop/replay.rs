@@ -1,10 +1,10 @@
-//! Which proofs have come already (RFC 9449 §11.1): each is good once, for as long as its `iat` is.
+//! The replay cache for DPoP proofs (RFC 9449 §11.1): each proof is accepted once while its `iat` is valid.
 //!
-//! Two sets, of which the older one is dropped whenever the younger one has been filled for the time that a
-//! proof is good. So a proof is remembered for that time at least, three times that at most, and nothing is
-//! ever searched for what has expired. Only proofs that hold are remembered, and only those who have a good
-//! token and its key can make them. When there is no room, the answer is "cannot tell": to forget one that
-//! may come again would be worse.
+//! There are two sets. When the younger set has been filled for the lifetime of a proof, the older set is
+//! dropped and the younger one takes its place. So a proof is remembered for its lifetime at least, for three
+//! lifetimes at most, and no scan for expired proofs is needed. Only valid proofs are remembered, and only
+//! the owner of a good token and its key can make them. When the cache is full, the answer is "cannot tell",
+//! since forgetting a proof would let it be replayed.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -16,8 +16,8 @@ use crate::clock::Ticks;
 /// `dpop.proof_age`, in about 20 MB.
 const MAX_PROOFS: usize = 400_000;
 
-/// What tells a proof from all others: a digest of its key and its `jti`. 128 bits: who finds two proofs with
-/// one digest has found a request of their own that is refused.
+/// The identity of a proof: a digest of its key and its `jti`. 128 bits are enough: whoever finds two proofs
+/// with the same digest only gets one of their own requests refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProofId([u8; 16]);
 
@@ -33,20 +33,20 @@ impl ProofId {
     }
 }
 
-/// Whether a proof has come before.
+/// Whether a proof is a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// It has not.
-    First,
-    /// It has.
-    Before,
-    /// There is no room to remember it.
-    Full,
+pub enum Replay {
+    /// The proof is new.
+    FirstUse,
+    /// The proof was used before.
+    Replayed,
+    /// The cache has no room for the proof.
+    CacheFull,
 }
 
-/// The proofs that have come.
+/// The proofs that were used.
 #[derive(Debug, Default)]
-pub struct SeenProofs(Mutex<Sets>);
+pub struct ReplayCache(Mutex<Sets>);
 
 #[derive(Debug, Default)]
 struct Sets {
@@ -56,25 +56,25 @@ struct Sets {
     since: Ticks,
 }
 
-impl SeenProofs {
-    /// Remembers a proof that is good until `keep` from now, and says whether it has come before.
+impl ReplayCache {
+    /// Records a proof that is valid for `keep` from now, and says whether it is a replay.
     #[must_use]
-    pub fn see(&self, id: ProofId, now: Ticks, keep: Duration) -> Seen {
+    pub fn check(&self, id: ProofId, now: Ticks, keep: Duration) -> Replay {
         let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if now.since(sets.since) >= keep {
-            // A set that was left for twice the time has nothing good any more either.
+            // After twice the time, the younger set has expired as well.
             let is_over = now.since(sets.since) >= keep * 2;
             let younger = std::mem::take(&mut sets.younger);
             sets.older = if is_over { HashSet::new() } else { younger };
             sets.since = now;
         }
         if sets.older.contains(&id) || sets.younger.contains(&id) {
-            Seen::Before
+            Replay::Replayed
         } else if sets.younger.len() >= MAX_PROOFS {
-            Seen::Full
+            Replay::CacheFull
         } else {
             sets.younger.insert(id);
-            Seen::First
+            Replay::FirstUse
         }
     }
 }
@@ -95,13 +95,13 @@ mod tests {
 
     #[test]
     fn when_there_is_no_room_nothing_is_forgotten_and_room_comes_back() {
-        let (seen, keep) = (SeenProofs::default(), Duration::from_secs(60));
-        assert!((0..MAX_PROOFS).all(|number| seen.see(id(number), at(0), keep) == Seen::First));
-        assert_eq!(seen.see(id(MAX_PROOFS), at(59), keep), Seen::Full);
-        assert_eq!(seen.see(id(7), at(59), keep), Seen::Before);
-        assert_eq!(seen.see(id(MAX_PROOFS), at(60), keep), Seen::First);
-        assert_eq!(seen.see(id(7), at(119), keep), Seen::Before);
-        assert_eq!(seen.see(id(7), at(120), keep), Seen::First);
+        let (cache, keep) = (ReplayCache::default(), Duration::from_secs(60));
+        assert!((0..MAX_PROOFS).all(|number| cache.check(id(number), at(0), keep) == Replay::FirstUse));
+        assert_eq!(cache.check(id(MAX_PROOFS), at(59), keep), Replay::CacheFull);
+        assert_eq!(cache.check(id(7), at(59), keep), Replay::Replayed);
+        assert_eq!(cache.check(id(MAX_PROOFS), at(60), keep), Replay::FirstUse);
+        assert_eq!(cache.check(id(7), at(119), keep), Replay::Replayed);
+        assert_eq!(cache.check(id(7), at(120), keep), Replay::FirstUse);
     }
 
     proptest! {
@@ -110,18 +110,18 @@ mod tests {
         fn what_came_within_the_time_is_never_taken_for_new(
             steps in proptest::collection::vec((0..6_usize, 0..40_u64), 1..60),
         ) {
-            let (seen, keep) = (SeenProofs::default(), Duration::from_secs(30));
+            let (cache, keep) = (ReplayCache::default(), Duration::from_secs(30));
             let (mut all, mut now) = (Vec::<(usize, u64)>::new(), 0);
             for (number, later) in steps {
                 now += later;
                 let last = all.iter().rev().find(|(other, _)| *other == number).map(|(_, then)| now - then);
-                match seen.see(id(number), at(now), keep) {
-                    Seen::First => {
+                match cache.check(id(number), at(now), keep) {
+                    Replay::FirstUse => {
                         prop_assert!(last.is_none_or(|ago| ago >= 30), "{number} came {last:?} s ago");
                         all.push((number, now));
                     }
-                    Seen::Before => prop_assert!(last.is_some_and(|ago| ago < 90), "{number}: {last:?}"),
-                    Seen::Full => prop_assert!(false),
+                    Replay::Replayed => prop_assert!(last.is_some_and(|ago| ago < 90), "{number}: {last:?}"),
+                    Replay::CacheFull => prop_assert!(false),
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What may come once in the whole fleet.
+//! Replay detection for the whole fleet.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::connection::Connection;
 use super::error::SharedError;
 
 impl SharedStore {
-    /// Whether this was told before, by any instance, within `keep`; it is told from now on. A Redis that
-    /// cannot tell in time says no: the caller remembers what came to itself.
-    pub async fn came_before(&self, id: &[u8], keep: Duration) -> bool {
+    /// Whether any instance has recorded this id within `keep`. Records it if none has. `false` if Redis does
+    /// not answer in time: then the caller relies on its own cache.
+    pub async fn is_replay(&self, id: &[u8], keep: Duration) -> bool {
         let connection = match self.shared.connection.load_full() {
             Some(connection) if !connection.is_lost() => connection,
             _ => return false,
         };
-        let name = self.shared.names.once(id);
+        let name = self.shared.names.replay(id);
         let claimed = claim(&connection, &name, keep, self.shared.settings.read_timeout).await;
         claimed.map(|first| !first).unwrap_or_else(|error| {
             self.shared.metrics.store_failed("shared", error.reason());
@@ -25,7 +25,7 @@ impl SharedStore {
     }
 }
 
-/// Takes a name for `keep`, and says whether nobody had it. A request waits for it.
+/// Sets a name for `keep`. Returns whether it was not set before. A request waits for this.
 async fn claim(
     connection: &Connection,
     name: &str,
