@@ -1,4 +1,4 @@
-//! The token of `admin.token_file`. A request that carries it may give orders on the admin listener.
+//! The token of `admin.token_file`. A request that carries it may change things on the admin listener.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use crate::private_file::{self, PrivateFileError};
 /// The longest token, in bytes.
 const MAX_TOKEN: u64 = 4096;
 
-/// The shortest token, in bytes, so that nobody guesses it.
+/// The shortest token, in bytes. A shorter one could be guessed.
 const MIN_TOKEN: usize = 16;
 
 /// The scheme in front of the token (RFC 6750 §2.1).
 const SCHEME: &[u8] = b"bearer ";
 
-/// The token that orders must carry.
+/// The token that operator requests must carry.
 pub struct AdminToken(Vec<u8>);
 
 /// Why the token file cannot be used.

@@ -1,10 +1,10 @@
 //! Request → token: exactly one credential, by an unambiguous grammar.
 //!
-//! There are two places, `Authorization` with the scheme `Bearer` or `DPoP` (RFC 9449 §7.1), and one
-//! configured cookie, and no third. With an `Authorization` header the cookie is not looked at, whatever the
-//! header says. A browser keeps 4 KiB in a cookie, so a long token may come in pieces, named as libraries
-//! name them that split cookies: `name.0` (express-openid-connect, NextAuth), `name_0` (oauth2-proxy),
-//! `name__0` (nextjs-auth0). They count only together.
+//! There are exactly two places: `Authorization` with the scheme `Bearer` or `DPoP` (RFC 9449 §7.1), and one
+//! configured cookie. If there is an `Authorization` header, the cookie is ignored, whatever the header says.
+//! A browser keeps 4 KiB in a cookie, so a long token may come in pieces. Their names are those of libraries
+//! that split cookies: `name.0` (express-openid-connect, NextAuth), `name_0` (oauth2-proxy), `name__0`
+//! (nextjs-auth0). Only the complete set of pieces counts.
 //!
 //! Two readers may disagree about a second `Authorization` header, a second scheme on one line, or
 //! a byte outside the token grammar. So none of these is read; each is a defined 401.
@@ -161,8 +161,8 @@ impl<'r> Credential<'r> {
 
     /// RFC 6265 §4.2. A browser sends a cookie once for each domain and path that it was set for, so the same
     /// name may come twice. With equal values, or with one empty value, which a logout leaves, that is one
-    /// credential. With different values it is none, because two readers would disagree about it. A whole
-    /// cookie beside pieces is none either.
+    /// credential. With different values there is no credential, because two readers would disagree about it.
+    /// The same holds for a whole cookie beside pieces.
     fn from_cookies(headers: &'r HeaderMap, name: &str) -> Result<Self, CredentialError> {
         let mut whole = None;
         let mut pieces = Pieces::default();
@@ -206,7 +206,7 @@ fn name_and_value(pair: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Whether all bytes are of RFC 6750's `b64token`, but for the `=` at its end. Every request's token passes
-/// here, so this checks all bytes without a branch, which a processor does for many at once.
+/// here, so the loop has no branch: the compiler vectorizes it.
 fn in_grammar(token: &[u8]) -> bool {
     token.iter().fold(true, |good, byte| {
         // `-`, `.`, `/` and the digits are neighbours in ASCII.

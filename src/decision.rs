@@ -41,7 +41,7 @@ use crate::token::refusal::Refusal;
 pub use anonymous::Anonymous;
 pub use unmet::{Rejection, Unmet};
 
-/// `Retry-After` when too many proofs came at once. They are forgotten when they are too old to come again.
+/// `Retry-After` when the replay cache is full. Its proofs are dropped when they have expired.
 const PROOFS_RETRY: Duration = Duration::from_secs(30);
 
 /// The decision about a request, with everything that the answer needs.
@@ -53,7 +53,7 @@ pub enum Decision {
     NoCredential(CredentialError),
     /// The token is refused.
     Refused(Arc<Refusal>),
-    /// The token is good, and it is not proven that the request comes from its sender.
+    /// The token is good, but it is not proven that the request comes from its sender.
     Unproven(Unproven),
     /// The identity is known, and may not pass here.
     Forbidden(Unmet),
@@ -243,7 +243,7 @@ impl From<Unproven> for Decision {
         match unproven {
             Unproven::UnknownRequest(closed) => Self::Closed(closed),
             Unproven::Busy(_) => Self::from(&CannotTell::Busy),
-            Unproven::NoRoom => Self::Undecided { reason: unproven.reason(), retry_after: PROOFS_RETRY },
+            Unproven::CacheFull => Self::Undecided { reason: unproven.reason(), retry_after: PROOFS_RETRY },
             unproven => Self::Unproven(unproven),
         }
     }

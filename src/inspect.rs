@@ -3,8 +3,8 @@
 //! The verdict is the server's own: [`Verifier::verify`](crate::verifier::Verifier::verify), [`Identities`],
 //! [`Pass`] and the responder of an instance without records. The rows beside it are derived from that
 //! verdict: the checks have an order, the one that failed is known by its refusal, those before it held,
-//! those after it were not reached. So no row can contradict the answer. No part of the token that could be
-//! used again is shown: not the token, no part of it in base64, no signature.
+//! those after it were not reached. So no row can contradict the answer. Nothing that could be used again is
+//! shown: neither the token, nor a part of it in base64, nor a signature.
 //!
 //! [`Identities`]: crate::identity::Identities
 
@@ -41,13 +41,13 @@ pub struct Report {
     pub format: &'static str,
     /// The fields of its header that are read; they are not verified.
     pub header: Option<UnverifiedHeader>,
-    /// The same of the JWS inside a JWE, if that could be decrypted here.
+    /// The header of the JWS inside a JWE, if the JWE could be decrypted here.
     pub nested_header: Option<UnverifiedHeader>,
     /// The configured issuer whose rules apply.
     pub issuer: Option<String>,
     /// Every check, in the order in which they are made.
     pub checks: Vec<Check>,
-    /// Where the email was looked for; `None` if there are no verified claims to look at.
+    /// Where the email was looked for; `None` without verified claims.
     pub email: Option<EmailReport>,
     /// What holdfast would answer.
     pub answer: AnswerReport,
@@ -73,7 +73,7 @@ pub struct EmailReport {
 pub struct Tried {
     /// The entry.
     pub entry: String,
-    /// What it gave, or why it was passed over.
+    /// What was found there, or why it was skipped.
     pub result: String,
 }
 
@@ -101,7 +101,7 @@ impl Report {
 pub enum Asking {
     /// Yes.
     Allowed,
-    /// No: then the answer for some tokens stays open.
+    /// No. Then the answer for some tokens stays open.
     Withheld,
 }
 

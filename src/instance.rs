@@ -79,26 +79,25 @@ pub struct Instance {
     pub admin_tls: Option<Arc<ServerTls>>,
     /// Receives logouts from issuers, if configured.
     pub logout: Option<BackchannelLogout>,
-    /// Log lines about refused logout requests. They are limited because anybody can send such requests.
+    /// Limits log lines about refused logout requests. Anybody can send them.
     pub refused_logouts: RateLimitedLog,
-    /// The token that orders on the admin listener must carry.
+    /// The token that operator requests must carry.
     pub admin_token: Option<AdminToken>,
     /// The answer "allow" for requests without an identity.
     pub anonymous: Anonymous,
     /// The counters of memory hits, one for each tier.
     pub tier_hits: TierHits,
-    /// Log lines about wrong requirements from a proxy. Any request may cause one.
+    /// Limits log lines about wrong requirements from a proxy. Any request may cause one.
     pub wrong_requirements: RateLimitedLog,
-    /// Log lines about encrypted tokens that nobody could verify. Anybody can send one.
+    /// Limits log lines about encrypted tokens that nobody could verify. Anybody can send one.
     pub unopened_tokens: RateLimitedLog,
-    /// Log lines about subrequests that do not describe the original request. They have their own limit,
-    /// because clients can cause them.
+    /// Limits log lines about subrequests that do not describe the original request. Clients can cause them.
     pub undescribed_requests: RateLimitedLog,
-    /// Log lines about identities whose headers are too large for an answer.
+    /// Limits log lines about identities whose headers are too large for an answer.
     pub large_answers: RateLimitedLog,
-    /// Log lines about repeated or incomplete credentials. Anybody can send them.
+    /// Limits log lines about repeated or incomplete credentials. Anybody can send them.
     pub unclear_credentials: RateLimitedLog,
-    /// Log lines about users without access. Each of their requests may cause one.
+    /// Limits log lines about users without access. Each of their requests may cause one.
     pub forbidden: RateLimitedLog,
     /// Issuers that a reload removed from the configuration.
     former_issuers: BTreeSet<Arc<str>>,
@@ -388,7 +387,7 @@ impl Instance {
                 issuer = &*settings.url,
                 audience = settings.audience.join(", "),
                 decryption_keys,
-                "issuer configured; tokens that only it can judge are {foreign}"
+                "issuer configured; foreign tokens are {foreign}"
             );
         }
     }

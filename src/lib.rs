@@ -18,19 +18,19 @@
 //! | [`credential`] | request → token |
 //! | [`sender`] | whether a request comes from the sender that its token is bound to |
 //! | [`verifier`] | token → verified claims, by its format; [`token`] has the parts |
-//! | [`identity`] | claims → who it is, and the order in which the email is looked for |
-//! | [`route`] | what the request needs before it may pass |
+//! | [`identity`] | claims → identity, and the order in which the email is looked for | | [`route`] | what a
+//! request requires |
 //! | [`decision`] | identity + tier + route → decision; pure |
-//! | [`answers`] | answers that lie ready, by token digest |
-//! | [`tiers`] | what may still be answered from what was learned; [`store`]: where that lies |
+//! | [`answers`] | ready answers, by token digest | | [`tiers`] | what may be answered from a record of some
+//! age; [`store`]: where records are kept |
 //! | [`revocation`] | what was revoked, and whether a token is covered by it; pure |
-//! | [`issuer`] | what we ask Auth0; [`guard`]: how sparingly |
+//! | [`issuer`] | calls to Auth0; [`guard`]: whether a call may be made |
 //! | [`instance`] | one configuration ([`config`]), put together |
 //! | [`mod@inspect`] | one token, explained to a person |
-//! | [`admin_token`] | who may give orders on the admin listener |
+//! | [`admin_token`] | the token of operator requests to the admin listener |
 //! | [`telemetry`] | metrics and logs |
 //! | [`login`] | where a browser without a good credential is sent |
-//! | [`logout`] | what an issuer says of users who logged out |
+//! | [`logout`] | logouts that an issuer reports |
 //! | [`private_file`] | files of keys and secrets, refused if others can read them |
 //! | [`clock`] | the clock that tests can hold still |
 

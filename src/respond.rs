@@ -44,7 +44,7 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// With the status for "cannot tell", and the headers of an allow.
+    /// A responder with this status for "cannot tell", and these headers of an allow.
     #[must_use]
     pub fn new(undecided_status: u16, rules: Arc<[HeaderRule]>) -> Self {
         let undecided = StatusCode::from_u16(undecided_status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
@@ -210,7 +210,7 @@ fn unproven_challenge(unproven: Unproven) -> HeaderValue {
             )
         }
     };
-    // All of it is ASCII.
+    // The text is ASCII.
     HeaderValue::try_from(challenge).unwrap_or(const { HeaderValue::from_static("DPoP") })
 }
 

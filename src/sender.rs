@@ -1,8 +1,8 @@
 //! Whether a request comes from the sender that its token is bound to (RFC 9449, RFC 8705).
 //!
-//! A token is verified once, and its answer is kept. What is checked here belongs to the request, so it is
-//! checked for each one, also if the answer is in memory: a stolen token is worth nothing without the key.
-//! What a proof is compared with (method, URL, client certificate) is taken from trusted peers only.
+//! A token is verified once, and its answer is kept. The sender belongs to the request, so it is checked for
+//! each request, also if the answer is in memory: a stolen token is worth nothing without the key. Method,
+//! URL and client certificate of a request are read only from trusted peers.
 
 pub mod certificate;
 mod error;
@@ -33,13 +33,13 @@ const PROOF: HeaderName = HeaderName::from_static("dpop");
 /// A request with a token.
 #[derive(Clone, Copy)]
 pub struct Sender<'r> {
-    /// The token, and how it is carried.
+    /// The token, and how the request carries it.
     pub credential: &'r Credential<'r>,
-    /// The request as the proxy tells it.
+    /// The request as the proxy describes it.
     pub subrequest: Subrequest<'r>,
-    /// Who tells it.
+    /// The peer that describes it.
     pub peer: Peer,
-    /// Who is trusted to tell it, and how.
+    /// The settings of trusted peers, and of their headers.
     pub routes: &'r RouteSettings,
 }
 
@@ -52,8 +52,8 @@ pub struct SenderCheck {
     stores: Arc<Stores>,
 }
 
-/// What stays over a reload: the proofs that have come, and the threads that check them. Only who has a good
-/// token occupies these threads, so no flood of other tokens keeps a sender out.
+/// The state that survives a reload: the replay cache, and the threads that check proofs. Only requests with
+/// a good token occupy these threads, so no flood of other tokens keeps a sender out.
 #[derive(Clone)]
 pub struct Proofs {
     pool: Pool,
@@ -71,7 +71,7 @@ impl Proofs {
 }
 
 impl SenderCheck {
-    /// A check that remembers proofs in `proofs`, and in the shared store if there is one.
+    /// A check that records proofs in `proofs`, and in the shared store if there is one.
     #[must_use]
     pub fn new(
         (settings, leeway): (DpopSettings, Duration),
@@ -82,14 +82,14 @@ impl SenderCheck {
         Self { settings, leeway, proofs, clock, stores }
     }
 
-    /// What stays over a reload.
+    /// The state that survives a reload.
     #[must_use]
     pub fn proofs(&self) -> Proofs {
         self.proofs.clone()
     }
 
-    /// Checks that the request comes from the sender of its token. Call it once for each request: a proof is
-    /// good once.
+    /// Checks that the request comes from the sender of its token. Call it once for each request, because a
+    /// proof is accepted only once.
     ///
     /// # Errors
     /// [`Unproven`].
@@ -107,7 +107,7 @@ impl SenderCheck {
         }
         match key {
             Some(key) => self.check_proof(key, sender).await,
-            // The sender believes that the token is bound to a key, and somebody took that away.
+            // The sender believes that the token is bound to a key, but the token does not say so.
             None if sender.subrequest.headers.contains_key(PROOF) => Err(Unproven::NotBound),
             None if certificate.is_none() && sender.credential.scheme() == Scheme::Dpop => {
                 Err(Unproven::NotBound)
@@ -118,7 +118,7 @@ impl SenderCheck {
 
     async fn check_proof(&self, key: Thumbprint, sender: Sender<'_>) -> Result<(), Unproven> {
         let Sender { credential, subrequest, peer, routes } = sender;
-        // RFC 9449 §7.2: as a bearer token it is refused, with a proof or without.
+        // RFC 9449 §7.2: a bound token is refused as a bearer token, with or without a proof.
         if credential.scheme() != Scheme::Dpop {
             return Err(Unproven::AsBearer);
         }
@@ -159,7 +159,7 @@ impl SenderCheck {
     }
 }
 
-/// The client certificate, as a trusted peer tells it.
+/// The client certificate, as a trusted peer passes it on.
 fn certificate_of(sender: Sender<'_>) -> Result<Thumbprint, Unproven> {
     let Sender { subrequest, peer, routes, .. } = sender;
     let name = routes.client_certificate_header.as_ref().ok_or(Unproven::NoCertificate)?;

@@ -78,7 +78,7 @@ impl Service {
             drain_timeout: settings.auth.drain_timeout,
         };
         let instance = Instance::build(settings, clock, None)?;
-        // If Redis is reachable, the first answer already honours what other instances revoked meanwhile.
+        // If Redis is reachable, the first answer already respects the revocations of other instances.
         let _ = tokio::time::timeout(CATCH_UP, instance.revocations.caught_up()).await;
         let instance = Arc::new(ArcSwap::new(instance));
         let (stop, stopped) = watch::channel(false);

@@ -10,7 +10,7 @@ use support::service::{issuer, tenant};
 use support::{Holdfast, exchange, until};
 use tokio::net::TcpStream;
 
-const DEGRADED: &str = "ready, but degraded: the disk store is not well";
+const DEGRADED: &str = "ready, but degraded: the disk store fails";
 
 async fn readyz_says(holdfast: &Holdfast, wanted: &str) {
     until(wanted, async || holdfast.admin("/readyz").await.body.starts_with(wanted).then_some(())).await;

@@ -27,7 +27,7 @@ fn keys_are_looked_for_again_when_the_disk_is_well() {
     small_disk::run("child_whose_keys_lie_on_a_disk_that_is_full");
 }
 
-const DEGRADED: &str = "ready, but degraded: the disk store is not well";
+const DEGRADED: &str = "ready, but degraded: the disk store fails";
 const ERRORS: &str = "holdfast_store_errors_total{";
 
 /// With a budget that admits all calls: filling a disk takes many.
@@ -85,7 +85,7 @@ async fn child_on_a_disk_that_is_full() {
     );
     let reply = exchange(TcpStream::connect(holdfast.admin).await.unwrap(), purge.as_bytes()).await;
     assert_eq!(reply.status, 202, "{}", holdfast.log());
-    let said = "forgotten in memory: everybody; the disk store is not well";
+    let said = "forgotten in memory: everybody; the disk store is degraded";
     assert!(reply.body.contains(said), "{}", reply.body);
     let purge = ["purge", "--all", "--admin", &holdfast.admin.to_string()];
     let output =

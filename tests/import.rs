@@ -348,5 +348,5 @@ async fn with_redis_an_import_at_one_instance_counts_at_the_others_and_says_when
     until("Redis is missed", async || (one.admin("/readyz").await.body != "ready\n").then_some(())).await;
     let (code, summary) = scene.import_into(&one, &file, &["--exported-at", &hours_ago(0)]).await;
     assert_eq!((code, said(&summary, "kept")), (Some(1), 0), "{summary}");
-    assert!(summary.contains("Redis is not well"), "{summary}");
+    assert!(summary.contains("Redis is unreachable or full"), "{summary}");
 }

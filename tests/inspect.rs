@@ -157,7 +157,7 @@ async fn a_bound_token_needs_its_proof_here_too_and_the_step_that_fails_is_named
         (vec!["--client-cert", file], 200, "proven"),
         (vec!["--client-cert", "client.der"], 200, "proven"),
         (vec!["--client-cert", "inspect.toml"], 401, "no certificate that can be read"),
-        (vec![], 401, "--client-cert gives one"),
+        (vec![], 401, "give it with --client-cert"),
     ] {
         let (report, _) = scene.report(&bound, &arguments).await;
         assert_eq!(report["answer"]["status"], status, "{report}");

@@ -10,7 +10,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast::store::shared::{RedisAddress, SharedSettings, SharedStore, Told, Turn};
+use holdfast::store::shared::{LeaseOutcome, RedisAddress, SharedResult, SharedSettings, SharedStore};
 use holdfast::telemetry::metrics::Metrics;
 use holdfast::tiers::digest::TokenDigester;
 use holdfast::tiers::seal::Sealer;
@@ -195,7 +195,7 @@ async fn store(scene: &Scene) -> SharedStore {
     settings.read_timeout = PATIENCE;
     let metrics = Arc::new(Metrics::new().unwrap());
     let store = SharedStore::start(settings, &secret, sealer, scene.clock.clone(), metrics).unwrap();
-    tokio::time::timeout(PATIENCE, store.well()).await.unwrap();
+    tokio::time::timeout(PATIENCE, store.connected()).await.unwrap();
     store
 }
 
@@ -206,14 +206,14 @@ async fn a_holder_that_takes_longer_than_the_life_of_a_lease_keeps_it() {
     let Some(scene) = Scene::new().await else { return };
     let (one, other) = (store(&scene).await, store(&scene).await);
     until("a time without a long stop", async || {
-        let Turn::Mine(lease) = one.turn([1; 32], PATIENCE).await else { panic!("it is free") };
+        let LeaseOutcome::Acquired(lease) = one.lease([1; 32], PATIENCE).await else { panic!("it is free") };
         let asking = async {
             let longest = lease.while_held(longest_stop(35)).await;
-            lease.end(Told::Nothing);
+            lease.release(SharedResult::Unusable);
             longest
         };
-        let (longest, turn) = tokio::join!(asking, other.turn([1; 32], PATIENCE));
-        let was_kept = matches!(turn, Turn::Told(Told::Nothing));
+        let (longest, outcome) = tokio::join!(asking, other.lease([1; 32], PATIENCE));
+        let was_kept = matches!(outcome, LeaseOutcome::Ended(SharedResult::Unusable));
         assert!(was_kept || longest > Duration::from_millis(500), "no stop was longer than {longest:?}");
         was_kept.then_some(())
     })
@@ -235,10 +235,10 @@ async fn longest_stop(tenths: u32) -> Duration {
 async fn a_lease_that_is_dropped_is_free_for_the_next_who_waits() {
     let Some(scene) = Scene::new().await else { return };
     let (one, other) = (store(&scene).await, store(&scene).await);
-    let Turn::Mine(lease) = one.turn([1; 32], PATIENCE).await else { panic!("it is free") };
-    assert!(matches!(other.turn([1; 32], Duration::ZERO).await, Turn::InVain));
-    assert!(matches!(other.turn([2; 32], Duration::ZERO).await, Turn::Mine(_)), "another key");
+    let LeaseOutcome::Acquired(lease) = one.lease([1; 32], PATIENCE).await else { panic!("it is free") };
+    assert!(matches!(other.lease([1; 32], Duration::ZERO).await, LeaseOutcome::TimedOut));
+    assert!(matches!(other.lease([2; 32], Duration::ZERO).await, LeaseOutcome::Acquired(_)), "another key");
     let dropping = async { drop(lease) };
-    let ((), turn) = tokio::join!(dropping, other.turn([1; 32], PATIENCE));
-    assert!(matches!(turn, Turn::Mine(_)));
+    let ((), outcome) = tokio::join!(dropping, other.lease([1; 32], PATIENCE));
+    assert!(matches!(outcome, LeaseOutcome::Acquired(_)));
 }

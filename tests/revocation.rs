@@ -217,7 +217,7 @@ async fn a_delete_takes_a_revocation_back_by_its_body_or_its_query() {
         assert_revoked(&running.ask(&token).await, &what.to_string());
         let reply = delete(&running, query, lines, body).await;
         assert_eq!(reply.status, 200, "{query} {body}: {reply:?}");
-        assert!(reply.body.starts_with("taken back"), "{query} {body}: {reply:?}");
+        assert!(reply.body.starts_with("lifted"), "{query} {body}: {reply:?}");
         assert_eq!(running.ask(&token).await.status, 200, "{query} {body}");
     }
 }
@@ -413,14 +413,14 @@ async fn a_revocation_that_redis_misses_is_on_disk_and_gets_there_later_and_the_
     let store = format!("path = \"{}\"\n", directory.path().display());
     let a = scene.instance_with(&store, &scene.clock).await;
     scene.redis.kill().await;
-    until("degraded", async || readyz(&a).await.contains("the shared store is not well").then_some(())).await;
+    until("degraded", async || readyz(&a).await.contains("the shared store fails").then_some(())).await;
     let admin = a.admin.to_string();
     let arguments = ["revoke", "--subject", ALICE, "--admin", &admin];
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_holdfast")).args(arguments).output();
     let output = output.await.unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(3), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("Redis is not well and gets it when it is back"), "{said}");
+    assert!(said.contains("Redis is degraded and gets it when it recovers"), "{said}");
     scene.redis.restart().await;
     log_has(&scene, 1).await;
     let b = scene.instance().await;
@@ -549,7 +549,7 @@ async fn taking_back_what_is_not_revoked_says_so_and_names_what_stays_in_force()
     let (tenant, running, _) = start("").await;
     let token = tenant.mint().subject(ALICE).email_direct("a@x.org").claim(SESSION, "s").build().unwrap();
     let unrevoke = async |body: Value| order(&running, "/unrevoke", &body).await.body;
-    let nothing = "nothing to take back: a subject that is not revoked; is it named as in `revoke --list`?";
+    let nothing = "nothing to lift: a subject that is not revoked; is it named as in `revoke --list`?";
     assert_eq!(unrevoke(json!({ "subject": ALICE })).await, format!("{nothing}\n"));
     for body in [json!({ "subject": ALICE }), json!({ "session": "s" }), json!({ "all": true })] {
         revoke(&running, body).await;
@@ -557,18 +557,15 @@ async fn taking_back_what_is_not_revoked_says_so_and_names_what_stays_in_force()
     let stays = "other revocations stay in force, maybe of the same tokens";
     assert_eq!(
         unrevoke(json!({ "subject": ALICE })).await,
-        format!("taken back: a subject; {stays}: 1 session, 1 everybody\n")
+        format!("lifted: a subject; {stays}: 1 session, 1 everybody\n")
     );
     assert_revoked(&running.ask(&token).await, "by its session and as everybody");
     assert_eq!(
         unrevoke(json!({ "subject": ALICE })).await,
         format!("{nothing}; {stays}: 1 session, 1 everybody\n")
     );
-    assert_eq!(
-        unrevoke(json!({ "all": true })).await,
-        format!("taken back: everybody; {stays}: 1 session\n")
-    );
-    assert_eq!(unrevoke(json!({ "session": "s" })).await, "taken back: a session\n");
+    assert_eq!(unrevoke(json!({ "all": true })).await, format!("lifted: everybody; {stays}: 1 session\n"));
+    assert_eq!(unrevoke(json!({ "session": "s" })).await, "lifted: a session\n");
     assert_eq!(running.ask(&token).await.status, 200);
 }
 

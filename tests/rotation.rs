@@ -37,7 +37,9 @@ fn new_alone(scene: &Scene) -> String {
 async fn rotated(scene: &Scene) -> Running {
     let running = scene.instance_with(&rotating(scene), &scene.clock).await;
     let instance = running.service.instance();
-    tokio::time::timeout(support::PATIENCE, instance.stores.former_shared().unwrap().well()).await.unwrap();
+    tokio::time::timeout(support::PATIENCE, instance.stores.former_shared().unwrap().connected())
+        .await
+        .unwrap();
     running
 }
 

@@ -219,7 +219,7 @@ async fn a_purge_makes_the_next_request_ask_the_issuer_again_and_leaves_bystande
     }
     let (code, said) = run(&["purge", "--subject", "auth0|alise", "--admin", &at]).await;
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("0 records were known here: is it spelt right?"), "{said}");
+    assert!(said.contains("0 records were known here: is it spelled right?"), "{said}");
     assert_eq!(asked(&holdfast, &alice).await, 0, "nobody was forgotten");
     let (code, said) = run(&["purge", "--subject", &subject, "--issuer", &name, "--admin", &at]).await;
     assert_eq!(code, Some(0), "{said}");

@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame};
 /// Any body the dev tenant sends.
 pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// A body that is there at once.
+/// A complete body.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> AnswerBody {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }

@@ -1,8 +1,8 @@
 //! A backend that answers with the request that it received.
 //!
-//! It reads HTTP/1.1 by itself, because HTTP libraries normalise headers: here each line comes back exactly
-//! as it was received, in order, with its case and its duplicates. That shows whether a proxy passed on a
-//! client's own identity header.
+//! It has its own HTTP/1.1 reader, because HTTP libraries normalise headers: here each line comes back
+//! exactly as it was received, in order, with its case and its duplicates. That shows whether a proxy passed
+//! on a client's own identity header.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,9 +24,9 @@ const MAX_HEAD: u64 = 256 * 1024;
 /// A running echo backend; it stops when dropped.
 ///
 /// Every request gets a 200 and a page of text: the request line, each header line as it was received, an
-/// empty line, `body: N bytes`, and the trailer lines if there are any. An upgrade, to whatever protocol,
-/// gets a 101, `CONNECT` a 200, and from then on every byte comes back; no frame is looked at. So a proxy
-/// that lets one through has opened a tunnel.
+/// empty line, `body: N bytes`, and the trailer lines if there are any. An upgrade to any protocol gets a
+/// 101, and `CONNECT` gets a 200. From then on every byte comes back, and frames are not interpreted. So a
+/// proxy that passes an upgrade on has opened a tunnel.
 #[derive(Debug)]
 pub struct EchoBackend {
     address: SocketAddr,

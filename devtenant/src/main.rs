@@ -11,7 +11,7 @@ use clap::Parser;
 use holdfast_devtenant::{EchoBackend, Options, Tenant, TenantError};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A stand-in for Auth0, for development and tests only: whoever reaches it can have any token.
+/// A stand-in for Auth0, for development and tests only: anybody who can reach it can get any token.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -83,7 +83,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a secret so that at no time anybody else could read it, also where the file exists already.
+/// Writes a secret so that no other user can read it at any time, even if the file exists already.
 fn write_private(path: &Path, secret: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;

@@ -140,8 +140,8 @@ impl TokenBuilder {
         self.header("typ", typ.into())
     }
 
-    /// Any member of the signed header, also `alg` or `crit`; the signature is made with
-    /// [`algorithm`](Self::algorithm) all the same.
+    /// Any member of the signed header, also `alg` or `crit`. The signature is still made with
+    /// [`algorithm`](Self::algorithm).
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.headers.insert(name.into(), value.into());
         self

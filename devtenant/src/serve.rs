@@ -79,7 +79,7 @@ where
                 Ok((stream, _)) => {
                     connections.spawn(serve(stream));
                 }
-                // Out of file descriptors, most likely: wait for some to be closed.
+                // Most likely out of file descriptors. Waits until some are closed.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
         }
@@ -101,7 +101,7 @@ pub(crate) async fn serve_connection(stream: TcpStream, state: Arc<State>) {
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     tokio::select! {
-        // The client went away or did not send HTTP: there is nobody to answer.
+        // The client went away or did not send HTTP, so nobody waits for an answer.
         _ = &mut connection => {}
         () = reset.notified() => {
             let _ = connection.into_parts().io.into_inner().set_zero_linger();

@@ -191,7 +191,7 @@ impl State {
     /// Sets a fault from now on.
     pub(crate) fn set_fault(&self, endpoint: Endpoint, fault: &Fault) {
         if *fault == Fault::WrongKey {
-            // Should it fail, the JWKS answers 500: wrong enough.
+            // If this fails, the JWKS answers 500, which is a fault as well.
             let _ = keys::prepare_wrong_key();
         }
         lock(&self.faults).set(endpoint, fault);

@@ -125,8 +125,8 @@ impl Tenant {
         *lock(&self.state.faults) = Faults::default();
     }
 
-    /// Makes new signing keys the current ones; the JWKS lists them first and the older ones after them. May
-    /// take tenths of a second. Should the system be unable to make a key, the current ones stay.
+    /// Makes new signing keys the current ones. The JWKS lists them first and the older ones after them. May
+    /// take tenths of a second. If the system cannot make a key, the current ones stay.
     pub fn rotate_keys(&self) {
         // Not an error to the caller: it happens only where no tenant could have started.
         let _ = KeyRing::rotate(&self.state.keys);
@@ -148,9 +148,9 @@ impl Tenant {
         lock(&self.state.limits).set_per_user(limit);
     }
 
-    /// Holds the tenant's wall clock at these Unix seconds, or gives it back to the system. It dates tokens,
-    /// ends them at `/userinfo`, dates `X-RateLimit-Reset`, and fills limits. A limit that is set stays as
-    /// full as it is when the clock is set back.
+    /// Holds the tenant's wall clock at these Unix seconds, or gives it back to the system. The clock sets
+    /// the times in tokens and in `X-RateLimit-Reset`, decides when `/userinfo` refuses a token as expired,
+    /// and refills limits. A limit does not change when the clock is set back.
     pub fn set_time(&self, now: Option<u64>) {
         *lock(&self.state.time) = now.map(Duration::from_secs);
     }
@@ -171,8 +171,8 @@ impl Tenant {
         lock(&self.state.revoked).insert(token.to_owned());
     }
 
-    /// Stops listening and cuts every open connection: new ones are refused. When this returns, both have
-    /// happened.
+    /// Stops listening and cuts every open connection. New connections are refused. Returns when both are
+    /// done.
     pub async fn go_down(&self) {
         if let Some(server) = self.server.lock().await.take() {
             server.close().await;

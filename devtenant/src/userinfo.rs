@@ -129,7 +129,7 @@ fn unauthorized(state: &State, grant: Option<Grant>) -> Response<AnswerBody> {
     response
 }
 
-/// The grant that leaves less room.
+/// The grant with fewer remaining calls.
 fn scarcer(tenant: Option<Grant>, own: Option<Grant>) -> Grant {
     match (tenant, own) {
         (Some(tenant), Some(own)) if tenant.remaining < own.remaining => tenant,

@@ -21,7 +21,7 @@ const MAX_KEY_BYTES: u64 = 1024 * 1024;
 pub struct Admin {
     client: Client,
     address: SocketAddr,
-    /// What a path is appended to.
+    /// The base URL, to which a path is appended.
     base: String,
     token: Option<HeaderValue>,
 }
@@ -29,7 +29,7 @@ pub struct Admin {
 /// Why the running holdfast did not answer.
 #[derive(Debug, Error)]
 pub enum AdminError {
-    /// No process listens there.
+    /// No process listens at the address.
     #[error(
         "no holdfast answers on its admin listener {0}: is it running, and is --admin or admin.listen its \
          address?"
@@ -56,10 +56,10 @@ pub enum AdminError {
         /// What is wrong with it.
         problem: FileProblem,
     },
-    /// The token for orders cannot be read.
+    /// The token for operator requests cannot be read.
     #[error("{0}")]
     Token(#[from] AdminTokenError),
-    /// It runs with another configuration than the command.
+    /// The holdfast runs with another configuration than the command.
     #[error(
         "the holdfast at {address} has {what} than this configuration, so no order was sent: name the right \
          address with --admin, or its configuration with --config; if the file has changed since the start, \
@@ -71,7 +71,7 @@ pub enum AdminError {
         /// What differs.
         what: &'static str,
     },
-    /// It refuses.
+    /// The holdfast refuses the request.
     #[error("{status}: {body}")]
     Refused {
         /// The status.
@@ -102,7 +102,7 @@ impl Admin {
     /// [`AdminError::File`], [`AdminError::Client`].
     pub fn at(settings: &AdminSettings) -> Result<Self, AdminError> {
         // A purge reads every verdict on the disk.
-        Self::patient(settings, Duration::from_secs(120))
+        Self::with_timeout(settings, Duration::from_secs(120))
     }
 
     /// Like [`Admin::at`], with this timeout for an answer.
@@ -126,7 +126,7 @@ impl Admin {
         Ok(Self { client, address, base, token: None })
     }
 
-    /// Adds the token that orders need.
+    /// Adds the token that operator requests need.
     ///
     /// # Errors
     /// The token's file cannot be read.
@@ -149,20 +149,24 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn post(&self, path: &str, json: String) -> Result<String, AdminError> {
-        Ok(self.order(path, json).await?.1)
+        Ok(self.post_for_status(path, json).await?.1)
     }
 
     /// Like [`Admin::post`], and returns the status too, which is a 2xx.
     ///
     /// # Errors
     /// [`AdminError`].
-    pub async fn order(&self, path: &str, json: String) -> Result<(StatusCode, String), AdminError> {
+    pub async fn post_for_status(
+        &self,
+        path: &str,
+        json: String,
+    ) -> Result<(StatusCode, String), AdminError> {
         let request = self.client.post(self.url(path)).header("content-type", "application/json").body(json);
         self.answer(self.with_own_token(request).send().await).await
     }
 
     fn with_own_token(&self, request: RequestBuilder) -> RequestBuilder {
-        // By its address, which it always answers to.
+        // The listener always accepts its address as `Host`.
         let request = request.header(HOST, self.address.to_string());
         match &self.token {
             Some(token) => request.header(AUTHORIZATION, token.clone()),
@@ -220,7 +224,7 @@ fn with_tls(mut builder: ClientBuilder, settings: &AdminClientSettings) -> Resul
     Ok(builder)
 }
 
-/// What an error says, with its causes.
+/// The text of an error with its causes.
 fn causes(error: &dyn Error) -> String {
     let mut said = error.to_string();
     let mut next = error.source();

@@ -11,10 +11,10 @@ use super::admin::{Admin, AdminError};
 use super::reach::{AdminArguments, reach};
 use super::{SourceArguments, block_on, fail};
 
-/// What is to be done. `--issuer` and `--endpoint` narrow it to these breakers.
+/// The action. `--issuer` and `--endpoint` select the breakers.
 #[derive(Args)]
 pub struct BreakerArguments {
-    /// What to do before they are shown.
+    /// What to do with the breakers before they are shown.
     action: BreakerAction,
     #[command(flatten)]
     admin: AdminArguments,
@@ -31,9 +31,9 @@ pub struct BreakerArguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum BreakerAction {
-    /// Let no call leave for a time; answers come from records.
+    /// Make no calls for a time; answers come from records.
     ForceOpen,
-    /// Let calls leave for a time, whatever their results.
+    /// Make calls for a time, whatever their results.
     ForceClosed,
     /// Close the breakers, forget all results, and end a forced state.
     Reset,
@@ -41,7 +41,7 @@ enum BreakerAction {
     Status,
 }
 
-/// Posts the order, and shows the state of the breakers.
+/// Posts the request, and shows the state of the breakers.
 pub fn run(arguments: BreakerArguments) -> Result<(), ExitCode> {
     let BreakerArguments { action, admin, issuer, endpoint, lasting } = arguments;
     let any = admin.any;

@@ -23,7 +23,7 @@ use holdfast::token::jwe::DecryptionKeys;
 
 use super::{SourceArguments, block_on, fail, misconfigured};
 
-/// What `check` is told.
+/// The arguments of `check`.
 #[derive(Args)]
 pub struct CheckArguments {
     #[command(flatten)]
@@ -137,8 +137,8 @@ fn read_files(settings: &Settings, with: &IssuerContext) -> Result<Loaded, Vec<S
     if errors.is_empty() { Ok(Loaded { issuers, notes }) } else { Err(errors) }
 }
 
-/// Whether this is the secret in `secret_file`, or that in the data directory. A file that cannot be read is
-/// told elsewhere.
+/// Whether this is the secret in `secret_file` or in the data directory. A file that cannot be read is
+/// reported elsewhere.
 fn is_current(secret: &InstanceSecret, store: &StoreSettings) -> bool {
     let file = store.secret_file.clone().or_else(|| Some(store.path.as_ref()?.join(SECRET_FILE)));
     let current = file.and_then(|file| InstanceSecret::load(&file).ok());

@@ -17,7 +17,7 @@ use holdfast::store::settings::StoreSettings;
 use super::reach::{AnyInstance, reach};
 use super::{AdminFlag, ConfigFlag, DataFlag, SourceArguments, block_on, fail};
 
-/// What `backup` is told.
+/// The arguments of `backup`.
 #[derive(Args)]
 pub struct BackupArguments {
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub struct BackupArguments {
     to: PathBuf,
 }
 
-/// What `restore` is told.
+/// The arguments of `restore`.
 #[derive(Args)]
 pub struct RestoreArguments {
     #[command(flatten)]

@@ -8,17 +8,17 @@ use clap::Args;
 use super::admin::Admin;
 use super::{AdminFlag, ConfigFlag, SourceArguments, block_on, fail};
 
-/// How long the answer may take. A health check that waits longer is useless.
+/// How long the answer may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Which holdfast is asked.
+/// The arguments of `health`.
 #[derive(Args)]
 pub struct HealthArguments {
     #[command(flatten)]
     config: ConfigFlag,
     #[command(flatten)]
     admin: AdminFlag,
-    /// Ask whether it is ready: whether it knows the keys of every issuer.
+    /// Ask whether it is ready, that is, knows the keys of every issuer.
     #[arg(long)]
     ready: bool,
 }

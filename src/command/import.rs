@@ -44,7 +44,7 @@ const NAMED: usize = 20;
 /// The size of the memory store when importing into a data directory, in bytes.
 const MEMORY: u64 = 1024 * 1024;
 
-/// What `import` is told.
+/// The arguments of `import`.
 #[derive(Args)]
 pub struct ImportArguments {
     #[command(flatten)]
@@ -55,13 +55,13 @@ pub struct ImportArguments {
     admin: AdminFlag,
     #[command(flatten)]
     any: AnyInstance,
-    /// The export: a JSON object a line, a JSON array, or CSV with a header; gzip, too.
+    /// The export: one JSON object per line, a JSON array, or CSV with a header; plain or gzip.
     #[arg(long, value_name = "FILE")]
     profiles: PathBuf,
     /// The issuer of these users, if several are configured.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// When it was made, as 2026-01-31T12:00:00Z; without it, when it was last changed.
+    /// When the export was made, as 2026-01-31T12:00:00Z. Default: when the file was last changed.
     #[arg(long, value_name = "TIME")]
     exported_at: Option<String>,
 }

@@ -36,7 +36,7 @@ pub struct InspectArguments {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Ask the issuer where holdfast would: this sends the token to its /userinfo.
+    /// Ask the issuer if holdfast would: this sends the token to its /userinfo.
     #[arg(long)]
     ask: bool,
     /// What the route requires, as in the auth URL's query: `scope=read&role=admin`
@@ -56,7 +56,7 @@ pub struct InspectArguments {
     client_cert: Option<PathBuf>,
 }
 
-/// Explains the token. Succeeds if it would be accepted. An undecided answer is a failure.
+/// Explains the token. Succeeds if the token would be accepted. An undecided answer is a failure.
 pub fn run(arguments: InspectArguments) -> Result<(), ExitCode> {
     let InspectArguments { config, issuer, .. } = arguments;
     let (mut settings, _) = SourceArguments { config, issuer, ..SourceArguments::default() }.read()?;

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
-/// Replaces the standard library's macro, which panics if stdout is closed, as in `holdfast check | head -1`.
+/// Replaces the macro of the standard library, which panics if stdout is closed, as in `holdfast check | head
+/// -1`.
 macro_rules! println {
     ($($words:tt)*) => {{
         use std::io::Write as _;
@@ -16,7 +17,7 @@ mod copies;
 mod health;
 mod import;
 mod inspect;
-mod order;
+mod operator;
 mod purge;
 mod reach;
 mod revoke;
@@ -31,7 +32,7 @@ use clap::{Args, Parser, Subcommand};
 use holdfast::config::{ConfigErrors, Flag, Settings, Source};
 use holdfast::telemetry::lines;
 
-/// Verifies tokens for nginx, Traefik, Caddy, Envoy and HAProxy, also while Auth0 does not answer.
+/// Verifies tokens for nginx, Traefik, Caddy, Envoy and HAProxy, even while Auth0 is down.
 #[derive(Parser)]
 #[command(name = "holdfast", version, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -43,23 +44,23 @@ pub struct Arguments {
 enum Command {
     /// Answer a proxy's auth requests.
     Serve(SourceArguments),
-    /// Check the configuration, and whether the issuers answer.
+    /// Check the configuration, and that the issuers answer.
     Check(check::CheckArguments),
     /// Explain how a token would be answered, and why.
     Inspect(inspect::InspectArguments),
-    /// Copy the data directory's records, also while holdfast runs.
+    /// Back up the records in the data directory, also while holdfast runs.
     Backup(copies::BackupArguments),
-    /// Replace the data directory's records with a backup.
+    /// Replace the records in the data directory with a backup.
     Restore(copies::RestoreArguments),
-    /// Import profiles of users from the issuer's export, so that no call is needed for them.
+    /// Import user profiles from the issuer's export, so that no call is needed for these users.
     Import(import::ImportArguments),
-    /// Show the tiers in force, and how often each has answered.
+    /// Show the tiers in force, and how often each tier answered.
     Tiers(reach::AdminArguments),
     /// Make the running holdfast forget a subject, a token, or everybody.
     Purge(purge::PurgeArguments),
-    /// Refuse tokens of a subject, a session, a key or everybody from now on; or list what is refused.
+    /// Refuse the tokens of a subject, a session, a key or everybody from now on, or list what is revoked.
     Revoke(revoke::RevokeArguments),
-    /// Take a revocation back.
+    /// Lift a revocation.
     Unrevoke(revoke::UnrevokeArguments),
     /// Show the running holdfast's circuit breakers, force them open or closed, or reset them.
     Breaker(breaker::BreakerArguments),
@@ -67,8 +68,8 @@ enum Command {
     Health(health::HealthArguments),
 }
 
-/// Where the configuration comes from. Flags win over variables (`HOLDFAST_SECTION__KEY`), variables over the
-/// file.
+/// The sources of the configuration. Flags override variables (`HOLDFAST_SECTION__KEY`), and variables
+/// override the file.
 #[derive(Args, Default)]
 struct SourceArguments {
     #[command(flatten)]
@@ -83,7 +84,7 @@ struct SourceArguments {
     data: DataFlag,
 }
 
-// Each has one flag, or two that belong together. A command takes only the flags that it uses.
+// Each struct has one flag, or two that belong together. A command takes only the flags that it uses.
 
 #[derive(Args, Default)]
 struct ConfigFlag {
@@ -104,14 +105,14 @@ struct IssuerFlags {
 
 #[derive(Args, Default)]
 struct ListenFlag {
-    /// Where proxies ask: ADDRESS:PORT, tls:ADDRESS:PORT or unix:/PATH; repeatable.
+    /// The auth listener: ADDRESS:PORT, tls:ADDRESS:PORT or unix:/PATH; repeatable.
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
 }
 
 #[derive(Args, Default)]
 struct AdminFlag {
-    /// Where metrics and health are: ADDRESS:PORT, or tls:ADDRESS:PORT.
+    /// The admin listener: ADDRESS:PORT, or tls:ADDRESS:PORT.
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
 }
@@ -202,13 +203,13 @@ impl Arguments {
     }
 }
 
-/// Prints why a command failed. It ends even if stderr is not read.
+/// Prints why a command failed. Does not block if stderr is not read.
 fn fail(error: impl std::fmt::Display) -> ExitCode {
     lines::say(format_args!("holdfast: {error}"));
     ExitCode::FAILURE
 }
 
-/// As [`fail`], for a command that was written wrongly.
+/// As [`fail`], for bad usage.
 fn misused(error: impl std::fmt::Display) -> ExitCode {
     fail(error);
     ExitCode::from(2)

@@ -7,29 +7,29 @@ use clap::Args;
 use holdfast::server::purge::PurgeRequest;
 
 use super::fail;
-use super::order::{self, Confirmation};
+use super::operator::{self, Confirmation};
 use super::reach::AdminArguments;
 use super::revoke::read_token;
 
-/// What is to be forgotten. `--issuer` narrows `--subject` to that issuer's.
+/// What to forget. `--issuer` limits `--subject` to that issuer.
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["subject", "token_file", "all"])))]
 pub struct PurgeArguments {
     #[command(flatten)]
     admin: AdminArguments,
-    /// The subject's issuer, exactly as in the token's `iss`; without it, every issuer.
+    /// The subject's issuer, exactly as in the token's `iss`. Default: every issuer.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
     /// The subject (`sub`) to forget.
     #[arg(long, value_name = "SUB")]
     subject: Option<String>,
-    /// A file with the token to forget; on a command line, others could read it.
+    /// A file with the token to forget. On the command line, other users could read the token.
     #[arg(long, value_name = "FILE", conflicts_with = "issuer")]
     token_file: Option<PathBuf>,
-    /// Forget everybody. Asks first, on a terminal.
+    /// Forget everybody. Asks for confirmation on a terminal.
     #[arg(long, conflicts_with = "issuer")]
     all: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -41,5 +41,5 @@ pub fn run(arguments: PurgeArguments) -> Result<(), ExitCode> {
     let request = serde_json::to_string(&PurgeRequest { subject, issuer, token, all }).map_err(fail)?;
     let confirmation =
         Confirmation { question: "Forget everybody who is known to", declined: "nobody was forgotten" };
-    order::send(admin, "/purge", request, (all && !yes).then_some(confirmation))
+    operator::send(admin, "/purge", request, (all && !yes).then_some(confirmation))
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::admin::{Admin, AdminError};
 use super::{AdminFlag, ConfigFlag, SourceArguments};
 
-/// How a command that asks the running holdfast is told which one.
+/// The arguments that select the running holdfast.
 #[derive(Args)]
 pub struct AdminArguments {
     #[command(flatten)]
@@ -22,7 +22,7 @@ pub struct AdminArguments {
     pub any: AnyInstance,
 }
 
-/// Whether it may be another than this configuration's.
+/// Whether the running holdfast may have another configuration.
 #[derive(Args, Clone, Copy)]
 pub struct AnyInstance {
     /// Go on even if the running holdfast has other issuers, or another data directory.

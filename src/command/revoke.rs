@@ -1,5 +1,5 @@
-//! `holdfast revoke` and `holdfast unrevoke`: make the running holdfast refuse valid tokens, or take a
-//! revocation back.
+//! `holdfast revoke` and `holdfast unrevoke`: make the running holdfast refuse valid tokens, or lift a
+//! revocation.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,33 +8,33 @@ use clap::{ArgGroup, Args};
 use holdfast::server::revoke::RevocationRequest;
 use serde_json::Value;
 
-use super::order::{self, Confirmation};
+use super::operator::{self, Confirmation};
 use super::reach::{AdminArguments, reach};
 use super::{SourceArguments, block_on, fail};
 
 /// The flags that name a target. Each command takes exactly one of them.
 const TARGETS: [&str; 5] = ["subject", "session", "token_file", "kid", "all"];
 
-/// What is to be refused. Tokens issued later pass.
+/// What to refuse. Tokens that are issued later pass.
 #[derive(Args)]
-#[command(group(ArgGroup::new("order").required(true).args(TARGETS).arg("list")))]
+#[command(group(ArgGroup::new("target").required(true).args(TARGETS).arg("list")))]
 pub struct RevokeArguments {
     #[command(flatten)]
     target: TargetArguments,
-    /// Refuse tokens issued until this time, as 2026-01-31T12:00:00Z; else until now.
+    /// Refuse tokens issued until this time, as 2026-01-31T12:00:00Z. Default: until now.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["token_file", "list"])]
     issued_before: Option<String>,
-    /// Do not ask before everybody is revoked.
+    /// Do not ask for confirmation before everybody is revoked.
     #[arg(long)]
     yes: bool,
-    /// Show what is revoked.
+    /// List what is revoked.
     #[arg(long, conflicts_with = "issuer")]
     list: bool,
 }
 
-/// Which revocation is to be taken back.
+/// The revocation to lift.
 #[derive(Args)]
-#[command(group(ArgGroup::new("order").required(true).args(TARGETS)))]
+#[command(group(ArgGroup::new("target").required(true).args(TARGETS)))]
 pub struct UnrevokeArguments {
     #[command(flatten)]
     target: TargetArguments,
@@ -45,7 +45,7 @@ pub struct UnrevokeArguments {
 struct TargetArguments {
     #[command(flatten)]
     admin: AdminArguments,
-    /// The issuer, exactly as in the token's `iss`; without it, every issuer.
+    /// The issuer, exactly as in the token's `iss`. Default: every issuer.
     #[arg(long, value_name = "URL", conflicts_with = "token_file")]
     issuer: Option<String>,
     /// All tokens of a subject (`sub`).
@@ -54,7 +54,7 @@ struct TargetArguments {
     /// All tokens of a session (`sid`, or what `revocation.session_claims` names).
     #[arg(long, value_name = "SID")]
     session: Option<String>,
-    /// The token in this file; on a command line, others could read it.
+    /// The token in this file. On the command line, other users could read it.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// All tokens signed with the key of this `kid`.
@@ -98,13 +98,13 @@ pub fn revoke(arguments: RevokeArguments) -> Result<(), ExitCode> {
     let request = target.request(issued_before)?;
     let confirmation =
         Confirmation { question: "Refuse every token that is in use at", declined: "nobody was revoked" };
-    order::send(target.admin, "/revoke", request, (target.all && !yes).then_some(confirmation))
+    operator::send(target.admin, "/revoke", request, (target.all && !yes).then_some(confirmation))
 }
 
-/// Posts the order to take a revocation back.
+/// Posts the request to lift a revocation.
 pub fn unrevoke(UnrevokeArguments { target }: UnrevokeArguments) -> Result<(), ExitCode> {
     let request = target.request(None)?;
-    order::send(target.admin, "/unrevoke", request, None)
+    operator::send(target.admin, "/unrevoke", request, None)
 }
 
 fn show(admin: AdminArguments) -> Result<(), ExitCode> {
@@ -118,7 +118,7 @@ fn show(admin: AdminArguments) -> Result<(), ExitCode> {
             println!("{}", line(row));
         }
         if list["behind"].as_bool() == Some(true) {
-            eprintln!("this instance may have missed revocations: its disk or Redis is not well");
+            eprintln!("this instance may have missed revocations, because its disk or Redis fails");
         }
         Ok(())
     })
@@ -129,7 +129,7 @@ fn line(row: &Value) -> String {
     let text = |key: &str| row[key].as_str().unwrap_or("-");
     let force = match row["issued_before"].as_str() {
         Some(before) => format!("issued until {before}"),
-        None => format!("taken back {}", text("changed_at")),
+        None => format!("lifted {}", text("changed_at")),
     };
     let (kind, which) = match text("kind") {
         // A logout that names a session revokes these, too, since they may be of that session.
@@ -151,11 +151,11 @@ mod tests {
             "changed_at": "C", "kept_until": "U" });
         assert_eq!(line(&row), "subject a of https://t/: issued until T, kept until U");
         row["issued_before"] = Value::Null;
-        assert_eq!(line(&row), "subject a of https://t/: taken back C, kept until U");
+        assert_eq!(line(&row), "subject a of https://t/: lifted C, kept until U");
         row["kind"] = "sessionless".into();
         assert_eq!(
             line(&row),
-            "subject a of https://t/, tokens that name no session: taken back C, kept until U"
+            "subject a of https://t/, tokens that name no session: lifted C, kept until U"
         );
     }
 }

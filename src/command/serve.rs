@@ -13,9 +13,9 @@ use tracing::{error, info};
 
 use super::{SourceArguments, address_space, answering_threads, block_on, fail, misconfigured, threads};
 
-/// Serves until SIGTERM or SIGINT; reloads on SIGHUP; logs its status on SIGUSR1. A signal that comes before
-/// it serves is handled when it serves. Until the configuration is read, SIGTERM and SIGINT end it at once.
-/// Notifies systemd if systemd started it.
+/// Serves until SIGTERM or SIGINT; reloads on SIGHUP; logs its status on SIGUSR1. A signal that arrives
+/// during the start is handled after it. Until the configuration is read, SIGTERM and SIGINT end the process
+/// at once. Notifies systemd if systemd started the process.
 pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
     let EarlySignals { mut hangup, mut user1, mut user2 } = EarlySignals::receive().map_err(fail)?;
     let (settings, source) = source.read()?;
@@ -40,7 +40,7 @@ pub fn run(source: SourceArguments) -> Result<(), ExitCode> {
                     tell(&[NotifyState::Ready]);
                 }
                 _ = user1.recv() => info!("status: {}", service.status()),
-                // Received, because otherwise it would end the process at once.
+                // Without a handler this signal would end the process.
                 _ = user2.recv() => info!("SIGUSR2 does nothing"),
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,

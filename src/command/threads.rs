@@ -1,7 +1,7 @@
-//! Checks before the start whether the system gives as many threads as holdfast needs.
+//! Checks before the start whether the system allows as many threads as holdfast needs.
 //!
-//! With fewer, the runtime panics, and RocksDB aborts or hangs. So as many threads are started here, and end
-//! at once.
+//! With fewer threads, the runtime panics, and RocksDB aborts or hangs. So this check starts as many threads
+//! and ends them at once.
 
 use std::io;
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ const DISK_STORE: usize = 6;
 /// The threads of the log and of name lookups, and a reserve.
 const OTHERS: usize = 6;
 
-/// The system gives fewer threads than are needed.
+/// The system allows fewer threads than are needed.
 #[derive(Debug, Error)]
 #[error(
     "this configuration needs {needed} threads, and the system gave {given} ({problem}): raise the limit on \
@@ -36,7 +36,7 @@ pub struct TooFewThreads {
 pub fn check(settings: &Settings, answering: usize) -> Result<(), TooFewThreads> {
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
     let disk = settings.store.disk().map_or(0, |disk| DISK_STORE.saturating_add(disk.readers));
-    // Tokens at first sight, and proofs.
+    // One pool for new tokens, and one for proofs.
     let pools = cores.saturating_mul(2);
     start(answering.saturating_add(pools).saturating_add(disk).saturating_add(OTHERS))
 }

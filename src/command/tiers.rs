@@ -165,7 +165,7 @@ fn as_configured(seconds: u64) -> String {
     format!("{}{name}", seconds / unit)
 }
 
-/// Whether a record of a tier in this role is served.
+/// When a record of a tier with this role is served.
 fn does(role: &str) -> &'static str {
     match role {
         "fresh" => "yes",

@@ -1,8 +1,7 @@
 //! Compares the documentation with the code: every key has a row, every row a key, and every documented
 //! default is the real one.
 //!
-//! The list of keys comes from the error for an unknown key, which names the known
-//! ones.
+//! The list of keys comes from the error for an unknown key, which names the known keys.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -38,7 +37,7 @@ fn needed(section: &str, key: &str) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Everything that is set when a key is, or what it is without that.
+/// The settings with this key set, or the default settings without it.
 fn settings(section: &str, key: &str, more: Option<(String, String)>) -> String {
     let issuer = [("ISSUER__0__URL", "https://t.eu.auth0.com/"), ("ISSUER__0__AUDIENCE", "https://api")];
     let set = issuer.iter().chain(needed(section, key));

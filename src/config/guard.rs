@@ -6,7 +6,7 @@ use super::section::Section;
 use super::value::{self, DAY};
 use crate::guard::{GuardSettings, Plan};
 
-/// Both sections; what is not set stays as [`GuardSettings`] has it.
+/// Reads both sections. The defaults are those of [`GuardSettings`].
 pub(super) fn read(root: &mut Section<'_>) -> GuardSettings {
     let mut guard = GuardSettings::default();
     let second = Duration::from_secs(1);

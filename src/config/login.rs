@@ -8,7 +8,7 @@ use super::section::Section;
 use super::value;
 use crate::login::{LoginAnswer, LoginSettings, ReturnHost};
 
-/// The longest URL of a login page, in bytes: it stands in an answer's head, for which nginx has 4 KiB.
+/// The longest URL of a login page, in bytes: it is part of an answer's head, for which nginx has 4 KiB.
 const MAX_URL_BYTES: usize = 1024;
 
 impl LoginSettings {

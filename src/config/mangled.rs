@@ -1,4 +1,4 @@
-//! Values that are allowed but look damaged by a file format or a shell.
+//! Finds values that are allowed but look damaged by a file format or a shell.
 //!
 //! An audience in the quotes of an env file is a valid text, but refuses everybody. Such a value may be
 //! intended, so this only warns. Values of keys other than an issuer's are never shown: one may hold a

@@ -23,7 +23,7 @@ pub enum Node {
         text: String,
         /// Whether it was a string, as far as the origin can tell (variables and flags are always strings).
         quoted: bool,
-        /// Where it stands.
+        /// Where it was set.
         origin: Origin,
     },
     /// A list.
@@ -33,7 +33,7 @@ pub enum Node {
 }
 
 impl Node {
-    /// Where it stands.
+    /// Where it was set.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         match self {

@@ -43,7 +43,7 @@ impl Problems {
         self.places.borrow().get(key).cloned()
     }
 
-    /// Whether any is about `key` or something in it.
+    /// Whether there is a problem with `key` or something in it.
     pub(super) fn has(&self, key: &str) -> bool {
         let inside = |found: &str| {
             let rest = found.strip_prefix(key);

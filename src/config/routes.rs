@@ -18,7 +18,7 @@ use crate::route::settings::{RequirementsFrom, RouteSettings};
 use crate::tiers::table::TierTable;
 
 impl RouteSettings {
-    /// Reads its part of `[auth]`, of which other readers read the rest, and the rules.
+    /// Reads the rules, and its part of `[auth]`. Other readers read the rest of that section.
     pub(super) fn read(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problems) -> Self {
         let names_header = auth.has("requirements_header");
         let says_how = auth.has("forwarded");

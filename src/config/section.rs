@@ -1,4 +1,4 @@
-//! Reads one table of the configuration: every key that is read is known, every other key is an error.
+//! Reads one table of the configuration. A key that no reader asks for is unknown, and an error.
 
 use std::collections::BTreeMap;
 
@@ -163,8 +163,8 @@ impl<'c> Section<'c> {
         self.members.into_iter().map(move |(key, node)| (key, node, problems))
     }
 
-    /// Records a problem of a key in relation to others, or of the whole section. The message shows where and
-    /// how the key was set; `value` is shown if it is absent, or a table. A key that is bad by itself is
+    /// Reports a problem of a key in relation to others, or of the whole section. The message shows where and
+    /// how the key was set; it shows `value` if the key is absent or a table. A key that is bad by itself is
     /// reported only once.
     pub fn report(&self, key: &str, value: impl Into<String>, allowed: impl Into<String>) {
         let key = self.name(key);
@@ -180,7 +180,7 @@ impl<'c> Section<'c> {
         });
     }
 
-    /// Records that the section's own name is not valid.
+    /// Reports that the section's own name is not valid.
     pub fn report_name(&self, name: &str, allowed: impl Into<String>) {
         self.problems.add(ConfigError::Value {
             origin: self.origin.clone(),
@@ -190,7 +190,7 @@ impl<'c> Section<'c> {
         });
     }
 
-    /// Records a problem with `key` that no single value causes.
+    /// Reports a problem with `key` that no single value causes.
     pub fn unfit(&self, key: &str, problem: impl Into<String>) {
         let key = self.name(key);
         let (origin, _) = self.problems.place(&key).unwrap_or_else(|| (self.origin.clone(), None));

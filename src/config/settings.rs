@@ -39,7 +39,7 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// `[revocation]`: how long deny records are kept, and where a token names its session.
     pub revocation: RevocationSettings,
-    /// `[backchannel_logout]`: whose logout tokens are taken. Nobody's by default.
+    /// `[backchannel_logout]`: whose logout tokens are accepted. Nobody's by default.
     pub backchannel_logout: Option<LogoutSettings>,
     /// `[credential]`: where the token is looked for besides `Authorization`.
     pub credential: CredentialSettings,

@@ -82,7 +82,7 @@ fn redis(section: &mut Section<'_>) -> Option<RedisServers> {
         }
         if let Some(nodes) = nodes {
             if single.is_some() {
-                section.unfit("redis_cluster", "stands beside store.redis; remove one of the two");
+                section.unfit("redis_cluster", "is set as well as store.redis; remove one of the two");
             }
             if nodes.is_empty() && !section.has_problem("redis_cluster") {
                 section.report("redis_cluster", "[]", "at least one URL");
@@ -93,7 +93,7 @@ fn redis(section: &mut Section<'_>) -> Option<RedisServers> {
     };
     for (key, is_set) in [("redis", single.is_some()), ("redis_cluster", nodes.is_some())] {
         if is_set {
-            let problem = format!("stands beside store.{key}; remove one of the two");
+            let problem = format!("is set as well as store.{key}; remove one of the two");
             section.unfit("redis_sentinels", problem);
         }
     }

@@ -309,9 +309,12 @@ fn sentinels_and_clusters_are_named_whole_alone_and_never_shown() {
     for (lines, problem) in [
         (
             format!("{nodes}redis = \"redis://:hunter2@host\""),
-            "store.redis_cluster: stands beside store.redis;",
+            "store.redis_cluster: is set as well as store.redis;",
         ),
-        (format!("{nodes}{sentinels}{master}"), "store.redis_sentinels: stands beside store.redis_cluster;"),
+        (
+            format!("{nodes}{sentinels}{master}"),
+            "store.redis_sentinels: is set as well as store.redis_cluster;",
+        ),
         ("redis_cluster = []".to_owned(), "store.redis_cluster = []: allowed is at least one URL"),
         (
             sentinels.to_owned(),
@@ -324,7 +327,7 @@ fn sentinels_and_clusters_are_named_whole_alone_and_never_shown() {
         ("redis_user = \"holdfast\"".to_owned(), "store.redis_user = \"holdfast\": allowed is only together"),
         (
             format!("{sentinels}{master}redis = \"redis://:hunter2@host\""),
-            "store.redis_sentinels: stands beside",
+            "store.redis_sentinels: is set as well as",
         ),
         (format!("{master}redis_sentinels = []"), "store.redis_sentinels = []: allowed is at least one URL"),
         (

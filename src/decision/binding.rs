@@ -1,5 +1,4 @@
-//! What a token is bound to, in a [`Pass`](super::Pass). A token that is bound to nothing takes no room and
-//! no time.
+//! The binding of a token in a [`Pass`](super::Pass). A token without a binding takes no room and no time.
 
 use super::packed::{Flag, Mark, Packed, Packing};
 use crate::token::binding::{Binding, Thumbprint};
@@ -8,7 +7,7 @@ const KEY: u8 = b'k';
 const CERTIFICATE: u8 = b'c';
 const IGNORED: &str = "i";
 
-/// Packs it, and says whether there was anything to pack.
+/// Packs it. Returns whether there was anything to pack.
 pub(super) fn pack(binding: Binding, packing: &mut Packing) -> bool {
     match binding {
         Binding::Bearer => return false,
@@ -24,7 +23,7 @@ pub(super) fn pack(binding: Binding, packing: &mut Packing) -> bool {
     true
 }
 
-/// What was packed. Whatever cannot be read is [`Binding::UNKNOWN`], which nobody can prove.
+/// Unpacks it. Anything that cannot be read is [`Binding::UNKNOWN`], which nobody can prove.
 pub(super) fn unpack(packed: &Packed) -> Binding {
     if !packed.head().is(Flag::HasBinding) {
         return Binding::Bearer;

@@ -1,8 +1,8 @@
 //! An allow in one piece of memory: times and flags in front, then all texts, one after the other.
 //!
-//! There is one for each token in memory, so its size decides how many tokens the memory store holds. As
-//! structures and lists it took three times as many bytes. Each answer is made from it without an allocation:
-//! header values are slices that share the buffer, and their names are in the configuration.
+//! There is one for each token in memory, so its size decides how many tokens the memory store holds.
+//! Structures and lists would take three times as many bytes. Each answer is made from it without an
+//! allocation: header values are slices that share the buffer, and their names are in the configuration.
 //!
 //! A text is UTF-8, which has no bytes from `f8` up (RFC 3629 §1). So such bytes mark the end of a text
 //! ([`END`]) and, before it, its kind ([`Mark`]).
@@ -31,8 +31,8 @@ pub(super) enum Mark {
     Role,
     Org,
     Issuer,
-    /// What the token is bound to: `k` and the thumbprint of a key, `c` and that of a certificate, or `i` if
-    /// that is not looked at.
+    /// The token's binding: `k` and the thumbprint of a key, `c` and the thumbprint of a certificate, or `i`
+    /// if the binding is ignored.
     Binding,
 }
 
@@ -146,7 +146,7 @@ impl Packing {
 impl Packed {
     /// The head.
     pub(super) fn head(&self) -> Head {
-        // There always is a head. Without one, no flag would be set and the answer would be expired.
+        // There always is a head. Without it, no flag would be set and the answer would be expired.
         Head::from_bytes(self.0.first_chunk().copied().unwrap_or_default())
     }
 

@@ -22,7 +22,7 @@ pub struct Allowance {
 
 /// Permission to make one call. If it is dropped without [`Admission::finish`], the call counts as never
 /// made, except in the budget, since it may have been sent.
-#[must_use = "dropping an admission gives it back; finish it with what the call came to"]
+#[must_use = "dropping an admission gives it back; finish it with the outcome of the call"]
 #[derive(Debug)]
 pub struct Admission {
     pub(super) guard: Guard,
@@ -41,7 +41,8 @@ impl Admission {
     }
 
     /// Learns from the rate-limit headers of an answer, of whatever status. If they are about the subject's
-    /// own limit, they hold the subject back if nothing remains, and say nothing about the tenant's limit.
+    /// own limit, they start a back-off of the subject if nothing remains, and say nothing about the tenant's
+    /// limit.
     pub fn observe(&self, allowance: Allowance) {
         let (mut parts, now) = self.guard.lock();
         match self.caller.subject {

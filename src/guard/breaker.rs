@@ -14,12 +14,12 @@
 //! **Why late results do no harm.** A [`Permit`] carries the *generation* it was granted in. Every transition
 //! and every probe begins a new generation, and the result of a permit from an older one is ignored. So 20
 //! calls that were under way when the breaker opened cannot re-open it, and cannot close it, when they come
-//! in one by one. Within half-open only the newest permit is of the current generation, which is the same as
-//! saying: one probe at a time.
+//! in one by one. While the breaker is half-open, only the newest permit is of the current generation, so
+//! there is one probe at a time.
 //!
-//! **Why a permit cannot leak.** A closed breaker does not count permits. A half-open one holds a single
-//! place, which becomes free by [`Breaker::record`], by [`Breaker::cancel`], or, if a caller disappears
-//! without either, when its lease is over.
+//! **Why a permit cannot leak.** A closed breaker does not count permits. A half-open breaker has one probe
+//! slot. [`Breaker::record`] and [`Breaker::cancel`] free it. If the caller disappears without either, the
+//! slot becomes free when its lease expires.
 
 mod settings;
 
@@ -47,13 +47,13 @@ pub enum Outcome {
     Success,
     /// 5xx, timeout, connection or TLS error, or an answer that makes no sense.
     Failure {
-        /// How long it asks us to wait, if it says so (`Retry-After` of a 503); bounded to 1 s..5 min. If
-        /// that opens the breaker, no call leaves before.
+        /// The wait that a 503 asks for in `Retry-After`, if any; bounded to 1 s..5 min. If this failure
+        /// opens the breaker, no call is made before the wait is over.
         until: Option<Duration>,
     },
     /// The issuer limits all of the tenant's calls.
     RateLimited {
-        /// How long it asks us to wait, if it says so; bounded to 1 s..5 min.
+        /// The wait that the answer asks for, if any; bounded to 1 s..5 min.
         until: Option<Duration>,
     },
 }
@@ -61,9 +61,9 @@ pub enum Outcome {
 /// The breaker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Calls leave.
+    /// Calls are made.
     Closed,
-    /// No call leaves.
+    /// No call is made.
     Open,
     /// One call at a time is made, to find out whether the endpoint works again.
     HalfOpen,
@@ -87,7 +87,7 @@ impl State {
 /// What an operator can force the breaker into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForcedState {
-    /// No call leaves; after the expiry the breaker is half-open.
+    /// No call is made; after the expiry the breaker is half-open.
     Open,
     /// Calls are made whatever their results, a 429 of the tenant included; after the expiry results open it
     /// again.
@@ -255,8 +255,7 @@ impl Breaker {
     }
 
     /// Records the result of the call of `permit` and how long it `took`; `jitter` is a random number from 0
-    /// to
-    /// 1. A result from before the latest transition changes nothing.
+    /// to 1. A result from before the latest transition changes nothing.
     pub fn record(
         &mut self,
         permit: Permit,

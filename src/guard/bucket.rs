@@ -26,7 +26,7 @@ pub(super) struct Bucket {
 impl Bucket {
     /// A full bucket of `burst` tokens (at least 1), which grow back at `rate` a second.
     pub fn full(rate: f64, burst: u32) -> Self {
-        // Rounded up to the clock's unit: a rate that is no whole number of microseconds is kept from below.
+        // Rounded up to the clock's unit, so that the rate is never exceeded.
         let micros = (1_000_000.0 / rate.clamp(*RATES.start(), *RATES.end())).ceil();
         Self { price: Duration::from_micros(micros as u64), burst: burst.max(1), full_at: Ticks::ZERO }
     }

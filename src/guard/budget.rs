@@ -5,13 +5,13 @@
 //! - [`Priority::Foreground`], a request that waits for the answer, may use all of it.
 //! - [`Priority::Background`], the revalidation of a known record, may use only what is above a reserve. It
 //!   never waits.
-//! - [`Priority::FirstSeen`], a foreign token never seen before, needs a place in a line of its own as well.
-//!   Anyone can send any number of such tokens. While the issuer accepts them they may use the
-//!   whole budget; with each rejected one their share falls towards a floor, see [`Trust`].
+//! - [`Priority::FirstSeen`], a foreign token never seen before, also needs a place in a second bucket, since
+//!   anyone can send any number of such tokens. While the issuer accepts them, they may use the whole budget.
+//!   Each rejected token lowers their share towards a floor, see [`Trust`].
 //!
-//! **A call waits for its turn.** When the next token grows back is known, so a caller gets a [`Reservation`]
-//! ("leave at T") instead of a refusal, while T is at most [`BudgetSettings::wait`] away. There is no queue:
-//! how many callers wait follows from the rate and the longest wait.
+//! **A call waits for its turn.** It is known when the next token grows back. So a caller gets a
+//! [`Reservation`] ("call at T") and not a refusal, if T is at most [`BudgetSettings::wait`] away. There is
+//! no queue: how many callers wait follows from the rate and the longest wait.
 //!
 //! **Users who are known go first.** A foreground call takes its token when it reserves. A first-seen token
 //! reserves only its place among its own kind, and takes a token of the bucket when it leaves. So a
@@ -28,7 +28,7 @@ use super::first_seen::Trust;
 use super::retry_after;
 use crate::clock::Ticks;
 
-/// The longest time after which a refused caller is told to come back because others go before it.
+/// The longest `Retry-After` that results from callers who go first.
 const LONGEST_PROMISE: Duration = Duration::from_secs(300);
 
 /// How often the current rate may grow, and by which part of the configured rate.
@@ -43,8 +43,8 @@ pub struct BudgetSettings {
     /// Calls a second in the long run (default 4: with the burst this is 260 in any one minute, where Auth0's
     /// smallest plan allows 300 to all programs of the tenant together).
     pub rate: f64,
-    /// The rate that is found by trying, if it is more than `rate` (default none): while calls wait, the
-    /// current rate grows by a tenth of `rate` each second; at a 429 of the tenant it is halved, but not
+    /// The highest rate that may be tried, if it is more than `rate` (default none). While calls wait, the
+    /// current rate grows by a tenth of `rate` each second. At a 429 of the tenant it is halved, but not
     /// below `rate`. (Additive increase, multiplicative decrease, as TCP does it: RFC 5681 §3.1.)
     pub rate_max: Option<f64>,
     /// Calls that may be made at once after a quiet time (default 20; at least 1).
@@ -94,7 +94,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan without limits.
+    /// The rate and burst if no plan is set.
     pub const UNKNOWN: Self = Self { name: "", rate: 4.0, burst: 20 };
 
     /// The plans that have a name.
@@ -143,7 +143,7 @@ pub struct Refused {
     pub exhausted: Exhausted,
 }
 
-/// A place in line: [`Budget::claim`] uses it, [`Budget::cancel`] gives it back.
+/// A reserved call: [`Budget::claim`] uses the reservation, [`Budget::cancel`] returns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
     priority: Priority,
@@ -268,14 +268,14 @@ impl Budget {
         let place = if is_first_seen { self.place(trust) } else { Duration::ZERO };
         let charge = if is_first_seen { place } else { self.main.price() };
         let ahead = charge.saturating_mul(ahead);
-        // They are not here yet, and perhaps do not come: no more than half of the bucket is kept for them.
+        // These callers may never come back, so at most half of the bucket is kept for them.
         let capacity = self.main.capacity();
         let kept = ahead.min(self.longest_wait + (capacity / 2).min(capacity.saturating_sub(charge)));
         let (wait, in_line) = self.wait_behind(kept, priority, trust, now);
         let longest = if priority == Priority::Background { Duration::ZERO } else { self.longest_wait };
         if wait > longest {
             let exhausted = if in_line > Duration::ZERO { Exhausted::FirstSeen } else { Exhausted::Main };
-            // Those whom the issuer rejects do not come back, so nobody has to come after them.
+            // Callers whom the issuer rejects do not come back, so they are not counted.
             let ahead = if is_first_seen { ahead.mul_f64(trust.as_share()) } else { ahead };
             let (room_in, _) = self.wait_behind(ahead, priority, trust, now);
             return Err(Refused { retry_after: room_in.min(LONGEST_PROMISE).max(longest), exhausted });
@@ -401,8 +401,8 @@ impl Budget {
         }
     }
 
-    /// How long a call waits behind this much of its bucket, and how much of that for the line of first-seen
-    /// tokens.
+    /// How long a call waits behind this much of its bucket, and how much of that is for the bucket of
+    /// first-seen tokens.
     fn wait_behind(
         &mut self,
         ahead: Duration,
@@ -419,7 +419,7 @@ impl Budget {
         (in_line.max(main).max(self.wait_for_reset(reserve, now)), in_line)
     }
 
-    /// Whether calls wait for their turn at all.
+    /// Whether calls may wait for their turn.
     #[must_use]
     pub fn waits(&self) -> bool {
         !self.longest_wait.is_zero()

@@ -9,8 +9,8 @@
 //!   floor within the burst.
 //! - **They cannot stop everybody's calls.** Some tokens make an issuer fail: one that is too long for its
 //!   edge, one that a firewall dislikes. So the results of calls about them are never counted against the
-//!   endpoint. It is counted here, and stops only their kind: as many failures in a row as would open the
-//!   breaker, without one answer between them, or a 429 that does not say that it is one user's own. A pause
+//!   endpoint. They are counted here, and stop only calls about first-seen tokens. A pause begins after as
+//!   many failures in a row as would open the breaker, or after a 429 that does not say whose limit it is. It
 //!   lasts as long as the breaker's opening would. Where nearly all tokens are foreign, these pauses spare an
 //!   issuer that is down.
 

@@ -21,17 +21,17 @@ pub enum CallOutcome {
     Answered,
     /// It answered, and does not accept the token: 401 or 403. For the endpoint this is a success.
     Rejected,
-    /// No connection, TLS error, or no answer in time. A token cannot cause that, so it always counts.
+    /// No connection, a TLS error, or no answer in time. No token can cause that, so it always counts.
     Unreachable,
     /// A status that says that the endpoint fails, such as 502 or 503. It counts, except for an unknown
     /// token, which may make a server behind a gateway fail.
     Failed {
-        /// How long it asks us to wait: [`retry_after::hold`](super::retry_after::hold).
+        /// The wait that it asks for: [`retry_after::hold`](super::retry_after::hold).
         hold: Option<Duration>,
     },
-    /// 500, an answer that makes no sense or is too long, a connection that broke: the endpoint fails, or
-    /// this user or token makes it fail. It counts once for each subject, and not at all for an unknown
-    /// token.
+    /// 500, an answer that makes no sense or is too long, or a connection that broke. Either the endpoint
+    /// fails, or this user or token makes it fail. It counts once for each subject, and not at all for an
+    /// unknown token.
     BadAnswer,
     /// Another 4xx: the issuer does not accept this request. It counts neither as a success nor as a failure.
     Declined,

@@ -1,16 +1,17 @@
-//! Callers who were refused and told when to come back. Whoever comes back then goes before those who come
-//! for the first time.
+//! Promises: a refused caller is told when to come back (`Retry-After`), and then goes before callers that
+//! come for the first time.
 //!
-//! Without this, a `Retry-After` is an estimate: newcomers take the room that was meant for somebody else,
-//! who is then refused again and again. And in a flood of garbage tokens an honest new user is one of
-//! thousands who ask at the same moment. Garbage does not come back; the honest user does, and is let in.
+//! Without promises, `Retry-After` is only an estimate: newcomers take the capacity that was meant for
+//! somebody else, who is then refused again and again. In a flood of garbage tokens, an honest new user is
+//! one of thousands who ask at the same moment. Garbage does not come back. The honest user does, and is
+//! admitted.
 //!
-//! **No room is ever kept empty for long.** A promise is a place in the order, not a reservation: newcomers
-//! stand behind the promised ones ([`Promises::ahead`]), but once half of the bucket has grown back unused,
-//! they are let in all the same. A promise lapses if its caller does not come.
+//! **No capacity stays unused for long.** A promise is a place in the order, not a reservation. Newcomers
+//! wait behind promised callers ([`Promises::ahead`]), but are admitted once half of the bucket has grown
+//! back unused. A promise expires if its caller does not come.
 //!
-//! A flood that sends each of its tokens a second time, at the right time, gains what honest users gain: it
-//! is no worse than without promises.
+//! A flood that sends each of its tokens a second time, at the right time, gains what honest users gain. It
+//! does no more harm than without promises.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -20,20 +21,21 @@ use super::caller::Caller;
 use super::subject_backoff::SubjectKey;
 use crate::clock::Ticks;
 
-/// For so long after its time a promise is kept: jitter adds up to 2 s, rounding to whole seconds 1 s, and
-/// the way here takes time.
+/// How long a promise is kept after its time. Jitter adds up to 2 s, rounding to whole seconds adds 1 s, and
+/// the request takes time to arrive.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// More are told a time without a promise. A flood of 5,000 a second takes about half of this.
+/// The most promises. Further callers are told a time without a promise. A flood of 5,000 a second takes
+/// about half of this.
 const MAX_PROMISES: usize = 65_536;
 
 /// The promises of one endpoint's budget.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
     by_key: HashMap<SubjectKey, Promise>,
-    /// In the order in which they lapse.
+    /// In the order in which they expire.
     lapsing: BTreeSet<(Ticks, SubjectKey)>,
-    /// How many are foreground's, and how many first-seen tokens'.
+    /// How many belong to foreground calls, and how many to first-seen tokens.
     counts: [usize; 2],
 }
 
@@ -45,7 +47,7 @@ struct Promise {
 }
 
 impl Promises {
-    /// How many go before this caller: none if it comes back as it was told to.
+    /// How many callers go before this one: none if it comes back when it was told to.
     pub fn ahead(&mut self, caller: Caller, now: Ticks) -> u32 {
         while let Some((lapses, key)) = self.lapsing.first().copied().filter(|(lapses, _)| *lapses <= now) {
             self.lapsing.remove(&(lapses, key));
@@ -58,8 +60,8 @@ impl Promises {
         }
     }
 
-    /// The caller is refused, and there is room for it in `room_in`. Returns what it is told: that, or what
-    /// remains of an earlier promise.
+    /// Gives a promise to a refused caller that can be admitted in `room_in`. Returns the wait to tell it:
+    /// `room_in`, or what remains of an earlier promise.
     pub fn give(&mut self, caller: Caller, room_in: Duration, now: Ticks) -> Duration {
         let (Some(key), Some(kind)) = (caller.subject, kind(caller.priority)) else { return room_in };
         match self.of(caller) {
@@ -76,7 +78,7 @@ impl Promises {
         room_in
     }
 
-    /// The caller has been let in.
+    /// Removes the promise of a caller that was admitted.
     pub fn redeem(&mut self, caller: Caller) {
         if let (Some(key), Some(promise)) = (caller.subject, self.of(caller)) {
             self.lapsing.remove(&(promise.lapses, key));
@@ -95,7 +97,7 @@ impl Promises {
     }
 }
 
-/// Which of the counts; background calls are promised nothing.
+/// The index in `counts`. Background calls get no promise.
 fn kind(priority: Priority) -> Option<usize> {
     match priority {
         Priority::Foreground => Some(0),

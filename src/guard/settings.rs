@@ -7,10 +7,10 @@ use super::subject_backoff::SubjectBackoffSettings;
 /// The settings of one guard.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GuardSettings {
-    /// When calls are stopped because the endpoint is unwell.
+    /// When calls are stopped because the endpoint fails.
     pub breaker: BreakerSettings,
     /// How many calls may be made.
     pub budget: BudgetSettings,
-    /// When one subject is held back.
+    /// When calls about one subject pause.
     pub subject_backoff: SubjectBackoffSettings,
 }

@@ -104,7 +104,7 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// With no call under way.
+    /// Creates it without any calls.
     #[must_use]
     pub fn new(settings: SingleflightSettings) -> Self {
         let seats = Semaphore::new(settings.waiters.min(Semaphore::MAX_PERMITS));
@@ -182,9 +182,9 @@ where
 
 /// The role of a caller in a call.
 enum Place<V: Send + 'static> {
-    /// Waiting for another's call.
+    /// The caller waits for a call that another caller drives.
     Joined(watch::Receiver<Option<V>>),
-    /// With a call to drive.
+    /// The caller drives the call.
     Led(Lead<V>),
 }
 

@@ -140,8 +140,8 @@ impl SubjectBackoff {
         if counted.count() >= self.settings.subjects { Limited::Tenant } else { Limited::Subject }
     }
 
-    /// Holds `subject` back without counting it as limited: its answer said that nothing remains, or nothing
-    /// is known of it but a token that anybody could have sent.
+    /// Starts a back-off of `subject` without counting it as limited: its answer said that nothing remains,
+    /// or only its token is known, which anybody could have sent.
     pub fn hold(&mut self, subject: SubjectKey, wait: Option<Duration>, now: Ticks) {
         let wait = wait.unwrap_or(self.settings.hold_for);
         self.insert(subject, wait, now);

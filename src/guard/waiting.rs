@@ -20,7 +20,7 @@ use crate::clock::Ticks;
 const JITTER_PART: u32 = 10;
 const LONGEST_JITTER: Duration = Duration::from_secs(2);
 
-/// The answer to a caller.
+/// Whether a call may leave now.
 pub(super) enum Scheduled {
     /// The call may leave.
     Now(Admission),
@@ -123,7 +123,7 @@ impl Waiting {
     pub async fn until_due(&self) {
         let shared = &self.guard.0;
         let mut opened = pin!(shared.opened.notified());
-        // Before the breaker is looked at: an opening in between must not be missed.
+        // Enabled before the breaker is checked, so that an opening in between is not missed.
         opened.as_mut().enable();
         let is_refused = {
             let (parts, now) = self.guard.lock();
@@ -138,7 +138,7 @@ impl Waiting {
         }
     }
 
-    /// Looks whether the call may leave now.
+    /// Checks again whether the call may leave.
     pub fn try_again(mut self) -> Result<Scheduled, Suppressed> {
         let guard = self.guard.clone();
         let Some(reservation) = self.reservation.take() else { return guard.enqueue(self.caller) };
@@ -162,7 +162,7 @@ impl Waiting {
         }
     }
 
-    /// Does not wait.
+    /// Gives up instead of waiting.
     pub fn give_up(self) -> Suppressed {
         let reason = match self.caller.priority {
             Priority::FirstSeen => SuppressReason::FirstSeenBudget,
@@ -228,7 +228,8 @@ impl Parts {
         })
     }
 
-    /// Refuses a caller for want of budget. It is told when to come back, and then goes first.
+    /// Refuses a caller because the budget is spent. The caller is told when to come back, and then goes
+    /// first.
     fn promise(&mut self, caller: Caller, refused: Refused, now: Ticks) -> Suppressed {
         let reason = match refused.exhausted {
             Exhausted::Main => SuppressReason::Budget,

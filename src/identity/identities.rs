@@ -1,4 +1,4 @@
-//! What resolving an identity needs: stores, policy, clock, metrics, and one shared call for equal questions.
+//! The parts that resolve an identity: stores, policy, clock, metrics, and one shared call for equal lookups.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +73,7 @@ impl Identities {
         email::find(claims, issuer.settings().email_rules(self.settings.require_verified_email))
     }
 
-    /// For claims without an email that counts: whether one would count if `email_domains` were empty.
+    /// For claims without a valid email: whether one would be valid if `email_domains` were empty.
     pub(super) fn names_others(&self, issuer: &Issuer, claims: &Object) -> bool {
         let rules = issuer.settings().email_rules(self.settings.require_verified_email);
         !rules.domains.is_empty() && email::find(claims, EmailRules { domains: &[], ..rules }).is_some()

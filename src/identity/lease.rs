@@ -3,7 +3,7 @@
 //! Requests in one instance share a call by singleflight; the call itself comes here. Who asks is decided
 //! through Redis ([`SharedStore::lease`]). The others take the record from Redis, if the policy would serve
 //! it as one of the youngest tier, so the answer is the same as if they had asked. Without Redis, if Redis
-//! does not say, or if the wait was in vain, each instance asks for itself.
+//! fails, or after a timeout, each instance asks for itself.
 //!
 //! [`SharedStore::lease`]: crate::store::shared::SharedStore::lease
 
@@ -23,8 +23,8 @@ use crate::verifier::Failure;
 type AskResult<R> = Result<Arc<R>, Failure>;
 
 impl Identities {
-    /// Asks the issuer with `ask`, unless another instance has just asked the same or does so now. `key` is
-    /// what instances must have in common to share the call.
+    /// Asks the issuer with `ask`, unless another instance has just asked the same or does so now. Instances
+    /// share a call if they have the same `key`.
     pub(super) async fn ask_for_all<S: Lookup>(
         &self,
         lookup: &S,
@@ -38,7 +38,8 @@ impl Identities {
         }
         let by = match shared.lease(key, TIMEOUT).await {
             LeaseOutcome::Acquired(lease) => {
-                // It may have been written after this request looked, and before the lease was free.
+                // The record may have been written after this request looked, and before the lease became
+                // free.
                 if let Some(record) = self.shared_meanwhile(lookup).await {
                     lease.release(SharedResult::Record);
                     self.metrics.leased("shared");
@@ -77,7 +78,8 @@ impl Identities {
     }
 }
 
-/// What the other instances are told. A refusal is about the token, and only an answer of the issuer counts.
+/// The result for the other instances. A refusal is about the token, and only the issuer's own refusal is
+/// shared.
 fn shared_result<T>(said: &Result<T, Failure>, TokenDigest(token): TokenDigest) -> SharedResult {
     match said {
         Ok(_) => SharedResult::Record,

@@ -74,9 +74,9 @@ pub(super) trait Lookup: Send + Sync + 'static {
 /// The issuer's refusal of a token.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IssuerRefusal {
-    /// 403 in place of 401.
+    /// Whether the answer is a 403 and not a 401.
     pub forbids: bool,
-    /// Whether the issuer says why.
+    /// Whether the issuer gave a reason.
     pub certain: bool,
 }
 
@@ -106,8 +106,8 @@ pub(super) struct Answered<R> {
 }
 
 impl Identities {
-    /// Looks up a record within these bounds. The policy decides what is done, here and in its tests. This
-    /// function only carries the decision out.
+    /// Looks up a record within these bounds. The policy decides what is done. This function only carries the
+    /// decision out.
     pub(super) async fn answer<S: Lookup>(
         self: &Arc<Self>,
         lookup: S,

@@ -97,7 +97,7 @@ mod tests {
         key
     }
 
-    /// How many of these turns are granted at an age. Each permit is released at once.
+    /// How many of these records may be revalidated at an age. Each permit is released at once.
     fn due(pairs: impl Iterator<Item = (Revalidations, u32)>, age: Duration) -> usize {
         let (from, now) = (Timestamp::EPOCH, Timestamp::EPOCH.after(age));
         pairs

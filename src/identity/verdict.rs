@@ -107,8 +107,8 @@ impl Lookup for Verdict {
 
 impl Verdict {
     /// Whether the record is usable. A record with unreadable claims is not. Nor is a verdict of another
-    /// issuer, which was asked before the configuration changed or by an instance with another configuration:
-    /// an issuer that is not configured admits nobody.
+    /// issuer, which may come from a former configuration or from an instance with another one: an issuer
+    /// that is not configured admits nobody.
     fn is_of_use(&self, record: &VerdictRecord) -> bool {
         record.issuer == **self.issuer.name() && claims(record).is_some()
     }

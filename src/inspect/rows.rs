@@ -36,7 +36,7 @@ pub struct Check {
     pub found: String,
 }
 
-/// How the checks ended.
+/// Where the checks stopped.
 pub(super) enum Stop {
     /// All passed, and the issuer was not needed.
     End,
@@ -270,7 +270,7 @@ fn settle(checks: &mut Vec<Check>, outline: &Outline, stop: &Stop) {
                 fail_here(checks, outline, why.split_once(": ").map_or(why.as_str(), |(_, why)| why));
             }
             let (ok, found) = match word {
-                None => (None, "not asked; --ask does"),
+                None => (None, "not asked; use --ask"),
                 Some(Ok(())) => (Some(true), "it accepts the token"),
                 Some(Err((ok, says))) => (*ok, says.as_str()),
             };

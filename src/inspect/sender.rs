@@ -1,5 +1,5 @@
-//! The sender of a token that is explained: what its request would carry, as a trusted proxy would tell it.
-//! The check is the server's own.
+//! The sender of an inspected token: the request as a trusted proxy would describe it. The check is the
+//! server's own.
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Uri};
@@ -14,7 +14,7 @@ use crate::sender::{Sender, Unproven};
 use crate::token::binding::Binding;
 use crate::token::dpop::url::HttpUrl;
 
-/// What the request carries beside the token.
+/// What the request carries in addition to the token.
 #[derive(Clone, Debug, Default)]
 pub struct Presented {
     /// The DPoP proof.
@@ -27,7 +27,7 @@ pub struct Presented {
     pub certificate: Option<String>,
 }
 
-/// Where the certificate is told.
+/// The header of the certificate.
 const CERTIFICATE: &str = "x-client-cert";
 
 impl Presented {
@@ -57,7 +57,8 @@ impl Presented {
         Some(instance.senders.check(binding, sender).await)
     }
 
-    /// As Traefik would send them. A text that no header can hold is left out, and so is missed.
+    /// The headers as Traefik would send them. A text that no header can hold is left out, so the check
+    /// reports it as missing.
     fn headers(&self) -> HeaderMap {
         let url = self.url.as_ref().and_then(|url| url.as_str().split_once("://"));
         let (scheme, rest) = url.unwrap_or_default();
@@ -81,9 +82,9 @@ impl Presented {
 /// The row of a sender that was checked.
 pub(super) fn row(checked: Result<(), Unproven>) -> Check {
     let hint = match checked {
-        Err(Unproven::NoProof) => "; --dpop gives one, --method and --url say for which request",
-        Err(Unproven::UnknownRequest(_)) => "; --url says which",
-        Err(Unproven::NoCertificate) => "; --client-cert gives one",
+        Err(Unproven::NoProof) => "; give it with --dpop, and its request with --method and --url",
+        Err(Unproven::UnknownRequest(_)) => "; give it with --url",
+        Err(Unproven::NoCertificate) => "; give it with --client-cert",
         _ => "",
     };
     Check {

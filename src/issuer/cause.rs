@@ -1,4 +1,4 @@
-//! Why there is no connection to an issuer: each cause in its own words, with what to do.
+//! Why there is no connection to an issuer: each cause with its own message, which says what to do.
 
 use std::error::Error;
 use std::io;
@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{self, CertificateError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NoConnection {
     /// The name does not resolve.
-    #[error("its name cannot be resolved: is it spelt right, and does DNS work on this machine?")]
+    #[error("its name cannot be resolved: is it spelled right, and does DNS work on this machine?")]
     NameNotFound,
     /// Nobody listens there.
     #[error("the connection was refused: nothing listens at that address and port")]
@@ -18,7 +18,7 @@ pub enum NoConnection {
     /// No route, or a firewall that says so.
     #[error("its address cannot be reached: is there a route, and does a firewall let this machine out?")]
     Unreachable,
-    /// No connection within the time that it may take.
+    /// No connection within the timeout.
     #[error(
         "no connection within a second: is the address right, and does a firewall allow it? \
          HTTP proxies are not used"
@@ -40,7 +40,7 @@ pub enum NoConnection {
     /// The certificate is not valid yet, by this machine's clock.
     #[error("its certificate is not valid yet: is this machine's clock right?")]
     CertificateNotYetValid,
-    /// What answers does not speak TLS.
+    /// The server does not speak TLS.
     #[error("the server there does not speak TLS: is it http:// or another port?")]
     NoTls,
     /// Another failure of TLS.
@@ -62,7 +62,7 @@ impl NoConnection {
                 return Self::of_tls(error);
             }
             if let Some(error) = error.downcast_ref::<io::Error>() {
-                // What an I/O error wraps is not its source: that is the source of what it wraps.
+                // `source` of an I/O error skips the error that it wraps, and returns the source of that.
                 if let Some(inner) = error.get_ref()
                     && let found = Self::of(inner)
                     && found != Self::Other

@@ -27,8 +27,8 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 /// How often the kernel asks a silent peer whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// How long sent data may stay unacknowledged before the peer counts as dead: a few retransmissions,
-/// and less than half of what a call may take, so that there is time for another connection.
+/// How long sent data may stay unacknowledged before the peer counts as dead: a few retransmissions, and less
+/// than half of the timeout of a call, so that there is time for another connection.
 const UNACKNOWLEDGED: Duration = Duration::from_millis(1_200);
 
 /// The longest answer that is read, in bytes. Auth0's are under 10 KiB.

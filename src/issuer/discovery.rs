@@ -5,7 +5,7 @@ use url::Url;
 
 use crate::token::json;
 
-/// What an issuer is asked at. Each kind of endpoint has its own guard and its own metric label.
+/// An endpoint of an issuer. Each kind has its own guard and its own metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointKind {
     /// The discovery document.
@@ -30,7 +30,7 @@ impl EndpointKind {
         }
     }
 
-    /// Whether it is asked without requests, at each fetch of the keys.
+    /// Whether it is called at each fetch of the keys, also without requests.
     #[must_use]
     pub const fn is_fetched(self) -> bool {
         matches!(self, Self::Discovery | Self::Jwks)
@@ -56,7 +56,7 @@ impl Discovery {
         url
     }
 
-    /// Where an endpoint is that requests ask; `None` if the issuer has none, and for documents.
+    /// The URL of an endpoint that requests ask; `None` if the issuer does not have it, and for documents.
     #[must_use]
     pub const fn of(&self, kind: EndpointKind) -> Option<&Url> {
         match kind {

@@ -19,8 +19,8 @@ use crate::guard::{
 };
 use crate::telemetry::metrics::Metrics;
 
-/// How long after its opening an unprobed breaker still counts as open: longer than it takes until `fresh`
-/// probes it without a request, and until that probe is answered.
+/// How long a breaker that nobody probes still counts as open after its opening is over: longer than it takes
+/// until `fresh` probes it without a request, and until that probe is answered.
 const OPEN_LINGERS: Duration = Duration::from_secs(15);
 
 /// The issuer's decision is not available now. The request is answered from older tiers, else with 503.
@@ -239,8 +239,8 @@ impl Endpoint {
         result
     }
 
-    /// Makes one call without a token, only to find out whether the endpoint works: any answer of its own
-    /// will do.
+    /// Makes one call without a token, only to find out whether the endpoint works. Any answer of the
+    /// endpoint itself counts as success.
     pub async fn probe(&self, call: Request) {
         let Ok((admission, reply)) = self.send(&call, Priority::Background, None).await else { return };
         let outcome = match self.judge(reply, |_| Ok(())).0 {
@@ -351,20 +351,14 @@ impl Endpoint {
         let (issuer, endpoint, reason) = (&*self.issuer, self.name, reason.as_str());
         match to {
             State::Open => {
-                // In seconds. Its jitter is random down to the nanosecond, which tells nobody anything.
+                // In seconds, rounded. The jitter makes all further digits random.
                 let open_for = open_for.map_or(0.0, |wait| (wait.as_secs_f64() * 1e3).round() / 1e3);
-                warn!(
-                    issuer,
-                    endpoint,
-                    reason,
-                    open_for,
-                    "breaker opened: no call leaves until it lets a probe through"
-                );
+                warn!(issuer, endpoint, reason, open_for, "breaker opened: no calls until a probe is due");
             }
             State::HalfOpen => {
-                info!(issuer, endpoint, reason, "breaker half-open: one call leaves as a probe")
+                info!(issuer, endpoint, reason, "breaker half-open: one call is made as a probe")
             }
-            State::Closed => info!(issuer, endpoint, reason, "breaker closed: calls leave again"),
+            State::Closed => info!(issuer, endpoint, reason, "breaker closed: calls are made again"),
         }
     }
 }

@@ -4,9 +4,9 @@
 //! [`RETRY_PAUSE`], with jitter, so that the instances of a fleet do not call at the same time, during an
 //! outage or after it.
 //!
-//! **A half-open breaker** waits for a call as its probe. Without requests it would wait for ever, and look
-//! broken for ever. So a breaker that is seen waiting twice, [`IDLE`] apart, gets a probe: `/userinfo` a call
-//! without a token, where a 401 counts as an answer; the other two a fetch of the keys.
+//! **A half-open breaker** waits for a call as its probe. Without requests it would wait for ever. So a
+//! breaker that waits at two checks, [`IDLE`] apart, gets a probe. For `/userinfo` this is a call without a
+//! token, where a 401 counts as an answer. For the other two endpoints it is a fetch of the keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ const LOOKS_WHILE_HELD: u32 = 8;
 /// How often half-open breakers are looked for.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Which endpoints' breakers waited for a probe, in the order of [`EndpointKind::ALL`].
+/// Whether the breaker of each endpoint waited for a probe, in the order of [`EndpointKind::ALL`].
 type Waited = [bool; EndpointKind::ALL.len()];
 
 impl Issuer {

@@ -1,4 +1,4 @@
-//! What an issuer is asked for: its keys, and its answer about a token.
+//! Calls to an issuer: for its keys, and for its answer about a token.
 //!
 //! | file | what |
 //! |---|---|
@@ -6,7 +6,7 @@
 //! | `endpoint` | a call through its guard; the only way to make a call |
 //! | `keys` | the keys: known, looked up, fetched |
 //! | `fresh` | calls without a request |
-//! | `outage` | what a breaker went through |
+//! | `outage` | the recent states of a breaker |
 //! | `discovery`, `jwks`, `userinfo` | the three kinds of call: where they go, what their answers mean |
 
 pub mod cause;

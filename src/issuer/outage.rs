@@ -1,4 +1,4 @@
-//! What a breaker went through: since when it has been open, why it opened, and its recent states.
+//! The recent states of a breaker: since when it has been open, why it opened, and its changes.
 
 use std::collections::VecDeque;
 
@@ -17,7 +17,7 @@ pub struct Outage {
     pub reason: Reason,
 }
 
-/// The past of one breaker.
+/// The recent state changes of one breaker.
 #[derive(Debug, Default)]
 pub(super) struct StateHistory {
     outage: Option<Outage>,
@@ -25,7 +25,7 @@ pub(super) struct StateHistory {
 }
 
 impl StateHistory {
-    /// Takes a transition that was reported at `now`, when the breaker's state was `state`.
+    /// Records a transition that was reported at `now`, when the breaker's state was `state`.
     pub(super) fn record(&mut self, transition: &Transition, state: State, now: Timestamp) {
         self.outage = match state {
             State::Closed => None,

@@ -17,8 +17,8 @@ use crate::token::json;
 /// What the issuer says about the token that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// It says why in the words of RFC 6750 §3.1 (`invalid_token`, `insufficient_scope`) or in Auth0's own.
-    /// Records of the token are no longer valid.
+    /// It gives the reason as RFC 6750 §3.1 defines it (`invalid_token`, `insufficient_scope`), or in Auth0's
+    /// own form. Records of the token are no longer valid.
     Certain,
     /// It refuses without a reason. That refuses this request only: a gateway before the issuer may have sent
     /// it, so records stay.
@@ -35,7 +35,7 @@ const UNAUTHORIZED: &str = "unauthorized";
 const UNCERTAIN: &str = "access_denied";
 
 impl Rejection {
-    /// Whether it says why.
+    /// Whether it gives a reason.
     #[must_use]
     pub fn is_certain(self) -> bool {
         self == Self::Certain

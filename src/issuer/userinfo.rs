@@ -1,4 +1,4 @@
-//! What is asked at `/userinfo`, and the issuer's answer about a token (OpenID Connect Core 1.0 §5.3).
+//! Calls to `/userinfo`, and the issuer's answer about a token (OpenID Connect Core 1.0 §5.3).
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, Request};
@@ -67,7 +67,7 @@ pub enum UserinfoAnswer {
         /// All claims.
         claims: Object,
     },
-    /// 401: it does not accept the token. A definitive no.
+    /// 401: it refuses the token. A definitive no.
     Rejected(Rejection),
     /// 403: it accepts the token, but not for this. A definitive no.
     Forbidden(Rejection),

@@ -19,13 +19,13 @@ pub enum Closed {
     /// A header is there more than once.
     #[error("the proxy sent {0} more than once")]
     Repeated(&'static str),
-    /// The original method is none.
+    /// The original method is not a method.
     #[error("the original method is not a method")]
     Method,
-    /// The original host is none.
+    /// The original host is not a host name.
     #[error("the original host is not a host name")]
     Host,
-    /// Scheme, host and path make no URL.
+    /// Scheme, host and path do not make a URL.
     #[error("the original request has no URL of http or https")]
     Url,
     /// The original path can be read in more than one way.

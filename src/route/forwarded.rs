@@ -1,7 +1,7 @@
 //! The original request as the proxy describes it, in the one configured way.
 //!
-//! Each proxy has a way of its own, and passes on what clients send in the headers of the others. So exactly
-//! one way is read. Names are exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers, and
+//! Each proxy has its own way, and passes on the headers of the other ways as clients send them. So exactly
+//! one way is read. Names are exact: `X_Forwarded_Uri` and `X.Forwarded.Uri` are other headers.
 //! `X-Forwarded-Prefix`, `-Port` and `-For` are never read, and the scheme only for DPoP proofs. A header
 //! that is missing or repeated refuses the request.
 
@@ -57,7 +57,7 @@ impl Protocol {
     /// The original request.
     ///
     /// # Errors
-    /// [`Closed`], if it is not described, or in an ambiguous way.
+    /// [`Closed`], if the description is missing or ambiguous.
     pub fn original<'r>(self, subrequest: Subrequest<'r>) -> Result<Original<'r>, Closed> {
         let method = self.method(subrequest)?;
         let (authority, target) = self.address(subrequest)?;
@@ -85,7 +85,8 @@ impl Protocol {
         })
     }
 
-    /// The whole URL, which a DPoP proof is about: also the scheme, and a port that is not the scheme's own.
+    /// The whole URL, which a DPoP proof is about: also the scheme, and a port that is not the scheme's
+    /// default.
     ///
     /// # Errors
     /// [`Closed`], if a part is missing or repeated, or they are no URL.
@@ -100,7 +101,7 @@ impl Protocol {
         let (authority, target) = (text(authority)?, text(target)?);
         let (scheme, authority) = match self {
             Self::XOriginal => {
-                // nginx's `$host` has no port. Without this header it is the scheme's own.
+                // nginx's `$host` has no port. Without this header the port is the scheme's default.
                 let authority = match subrequest.only("x-original-port") {
                     Ok(port) => Cow::Owned(format!("{authority}:{}", text(port)?)),
                     Err(Closed::Missing(_)) => Cow::Borrowed(authority),
@@ -110,7 +111,7 @@ impl Protocol {
             }
             _ => (subrequest.only("x-forwarded-proto")?, Cow::Borrowed(authority)),
         };
-        // The path is empty if the proxy's auth URL takes its place.
+        // The path is empty if the proxy replaced it by its auth URL.
         let target = if target.starts_with('/') { target } else { return Err(Closed::Url) };
         HttpUrl::of(text(scheme)?, &authority, target).ok_or(Closed::Url)
     }

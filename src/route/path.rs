@@ -1,6 +1,6 @@
 //! The path of the original request, accepted only if it has a single reading.
 //!
-//! A rule about a path is only as good as its agreement with proxy and backend about the path. They differ:
+//! A rule about a path is only safe if the proxy and the backend read the path in the same way. They differ:
 //! one decodes `%2f`, one merges `//`, one resolves `..`, one cuts at `;` or `#`, one decodes twice. So
 //! nothing is repaired here. Percent-encoding is undone once, and a path on which two readers could disagree
 //! is refused. The accepted paths have one reading (the test below reads them in all those ways).

@@ -1,8 +1,8 @@
 //! The language of requirements: names and values.
 //!
-//! One language for three places: the auth URL's query, a header that the proxy sets, and the rules of the
-//! configuration. Repeated, a name means any of its values; different names, all of them. An unknown name is
-//! an error and never ignored: a misspelt requirement without effect would let everybody in.
+//! Three places use this language: the auth URL's query, a header that the proxy sets, and the rules of the
+//! configuration. A repeated name means any of its values. Different names must all be met. An unknown name
+//! is an error and never ignored, because a misspelled requirement would otherwise let everybody in.
 
 use std::borrow::Cow;
 
@@ -24,7 +24,7 @@ pub enum Requirement {
     /// The whole address. ASCII letters are compared without regard to case, before the `@` too: Auth0 keeps
     /// addresses in lower case, and no mailbox provider tells them apart.
     Email,
-    /// What stands after the `@`.
+    /// The part after the `@`.
     EmailDomain,
     /// `true`: the email is verified.
     Verified,
@@ -70,7 +70,7 @@ impl Requirement {
         Self::MaxTier,
         Self::Revocation,
     ];
-    /// Their names, as they are written.
+    /// The names of all requirements.
     pub const NAMES: [&'static str; 11] = [
         "scope",
         "permission",

@@ -18,7 +18,8 @@ pub struct RouteSettings {
     pub trusted_peers: Vec<Trusted>,
     /// `forwarded`: how the proxy describes the original request. Must be set together with `trusted_peers`.
     pub forwarded: Protocol,
-    /// `client_certificate_header`: where trusted peers tell the client's certificate. Default: nowhere.
+    /// `client_certificate_header`: the header in which trusted peers pass on the client's certificate.
+    /// Default: none.
     pub client_certificate_header: Option<HeaderName>,
     /// `preflight`: whether CORS preflights pass without a token. Default: no.
     pub preflight: bool,

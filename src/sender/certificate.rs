@@ -1,6 +1,6 @@
 //! The client certificate as a proxy passes it on.
 //!
-//! Each proxy has a form of its own, and a look tells which it is:
+//! Each proxy has its own form. The value itself shows which form it is:
 //!
 //! | form | of |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | `-----BEGIN%20CERTIFICATE-----%0AMIIB…` | nginx's `$ssl_client_escaped_cert`, and PEM in general |
 //! | `MIIB…`, also `MIIB…,MIIC…` | HAProxy, Caddy; Traefik, which sends the chain, the client's own first |
 //!
-//! Nothing of the certificate is read but its bytes: the proxy has checked in its handshake that the client
-//! has the key, and which certificate a token may be used with is said by the token.
+//! Only the bytes of the certificate are used. The proxy has checked in its handshake that the client has the
+//! key, and the token says which certificate it is bound to.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +24,7 @@ const XFCC: [&str; 7] = ["by", "hash", "cert", "chain", "subject", "uri", "dns"]
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// The thumbprint of the certificate in this header value (RFC 8705 §3.1). `None` if there is not plainly
+/// The thumbprint of the certificate in this header value (RFC 8705 §3.1). `None` if there is not exactly
 /// one.
 #[must_use]
 pub fn thumbprint(value: &str) -> Option<Thumbprint> {
@@ -49,12 +49,12 @@ pub fn thumbprint(value: &str) -> Option<Thumbprint> {
 
 fn of_base64(text: &str) -> Option<Thumbprint> {
     let bytes = STANDARD.decode(text).ok()?;
-    // A certificate is a DER sequence; nothing else is told for one by mistake.
+    // A certificate is a DER sequence. Other data is not taken for a certificate by mistake.
     (bytes.first() == Some(&0x30)).then(|| Thumbprint::of(&bytes))
 }
 
-/// The `Hash` of the one element. With several, earlier proxies have had their say, and it is not known
-/// whether a client was the first of them.
+/// The `Hash` of the only element. Several elements come from several proxies, and the first of them may be
+/// from the client.
 fn of_xfcc(value: &str) -> Option<Thumbprint> {
     let (mut hash, mut quoted, mut start) = (None, false, 0);
     let ends = value.char_indices().chain([(value.len(), ';')]);

@@ -1,4 +1,4 @@
-//! Why a request is not taken for one of its token's sender.
+//! Why a request is not proven to come from the sender of its token.
 
 use thiserror::Error;
 
@@ -6,7 +6,7 @@ use crate::route::Closed;
 use crate::token::dpop::ProofError;
 use crate::token::pool::PoolError;
 
-/// Why it is not proven who sends the request. It says nothing about the token, so it is never remembered.
+/// Why the sender of a request is not proven. This says nothing about the token, so it is never remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unproven {
     /// The token is bound to a key, and was not sent with the scheme `DPoP`.
@@ -22,27 +22,27 @@ pub enum Unproven {
     #[error("the request has more than one DPoP header")]
     SeveralProofs,
     /// The proof is not ASCII.
-    #[error("the DPoP header has bytes that no proof has")]
+    #[error("the DPoP header has bytes that no proof can have")]
     NotAscii,
-    /// The proof does not hold.
+    /// The proof is not valid.
     #[error("{0}")]
     Proof(#[from] ProofError),
-    /// The proof has come before.
+    /// The proof was used before.
     #[error("the DPoP proof was used before (`jti`)")]
     Replayed,
     /// The token is bound to a client certificate, and none is known.
     #[error(
-        "the token is bound to a client certificate (`cnf` x5t#S256), and no trusted peer tells one in the \
-         header auth.client_certificate_header"
+        "the token is bound to a client certificate (`cnf` x5t#S256), and no trusted peer sent one in \
+         the header auth.client_certificate_header"
     )]
     NoCertificate,
-    /// What the trusted peer tells is not plainly one certificate.
+    /// The trusted peer did not send exactly one readable certificate.
     #[error("the header auth.client_certificate_header has no certificate that can be read, or several")]
     UnclearCertificate,
-    /// The client certificate is another one.
+    /// The token is bound to another client certificate.
     #[error("the client's certificate is not the one that the token is bound to (`cnf` x5t#S256)")]
     OtherCertificate,
-    /// What the token is bound to is not known.
+    /// The binding of the token is of an unknown kind.
     #[error("the token is bound to something (`cnf`) that cannot be checked here")]
     Unreadable,
     /// The original request is not known, so a proof has nothing to be compared with.
@@ -51,8 +51,8 @@ pub enum Unproven {
     /// Too many tokens and proofs are being checked.
     #[error("{0}")]
     Busy(#[from] PoolError),
-    /// Too many proofs came in a short time.
-    #[error("too many proofs came in a short time to remember them all")]
+    /// The replay cache is full.
+    #[error("more proofs came in a short time than can be remembered; try again later")]
     CacheFull,
 }
 

@@ -1,5 +1,5 @@
-//! The admin listener: the status page, metrics, health, status and orders. It never shares a port with the
-//! auth listener.
+//! The admin listener: the status page, metrics, health, status and operator requests. It never shares a port
+//! with the auth listener.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::events::{self, Events};
 use super::listener::Client;
 use super::plain::{respond, text};
 use super::status::Observer;
-use super::{order, page};
+use super::{operator, page};
 use crate::instance::Instance;
 
 /// The body of an answer: whole, or the events of the status page.
@@ -51,12 +51,12 @@ async fn answer_whole(
     if !super::named::is_allowed(request.uri(), request.headers(), &instance.settings.admin.hosts) {
         return text(
             StatusCode::MISDIRECTED_REQUEST,
-            "the admin listener answers by its address, by localhost, and by the names in admin.hosts\n",
+            "this Host is not allowed: use the address, localhost, or a name in admin.hosts\n",
         );
     }
-    let is_order =
+    let is_operator_request =
         matches!(*request.method(), Method::POST | Method::DELETE) || request.uri().path() == "/revocations";
-    if is_order && let Err(refused) = order::check(request.headers(), client, &instance) {
+    if is_operator_request && let Err(refused) = operator::check(request.headers(), client, &instance) {
         return text(refused.status(), format!("{refused}\n"));
     }
     match request.uri().path() {
@@ -124,11 +124,11 @@ fn ready(instance: &Instance) -> Response<Full<Bytes>> {
         let degraded = match (instance.stores.disk_is_degraded(), instance.stores.shared_is_degraded()) {
             (false, false) => "",
             (true, false) => {
-                ", but degraded: the disk store is not well, records on it are not kept or not read"
+                ", but degraded: the disk store fails, so records on it are not kept or not read"
             }
-            (false, true) => ", but degraded: the shared store is not well, records are not shared",
+            (false, true) => ", but degraded: the shared store fails, so records are not shared",
             (true, true) => {
-                ", but degraded: the disk store and the shared store are not well, records are kept in \
+                ", but degraded: the disk store and the shared store fail, so records are kept in \
                  memory only"
             }
         };

@@ -168,7 +168,7 @@ async fn judge(
     }
     match result {
         Ok(resolved) => {
-            // What a foreign token is bound to is known only now.
+            // The binding of a foreign token is known only now.
             if not_here.is_some()
                 && let Err(unproven) = instance.senders.check(resolved.identity.binding, sender).await
             {
@@ -199,7 +199,7 @@ fn decline_sender(
     unproven: Unproven,
 ) -> Decision {
     instance.metrics.judged(format, unproven.reason());
-    debug!(?digest, format, reason = unproven.reason(), "not proven: {unproven}");
+    debug!(?digest, format, reason = unproven.reason(), "the sender is not proven: {unproven}");
     unproven.into()
 }
 
@@ -318,7 +318,7 @@ fn decline(
     log_denial(instance, &headers, required, decision);
     let (answer, (outcome, reason)) = instance.responder.decline(headers, decision, close);
     instance.metrics.answered(outcome, reason);
-    debug!(outcome, reason, "not let in");
+    debug!(outcome, reason, "declined");
     answer
 }
 

@@ -12,7 +12,7 @@ use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::order::{self, OrderRefused};
+use super::operator::{self, OperatorError};
 use super::plain::text;
 use crate::guard::ForcedState;
 use crate::guard::breaker::LONGEST_FORCED;
@@ -25,7 +25,7 @@ pub const FORCED_FOR: Duration = Duration::from_secs(10 * 60);
 /// The shortest time for which a state can be forced.
 const SHORTEST_FORCED: Duration = Duration::from_secs(1);
 
-const UNKNOWN: OrderRefused = OrderRefused::Unknown(
+const UNKNOWN: OperatorError = OperatorError::Unknown(
     "{\"action\": \"force-open\" or \"force-closed\", \"for\": \"10m\"}, {\"action\": \"reset\"}; \
      each may name an \"issuer\" and an \"endpoint\"",
 );
@@ -42,8 +42,8 @@ pub struct BreakerRequest {
     /// `discovery`, `jwks` or `userinfo`; without it, all three.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// How long a forced state lasts, as `90s` or `2h`: one second to [`LONGEST_FORCED`], [`FORCED_FOR`]
-    /// without it.
+    /// How long a forced state lasts, as `90s` or `2h`: from one second to [`LONGEST_FORCED`]. Default:
+    /// [`FORCED_FOR`].
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasting: Option<String>,
 }
@@ -52,41 +52,41 @@ pub struct BreakerRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// No calls for a time, then a probe.
+    /// Makes no calls for a time, and then a probe.
     ForceOpen,
-    /// Calls are made for a time, whatever their results are.
+    /// Makes calls for a time, whatever their results are.
     ForceClosed,
     /// Closes the breaker, forgets all results, and ends a forced state.
     Reset,
 }
 
-/// Why the order is refused.
+/// Why the request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 enum BreakerRefused {
     #[error("{0}")]
-    Order(#[from] OrderRefused),
+    Request(#[from] OperatorError),
     #[error(r#""for" is a duration from 1s to 24h, such as 90s, 10m, 2h"#)]
     Duration,
     #[error(r#"a reset has no end: leave out "for""#)]
     ResetForATime,
-    #[error("there is no breaker of that name; the breakers are {0}")]
+    #[error("there is no such breaker; the breakers are {0}")]
     NoSuchBreaker(String),
 }
 
 impl BreakerRefused {
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Order(refused) => refused.status(),
+            Self::Request(refused) => refused.status(),
             Self::Duration | Self::ResetForATime => StatusCode::BAD_REQUEST,
             Self::NoSuchBreaker(_) => StatusCode::NOT_FOUND,
         }
     }
 }
 
-/// Executes the order, and answers with the breakers that it changed.
+/// Executes the request, and answers with the breakers that it changed.
 pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let order = order::read::<BreakerRequest>(request, UNKNOWN).await;
-    match order.map_err(BreakerRefused::from).and_then(|order| order.follow(instance)) {
+    let asked = operator::read::<BreakerRequest>(request, UNKNOWN).await;
+    match asked.map_err(BreakerRefused::from).and_then(|asked| asked.follow(instance)) {
         Ok(done) => text(StatusCode::OK, done),
         Err(refused) => text(refused.status(), format!("{refused}\n")),
     }

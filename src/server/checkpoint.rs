@@ -10,7 +10,7 @@ use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::order::{self, OrderRefused};
+use super::operator::{self, OperatorError};
 use super::plain::text;
 use crate::instance::Instance;
 use crate::store::disk::DiskError;
@@ -22,8 +22,8 @@ struct CheckpointRequest {}
 
 /// Makes the checkpoint, and answers after it is made.
 pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let order: Result<CheckpointRequest, _> = order::read(request, OrderRefused::Unknown("{}")).await;
-    if let Err(refused) = order {
+    let asked: Result<CheckpointRequest, _> = operator::read(request, OperatorError::Unknown("{}")).await;
+    if let Err(refused) = asked {
         return text(refused.status(), format!("{refused}\n"));
     }
     match instance.stores.checkpoint().await {

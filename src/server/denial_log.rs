@@ -56,7 +56,7 @@ pub(super) fn log_denial(
                     suppressed,
                     ?digest,
                     request_id,
-                    "users with good tokens are refused, since no proxy would take the answer: {unmet}"
+                    "users with good tokens are refused, because no proxy would accept the answer: {unmet}"
                 );
             }
         }
@@ -107,8 +107,8 @@ impl Denial<'_> {
         Some(self.instance.digester.token(credential.token().as_bytes()))
     }
 
-    /// The request id that the proxy, or something before it, set. A client may have written it, so it is
-    /// shown only if it is a plain id.
+    /// The request id that a proxy set. A client may have written it, so it is shown only if it is a plain
+    /// id.
     fn request_id(&self) -> &str {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
         let mut ids = self.headers.get_all("x-request-id").iter();

@@ -1,8 +1,8 @@
-//! File descriptors: how many this process may have, and what they are for.
+//! File descriptors: how many this process may have, and how they are shared out.
 //!
 //! Every connection takes one, and so do the files of the disk store, Redis, the issuer and the admin
-//! listener. If the proxies' connections took them all, not even the admin listener could answer. So a part
-//! is reserved for the others, and the rest bounds the connections.
+//! listener. If the proxies' connections took all of them, even the admin listener could not answer. So a
+//! part is reserved, and the rest bounds the connections.
 
 use std::io;
 

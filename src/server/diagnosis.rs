@@ -1,4 +1,4 @@
-//! Whose fault it is that holdfast is not at its best: one sentence for each finding, the worst first. Pure.
+//! Diagnosis: what is wrong and who can act, one sentence for each finding, the worst first. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::issuer::outage::Outage;
 pub enum Party {
     /// This process.
     Holdfast,
-    /// The identity provider, or the way to it.
+    /// The identity provider, or the network between it and holdfast.
     Issuer,
     /// The limit that the identity provider sets for our tenant.
     TenantLimit,
-    /// Somebody who forced a breaker.
+    /// The operator who forced a breaker.
     Operator,
     /// The shared store.
     Redis,
@@ -43,7 +43,7 @@ impl Party {
 pub struct Finding {
     /// Who has to act.
     pub party: Party,
-    /// The kind of finding, one of few words.
+    /// The kind of finding, from a fixed set of words.
     pub kind: &'static str,
     /// Since when, as far as that is known.
     pub since: Option<Timestamp>,
@@ -51,7 +51,7 @@ pub struct Finding {
     pub sentence: String,
 }
 
-/// What is looked at.
+/// The facts that the findings follow from.
 #[derive(Clone, Debug, Default)]
 pub struct Facts<'f> {
     /// Whether the service is stopping.
@@ -127,8 +127,7 @@ pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         }
     }
     if facts.shared_degraded {
-        let sentence =
-            "Redis is away or refuses writes: this instance shares no records and asks for itself.";
+        let sentence = "Redis is unreachable or refuses writes: this instance shares no records, nor calls.";
         add(Party::Redis, "shared_store", None, sentence.to_owned());
     }
     if facts.revocations_behind {
@@ -137,7 +136,7 @@ pub fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         add(Party::Redis, "revocations", None, sentence.to_owned());
     }
     if facts.disk_degraded {
-        let sentence = "The disk store is not well: records are kept in memory, and lost at a restart.";
+        let sentence = "The disk store fails: records are kept in memory only, and lost at a restart.";
         add(Party::Disk, "disk_store", None, sentence.to_owned());
     }
     found
@@ -160,7 +159,7 @@ fn about(endpoint: &EndpointFacts<'_>, reason: Reason) -> (Party, String) {
     let (party, what) = match reason {
         Reason::RateLimited => (Party::TenantLimit, "limits our tenant (429)"),
         Reason::SlowCalls | Reason::ProbeSlow => (Party::Issuer, "is too slow"),
-        Reason::Forced | Reason::Reset => (Party::Operator, "is not called, by an operator's order"),
+        Reason::Forced | Reason::Reset => (Party::Operator, "is not called, as an operator decided"),
         Reason::Failures | Reason::ProbeFailed | Reason::WaitOver | Reason::Recovered => {
             (Party::Issuer, "does not answer")
         }
@@ -168,12 +167,12 @@ fn about(endpoint: &EndpointFacts<'_>, reason: Reason) -> (Party, String) {
     (party, format!("{issuer} {what} at {name}: {served}."))
 }
 
-/// When each kind of finding was first seen, for findings that do not know since when they are true.
+/// When each kind of finding was first seen, for findings without a known beginning.
 #[derive(Debug, Default)]
 pub struct FirstSeen(BTreeMap<&'static str, Timestamp>);
 
 impl FirstSeen {
-    /// Fills in `since`, and forgets the kinds that are over.
+    /// Fills in a missing `since`, and forgets the kinds that are over.
     pub fn date(&mut self, findings: &mut [Finding], now: Timestamp) {
         self.0.retain(|kind, _| findings.iter().any(|finding| finding.kind == *kind));
         for finding in findings {

@@ -1,7 +1,8 @@
 //! The events of the status page: server-sent events (HTML Standard §9.2), one a second.
 //!
-//! Nothing runs unless a page is open. The next event is made when the connection has taken the last one, so
-//! a slow reader gets fewer events, and a reader that stops reading is closed like any other.
+//! Nothing runs unless a page is open. The next event is made after the connection has taken the last one. So
+//! a slow reader gets fewer events, and the connection of a reader that stops reading is closed like any
+//! other.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -31,7 +32,7 @@ pub struct Events {
     _seat: OwnedSemaphorePermit,
 }
 
-/// An answer that sends the status once a second; none if too many pages are open.
+/// An answer that sends the status once a second; `None` if too many pages are open.
 pub(super) fn answer(observer: Arc<Observer>) -> Option<Response<Events>> {
     let seat = observer.try_open()?;
     let mut due = interval(PERIOD);

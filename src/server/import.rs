@@ -1,8 +1,8 @@
 //! `POST /import` on the admin listener: stores profiles of users from an export of their issuer.
 //!
-//! Every other order can only make holdfast forget or refuse. An import says who users are. Without a token,
-//! each local program could give its own token the identity of another user. So an import needs
-//! `admin.token_file`, or a client certificate.
+//! Every other operator request can only make holdfast forget or refuse. An import states who users are.
+//! Without a token, any local program could give its own token the identity of another user. So an import
+//! needs `admin.token_file`, or a client certificate.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::listener::Client;
-use super::order::{self, OrderRefused};
+use super::operator::{self, OperatorError};
 use super::plain::{respond, text};
 use crate::clock::Timestamp;
 use crate::identity::importer::Importer;
 use crate::instance::Instance;
 use crate::token::json::Object;
 
-const UNKNOWN: OrderRefused = OrderRefused::Unknown(
+const UNKNOWN: OperatorError = OperatorError::Unknown(
     r#"{"issuer": "…", "exported_at": milliseconds since 1970, "users": [{"sub": "…", "email": "…"}]}"#,
 );
 
-/// The longest order, in bytes. `holdfast import` sends less than an eighth of this before JSON escapes it.
+/// The longest request, in bytes. `holdfast import` sends less than an eighth of this before JSON escapes it.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 /// Some users of an export.
@@ -48,12 +48,12 @@ pub(super) async fn answer(
     client: Client,
 ) -> Response<Full<Bytes>> {
     if instance.admin_token.is_none() && !client.is_certified {
-        return text(OrderRefused::Untokened.status(), format!("{}\n", OrderRefused::Untokened));
+        return text(OperatorError::Untokened.status(), format!("{}\n", OperatorError::Untokened));
     }
-    let order = order::read_up_to(MAX_BODY_BYTES, request, UNKNOWN).await;
-    let order = order.and_then(|order: ImportRequest| Ok((importer(&order, &instance)?, order.users)));
-    let (importer, users) = match order {
-        Ok(order) => order,
+    let asked = operator::read_up_to(MAX_BODY_BYTES, request, UNKNOWN).await;
+    let asked = asked.and_then(|asked: ImportRequest| Ok((importer(&asked, &instance)?, asked.users)));
+    let (importer, users) = match asked {
+        Ok(asked) => asked,
         Err(refused) => return text(refused.status(), format!("{refused}\n")),
     };
     match importer.keep(&users).await {
@@ -75,14 +75,14 @@ pub(super) async fn answer(
     }
 }
 
-fn importer(order: &ImportRequest, instance: &Instance) -> Result<Importer, OrderRefused> {
-    order::issuers(Some(order.issuer.clone()), instance)?;
-    let issuer = instance.issuers.named(Some(&order.issuer)).map_err(|_| UNKNOWN)?;
+fn importer(asked: &ImportRequest, instance: &Instance) -> Result<Importer, OperatorError> {
+    operator::issuers(Some(asked.issuer.clone()), instance)?;
+    let issuer = instance.issuers.named(Some(&asked.issuer)).map_err(|_| UNKNOWN)?;
     Ok(Importer {
         issuer: issuer.settings().clone(),
         require_verified_email: instance.settings.policy.require_verified_email,
         digester: instance.digester.clone(),
         stores: instance.stores.clone(),
-        exported_at: Timestamp::from_millis(order.exported_at).min(instance.clock.now()),
+        exported_at: Timestamp::from_millis(asked.exported_at).min(instance.clock.now()),
     })
 }

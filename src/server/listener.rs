@@ -61,12 +61,12 @@ pub struct Listener {
     pub name: String,
 }
 
-/// Who has sent a request, as far as its connection tells.
+/// The client of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
     /// The other end of the connection.
     pub peer: Peer,
-    /// Whether it has shown a client certificate that the listener demands.
+    /// Whether it has shown a client certificate, which the listener then demands from everybody.
     pub is_certified: bool,
 }
 
@@ -170,7 +170,7 @@ impl Listener {
                         warn!("cannot accept connections on {}: {error}", self.name);
                     }
                     are_out = true;
-                    // Accepting again at once would spin.
+                    // Without a pause this loop would spin.
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -197,7 +197,7 @@ impl Listener {
                 let client = Client { peer, is_certified };
                 let first_request_until = Instant::now() + bounds.idle_timeout;
                 match first_byte(&mut stream, connection.stop.clone(), first_request_until).await {
-                    // Boxed, so that the task is small until the first byte comes.
+                    // Boxed, so that the task is small until the first byte arrives.
                     Ok(first) => {
                         let stream = BoundedStream::new(stream, first, bounds.idle_timeout);
                         let answer = move |request| service(request, client);
@@ -252,7 +252,7 @@ impl Connection {
                 debug!("a connection ended early: {error}");
             },
             () = idle_too_long(stop, &has_asked, bounds.drain_timeout, first_request_until) => {
-                debug!("a connection was closed before its first request came");
+                debug!("a connection was closed before its first request arrived");
             }
         }
     }
@@ -273,7 +273,7 @@ async fn first_byte(
         biased;
         read = stream.read_u8() => read,
         _ = stop.wait_for(|stop| *stop) => Err(io::Error::other("the service stops")),
-        () = sleep_until(until) => Err(io::Error::new(io::ErrorKind::TimedOut, "it did not come in time")),
+        () = sleep_until(until) => Err(io::Error::new(io::ErrorKind::TimedOut, "it did not arrive in time")),
     }
 }
 
@@ -314,7 +314,7 @@ async fn idle_too_long(
     }
 }
 
-/// Does the handshake. Says also whether the client had to show a certificate. Unfinished handshakes are
+/// Does the handshake, and says whether the client had to show a certificate. Unfinished handshakes are
 /// dropped at shutdown.
 async fn secure(
     stream: Box<dyn Stream>,
@@ -360,7 +360,7 @@ async fn bind_unix(path: &Path, access: SocketAccess) -> Result<Socket, String> 
     let socket = UnixSocket::new_stream().map_err(say)?;
     socket.bind(path).map_err(say)?;
     let _file = SocketFile(path.to_owned());
-    // Before it listens, so that no client connects with the permissions that the umask gave.
+    // Set before it listens, so that no client connects with the permissions of the umask.
     if let Some(group) = access.group {
         chown(path, None, Some(group)).map_err(|error| format!("socket_group {group}: {error}"))?;
     }

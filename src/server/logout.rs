@@ -56,7 +56,7 @@ pub(super) async fn answer(
     match done {
         Ok(()) => {
             instance.metrics.logged_out("done");
-            info!("a logout of the issuer is in force");
+            info!("a logout from the issuer is in force");
             empty(StatusCode::OK)
         }
         Err((status, problem)) => {
@@ -86,8 +86,8 @@ const fn status(error: &LogoutError) -> StatusCode {
     }
 }
 
-/// The only `logout_token` of a form. A form escapes no character of a token, so an escaped value is no
-/// token.
+/// The only `logout_token` of a form. A form does not escape the characters of a token, so an escaped value
+/// is not a token.
 async fn token(parts: &Parts, body: Incoming) -> Result<String, &'static str> {
     let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();

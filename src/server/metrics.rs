@@ -1,5 +1,4 @@
-//! The page of metrics. Gauges are brought up to date when they are read, from what is known without a
-//! search.
+//! The page of metrics. Gauges are updated when they are read, from values that need no search.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,7 +14,7 @@ pub(super) fn page(instance: &Instance) -> Response<Full<Bytes>> {
     respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", instance.metrics.render())
 }
 
-/// Brings the gauges up to date.
+/// Updates the gauges.
 pub(super) fn refresh(instance: &Instance) {
     let (stores, condition) = (&instance.stores, &instance.metrics.condition);
     instance.revocations.show();

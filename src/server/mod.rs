@@ -13,7 +13,7 @@ pub mod listener;
 mod logout;
 mod metrics;
 mod named;
-mod order;
+mod operator;
 mod page;
 mod plain;
 pub mod purge;

@@ -1,9 +1,9 @@
-//! The names under which the admin listener answers.
+//! The `Host` names that the admin listener accepts.
 //!
 //! A web page in an operator's browser may read answers from its own name, and the owner of that name can
 //! resolve it to this machine (DNS rebinding). The browser then sends the page's name as `Host`. So the
-//! listener answers only under names that nobody else can own. An IP address is such a name: a page has it as
-//! its name only if the page itself came from that address.
+//! listener accepts only names that nobody else can own. An IP address is such a name: a page has it as its
+//! name only if the page itself came from that address.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -9,8 +9,8 @@ use hyper::{Response, StatusCode};
 
 use super::plain::respond;
 
-/// What a browser may load for the page: its own two files and its events, and nothing from elsewhere (CSP
-/// Level 3).
+/// The content security policy of the page (CSP Level 3): a browser loads its own two files and its events,
+/// and nothing else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

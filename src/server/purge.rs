@@ -10,18 +10,18 @@ use hyper::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::order::{self, OrderRefused};
+use super::operator::{self, OperatorError};
 use super::plain::text;
 use crate::instance::Instance;
 use crate::store::purge::{Purge, Subject};
 
-const UNKNOWN: OrderRefused =
-    OrderRefused::Unknown(r#"{"subject": "…", "issuer": "…"}, {"token": "…"}, {"all": true}"#);
+const UNKNOWN: OperatorError =
+    OperatorError::Unknown(r#"{"subject": "…", "issuer": "…"}, {"token": "…"}, {"all": true}"#);
 
 /// How long the count of records before a purge may take.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An order to forget: exactly one of `subject`, `token`, `all`.
+/// A request to forget: exactly one of `subject`, `token`, `all`.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PurgeRequest {
@@ -39,10 +39,10 @@ pub struct PurgeRequest {
     pub all: bool,
 }
 
-/// Executes the order, and answers after it is done.
+/// Executes the request, and answers after it is done.
 pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let order = order::read(request, UNKNOWN).await;
-    let wanted = match order.and_then(|order: PurgeRequest| order.meaning(&instance)) {
+    let asked = operator::read(request, UNKNOWN).await;
+    let wanted = match asked.and_then(|asked: PurgeRequest| asked.meaning(&instance)) {
         Ok(wanted) => wanted,
         Err(refused) => return text(refused.status(), format!("{refused}\n")),
     };
@@ -51,7 +51,7 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
         Purge::Subject(..) => "a subject",
         Purge::Everybody => "everybody",
     };
-    // As a task: a purge must not end half-way, before memory is purged, if its caller disconnects.
+    // As a task, so that a purge does not end half-way if its caller disconnects.
     let purging = tokio::spawn(async move {
         // A disk that hangs must not delay the purge of memory.
         let records = tokio::time::timeout(COUNT_TIMEOUT, instance.stores.known_of(&wanted)).await.ok();
@@ -81,17 +81,17 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
 fn counted(records: Option<u64>) -> String {
     match records {
         None => "the number of records is unknown: the disk is slow".to_owned(),
-        Some(0) => "0 records were known here: is it spelt right?".to_owned(),
+        Some(0) => "0 records were known here: is it spelled right?".to_owned(),
         Some(1) => "1 record".to_owned(),
         Some(records) => format!("{records} records"),
     }
 }
 
 impl PurgeRequest {
-    fn meaning(self, instance: &Instance) -> Result<Purge, OrderRefused> {
+    fn meaning(self, instance: &Instance) -> Result<Purge, OperatorError> {
         match self {
             Self { subject: Some(subject), issuer, token: None, all: false } => {
-                let issuers = order::issuers(issuer, instance)?;
+                let issuers = operator::issuers(issuer, instance)?;
                 let keys = issuers.iter().map(|issuer| instance.digester.subject(issuer, &subject)).collect();
                 Ok(Purge::Subject(Subject { subject, issuers }, keys))
             }

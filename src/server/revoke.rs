@@ -12,7 +12,7 @@ use serde_json::json;
 use tracing::{info, warn};
 use url::form_urlencoded;
 
-use super::order::{self, OrderRefused};
+use super::operator::{self, OperatorError};
 use super::plain::{date, respond, text};
 use crate::clock::Timestamp;
 use crate::instance::Instance;
@@ -21,18 +21,18 @@ use crate::store::revocations::{NotStored, Revocations, Source};
 use crate::store::target::{Target, label};
 use crate::tiers::digest::TokenDigester;
 
-const UNKNOWN: OrderRefused = OrderRefused::Unknown(
+const UNKNOWN: OperatorError = OperatorError::Unknown(
     "{\"subject\": \"…\"}, {\"session\": \"…\"}, {\"kid\": \"…\"}, {\"all\": true}, each with \"issuer\" or \
      for every issuer, and {\"token\": \"…\"}; names have 1 to 512 bytes",
 );
 
-/// How far `issued_before` may be ahead: what the clocks of issuers and instances may differ by.
+/// How far `issued_before` may be ahead of the clock, because the clocks of issuers and instances differ.
 const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
 
 /// The longest name of a subject, a session or a key, in bytes. No token names a longer subject.
 const LONGEST_NAME: usize = 512;
 
-/// An order to revoke: exactly one of `subject`, `session`, `token`, `kid`, `all`.
+/// A request to revoke: exactly one of `subject`, `session`, `token`, `kid`, `all`.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RevocationRequest {
@@ -59,27 +59,27 @@ pub struct RevocationRequest {
     pub issued_before: Option<String>,
 }
 
-/// Revokes, or takes a revocation back, and answers after the change is stored.
+/// Revokes, or lifts a revocation, and answers after the change is stored.
 pub(super) async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
     unrevoke: bool,
 ) -> Response<Full<Bytes>> {
-    let order = match request.uri().query() {
+    let asked = match request.uri().query() {
         // Many clients send no body with a DELETE, and some servers on the way drop it (RFC 9110 §9.3.5).
         Some(query) if request.method() == Method::DELETE => {
             let has_body = !request.body().is_end_stream();
-            let order = order::refuse_web_pages(request.headers());
-            order.and_then(|()| if has_body { Err(UNKNOWN) } else { RevocationRequest::from_query(query) })
+            let asked = operator::refuse_web_pages(request.headers());
+            asked.and_then(|()| if has_body { Err(UNKNOWN) } else { RevocationRequest::from_query(query) })
         }
-        _ => order::read(request, UNKNOWN).await,
+        _ => operator::read(request, UNKNOWN).await,
     };
-    let order = order.and_then(|order: RevocationRequest| {
-        let before = order.issued_before(&instance, unrevoke)?;
-        let what = order.what();
-        let mut targets = order.targets(&instance)?;
+    let asked = asked.and_then(|asked: RevocationRequest| {
+        let before = asked.issued_before(&instance, unrevoke)?;
+        let what = asked.what();
+        let mut targets = asked.targets(&instance)?;
         if unrevoke {
-            // Also takes back what a back-channel logout revoked for the same subject.
+            // This also lifts what a back-channel logout revoked for the same subject.
             let subjects = targets.iter().filter(|target| target.key.kind == Kind::Subject);
             let sessionless = subjects.map(|target| {
                 let of = |key| RevocationKey { kind: Kind::Sessionless, ..key };
@@ -89,8 +89,8 @@ pub(super) async fn answer(
         }
         Ok((before, what, targets))
     });
-    let (before, what, targets) = match order {
-        Ok(order) => order,
+    let (before, what, targets) = match asked {
+        Ok(asked) => asked,
         Err(refused) => return text(refused.status(), format!("{refused}\n")),
     };
     let said = match unrevoke {
@@ -112,12 +112,12 @@ pub(super) async fn answer(
             text(StatusCode::OK, format!("{said}\n"))
         }
         Ok(Err(error @ NotStored::Pending(..))) => {
-            warn!("not kept everywhere yet: {said}: {error}");
+            warn!("not stored everywhere yet: {said}: {error}");
             text(StatusCode::ACCEPTED, format!("{said}; {error}\n"))
         }
         Ok(Err(error @ NotStored::Nowhere(_))) => {
-            warn!("in memory alone: {said}: {error}");
-            text(StatusCode::SERVICE_UNAVAILABLE, format!("in memory alone: {said}; {error}\n"))
+            warn!("in memory only: {said}: {error}");
+            text(StatusCode::SERVICE_UNAVAILABLE, format!("in memory only: {said}; {error}\n"))
         }
         Err(error) => {
             warn!("a revocation ended half-way: {error}");
@@ -126,8 +126,8 @@ pub(super) async fn answer(
     }
 }
 
-/// What taking these revocations back comes to: whether any was in force, and what else stays in force. An
-/// operator who mistypes a name would else believe that it is done.
+/// The result of lifting these revocations: whether any was in force, and what else stays in force. Without
+/// this, an operator who mistypes a name would believe that it is done.
 fn unrevoked(revocations: &Revocations, what: &str, targets: &[Target]) -> String {
     let (set, former) = (revocations.set(), revocations.former().map(|former| former.set()));
     let is_in_force = |target: &Target| {
@@ -136,9 +136,9 @@ fn unrevoked(revocations: &Revocations, what: &str, targets: &[Target]) -> Strin
     };
     let was_revoked = targets.iter().any(is_in_force);
     let said = match was_revoked {
-        true => format!("taken back: {what}"),
+        true => format!("lifted: {what}"),
         false => {
-            format!("nothing to take back: {what} that is not revoked; is it named as in `revoke --list`?")
+            format!("nothing to lift: {what} that is not revoked; is it named as in `revoke --list`?")
         }
     };
     let is_other = |kind: &Kind| targets.iter().all(|target| target.key.kind != *kind);
@@ -158,7 +158,7 @@ fn unrevoked(revocations: &Revocations, what: &str, targets: &[Target]) -> Strin
 pub(super) async fn list(instance: &Instance) -> Response<Full<Bytes>> {
     let mut all = instance.revocations.list().await;
     if let Some(former) = instance.revocations.former() {
-        // Those of single tokens, which nobody can take over under the new instance secret.
+        // The records of single tokens, which cannot be copied to the new instance secret.
         let mut tokens = former.list().await;
         tokens.retain(|(key, denial)| {
             let is_it = |(known, of): &(RevocationKey, Denial)| {
@@ -188,7 +188,7 @@ pub(super) async fn list(instance: &Instance) -> Response<Full<Bytes>> {
 
 impl RevocationRequest {
     /// Reads `subject=…&issuer=…`, percent-encoded. A token is not read from a URL, because URLs are logged.
-    fn from_query(query: &str) -> Result<Self, OrderRefused> {
+    fn from_query(query: &str) -> Result<Self, OperatorError> {
         let mut members = serde_json::Map::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let value = match (&*name, &*value) {
@@ -214,7 +214,7 @@ impl RevocationRequest {
         }
     }
 
-    fn issued_before(&self, instance: &Instance, unrevoke: bool) -> Result<Timestamp, OrderRefused> {
+    fn issued_before(&self, instance: &Instance, unrevoke: bool) -> Result<Timestamp, OperatorError> {
         match &self.issued_before {
             None => Ok(instance.clock.now()),
             Some(_) if unrevoke => Err(UNKNOWN),
@@ -222,14 +222,14 @@ impl RevocationRequest {
                 let time = humantime::parse_rfc3339_weak(text).ok();
                 let time = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
                 let time = time.map(|time| Timestamp::from_secs(time.as_secs()));
-                // Later, it would refuse logins that are still to come.
+                // A later time would refuse future logins.
                 let latest = instance.clock.now().after(MAX_AHEAD);
-                time.filter(|time| *time <= latest).ok_or(OrderRefused::IssuedBefore)
+                time.filter(|time| *time <= latest).ok_or(OperatorError::IssuedBefore)
             }
         }
     }
 
-    fn targets(self, instance: &Instance) -> Result<Vec<Target>, OrderRefused> {
+    fn targets(self, instance: &Instance) -> Result<Vec<Target>, OperatorError> {
         let Self { subject, session, token, kid, all, issuer, .. } = self;
         let digester = &instance.digester;
         if let (None, None, Some(token), None, false, None) = (&subject, &session, &token, &kid, all, &issuer)
@@ -237,7 +237,7 @@ impl RevocationRequest {
             let key = |digester: &TokenDigester| RevocationKey::token(digester, token);
             return Ok(vec![Target::of(digester, key, String::new())]);
         }
-        let issuers = order::issuers(issuer, instance)?.into_iter();
+        let issuers = operator::issuers(issuer, instance)?.into_iter();
         let targets = |key: &dyn Fn(&TokenDigester, &str) -> RevocationKey, name: &str| {
             let target = |issuer: String| {
                 Target::of(digester, |digester| key(digester, &issuer), label(name, &issuer))

@@ -1,4 +1,4 @@
-//! What `/status` shows and the status page draws: one JSON value for each look.
+//! The JSON of `/status`, which the status page draws.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::issuer::endpoint::Endpoint;
 /// How many status pages may be open. Each costs a few kilobytes a second.
 const MAX_PAGES: usize = 32;
 
-/// Looks at the running service.
+/// Observes the running service.
 pub struct Observer {
     instance: Arc<ArcSwap<Instance>>,
     leaving: Arc<AtomicBool>,
@@ -155,7 +155,7 @@ fn status(instance: &Instance) -> Value {
     })
 }
 
-/// A time in seconds since the Unix epoch, as a date.
+/// A time in seconds since the Unix epoch as a date.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a date needs no fraction")]
 fn seconds(at: f64) -> String {
     date(Timestamp::from_secs(at as u64))

@@ -1,8 +1,8 @@
-//! The stream of a connection, with two bounds that hyper does not keep.
+//! The stream of a connection, with two bounds that hyper lacks.
 //!
-//! - How long an answer may wait to be read. hyper bounds how long a request may take to arrive, but not how
-//!   long an answer may take to be read. A client that sends requests and never reads an answer would occupy
-//!   a connection for as long as the kernel at its end lives.
+//! - How long an answer may wait to be read. hyper only bounds how long a request may take to arrive. A
+//!   client that sends requests and never reads an answer would occupy a connection for as long as the kernel
+//!   at its end lives.
 //! - How much one read takes. hyper compares the length of a head with its bound before each read, not after
 //!   it. One long read would let a head of twice the bound pass.
 
@@ -20,7 +20,7 @@ const READ: u64 = 8 << 10;
 /// A stream that fails if a write waits longer than a timeout, and that reads at most [`READ`] bytes at once.
 pub(super) struct BoundedStream<S> {
     stream: Take<S>,
-    /// The byte that was already read from the stream, until it is read from here.
+    /// The byte that was already read from the stream, until the next read returns it.
     first: Option<u8>,
     timeout: Duration,
     /// Set while a write waits.

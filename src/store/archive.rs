@@ -1,4 +1,5 @@
-//! Records beyond memory, shared and on disk: sealed on the way down, opened and checked on the way up.
+//! Records beyond memory, shared and on disk. They are sealed before they are written, and opened and checked
+//! after they are read.
 //!
 //! [`SharedStore`] and [`DiskStore`] keep bytes and have no encryption key; [`Sealer`] has the key and no
 //! store. This module joins them. What does not open (another secret, another version, a flipped bit) is a
@@ -31,13 +32,13 @@ pub struct Archive {
     forgetting: Mutex<Forgetting>,
     /// The disk store's counts when they were last copied to the metrics.
     reported: Mutex<DiskStats>,
-    /// What lies under the old instance secret, while the secret is rotated.
+    /// The archive under the old instance secret, while the secret is rotated.
     pub(super) former: Option<Former>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// What lies under the old instance secret, while the secret is rotated. The module `rotation` uses it.
+/// The archive under the old instance secret, while the secret is rotated. The module `rotation` uses it.
 pub(super) struct Former {
     /// The same stores, with the names and seals of the old secret.
     pub(super) archive: Arc<Archive>,
@@ -45,10 +46,10 @@ pub(super) struct Former {
     pub(super) digester: TokenDigester,
     /// Whether records are still looked for there.
     pub(super) is_read: AtomicBool,
-    /// What instances with the old secret alone have forgotten, by its old digest. It waits here until the
-    /// same token or subject comes, since only that tells its new digest.
+    /// The old digests of what instances with only the old secret have forgotten. They wait here until the
+    /// same token or subject comes, since only that tells the new digest.
     pub(super) forgotten: Mutex<HashSet<[u8; DIGEST_LENGTH]>>,
-    /// Whether any waits.
+    /// Whether any digest waits.
     pub(super) waits: AtomicBool,
 }
 
@@ -61,7 +62,7 @@ struct Forgetting {
     under_way: usize,
 }
 
-/// Ends what [`Archive::begin_to_forget`] began, also when the caller is cancelled.
+/// Ends an invalidation that [`Archive::begin_to_forget`] began, also when the caller is cancelled.
 struct InvalidationGuard<'a>(&'a Mutex<Forgetting>);
 
 impl Drop for InvalidationGuard<'_> {
@@ -139,7 +140,8 @@ impl Archive {
         Some(record)
     }
 
-    /// Whether another instance may have shared a better record: the known one may not be served at once.
+    /// Whether another instance may have shared a better record, because the known one may not be served at
+    /// once.
     #[must_use]
     pub fn may_know_better<R: Record>(&self, record: &R, policy: &Policy) -> bool {
         self.shared.as_ref().is_some_and(|shared| !shared.is_degraded())
@@ -159,7 +161,7 @@ impl Archive {
 
     async fn in_shared<R: Record>(&self, key: &[u8]) -> Option<Sealed<R>> {
         let found = match self.shared.as_ref()?.lookup(R::FAMILY, key).await {
-            // No request waited, so this is no lookup.
+            // No request waited, so this does not count as a lookup.
             Err(SharedError::Disconnected) => return None,
             found => found.map_err(|error| (error.reason(), error.to_string())),
         };
@@ -211,8 +213,8 @@ impl Archive {
         }
     }
 
-    /// Copies a record on disk to the shared store. If another instance has forgotten it there, or everybody,
-    /// the mark of that keeps it out.
+    /// Copies a record on disk to the shared store. If another instance has forgotten it there, or has purged
+    /// everybody, the mark of that keeps it out.
     fn copy_to_shared<R: Record>(
         &self,
         key: &[u8],
@@ -227,9 +229,9 @@ impl Archive {
         });
     }
 
-    /// Queues the write of a record whose lookup began at `since`, unless something was forgotten after that
-    /// or is being forgotten now: it may be this record. A write that is queued before is dropped by the
-    /// caller that forgets.
+    /// Queues the write of a record whose lookup began at `since`, unless something was forgotten since or is
+    /// being forgotten now, because that may be this record. If a write is already queued, the caller that
+    /// forgets drops it.
     pub(super) fn copy(&self, since: u64, put: impl FnOnce()) {
         let forgetting = lock(&self.forgetting);
         if forgetting.generation == since && forgetting.under_way == 0 {
@@ -320,7 +322,7 @@ impl Archive {
                     && let Err(error) = self.purge_disk(purge).await
                 {
                     warn!(
-                        "the disk store is not well, and forgets what another instance purged before it \
+                        "the disk store is degraded, and forgets what another instance purged before it \
                          answers again: {error}"
                     );
                 }

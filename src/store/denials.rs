@@ -45,7 +45,7 @@ impl Archive {
             others.into_iter().fold(own, |so_far, (slice, other)| {
                 so_far.and(match other {
                     Ok(other) => other.join().unwrap_or(Err(DiskError::Closed)),
-                    // The system gives no more threads.
+                    // The system starts no more threads.
                     Err(_) => read(slice),
                 })
             })

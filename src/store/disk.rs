@@ -1,14 +1,14 @@
 //! The disk store: sealed records in RocksDB, which survive restarts, crashes and outages.
 //!
-//! It stores bytes. It knows neither their content nor the key that opens them. It looks only at the clear
+//! It stores bytes. It knows neither their content nor the key that opens them. It reads only the unencrypted
 //! expiry in front of each record, to drop records that are of no more use. Three rules shape it:
 //!
 //! 1. **Nothing here delays a request for long.** A lookup that memory can answer (memtable, filter, block
 //!    cache) is answered at once. Any other lookup goes to reader threads, and the request waits for it for
 //!    at most [`DiskSettings::read_timeout`], or not at all while the disk does not answer (`reader.rs`).
 //!    Writes happen after the request (`writer.rs`).
-//! 2. **A broken disk is not a broken holdfast.** Whatever happens to the disk while the store is open, the
-//!    store answers misses until the disk is well. Then it is back without a restart.
+//! 2. **A broken disk does not stop holdfast.** Whatever happens to the disk while the store is open, the
+//!    store answers misses until the disk works again. Then the store recovers without a restart.
 //! 3. **Each way in which a directory can be wrong has one outcome**:
 //!
 //! | at open | outcome |
@@ -63,7 +63,7 @@ use self::engine::InMemory;
 use self::layout::Layout;
 use self::opener::Opener;
 
-use self::queue::{Order, Reply};
+use self::queue::{Command, Reply};
 use self::reader::Readers;
 use self::state::Shared;
 use self::writer::Writer;
@@ -179,7 +179,7 @@ impl DiskStore {
     /// # Errors
     /// When the store is or becomes degraded. It is then unknown what is on the disk.
     pub fn sync(&self) -> Result<(), DiskError> {
-        self.ask(Order::Sync)
+        self.ask(Command::Sync)
     }
 
     /// Drops every record of the families, and all checkpoints, because they hold the same records. Blocks.
@@ -187,11 +187,11 @@ impl DiskStore {
     /// # Errors
     /// When the store is degraded; the records are then dropped before it answers again.
     pub fn purge(&self, families: &[Family]) -> Result<(), DiskError> {
-        self.ask(|reply| Order::Purge(families.to_vec(), reply))
+        self.ask(|reply| Command::Purge(families.to_vec(), reply))
     }
 
-    /// Sets what is done each time that the disk is well again, before a record is written: the data
-    /// directory may be another one, and lack what lies there beside the records. Only the first call counts.
+    /// Sets an action that runs each time the disk recovers, before a record is written: the data directory
+    /// may be another one, without the other files that belong there. Only the first call has an effect.
     pub(super) fn when_back(&self, action: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.shared.when_back.set(Box::new(action));
     }
@@ -206,7 +206,7 @@ impl DiskStore {
     /// # Errors
     /// When the store is degraded or the checkpoint cannot be written.
     pub fn checkpoint(&self) -> Result<PathBuf, DiskError> {
-        self.ask(|reply| Order::Checkpoint(None, reply))
+        self.ask(|reply| Command::Checkpoint(None, reply))
     }
 
     /// Makes a backup in the new directory `to`, while the store is in use. Blocks.
@@ -214,7 +214,7 @@ impl DiskStore {
     /// # Errors
     /// When the store is degraded, or `to` exists or cannot be written.
     pub fn backup_to(&self, to: impl Into<PathBuf>) -> Result<(), DiskError> {
-        self.ask(|reply| Order::Checkpoint(Some(to.into()), reply)).map(drop)
+        self.ask(|reply| Command::Checkpoint(Some(to.into()), reply)).map(drop)
     }
 
     /// Rewrites the files now, which drops what has expired. RocksDB does so by itself within a day. Blocks.
@@ -222,7 +222,7 @@ impl DiskStore {
     /// # Errors
     /// When the store is or becomes degraded.
     pub fn compact(&self) -> Result<(), DiskError> {
-        self.ask(Order::Compact)
+        self.ask(Command::Compact)
     }
 
     /// Shows key and value of every record of a family to `visit`. Blocks for as long as that takes.
@@ -255,13 +255,13 @@ impl DiskStore {
         self.0.shared.engine.load().as_ref()?.records(family)
     }
 
-    /// Whether the store answers misses because its disk is not well.
+    /// Whether the store answers misses because of a fault of its disk.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.0.shared.engine.load().is_none()
     }
 
-    /// Whether lookups do not wait for the disk, because it did not answer several in time.
+    /// Whether lookups do not wait for the disk, because several were not answered in time.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.0.readers.is_slow()
@@ -280,9 +280,9 @@ impl DiskStore {
         self.0.close();
     }
 
-    fn ask<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, DiskError> {
+    fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, DiskError> {
         let (reply, answer) = sync_channel(1);
-        if !self.0.shared.queue.order(order(reply)) {
+        if !self.0.shared.queue.send(command(reply)) {
             return Err(DiskError::Closed);
         }
         answer.recv().unwrap_or(Err(DiskError::Closed))

@@ -13,7 +13,7 @@ impl Stores {
     /// is done. Deny records, remembered refusals and issuers' keys stay.
     ///
     /// # Errors
-    /// Which store could not forget now. That store forgets before it answers again. Memory has forgotten.
+    /// The store that could not forget now. It forgets before it answers again. Memory has forgotten.
     pub async fn purge(&self, purge: Purge) -> Result<(), Unfinished> {
         // Memory last: otherwise a request could bring back to memory what another store still has.
         self.note(&purge);
@@ -67,7 +67,7 @@ impl Stores {
                 let is_meant =
                     |bytes: &[u8]| VerdictRecord::decode(bytes).is_ok_and(|record| who.matches(&record));
                 let in_memory = self.verdicts.iter().filter(|(_, bytes)| is_meant(bytes)).count();
-                // What is in memory is on disk as well, if there is one.
+                // With a disk, what is in memory is on disk as well.
                 profiles + on_disk.max(in_memory as u64)
             }
             Purge::Everybody => {

@@ -33,7 +33,7 @@ pub enum ImportError {
     #[error("the disk store cannot keep profiles: {0}")]
     Disk(#[from] DiskError),
     /// Redis failed, and it is the only store besides memory.
-    #[error("Redis is not well or has no room, and there is no data directory to keep profiles in")]
+    #[error("Redis is unreachable or full, and no data directory is configured: set store.path")]
     Shared,
 }
 

@@ -1,4 +1,5 @@
-//! A record that was forgotten while a request was under way must not come back with that request's answer.
+//! Keeps a record that was forgotten while a request was under way from coming back with that request's
+//! answer.
 //!
 //! A request looks for a record, asks the issuer, makes an answer, and then keeps what it found. Meanwhile
 //! the issuer may have rejected the same token, or an operator may have purged it. So a caller that wants to
@@ -35,12 +36,12 @@ impl Invalidations {
         Epoch(*self.stripe(key))
     }
 
-    /// The record under `key` is about to be forgotten.
+    /// Notes that the record under `key` is about to be forgotten.
     pub fn note(&self, key: &[u8; DIGEST_LENGTH]) {
         *self.stripe(key) += 1;
     }
 
-    /// Records under any key are about to be forgotten.
+    /// Notes that records under any key may be about to be forgotten.
     pub fn note_all(&self) {
         for stripe in self.0.iter() {
             *lock(stripe) += 1;

@@ -62,7 +62,7 @@ pub(super) fn get_within<K: Hash + Eq, R: Record>(
 pub(super) fn keep<K: Hash + Eq, R: Record>(memory: &Records<K>, key: K, record: &R) {
     match record.encode() {
         Ok(bytes) => memory.insert(key, bytes.into_boxed_slice()),
-        // What was there is older, and must not stay.
+        // The previous record is older, and must not stay.
         Err(_) => drop(memory.remove(&key)),
     }
 }

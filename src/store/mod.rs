@@ -5,8 +5,8 @@
 //! survives restarts. Its writer writes behind the request, and its checkpoints are copies that take over
 //! when it is corrupt. A record that was forgotten while a request was under way does not come back with that
 //! request ([`invalidation`]). [`importing`] keeps profiles that an operator gives. [`revocations`] keeps
-//! deny records in all stores. `rotation` joins what lies under two instance secrets. [`subscriber`] applies
-//! what other instances have forgotten. Whether a record may be served is decided elsewhere, in
+//! deny records in all stores. `rotation` joins the records under two instance secrets. [`subscriber`]
+//! applies what other instances have forgotten. Whether a record may be served is decided elsewhere, in
 //! [`tiers::policy`](crate::tiers::policy).
 
 pub mod archive;

@@ -84,7 +84,7 @@ impl Archive {
     /// configured must exist.
     ///
     /// # Errors
-    /// [`ArchiveError`], for example when another instance has it open. A full disk is no error once the
+    /// [`ArchiveError`], for example when another instance has it open. A full disk is not an error once the
     /// secret exists: the store starts degraded and recovers by itself.
     pub fn open(
         settings: DiskSettings,
@@ -128,7 +128,7 @@ impl Archive {
     /// instances with the same secret can read each other's records. Must be called within a runtime.
     ///
     /// # Errors
-    /// [`ArchiveError`]. A Redis that is away is no error.
+    /// [`ArchiveError`]. A Redis that is unreachable is not an error.
     pub fn open_shared(
         settings: SharedSettings,
         disk: Option<DiskSettings>,
@@ -147,9 +147,9 @@ impl Archive {
 }
 
 impl Archive {
-    /// Rotates the instance secret: reads what lies under the secret in `old_file`, too, on the same disk and
-    /// in the Redis of `shared`. `digester` is the one under the new secret. Must be called within a runtime
-    /// if there is a Redis.
+    /// Rotates the instance secret: also reads the records under the secret in `old_file`, on the same disk
+    /// and in the Redis of `shared`. `digester` is the one under the new secret. Must be called within a
+    /// runtime if there is a Redis.
     ///
     /// # Errors
     /// [`ArchiveError`].
@@ -176,7 +176,7 @@ impl Archive {
             None => None,
         };
         let former = Self::new(shared, self.disk.clone(), sealer, clock, metrics);
-        info!("what lies under store.secret_file_old is read, too");
+        info!("records under store.secret_file_old are read, too");
         Ok((self.rotating_from(former, digester.clone()), digester))
     }
 }

@@ -1,7 +1,7 @@
 //! What an operator can purge: one token, one subject, everybody.
 //!
-//! A purge is no revocation: the issuer is asked again and may accept again. It is for a record that is wrong
-//! or must be removed.
+//! A purge is not a revocation: the issuer is asked again and may accept the token again. It is for a record
+//! that is wrong or must be removed.
 
 use crate::tiers::digest::{SubjectKey, TokenDigest};
 use crate::tiers::record::VerdictRecord;

@@ -1,8 +1,8 @@
-//! Deny records while the instance secret is rotated: those under the old one hold beside those under the new
-//! one, and are taken over.
+//! Deny records while the instance secret is rotated: records under the old secret stay in force, and are
+//! copied to the new secret.
 //!
 //! Each secret has its own [`Revocations`]: the same stores, other keys and seals, another log in Redis. A
-//! change is made under both, since instances that have the old secret alone know only that.
+//! change is made under both, since some instances have only the old secret.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -66,7 +66,7 @@ impl Revocations {
         match (&self.archive, &self.successor) {
             (None, _) => {}
             (Some(archive), None) => archive.read_denials(|records| self.set.apply_all(records))?,
-            // With labels, which say what to take over.
+            // With labels, which say what to copy.
             (Some(archive), Some(_)) => archive.scan_denials(|key, denial| {
                 if denial.until > now {
                     self.set.apply(key, &denial);
@@ -78,8 +78,8 @@ impl Revocations {
         Ok(())
     }
 
-    /// Takes a record that lies under the old secret over under the new one. That of a single token cannot
-    /// be: nobody knows the token.
+    /// Copies a record under the old secret to the new secret. A record of a single token cannot be copied:
+    /// nobody knows the token.
     pub(super) fn hand_over(&self, key: RevocationKey, denial: &Denial) {
         let Some((successor, revocations)) =
             self.successor.as_ref().and_then(|successor| Some((successor, successor.revocations.upgrade()?)))

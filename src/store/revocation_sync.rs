@@ -13,10 +13,10 @@ use super::shared::{LOG_START, LogId, SharedError, SharedStore};
 use crate::clock::{Ticks, Timestamp};
 use crate::revocation::{Denial, RevocationKey};
 
-/// The interval of reading the log without a message, and of retrying a disk that could not be read.
+/// How often the log is read without a message, and how often a disk that could not be read is tried again.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How many missing records are appended before the log is read on.
+/// How many missing records are appended before the log is read again.
 const AT_ONCE: usize = 64;
 
 /// How often expired records are dropped from memory.
@@ -60,7 +60,8 @@ impl Revocations {
                     debug!("revocations cannot be read from Redis now: {error}");
                 }
             }
-            // After the log is read, so that what others revoked waits neither for the disk nor for a poll.
+            // After the log is read, so that revocations of other instances wait neither for the disk nor for
+            // a poll.
             self.write_what_waits().await;
             tokio::select! {
                 () = shared.revocation_arrived() => {}
@@ -69,7 +70,7 @@ impl Revocations {
         }
     }
 
-    /// Writes to the disk what it does not have yet, if it is well.
+    /// Writes to the disk what it does not have yet, unless it is degraded.
     async fn write_what_waits(&self) {
         if let Some(archive) = self.archive.as_ref().filter(|archive| !archive.disk_is_degraded())
             && let Err(error) = self.write_to_disk(archive).await
@@ -116,7 +117,7 @@ impl Revocations {
             }
         }
         match awaited {
-            // It was written before this read began, so it is gone, also if it would be after the end.
+            // It was written before this read began, so Redis has lost it.
             Some(_) => {
                 warn!("Redis has lost a revocation of this instance: it is written to it again");
                 self.compare(archive, shared, last).await
@@ -128,7 +129,8 @@ impl Revocations {
         }
     }
 
-    /// Records that the log was read up to this place. An own entry at or before it is no longer awaited.
+    /// Records that the log was read up to this place. An entry of this instance at or before it is no longer
+    /// awaited.
     fn has_read(&self, place: &str) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.as_ref().is_some_and(|written| is_before_or_at(written, place)) {
@@ -170,7 +172,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Reads the log on from `place`, which is moved to its end, and adds what is there to `there`.
+    /// Reads the log from `place` to its end, moves `place` there, and adds the entries to `there`.
     async fn collect(
         &self,
         archive: &Arc<Archive>,
@@ -220,7 +222,7 @@ impl Revocations {
     }
 }
 
-/// What the log has of a record: as much as memory keeps, whose times of issue have whole seconds.
+/// A record as the log has it, reduced to what memory keeps: times of issue have whole seconds.
 #[derive(PartialEq, Eq, Hash)]
 struct Entry {
     key: RevocationKey,

@@ -23,7 +23,7 @@ use crate::revocation::{Denial, Kind, RevocationKey, RevocationSet};
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::digest::TokenDigester;
 
-/// Without a good read for longer than this, the instance may have missed a revocation.
+/// If the log was not read for longer than this, the instance may have missed a revocation.
 const MAX_LAG: Duration = Duration::from_millis(2_500);
 
 /// The most labels in memory.
@@ -55,14 +55,14 @@ impl Source {
     }
 }
 
-/// A change that a store does not have yet. It is already in force in this instance.
+/// A change that is in force in this instance, and that a store does not have yet.
 #[derive(Debug, Error)]
 pub enum NotStored {
     /// One store has it. The other store gets it when it recovers.
-    #[error("{0} is not well and gets it when it is back: {1}")]
+    #[error("{0} is degraded and gets it when it recovers: {1}")]
     Pending(&'static str, String),
     /// No store has it yet.
-    #[error("no store could keep it yet, and a restart before one is well forgets it: {0}")]
+    #[error("no store has it yet, and a restart before one recovers loses it: {0}")]
     Nowhere(String),
 }
 
@@ -82,7 +82,7 @@ pub struct Revocations {
     compared: AtomicU64,
     /// Records that still have to be written to the disk.
     pub(super) unwritten: Mutex<HashMap<RevocationKey, Denial>>,
-    /// Labels of records, if there is no disk that has them. Not those beyond [`MAX_LABELS`].
+    /// Labels of records, if there is no disk that has them; at most [`MAX_LABELS`].
     labels: Mutex<HashMap<RevocationKey, String>>,
     /// Whether the log may lack a change of this instance. If so, it is appended when Redis recovers.
     pub(super) unappended: AtomicBool,
@@ -145,7 +145,7 @@ impl Revocations {
             this.metrics.revoked(kind.name(), source.name(), 0);
         }
         if let Err(error) = this.load() {
-            warn!("deny records on disk cannot be read now; they are read when the disk is well: {error}");
+            warn!("deny records on disk cannot be read now; they are read when the disk recovers: {error}");
         }
         this
     }
@@ -218,7 +218,7 @@ impl Revocations {
         self.keep(changed).await
     }
 
-    /// Merges a record into the set, and keeps its label where no disk does.
+    /// Merges a record into the set, and keeps its label if there is no disk.
     pub(super) fn apply(&self, key: RevocationKey, denial: &Denial) -> Option<Denial> {
         let merged = self.set.apply(key, denial);
         if merged.is_some() && !self.has_disk() && !denial.label.is_empty() {

@@ -1,17 +1,17 @@
-//! Rotation of the instance secret: what lies in the stores under the old secret is still found and
-//! forgotten.
+//! Rotation of the instance secret: records under the old secret are still found and forgotten.
 //!
 //! Names and seals of records depend on the secret. While `secret_file_old` is set, an instance has two
 //! archives over the same stores: its own, and one with the names and seals of the old secret ([`Former`]).
-//! Records are written to its own alone, looked for in both, and forgotten in both. The messages of both
-//! secrets are heard.
+//! Records are written only to its own archive, looked up in both, and forgotten in both. It reads the
+//! messages of both secrets.
 //!
-//! An instance that has the old secret alone says what it forgets by old digests. Nobody can compute the new
-//! digest of a token from its old one. So what it forgets waits here until the same token comes, and is
-//! forgotten then, before anything is answered from it.
+//! An instance that has only the old secret names what it forgets by old digests. Nobody can compute the new
+//! digest of a token from its old one. So the old digest waits here until the same token comes. Then the
+//! token is forgotten, before anything is answered from it.
 //!
-//! Instances that rotate tell each other by new digests. Their messages under the old secret are for the
-//! others alone: a flag in the sender says so. Otherwise two of them would answer each other for ever.
+//! Instances that rotate notify each other by new digests. Their messages under the old secret are only for
+//! instances that do not rotate, which a flag in the sender says. Otherwise two rotating instances would
+//! answer each other for ever.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -56,15 +56,15 @@ impl Former {
         }
     }
 
-    /// A record could not be forgotten, because its old digest was made too long ago. No record is read under
-    /// the old secret any more, so this one is not, either.
+    /// Stops reading records under the old secret, because one could not be forgotten: its old digest was
+    /// made too long ago.
     fn stop_reading(&self) {
         if self.is_read.swap(false, Relaxed) {
             warn!("too much was forgotten at once: records under secret_file_old are not read any more");
         }
     }
 
-    /// What a purge is about, by old digests.
+    /// The same purge by old digests.
     fn purge(&self, purge: &Purge) -> Option<Purge> {
         match purge {
             Purge::Token(digest) => self.digester.before(&digest.0).map(|old| Purge::Token(TokenDigest(old))),
@@ -78,7 +78,7 @@ impl Former {
         Purge::Subject(who.clone(), keys)
     }
 
-    /// Whether this was forgotten by an instance with the old secret alone. Then the caller forgets it.
+    /// Whether an instance with only the old secret has forgotten this. Then the caller forgets it.
     fn takes(&self, digest: &Digest) -> bool {
         if !self.waits.load(Acquire) {
             return false;
@@ -90,7 +90,8 @@ impl Former {
         taken
     }
 
-    /// Returns false if too many wait: then none waits any more, and everything must be forgotten.
+    /// Lets an old digest wait. Returns false if too many wait: then all are dropped, and everything must be
+    /// forgotten.
     fn await_token(&self, old: Digest) -> bool {
         let mut forgotten = lock(&self.forgotten);
         let fits = forgotten.len() < MAX_FORGOTTEN;
@@ -105,7 +106,7 @@ impl Former {
 }
 
 impl Archive {
-    /// The same archive, which also reads and forgets what lies under the old secret in `former`.
+    /// The same archive, which also reads and forgets the records under the old secret in `former`.
     pub(super) fn rotating_from(mut self, former: Self, digester: TokenDigester) -> Self {
         self.former = Some(Former::new(Arc::new(former), digester));
         self
@@ -168,7 +169,7 @@ impl Archive {
         }
     }
 
-    /// What instances with the old secret alone have forgotten, from now on.
+    /// What instances with only the old secret forget, from now on.
     #[must_use]
     pub fn former_forgets(&self) -> Option<broadcast::Receiver<Forget>> {
         self.former()?.forgets()
@@ -182,8 +183,8 @@ impl Stores {
         self.archive.as_ref()?.former()?.shared()
     }
 
-    /// Forgets a token that an instance with the old secret alone has forgotten meanwhile. It must run before
-    /// anything about the token is looked up.
+    /// Forgets a token that an instance with only the old secret has forgotten. Call it before anything about
+    /// the token is looked up.
     pub fn catch_up(&self, digest: &TokenDigest) {
         if let Some(archive) = self.archive.as_ref().filter(|archive| archive.takes(&digest.0)) {
             self.forget_token(archive, digest);
@@ -197,7 +198,7 @@ impl Stores {
         }
     }
 
-    /// Follows a message of an instance that has the old secret alone.
+    /// Applies a message of an instance that has only the old secret.
     pub async fn follow_former(&self, forget: Forget) {
         let Some((archive, former)) =
             self.archive.as_ref().and_then(|archive| Some((archive, archive.former.as_ref()?)))

@@ -25,7 +25,8 @@ pub struct StoreSettings {
     /// `secret_file`: the instance secret, 32 random bytes. Default: the file `secret` in the data directory,
     /// created at the first start.
     pub secret_file: Option<PathBuf>,
-    /// `secret_file_old`: the instance secret before, while it is rotated: what lies under it is read, too.
+    /// `secret_file_old`: the previous instance secret, while the secret is rotated. Records under it are
+    /// read, too.
     pub secret_file_old: Option<PathBuf>,
     /// `redis`, or `redis_cluster`, or `redis_sentinels` with `redis_sentinel_master` and `redis_user`: the
     /// Redis through which several instances share records. None by default.

@@ -179,8 +179,8 @@ impl SharedStore {
         reconnect::purge(&self.shared, purge, &mark).await
     }
 
-    /// Decides who of several instances asks the issuer what is kept under `key`. Whoever does not waits for
-    /// the one that does, but no longer than `timeout`, and not while Redis is unreachable.
+    /// Decides which of several instances asks the issuer for the record under `key`. The others wait for it,
+    /// for at most `timeout`, and not while Redis is unreachable.
     pub async fn lease(&self, key: [u8; DIGEST_LENGTH], timeout: Duration) -> LeaseOutcome {
         lease::acquire_or_wait(&self.shared, key, timeout).await
     }
@@ -191,9 +191,9 @@ impl SharedStore {
         self.shared.forgets.subscribe()
     }
 
-    /// Waits until the first attempt to connect has ended, whatever its result.
-    pub async fn tried(&self) {
-        // The sender lives as long as this does.
+    /// Waits until the first attempt to connect has ended, with or without success.
+    pub async fn first_attempt(&self) {
+        // The sender lives as long as `self`.
         let _ = self.shared.health.subscribe().wait_for(|health| *health != Health::Starting).await;
     }
 
@@ -202,7 +202,7 @@ impl SharedStore {
         let _ = self.shared.health.subscribe().wait_for(|health| *health == Health::Up).await;
     }
 
-    /// Whether Redis is unreachable, or refuses writes: it is full, or a replica.
+    /// Whether Redis is unreachable, or refuses writes because it is full or a replica.
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         *self.shared.health.borrow() == Health::Down || self.shared.refuses.load(Ordering::Relaxed)
@@ -222,7 +222,7 @@ impl SharedStore {
         revocation_log::append(&self.shared, key, sealed, keep).await
     }
 
-    /// A part of the log, from this place on.
+    /// A page of the log, from this place on.
     ///
     /// # Errors
     /// When Redis is unreachable or refuses.
@@ -240,10 +240,10 @@ impl SharedStore {
         let _ = tokio::time::timeout(timeout, self.connected()).await;
     }
 
-    /// Writes what waits, if Redis is reachable. For the end of the process.
+    /// Writes the waiting changes, if Redis is reachable. Call it at the end of the process.
     pub async fn flush(&self) {
         if let Some(connection) = self.shared.connection.load_full() {
-            // What is not written by then is lost with the process, as it is when the process is killed.
+            // Changes that are not written by then are lost, as they are when the process is killed.
             let _ = tokio::time::timeout(connect::TIMEOUT, reconnect::write(&self.shared, &connection)).await;
         }
     }

@@ -130,8 +130,7 @@ impl Stores {
         }
     }
 
-    /// From now on, what is forgotten here is forgotten in `derived` as well. Only the first call has an
-    /// effect.
+    /// Makes `derived` forget from now on whatever is forgotten here. Only the first call has an effect.
     pub fn feed(&self, derived: Weak<dyn Derived>) {
         let _ = self.ready.derived.set(derived);
     }
@@ -161,10 +160,10 @@ impl Stores {
     }
 
     /// Remembers a refusal, and forgets every accepting answer for the same token. Only the issuer can
-    /// withdraw what the issuer said, so a refusal of our own (strangers can cause any number of them) causes
-    /// no write to disk. For the same reason it ends no epoch: otherwise nothing could be kept during a flood
-    /// of bad tokens. A refusal that may come from a gateway in front of the issuer ends ready answers, and
-    /// keeps the record for an outage that may follow.
+    /// withdraw its own answer, so a refusal of holdfast's own causes no write to disk: strangers can cause
+    /// any number of them. For the same reason it ends no epoch. Otherwise nothing could be kept during a
+    /// flood of bad tokens. A refusal that may come from a gateway in front of the issuer ends ready answers,
+    /// and keeps the record for an outage that may follow.
     pub fn refuse(&self, digest: TokenDigest, mut refused: Refused) {
         if let Some(earlier) = self.ready.refusals.get(&digest) {
             refused.until = refused.until.max(earlier.until);
@@ -188,7 +187,7 @@ impl Stores {
         // A refusal of our own depends on the configuration, and another one may accept. The issuer's holds
         // in all.
         let all = if is_the_issuers { self.all_ready() } else { vec![self.ready.clone()] };
-        // Before the last note: a request that begins after it finds the refusal.
+        // Inserted before the last note, so a request that begins after the note finds the refusal.
         all.iter().for_each(|ready| ready.refusals.insert(digest, refused.clone()));
         note();
         for ready in all {
@@ -342,7 +341,8 @@ impl Stores {
         self.instances_ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of all configurations that still answer requests. Those that are gone are removed from the list.
+    /// The ready answers of all configurations that still answer requests. Configurations that are gone are
+    /// removed from the list.
     pub(super) fn all_ready(&self) -> Vec<Arc<Ready>> {
         let mut instances_ready = self.instances_ready();
         instances_ready.retain(|ready| ready.strong_count() > 0);

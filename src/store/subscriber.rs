@@ -23,8 +23,7 @@ pub struct Subscriber {
 struct SubscribedStores(Mutex<Vec<Weak<Stores>>>);
 
 impl Subscriber {
-    /// Starts the task, which applies these messages, and those of instances that have the old instance
-    /// secret alone.
+    /// Starts the task, which applies these messages, and those of instances that have only the old secret.
     #[must_use]
     pub fn start(mut forgets: Receiver<Forget>, mut former: Option<Receiver<Forget>>) -> Self {
         let served = Arc::new(SubscribedStores::default());
@@ -54,7 +53,7 @@ impl Subscriber {
     }
 }
 
-/// Never comes if there are no such messages.
+/// The next message. Waits for ever if there is no channel.
 async fn next_of(forgets: &mut Option<Receiver<Forget>>) -> Result<Forget, RecvError> {
     match forgets {
         Some(forgets) => forgets.recv().await,

@@ -18,7 +18,7 @@ pub struct Unfinished {
 
 impl fmt::Display for Unfinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let then = "is not well and forgets before it answers again";
+        let then = "is degraded and forgets before it answers again";
         let disk = self.disk.as_ref().map(|error| format!("the disk store {then}: {error}"));
         let shared = self.shared.as_ref().map(|error| format!("the shared store {then}: {error}"));
         f.write_str(&disk.into_iter().chain(shared).collect::<Vec<_>>().join("; "))

@@ -1,4 +1,4 @@
-//! What is true now, as far as an operator asks for it: gauges that a scrape brings up to date.
+//! Gauges about the present state, which a scrape updates.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,13 +38,13 @@ impl Condition {
             first_lockout: new
                 .float_gauges(
                     "first_lockout_timestamp_seconds",
-                    "When the first of the users served stale can be served no longer; 0 if there is none.",
+                    "When the first of the users served stale will be locked out; 0 if there is none.",
                     &[],
                 )?
                 .with_label_values::<&str>(&[]),
             breaker_refuses: new.float_gauges(
                 "breaker_refuses_seconds",
-                "How much longer the breaker lets no call leave; 0 if it lets them.",
+                "How much longer the breaker refuses calls; 0 if it allows them.",
                 &["issuer", "endpoint"],
             )?,
             budget_available: new.gauges(
@@ -95,8 +95,8 @@ impl Condition {
         })
     }
 
-    /// A user whom the issuer's word vouches for was served as of `tier`. `stale` is `None` if the issuer
-    /// could be asked, else the time until which the record can be served.
+    /// Counts a user who was served from a record of `tier`. `stale` is `None` if the issuer could be asked,
+    /// else the time until which the record can be served.
     pub fn served(&self, user: User<'_>, tier: &str, stale: Option<Timestamp>, now: Ticks) {
         match stale {
             Some(end) => self.users().served(user, tier, end, now),
@@ -109,7 +109,7 @@ impl Condition {
         self.users().number_of(tier);
     }
 
-    /// Brings the gauges of users up to date.
+    /// Updates the gauges of users.
     pub fn show_users(&self, now: Ticks) {
         let mut users = self.users();
         for (tier, count) in users.by_tier(now) {
@@ -134,12 +134,12 @@ impl Condition {
         self.issuer_calls_left.with_label_values(&labels).set(left.map_or(f64::NAN, f64::from));
     }
 
-    /// The keys of this issuer are fetched, and there may be none yet.
+    /// Shows an issuer whose keys are fetched, also before the first fetch.
     pub fn has_keys_of(&self, issuer: &str) {
         self.keys_fetched.with_label_values(&[issuer]);
     }
 
-    /// The keys in use of this issuer were fetched then.
+    /// When the keys in use of an issuer were fetched.
     pub fn keys_fetched(&self, issuer: &str, at: Timestamp) {
         self.keys_fetched.with_label_values(&[issuer]).set(unix_time(at));
     }
@@ -179,7 +179,7 @@ impl Condition {
     }
 }
 
-/// In seconds, as Prometheus has it.
+/// In seconds, the unit of Prometheus.
 fn unix_time(at: Timestamp) -> f64 {
     at.as_millis() as f64 / 1_000.0
 }

@@ -44,19 +44,18 @@ pub fn flush() {
     let Some(writer) = WRITER.get() else { return };
     let (done, written) = sync_channel(1);
     let until = Instant::now() + FLUSH_TIMEOUT;
-    let mut order = Message::Flush(done);
-    while let Err(TrySendError::Full(back)) = writer.try_send(order) {
+    let mut message = Message::Flush(done);
+    while let Err(TrySendError::Full(back)) = writer.try_send(message) {
         if Instant::now() >= until {
             return;
         }
-        order = back;
+        message = back;
         thread::sleep(Duration::from_millis(5));
     }
     let _ = written.recv_timeout(until.saturating_duration_since(Instant::now()));
 }
 
-/// Writes words for a person to stderr, after the log lines so far, and waits for that for half a second at
-/// most: for a command that ends.
+/// Writes a message of a command to stderr, after the log lines so far. Waits for at most half a second.
 pub fn say(words: impl Display) {
     let lines = Lines::to_stderr();
     drop(Line { to: lines.0.as_ref(), bytes: format!("{words}\n").into_bytes() });
@@ -122,7 +121,8 @@ impl Drop for Line<'_> {
     }
 }
 
-/// Writes lines until there are no more. A closed pipe is no reason to stop: somebody may ask for a flush.
+/// Writes lines until there are no more. It goes on after the pipe is closed, because somebody may ask for a
+/// flush.
 fn write(lines: &Receiver<Message>, mut to: impl io::Write) {
     let (mut reported, mut next) = (0, Instant::now());
     loop {

@@ -110,7 +110,7 @@ impl Metrics {
             )?,
             tokens: new.counters(
                 "tokens_total",
-                "Tokens judged at first sight, by format and result.",
+                "Tokens that were judged for the first time, by format and result.",
                 &["format", "result"],
             )?,
             foreign_tokens: new.counters(
@@ -178,15 +178,14 @@ impl Metrics {
             singleflight_joined: new
                 .counters(
                     "singleflight_joined_total",
-                    "Callers that shared another's call to an issuer.",
+                    "Callers that shared the call of another caller.",
                     &[],
                 )?
                 .with_label_values::<&str>(&[]),
             leases: new.counters(
                 "leases_total",
-                "Questions to an issuer that instances share, by who asked: asked (this one, for all), \
-                 shared (another one), alone (this one, after a wait in vain), error (this one; Redis did \
-                 not say).",
+                "Calls to an issuer that instances share, by who asked: asked (this one, for all), shared \
+                 (another one), alone (this one, after a timeout), error (this one, because Redis failed).",
                 &["result"],
             )?,
             store_errors: new.counters(
@@ -324,7 +323,7 @@ impl Metrics {
         self.singleflight_joined.inc();
     }
 
-    /// A question that instances share was asked so.
+    /// Counts a call that instances share, by who made it.
     pub fn leased(&self, result: &str) {
         self.leases.with_label_values(&[result]).inc();
     }
@@ -344,7 +343,7 @@ impl Metrics {
         self.revoked.with_label_values(&[kind, source]).inc_by(count);
     }
 
-    /// A back-channel logout ended so.
+    /// Counts a back-channel logout by its result.
     pub fn logged_out(&self, result: &str) {
         self.logouts.with_label_values(&[result]).inc();
     }
@@ -360,7 +359,7 @@ impl Metrics {
         self.revocation_lag.with_label_values::<&str>(&[]).set(lag.as_secs_f64());
     }
 
-    /// So many imported profiles had this result.
+    /// Counts imported profiles with this result.
     pub fn imported(&self, result: &str, count: u64) {
         self.imported_profiles.with_label_values(&[result]).inc_by(count);
     }

@@ -8,7 +8,7 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
 };
 
-/// What was declared: of each metric its kind and its description.
+/// The kind and the description of each metric.
 pub(super) type Descriptions = Vec<(&'static str, Desc)>;
 
 /// Creates and registers a metric, and adds it to the list.

@@ -1,8 +1,8 @@
 //! How many users are served stale, and when the first of them can be served no longer. Pure.
 //!
 //! A user counts for five to ten minutes after each stale answer, and no longer once the issuer has confirmed
-//! the record. Stale answers lie in memory for five minutes at most, so whoever keeps coming keeps counting.
-//! The window has two halves of which the older is dropped as a whole, so nothing is walked over.
+//! the record. Stale answers stay in memory for at most five minutes, so a user who keeps coming keeps
+//! counting. The window has two halves. The older half is dropped as a whole, so no scan is needed.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -41,8 +41,8 @@ struct Half {
 }
 
 impl StaleUsers {
-    /// A user was served as of `tier`, because the issuer could not be asked. The record can be served until
-    /// `end`.
+    /// Counts a user who was served from `tier` because the issuer could not be asked. The record can be
+    /// served until `end`.
     pub fn served(&mut self, user: User<'_>, tier: &str, end: Timestamp, now: Ticks) {
         self.rotate(now);
         let user = self.removed(user);
@@ -50,14 +50,14 @@ impl StaleUsers {
         self.younger.insert(user, tier, end);
     }
 
-    /// The issuer has confirmed what is known of a user.
+    /// Stops counting a user whose record the issuer has confirmed.
     pub fn confirmed(&mut self, user: User<'_>) {
         if !self.younger.tier_of.is_empty() || !self.older.tier_of.is_empty() {
             self.removed(user);
         }
     }
 
-    /// Each tier with the number of its users, of whom at most 100,000 are counted in five minutes.
+    /// Each tier with the number of its users. At most 100,000 users are counted in five minutes.
     pub fn by_tier(&mut self, now: Ticks) -> impl Iterator<Item = (&str, u64)> {
         self.rotate(now);
         let (younger, older) = (&self.younger, &self.older);
@@ -79,7 +79,7 @@ impl StaleUsers {
         })
     }
 
-    /// Drops what is out of the window.
+    /// Drops users who are out of the window.
     fn rotate(&mut self, now: Ticks) {
         let age = now.since(self.since);
         if age >= HALF {
@@ -89,7 +89,7 @@ impl StaleUsers {
         }
     }
 
-    /// The hash of a user, who counts no longer.
+    /// Removes a user, and returns its hash.
     fn removed(&mut self, user: User<'_>) -> u64 {
         let user = self.hasher.hash_one(user);
         self.younger.remove(user);
@@ -111,7 +111,7 @@ impl Half {
     fn remove(&mut self, user: u64) {
         let Some(tier) = self.tier_of.remove(&user) else { return };
         self.counts.iter_mut().skip(tier).take(1).for_each(|count| *count -= 1);
-        // Whose end was the first is not known. It is nobody's if nobody is left.
+        // It is not known whose end was the first. If no user is left, there is no first end.
         if self.tier_of.is_empty() {
             self.first_end = None;
         }

@@ -6,8 +6,8 @@
 //! bytes as the hash and needs no second hash function ([`DigestHasher`]).
 
 //!
-//! While the secret is rotated, a digester also knows the digests under the old secret. A store that has a
-//! record under its old name finds it by [`TokenDigester::before`].
+//! While the secret is rotated, a digester also knows the digests under the old secret.
+//! [`TokenDigester::before`] gives the name under which a store has an older record.
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -30,8 +30,8 @@ pub struct TokenDigest(pub [u8; DIGEST_LENGTH]);
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SubjectKey(pub [u8; DIGEST_LENGTH]);
 
-/// How many digests under the old secret are remembered. At most so many tokens and subjects can be on their
-/// way between the digest and what is done with it; if one is forgotten nevertheless, `before` says so.
+/// How many digests under the old secret are remembered: more than the number of tokens and subjects that can
+/// be under way between their digest and its use. If one is forgotten nevertheless, `before` returns `None`.
 const REMEMBERED: usize = 1 << 17;
 
 /// Makes digests under one instance's keys.
@@ -76,7 +76,7 @@ impl TokenDigester {
         self.former.as_ref().map(|former| &former.digester)
     }
 
-    /// The digest under the old secret of what has this digest, if that was made lately.
+    /// The digest under the old secret of the token or subject with this digest, if it was made recently.
     #[must_use]
     pub fn before(&self, digest: &[u8; DIGEST_LENGTH]) -> Option<[u8; DIGEST_LENGTH]> {
         self.former.as_ref()?.digests.get(digest)
@@ -103,8 +103,8 @@ impl TokenDigester {
         key
     }
 
-    /// What a deny record about `name` of an issuer is found by. `kind` keeps a session apart from a `kid` of
-    /// the same name.
+    /// The key of a deny record about `name` of an issuer. `kind` keeps a session apart from a `kid` of the
+    /// same name.
     #[must_use]
     pub fn revocation(&self, kind: &str, issuer: &str, name: &str) -> [u8; DIGEST_LENGTH] {
         digest_of(&self.revocations, [kind, issuer, name])

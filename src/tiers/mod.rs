@@ -1,8 +1,8 @@
-//! What may be answered from earlier answers. Pure: no store, and no I/O except the secret's file.
+//! What may be answered from records. Pure: no store, and no I/O except the secret's file.
 //!
 //! A tier is an age, not a place ([`table`]). What may be done with a record of some age is a pure function
 //! ([`policy`]). Stores keep a [`record`] once, [`seal`]ed under the instance [`secret`], by a keyed
-//! [`digest`]. Where records are stored is the matter of [`store`](crate::store).
+//! [`digest`]. Storing records is the task of [`store`](crate::store).
 
 pub mod digest;
 mod family;

@@ -1,11 +1,11 @@
 //! What may be done with a record of some age: serve it, ask first, serve it stale, or refuse. Pure.
 //!
 //! The policy decides twice, before and after the call to the issuer, and both decisions are values.
-//! [`Policy::before_asking`] takes the record and the clock and returns a [`Plan`]. [`Plan::within`] makes it
-//! a plan that a route's `max_tier` admits, if asking can achieve that. [`Plan::after_asking`] takes the plan
-//! and the issuer's answer and returns what is [`Served`]. [`Policy::unseen_until`] says how long that may be
-//! served without a second look. Nothing is decided in between, so the order of I/O, the number of stores and
-//! the waiting of requests cannot change a decision.
+//! [`Policy::before_asking`] takes the record and the clock and returns a [`Plan`]. [`Plan::within`] adapts
+//! the plan to a route's `max_tier`. [`Plan::after_asking`] takes the plan and the issuer's answer and
+//! returns what is [`Served`]. [`Policy::unseen_until`] says how long that may be served without a second
+//! look. Nothing is decided in between, so the order of I/O, the number of stores and the waiting of requests
+//! cannot change a decision.
 //!
 //! Four rules take precedence over the table. The property tests check them with arbitrary tables and clocks:
 //!

@@ -16,12 +16,12 @@ use super::refusal::Refusal;
 /// The claim.
 const CLAIM: &str = "cnf";
 
-/// How tokens of an issuer are treated that are bound to their sender.
+/// How sender-constrained tokens of an issuer are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SenderConstrained {
     /// The sender must prove that it has the key.
     Verify,
-    /// `cnf` is not looked at: somebody else checks it, or whoever has the token may use it.
+    /// `cnf` is ignored: another component checks it, or any holder may use the token.
     Ignore,
 }
 
@@ -32,11 +32,11 @@ pub struct Thumbprint([u8; 32]);
 /// What a token is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// Nothing: whoever has the token may use it.
+    /// Nothing: any holder may use the token.
     Bearer,
-    /// It was not looked at: [`SenderConstrained::Ignore`].
+    /// Not read, because of [`SenderConstrained::Ignore`].
     Ignored,
-    /// What its sender must prove; if both are there, both.
+    /// A key, a certificate, or both. The sender must prove each of them.
     Sender {
         /// `jkt`: the key of DPoP proofs (RFC 9449 §6.1).
         key: Option<Thumbprint>,
@@ -46,7 +46,7 @@ pub enum Binding {
 }
 
 impl Binding {
-    /// To something that cannot be proven here.
+    /// A binding that cannot be checked here.
     pub const UNKNOWN: Self = Self::Sender { key: None, certificate: None };
 
     /// Reads `cnf`. Unknown members are refused, because they bind the token to something that cannot be

@@ -17,8 +17,8 @@ const MAX_DATE: u64 = 253_402_300_799;
 /// The longest `sub`, in bytes (OpenID Connect Core §2: 255 ASCII characters).
 const MAX_SUBJECT_BYTES: usize = 255;
 
-/// A payload that its issuer vouches for. It can be made only by verifying a signature, or by decrypting a
-/// JWE under a key that only the issuer and we hold.
+/// A payload that is authenticated as its issuer's. It can be made only by verifying a signature, or by
+/// decrypting a JWE under a key that only the issuer and we hold.
 #[derive(Clone, Debug)]
 pub struct AuthenticatedPayload(Object);
 
@@ -180,7 +180,8 @@ fn refuse_other_kinds(claims: &Object) -> Result<(), Refusal> {
     }
 }
 
-/// A `NumericDate` (RFC 7519 §2), whole seconds or not; absent is `None`, anything else unusable an error.
+/// A `NumericDate` (RFC 7519 §2), in whole seconds or with a fraction. `None` if it is absent, an error if it
+/// cannot be used.
 pub(super) fn date(claims: &Object, claim: &'static str) -> Result<Option<Timestamp>, Refusal> {
     let unfit = Err(Refusal::ClaimUnfit { claim });
     match claims.get(claim) {

@@ -41,10 +41,11 @@ pub enum Compact<'t> {
     Opaque,
 }
 
-/// What stays the same however a token is signed: of a JWS the signing input, of any other token all of it.
+/// The part of a token that does not depend on its signature: the signing input of a JWS, or all of any other
+/// token.
 ///
-/// From a token with an ECDSA signature (r, s) anybody can make another valid one, with (r, n − s). So tokens
-/// are compared by this part where a token must not come back in another form.
+/// Anybody can turn a valid ECDSA signature (r, s) into another valid one, (r, n − s). So tokens are compared
+/// by this part where a token must not come back in another form.
 #[must_use]
 pub fn without_signature(token: &str) -> &str {
     match Compact::parse(token) {
@@ -73,7 +74,7 @@ pub struct UnopenedJwe<'t> {
     pub header: UnverifiedHeader,
     /// All five parts.
     pub token: &'t str,
-    /// Whether the second part, the encrypted key, is empty (as with `dir` and `ECDH-ES`).
+    /// Whether the second part, the encrypted key, is not empty. With `dir` and `ECDH-ES` it is empty.
     pub has_encrypted_key: bool,
 }
 

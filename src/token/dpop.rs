@@ -1,10 +1,10 @@
 //! DPoP proofs (RFC 9449): a JWT that the sender of a request signs with its own key, for this request and
-//! this access token. [`check`] makes all checks of §4.3 but two, which are not about one proof alone: that
-//! the request has one proof (`sender`) and that it comes once ([`once`]). A `nonce` (§9) is not
-//! asked for.
+//! this access token. [`check`] makes all checks of §4.3 except two, which are not about one proof alone:
+//! that the request has exactly one proof (`sender`), and that the proof is not a replay ([`replay`]). A
+//! `nonce` (§9) is not demanded.
 //!
 //! The key comes with the proof, which is why [`compact`](super::compact) reads it for no other token. It
-//! proves nothing but that its owner made this request, until its thumbprint is the one in the token's `cnf`.
+//! only proves who made this request if its thumbprint is the one in the token's `cnf`.
 
 pub mod replay;
 pub mod url;
@@ -16,7 +16,7 @@ use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
 use serde_json::Value;
 use thiserror::Error;
 
-use self::once::ProofId;
+use self::replay::ProofId;
 use self::url::HttpUrl;
 use super::algorithm::SignatureAlgorithm;
 use super::binding::Thumbprint;
@@ -61,7 +61,7 @@ pub struct Expected<'e> {
 /// Why a proof does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProofError {
-    /// It is no JWT.
+    /// It is not a signed JWT.
     #[error("the proof is not a signed JWT: {0}")]
     Malformed(#[from] Malformed),
     /// It is longer than 8 KiB.
@@ -73,7 +73,7 @@ pub enum ProofError {
     /// `alg` is none of [`algorithms`].
     #[error("the proof's algorithm is not an asymmetric one that is supported")]
     Algorithm,
-    /// `jwk` is missing or no key for its `alg`.
+    /// `jwk` is missing, or is not a key for the proof's `alg`.
     #[error("the proof's `jwk` cannot be used: {0}")]
     Key(&'static str),
     /// `jwk` has members of a private key.
@@ -128,7 +128,7 @@ pub fn algorithms() -> impl Iterator<Item = SignatureAlgorithm> {
     SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_symmetric())
 }
 
-/// Checks a proof by RFC 9449 §4.3, and returns what tells it from other proofs.
+/// Checks a proof as RFC 9449 §4.3 says, and returns its identity for the replay cache.
 ///
 /// # Errors
 /// [`ProofError`], for the first check that fails.

@@ -5,11 +5,11 @@
 //! value does not invalidate the others: a name that is cut in the middle of an emoji must not lock a user
 //! out.
 //!
-//! **An odd value is read as null.** Odd are: half of a surrogate pair, bytes that are not UTF-8, a number
-//! out of range, a value that is nested deeper than 16 levels, and a name that occurs twice in one object
-//! (RFC 8259 §4 calls its meaning unpredictable). Code that needs such a value has none, and a decision that
-//! depends on it is a refusal; other decisions are not affected. Only the claims of every decision (`iss`,
-//! `sub`, `exp` and so on, and emails) invalidate the whole text if they occur twice.
+//! **An odd value is read as null.** A value is odd if it has half of a surrogate pair, bytes that are not
+//! UTF-8 or a number out of range, if it is nested deeper than 16 levels, or if its name occurs twice in one
+//! object (RFC 8259 §4 calls the meaning of that unpredictable). A decision that needs such a value is a
+//! refusal. Other decisions are not affected. Only the claims of every decision (`iss`, `sub`, `exp` and so
+//! on, and emails) invalidate the whole text if they occur twice.
 //!
 //! A tree takes many times the memory of its text, and much longer to build than the text takes to scan. So
 //! the number of values is bounded, and an unverified text is only read by [`text_member`], which builds
@@ -37,7 +37,7 @@ pub fn object(text: &[u8]) -> Result<Object, JsonError> {
     Reader::whole(text, MAX_VALUES, |reader| reader.object(0))
 }
 
-/// The same for a file of the operator: an odd value is an error.
+/// The same for a file of the operator, where an odd value is an error.
 ///
 /// # Errors
 /// See [`JsonError`].

@@ -244,8 +244,8 @@ pub fn named_issuer(jws: &UnverifiedJws<'_>) -> Result<Option<String>, Malformed
     Ok(issuer.map(Cow::into_owned))
 }
 
-/// Claims that came out of a JWE under a key that only the issuer and we hold: its tag vouches for them as a
-/// MAC would.
+/// The claims in a JWE under a key that only the issuer and we hold: its tag authenticates them as a MAC
+/// would.
 ///
 /// # Errors
 /// [`Malformed`] if they are not a JSON object.
@@ -253,7 +253,7 @@ pub fn authenticated_by_shared_key(content: &[u8]) -> Result<AuthenticatedPayloa
     AuthenticatedPayload::read(content)
 }
 
-/// Checks the signature with each of `keys` until one made it, and only then reads what was signed.
+/// Checks the signature with each of `keys` until one verifies it, and only then reads what was signed.
 ///
 /// # Errors
 /// [`Refusal::KeyUnknown`] if there is no key, else those of [`verify`].

@@ -1,8 +1,8 @@
-//! The cryptography of new tokens, and that of proofs, each on a few threads of its own.
+//! Thread pools for cryptography: one for new tokens, and one for DPoP proofs.
 //!
 //! One RSA decryption takes a quarter of a millisecond, and anybody can cause it. On the threads that answer
-//! requests, a flood of forged tokens would delay requests whose answer is prepared. So the work is done
-//! here, behind a short queue. When the queue is full, the result is "cannot tell", at once.
+//! requests, a flood of forged tokens would delay requests whose answer is ready. So the work is done here,
+//! behind a short queue. When the queue is full, the result is "cannot tell" at once.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};

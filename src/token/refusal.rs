@@ -87,7 +87,7 @@ pub enum Refusal {
     IssuerRejects {
         /// Why it was not judged here, to go into brackets; empty if it was.
         local: String,
-        /// Whether the issuer says why, which proves that the refusal is its own.
+        /// Whether the issuer gave a reason, which proves that the refusal is its own.
         certain: bool,
     },
     /// `/userinfo` answered 403.
@@ -99,7 +99,7 @@ pub enum Refusal {
         /// As for [`Refusal::IssuerRejects`].
         certain: bool,
     },
-    /// It should be a logout token, and is none.
+    /// It should be a logout token, and is not.
     #[error("this is not a logout token: {0}")]
     NotALogoutToken(&'static str),
     /// A deny record covers the token.
@@ -146,7 +146,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the issuer itself said it, at `/userinfo`.
+    /// Whether the issuer itself refused, at `/userinfo`.
     #[must_use]
     pub fn is_the_issuers(&self) -> bool {
         matches!(self, Self::IssuerRejects { .. } | Self::IssuerForbids { .. })
@@ -158,7 +158,7 @@ impl Refusal {
         matches!(self, Self::IssuerRejects { certain: true, .. } | Self::IssuerForbids { certain: true })
     }
 
-    /// Whether only the time is the reason.
+    /// Whether the only reason is the time.
     #[must_use]
     pub fn is_the_clocks(&self) -> bool {
         matches!(self, Self::Expired { .. })

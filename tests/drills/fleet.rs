@@ -284,7 +284,7 @@ async fn a_fleet_loses_nothing_acknowledged_when_its_processes_and_its_redis_are
         (reply.status == 202).then_some(reply)
     })
     .await;
-    assert!(reply.body.contains("Redis is not well"), "{reply:?}");
+    assert!(reply.body.contains("Redis is degraded"), "{reply:?}");
     fleet.kill(2).await;
     fleet.kill(3).await;
     fleet.run(2).await;

@@ -146,7 +146,7 @@ impl Node {
         let targets = vec![Target { key, former: None, label: subject.to_string() }];
         let said = match revoke {
             true => instance.revocations.revoke(targets, clock.now(), KEEP, By::Admin).await,
-            false => instance.revocations.take_back(targets, KEEP).await,
+            false => instance.revocations.unrevoke(targets, KEEP).await,
         };
         // The disk is well, so that it is kept at least there.
         assert!(matches!(said, Ok(()) | Err(NotStored::Pending(..))), "{said:?}");

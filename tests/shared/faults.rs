@@ -81,7 +81,7 @@ async fn a_redis_that_dies_costs_no_answer_and_what_was_learned_meanwhile_is_sha
     // Written, so that it does not wait to be written to the next Redis.
     scene.redis.has("verdicts", 1).await;
     scene.redis.kill().await;
-    until("degraded", async || readyz(&a).await.contains("the shared store is not well").then_some(())).await;
+    until("degraded", async || readyz(&a).await.contains("the shared store fails").then_some(())).await;
     for token in [&before, &during] {
         assert_alice(&a.ask(token).await);
     }
@@ -108,7 +108,7 @@ async fn a_redis_that_hangs_costs_no_answer() {
     for _ in 0..10 {
         assert_alice(&a.ask(&scene.opaque()).await);
     }
-    until("degraded", async || readyz(&a).await.contains("the shared store is not well").then_some(())).await;
+    until("degraded", async || readyz(&a).await.contains("the shared store fails").then_some(())).await;
     assert!(errors(&a, "timeout").await > 0);
     assert_alice(&a.ask(&scene.opaque()).await);
     scene.redis.signal("CONT").await;
@@ -121,7 +121,7 @@ async fn a_redis_that_was_never_there_costs_no_answer() {
     scene.redis.kill().await;
     let a = Running::start(&scene.config(""), scene.clock.clone()).await;
     assert_alice(&a.ask(&scene.opaque()).await);
-    until("degraded", async || readyz(&a).await.contains("the shared store is not well").then_some(())).await;
+    until("degraded", async || readyz(&a).await.contains("the shared store fails").then_some(())).await;
     scene.redis.restart().await;
     scene.redis.has("verdicts", 1).await;
 }
@@ -194,8 +194,7 @@ async fn a_password_is_demanded_sent_and_never_shown() {
     assert!(!settings.contains(PASSWORD), "{settings}");
 
     let wrong = Running::start(&scene.config("").replace(PASSWORD, "wrong"), scene.clock.clone()).await;
-    until("degraded", async || readyz(&wrong).await.contains("the shared store is not well").then_some(()))
-        .await;
+    until("degraded", async || readyz(&wrong).await.contains("the shared store fails").then_some(())).await;
     assert_alice(&wrong.ask(&scene.opaque()).await);
 }
 

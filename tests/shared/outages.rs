@@ -17,8 +17,7 @@ async fn all_lookups(running: &Running) -> u64 {
 }
 
 async fn degraded(running: &Running) {
-    until("degraded", async || readyz(running).await.contains("the shared store is not well").then_some(()))
-        .await;
+    until("degraded", async || readyz(running).await.contains("the shared store fails").then_some(())).await;
 }
 
 async fn recovered(running: &Running) {

@@ -101,7 +101,7 @@ async fn flooded(command: &'static str, announcement: &'static str) -> Option<(S
 /// Nothing of it was collected, users notice nothing, and it is well again when Redis is.
 async fn assert_bounded(scene: &Scene, a: &Running, rogue: &Rogue) {
     until("it floods", async || (rogue.told.floodings.load(Ordering::SeqCst) > 0).then_some(())).await;
-    until("degraded", async || readyz(a).await.contains("the shared store is not well").then_some(())).await;
+    until("degraded", async || readyz(a).await.contains("the shared store fails").then_some(())).await;
     assert_alice(&a.ask(&scene.opaque()).await);
     rogue.told.floods.store(false, Ordering::SeqCst);
     until("well again", async || (readyz(a).await == "ready\n").then_some(())).await;

@@ -98,7 +98,7 @@ pub fn write_secret(file: &Path, bytes: &[u8]) -> PathBuf {
 
 pub async fn connected(running: &Running) {
     let instance = running.service.instance();
-    tokio::time::timeout(PATIENCE, instance.stores.shared().unwrap().well()).await.unwrap();
+    tokio::time::timeout(PATIENCE, instance.stores.shared().unwrap().connected()).await.unwrap();
 }
 
 pub fn assert_alice(reply: &Reply) {

@@ -43,8 +43,8 @@ impl Store {
         Self { archive: Arc::new(archive), metrics, clock, policy: Policy::default() }
     }
 
-    async fn well(&self) {
-        tokio::time::timeout(PATIENCE, self.archive.shared().unwrap().well()).await.unwrap();
+    async fn connected(&self) {
+        tokio::time::timeout(PATIENCE, self.archive.shared().unwrap().connected()).await.unwrap();
     }
 
     /// Keeps a profile that was verified then, and waits until it was written or turned away.
@@ -91,7 +91,7 @@ fn verdict(subject: &str, verified_at: Timestamp) -> VerdictRecord {
 async fn of_two_records_the_younger_stays_and_a_forgotten_one_comes_back_only_if_it_is_younger() {
     let Some(redis) = RedisServer::start().await else { return };
     let store = Store::start(&redis, 1 << 20);
-    store.well().await;
+    store.connected().await;
     let start = store.clock.now();
     for (written, stays) in [(0, 0), (2, 2), (1, 2), (3, 3)] {
         store.keep(start.after(written * HOUR)).await;
@@ -114,8 +114,8 @@ async fn of_two_records_the_younger_stays_and_a_forgotten_one_comes_back_only_if
 async fn a_record_of_an_instance_whose_clock_is_wrong_does_not_stay_for_good() {
     let Some(redis) = RedisServer::start().await else { return };
     let (wrong, right) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
-    wrong.well().await;
-    right.well().await;
+    wrong.connected().await;
+    right.connected().await;
     wrong.clock.advance(1_000 * HOUR);
     wrong.keep(wrong.clock.now()).await;
     right.keep(right.clock.now()).await;
@@ -142,7 +142,7 @@ async fn what_the_queue_has_no_room_for_is_counted_and_what_it_has_is_written_wh
 async fn what_is_forgotten_while_redis_is_away_is_forgotten_before_it_is_read_again() {
     let Some(redis) = RedisServer::start().await else { return };
     let store = Store::start(&redis, 1 << 20);
-    store.well().await;
+    store.connected().await;
     store.keep(store.clock.now()).await;
     let alice = verdict("auth0|alice", store.clock.now());
     store.archive.keep(&KEY, &alice, &alice.known(), &store.policy);
@@ -183,8 +183,8 @@ async fn what_is_forgotten_while_redis_is_away_is_forgotten_before_it_is_read_ag
 async fn what_one_forgets_all_others_are_told_and_it_is_not_told_itself() {
     let Some(redis) = RedisServer::start().await else { return };
     let (one, other) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
-    one.well().await;
-    other.well().await;
+    one.connected().await;
+    other.connected().await;
     let (mut to_one, mut to_other) = (one.archive.forgets().unwrap(), other.archive.forgets().unwrap());
     one.archive.forget(Family::Profiles, &KEY, &one.policy);
     let told = tokio::time::timeout(PATIENCE, to_other.recv()).await.unwrap().unwrap();
@@ -201,8 +201,8 @@ async fn what_one_forgets_all_others_are_told_and_it_is_not_told_itself() {
 async fn what_was_verified_before_a_no_does_not_come_back_after_it() {
     let Some(redis) = RedisServer::start().await else { return };
     let (one, other) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
-    one.well().await;
-    other.well().await;
+    one.connected().await;
+    other.connected().await;
     let now = one.clock.now();
     one.keep(now).await;
     assert_eq!(one.kept().await, Some(now));
@@ -220,7 +220,7 @@ async fn what_was_verified_before_a_no_does_not_come_back_after_it() {
 async fn what_is_forgotten_is_not_found_a_moment_later_although_redis_still_has_it() {
     let Some(redis) = RedisServer::start().await else { return };
     let store = Store::start(&redis, 1 << 20);
-    store.well().await;
+    store.connected().await;
     for _ in 0..50 {
         store.clock.advance(HOUR);
         redis.moment_passes().await;
@@ -236,8 +236,8 @@ async fn what_is_forgotten_is_not_found_a_moment_later_although_redis_still_has_
 async fn who_did_not_hear_of_a_purge_of_everybody_does_not_bring_an_older_record_back() {
     let Some(redis) = RedisServer::start().await else { return };
     let (one, other) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
-    one.well().await;
-    other.well().await;
+    one.connected().await;
+    other.connected().await;
     let before = one.clock.now();
     other.keep(before).await;
     assert_eq!(one.kept().await, Some(before));
@@ -258,8 +258,8 @@ async fn who_did_not_hear_of_a_purge_of_everybody_does_not_bring_an_older_record
 async fn an_instance_whose_clock_is_wrong_forgets_for_others_neither_more_nor_less() {
     let Some(redis) = RedisServer::start().await else { return };
     let (wrong, right) = (Store::start(&redis, 1 << 20), Store::start(&redis, 1 << 20));
-    wrong.well().await;
-    right.well().await;
+    wrong.connected().await;
+    right.connected().await;
     let wrongly = [right.clock.now().after(MINUTE * 2), right.clock.now().before(MINUTE * 2)];
     for (at, everybody) in [(wrongly[0], false), (wrongly[0], true), (wrongly[1], false), (wrongly[1], true)]
     {
@@ -288,7 +288,7 @@ async fn an_instance_whose_clock_is_wrong_forgets_for_others_neither_more_nor_le
 async fn a_redis_that_is_full_forgets_and_is_read_on() {
     let Some(redis) = RedisServer::start().await else { return };
     let store = Store::start(&redis, 1 << 20);
-    store.well().await;
+    store.connected().await;
     store.keep(store.clock.now()).await;
     redis.limit(1).await;
     store.archive.forget(Family::Profiles, &KEY, &store.policy);
@@ -312,7 +312,7 @@ async fn a_redis_that_is_full_forgets_and_is_read_on() {
 async fn a_redis_that_has_room_again_is_well_although_nothing_is_written() {
     let Some(redis) = RedisServer::start().await else { return };
     let store = Store::start(&redis, 1 << 20);
-    store.well().await;
+    store.connected().await;
     redis.limit(1).await;
     store.keep(store.clock.now()).await;
     let shared = store.archive.shared().unwrap();
@@ -335,7 +335,7 @@ async fn a_redis_that_has_room_again_is_well_although_nothing_is_written() {
 async fn a_primary_that_became_a_replica_is_left_until_a_primary_answers() {
     let Some(redis) = RedisServer::start().await else { return };
     let store = Store::start(&redis, 1 << 20);
-    store.well().await;
+    store.connected().await;
     store.keep(store.clock.now()).await;
     let mut client = redis.client().await;
     let role = async |client: &mut redis::aio::MultiplexedConnection, of: [&str; 2]| {

@@ -169,7 +169,7 @@ async fn a_sentinel_that_is_down_or_names_a_replica_is_passed_over() {
     };
 
     let lost = start(config(&scene, &[misled.1, 1])).await;
-    says(&lost, "the server that the sentinels name is no primary yet").await;
+    says(&lost, "the server that the sentinels name is not a primary yet").await;
     let nobody = start(config(&scene, &[1, right.1]).replace(NAME, "others")).await;
     says(&nobody, "the sentinels know no primary named \"others\"; check store.redis_sentinel_master").await;
     let found = start(config(&scene, &[1, misled.1, right.1])).await;

@@ -25,7 +25,7 @@ use super::delete_markers::{DENIABLE, DeleteMarkers, Deleted};
 use super::engine::{Batch, Change, Engine};
 use super::error::DiskError;
 use super::fault::Fault;
-use super::kept::{self, Checkpoint};
+use super::kept::{self, CheckpointDirectory};
 use super::layout::{self, CopyMode, Layout, ReplaceReason};
 use super::settings::DiskSettings;
 use crate::clock::{Clock, Timestamp};
@@ -88,7 +88,7 @@ pub fn backup(settings: &DiskSettings, clock: &Clock, to: &Path) -> Result<Backu
         }
         Err(Fault::Locked) => loop {
             let newest = kept::newest_first(&layout).into_iter().next();
-            let Checkpoint { path, made_at, .. } =
+            let CheckpointDirectory { path, made_at, .. } =
                 newest.ok_or_else(|| DiskError::NoCheckpoint { path: settings.path.clone() })?;
             match copy_complete(&path, to) {
                 Ok(()) => return Ok(Backup { state_of: made_at, from_checkpoint: true }),
@@ -117,12 +117,11 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     // Hold the store while the copy is made, so that no instance starts on a store that is about to be moved.
     let mut held = hold(&layout, settings, clock)?;
     layout.finish_restoring()?;
-    // A restored copy must not bring back records that were deleted since, as far as there are delete
-    // markers.
+    // A restored copy must not bring back records that were deleted since, as far as delete markers tell.
     let noted = kept::newest_first(&layout).into_iter().rev().map(|kept| Deleted::since(&kept.path));
     let deleted = noted.filter(|noted| *noted != Deleted::Unknown).reduce(Deleted::and);
     let deleted = deleted.unwrap_or(Deleted::These(Vec::new()));
-    // Nor may it take back what was revoked since.
+    // Nor may it undo what was revoked since.
     let deleted = deleted.and(Deleted::These(revocations(held.as_ref())));
     copy_and_check(&layout, settings, clock, from, CopyMode::Nothing, &deleted)?;
     if held.is_none() {
@@ -156,7 +155,7 @@ fn hold(layout: &Layout, settings: &DiskSettings, clock: &Clock) -> Result<Optio
     match database::open(layout, false, settings, clock) {
         Ok(engine) => Ok(Some(engine)),
         Err(Fault::Locked) => Err(DiskError::InUse { path: layout.database() }),
-        // Perhaps the operator replaces it because it does not open.
+        // The operator may be replacing it because it does not open.
         Err(_) => Ok(None),
     }
 }
@@ -246,7 +245,7 @@ pub(super) fn recover(
         })
         .collect();
     for salvaged in [false, true] {
-        for (Checkpoint { path, made_at, .. }, deleted) in &candidates {
+        for (CheckpointDirectory { path, made_at, .. }, deleted) in &candidates {
             let copied = match salvaged {
                 false => copy_and_check(layout, settings, clock, path, CopyMode::Links, deleted),
                 true => salvage(layout, settings, clock, path, deleted),

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 /// In place of a number and a length: the database is known to have lost something.
 const LOST: &str = "lost";
 
-/// How far a database has come: the later one is the greater.
+/// How far a database has come. A later state is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Progress {
     /// The number of its MANIFEST.
@@ -54,7 +54,7 @@ pub(super) fn open(
 ) -> Result<Engine, Fault> {
     let lost = lost(layout).filter(|_| kept::newest(layout).is_some());
     if lost.is_some() {
-        // RocksDB begins a new MANIFEST now, which does not show the loss. Whoever opens it next must know.
+        // RocksDB begins a new MANIFEST now, which does not show the loss. The next open must know of it.
         layout::write_whole(layout.root(), PROGRESS_FILE, LOST)
             .map_err(|error| Fault::Disk(format!("noting that the database is damaged: {error}")))?;
     }
@@ -65,7 +65,7 @@ pub(super) fn open(
     }
 }
 
-/// Notes how far the database has come. Only for whoever holds it.
+/// Notes how far the database has come. Only the instance that holds the database may call this.
 pub(super) fn note_progress(layout: &Layout) -> Result<(), DiskError> {
     let database = layout.database();
     let Some(progress) = Progress::of(&database) else { return Ok(()) };
@@ -90,7 +90,7 @@ pub(super) fn forget_progress(layout: &Layout) -> Result<(), DiskError> {
     })
 }
 
-/// What the database has lost, if it has.
+/// What the database has lost, if anything.
 fn lost(layout: &Layout) -> Option<String> {
     // The note first: an instance that runs may append to its MANIFEST meanwhile.
     let noted = noted(layout)?;

@@ -49,9 +49,9 @@ pub(super) struct DeleteMarkers {
 /// The deletes and deny records to apply to a checkpoint that takes over, the oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Deleted {
-    /// These.
+    /// Exactly these.
     These(Vec<Change>),
-    /// It is unknown which.
+    /// It is unknown which records were deleted.
     Unknown,
 }
 

@@ -104,7 +104,7 @@ impl Engine {
         Ok(self.db.write_opt(changes, &self.writing)?)
     }
 
-    /// The same, [`retry_while_stalled`].
+    /// As [`Engine::write`], with [`retry_while_stalled`].
     pub(super) fn write_with_retry(&self, batch: &Batch) -> Result<(), Fault> {
         retry_while_stalled(|| self.write(batch))
     }
@@ -278,7 +278,7 @@ impl Change {
 /// How long RocksDB may stall writes before that counts as a fault of the disk.
 const MAX_STALL: Duration = Duration::from_secs(10);
 
-/// Retries for a while an action that RocksDB rejects because it would have to wait.
+/// Retries an action for a while if RocksDB rejects it because it would have to wait.
 pub(super) fn retry_while_stalled(action: impl Fn() -> Result<(), Fault>) -> Result<(), Fault> {
     let started = Instant::now();
     loop {

@@ -140,8 +140,8 @@ impl DiskError {
         }
     }
 
-    /// Whether the disk may be well later without anybody changing the configuration: then the store starts
-    /// degraded instead of not at all.
+    /// Whether the fault may pass without a change of the configuration. Then the store starts degraded
+    /// instead of not at all.
     #[must_use]
     pub(super) fn may_pass(&self) -> bool {
         match self {

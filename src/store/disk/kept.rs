@@ -17,13 +17,13 @@ use crate::clock::Timestamp;
 pub(super) const MAX_CHECKPOINTS: usize = 2;
 
 /// A checkpoint that is complete.
-pub(super) struct Checkpoint {
+pub(super) struct CheckpointDirectory {
     pub(super) path: PathBuf,
     number: u64,
     pub(super) made_at: Timestamp,
 }
 
-impl Checkpoint {
+impl CheckpointDirectory {
     /// How many changes the database had had; `None` in checkpoints of older versions.
     fn sequence(&self) -> Option<u64> {
         fs::read_to_string(self.path.join(SEQUENCE_FILE)).ok()?.trim_end().parse().ok()
@@ -36,13 +36,13 @@ pub(super) fn note_sequence(checkpoint: &Path, sequence: u64) -> io::Result<()> 
 }
 
 /// The complete checkpoints of a version that can be read.
-pub(super) fn newest_first(layout: &Layout) -> Vec<Checkpoint> {
+pub(super) fn newest_first(layout: &Layout) -> Vec<CheckpointDirectory> {
     let directory = layout.checkpoints();
     let mut complete: Vec<_> = layout::names_in(&directory)
         .into_iter()
         .filter_map(|name| {
             let (number, made_at) = number_and_time(&name)?;
-            Some(Checkpoint { path: directory.join(&name), number, made_at })
+            Some(CheckpointDirectory { path: directory.join(&name), number, made_at })
         })
         .filter(|kept| matches!(layout::check_format(&kept.path), Ok(true)))
         .collect();
@@ -51,7 +51,7 @@ pub(super) fn newest_first(layout: &Layout) -> Vec<Checkpoint> {
 }
 
 /// The newest checkpoint.
-pub(super) fn newest(layout: &Layout) -> Option<Checkpoint> {
+pub(super) fn newest(layout: &Layout) -> Option<CheckpointDirectory> {
     newest_first(layout).into_iter().next()
 }
 
@@ -67,9 +67,10 @@ pub(super) fn next(layout: &Layout, now: Timestamp) -> PathBuf {
 pub(super) fn prune(layout: &Layout) -> Result<(), DiskError> {
     let mut stay = newest_first(layout);
     let go = stay.split_off(MAX_CHECKPOINTS.min(stay.len()));
-    let most = stay.iter().filter_map(Checkpoint::sequence).max();
-    let richer =
-        |kept: &Checkpoint| most.zip(kept.sequence()).is_some_and(|(most, sequence)| sequence > most);
+    let most = stay.iter().filter_map(CheckpointDirectory::sequence).max();
+    let richer = |kept: &CheckpointDirectory| {
+        most.zip(kept.sequence()).is_some_and(|(most, sequence)| sequence > most)
+    };
     let older = go.iter().position(richer);
     let (between, extra) = older.map_or((&[][..], None), |at| (&go[..at], go.get(at)));
     if let Some(extra) = extra {

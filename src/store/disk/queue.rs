@@ -1,6 +1,6 @@
 //! The queue between the requests and the writer thread.
 //!
-//! A queued put is not found yet, which costs a miss. A delete takes effect as soon as it is queued: no
+//! A lookup does not find a queued put, which costs a miss. A delete takes effect as soon as it is queued: no
 //! lookup finds the record from then on, however long the disk takes. Otherwise a lookup in between could
 //! find the record and promote it, and a no would become a yes.
 
@@ -19,14 +19,14 @@ use crate::tiers::record::Family;
 /// The memory that a queued change takes in addition to its bytes.
 pub(super) const CHANGE_OVERHEAD: usize = 96;
 
-/// Where a caller waits for the result of its order.
+/// Where a caller waits for the result of its command.
 pub(super) type Reply<T> = SyncSender<Result<T, DiskError>>;
 
-/// An order to the writer.
-pub(super) enum Order {
+/// A command to the writer.
+pub(super) enum Command {
     /// Apply a change.
     Change(Change),
-    /// Sync everything before this order to the disk.
+    /// Sync everything before this command to the disk.
     Sync(Reply<()>),
     /// Drop all records of these families, and all checkpoints.
     Purge(Vec<Family>, Reply<()>),
@@ -49,13 +49,13 @@ pub(super) struct Queue {
 #[derive(Default)]
 pub(super) struct Inbox {
     /// In the order of arrival.
-    pub(super) orders: VecDeque<Order>,
+    pub(super) commands: VecDeque<Command>,
     bytes: usize,
     /// There were more deletes than the queue can hold.
     pub(super) too_many_deletes: bool,
     /// How many deletes of each key are not applied yet, including those that the thread has taken.
     deletes: Deletes,
-    /// No more orders come.
+    /// No more commands come.
     pub(super) closing: bool,
 }
 
@@ -80,7 +80,7 @@ impl Queue {
         if inbox.closing || inbox.bytes + bytes > self.limit {
             return false;
         }
-        self.add(&mut inbox, Order::Change(Change::Put(family, key.to_vec(), value)), bytes);
+        self.add(&mut inbox, Command::Change(Change::Put(family, key.to_vec(), value)), bytes);
         true
     }
 
@@ -98,7 +98,7 @@ impl Queue {
         }
         *inbox.deletes.keys.entry((family, key.to_vec())).or_default() += 1;
         self.deleting.fetch_add(1, Ordering::SeqCst);
-        self.add(&mut inbox, Order::Change(Change::Delete(family, key.to_vec())), bytes);
+        self.add(&mut inbox, Command::Change(Change::Delete(family, key.to_vec())), bytes);
     }
 
     /// Whether the record under this key is to be deleted. Call this before reading: a delete that is no
@@ -135,11 +135,11 @@ impl Queue {
         }
     }
 
-    /// Queues an order that a caller waits for. Returns false if the queue is closed.
-    pub(super) fn order(&self, order: Order) -> bool {
+    /// Queues a command that a caller waits for. Returns false if the queue is closed.
+    pub(super) fn send(&self, command: Command) -> bool {
         let mut inbox = self.lock();
         if !inbox.closing {
-            self.add(&mut inbox, order, 0);
+            self.add(&mut inbox, command, 0);
         }
         !inbox.closing
     }
@@ -160,18 +160,18 @@ impl Queue {
         self.lock().bytes
     }
 
-    fn add(&self, inbox: &mut Inbox, order: Order, bytes: usize) {
+    fn add(&self, inbox: &mut Inbox, command: Command, bytes: usize) {
         inbox.bytes += bytes;
-        inbox.orders.push_back(order);
-        if inbox.orders.len() == 1 {
+        inbox.commands.push_back(command);
+        if inbox.commands.len() == 1 {
             self.arrived.notify_one();
         }
     }
 
-    /// Takes everything from the queue. If it is empty, waits for an order until `deadline`.
+    /// Takes everything from the queue. If it is empty, waits for a command until `deadline`.
     pub(super) fn take(&self, deadline: Option<Instant>) -> Inbox {
         let mut inbox = self.lock();
-        while inbox.orders.is_empty() && !inbox.closing {
+        while inbox.commands.is_empty() && !inbox.closing {
             let wait = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             inbox = match wait {
                 None => self.arrived.wait(inbox).unwrap_or_else(PoisonError::into_inner),

@@ -22,7 +22,8 @@ use crate::tiers::record::Family;
 /// How many lookups may wait for the disk.
 const WAITING: usize = 1024;
 
-/// How many lookups in a row may time out before no other waits. A single timeout may be a short delay.
+/// How many lookups in a row may time out before no lookup waits any more. A single timeout may be a short
+/// delay.
 const MAX_STRIKES: u32 = 3;
 
 type Found = Result<Option<Vec<u8>>, DiskError>;
@@ -34,7 +35,7 @@ struct Lookup {
     reply: Option<oneshot::Sender<Found>>,
 }
 
-/// How the disk answers.
+/// How fast the disk answers.
 #[derive(Debug)]
 struct Pace {
     timeout: Duration,
@@ -81,7 +82,7 @@ impl Readers {
         }
     }
 
-    /// Whether so many lookups timed out that no other waits.
+    /// Whether so many lookups timed out that no lookup waits any more.
     pub(super) fn is_slow(&self) -> bool {
         self.pace.strikes.load(Relaxed) >= MAX_STRIKES
     }

@@ -19,7 +19,7 @@ pub(super) struct Shared {
     pub(super) engine: ArcSwapOption<Engine>,
     pub(super) queue: Queue,
     pub(super) counters: Counters,
-    /// What to do when the disk is well again, before a record is written.
+    /// What to do when the disk recovers, before a record is written.
     pub(super) when_back: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 

@@ -12,7 +12,7 @@
 //!   instead, which includes them. Each delete is also noted beside the newest checkpoint, so that it is
 //!   applied to a checkpoint that takes over (`delete_markers.rs`).
 //! - **A failed write degrades the store**: it answers misses and drops puts. The thread closes the database
-//!   and tries to open it again at an interval. The store is back without a restart when the disk is well.
+//!   and tries to open it again at an interval. The store recovers without a restart when the disk does.
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,7 @@ use super::kept;
 use super::layout::Identity;
 use super::opener::Opener;
 use super::pending_deletes::{self, PendingDeletes};
-use super::queue::Order;
+use super::queue::Command;
 use super::state::Shared;
 use crate::tiers::record::Family;
 
@@ -52,7 +52,7 @@ pub(super) struct Writer {
     changed_since_checkpoint: bool,
     /// The directories in which the database was opened.
     identity: Option<Identity>,
-    /// When to check that these are still there.
+    /// When to check that they still exist.
     look_at: Instant,
     /// The delete markers of the newest checkpoint, if there is one.
     markers: Option<DeleteMarkers>,
@@ -110,7 +110,7 @@ impl Writer {
             let inbox = self.shared.queue.take(self.next_deadline());
             let closing = inbox.closing;
             self.retry_if_due(closing);
-            self.carry_out(inbox.orders);
+            self.execute(inbox.commands);
             self.remove_copies_if_due(closing);
             if inbox.too_many_deletes {
                 tracing::warn!(
@@ -142,27 +142,27 @@ impl Writer {
         }
     }
 
-    fn carry_out(&mut self, orders: VecDeque<Order>) {
+    fn execute(&mut self, commands: VecDeque<Command>) {
         let mut batch = Batch::default();
-        for order in orders {
-            let order = match order {
-                Order::Change(change) => {
+        for command in commands {
+            let command = match command {
+                Command::Change(change) => {
                     batch.push(change);
                     if batch.bytes() >= BATCH_BYTES {
                         self.write(std::mem::take(&mut batch));
                     }
                     continue;
                 }
-                order => order,
+                command => command,
             };
             self.write(std::mem::take(&mut batch));
             // The caller may no longer wait for the answer.
-            let _ = match order {
-                Order::Change(_) => Ok(()),
-                Order::Sync(reply) => reply.send(self.sync()).map_err(drop),
-                Order::Purge(families, reply) => reply.send(self.purge(&families)).map_err(drop),
-                Order::Checkpoint(to, reply) => reply.send(self.checkpoint(to)).map_err(drop),
-                Order::Compact(reply) => {
+            let _ = match command {
+                Command::Change(_) => Ok(()),
+                Command::Sync(reply) => reply.send(self.sync()).map_err(drop),
+                Command::Purge(families, reply) => reply.send(self.purge(&families)).map_err(drop),
+                Command::Checkpoint(to, reply) => reply.send(self.checkpoint(to)).map_err(drop),
+                Command::Compact(reply) => {
                     reply.send(self.with_engine("compacting", Engine::compact)).map_err(drop)
                 }
             };
@@ -270,8 +270,8 @@ impl Writer {
         }
     }
 
-    /// Checks that the database is still where it was opened. RocksDB itself notices nothing while it writes
-    /// to open files, and what it writes there is gone after a restart.
+    /// Checks that the database is still where it was opened. RocksDB itself does not notice while it writes
+    /// to open files, and what it writes there is lost at a restart.
     fn look(&mut self) {
         if matches!(self.state, State::Open(_)) && !self.is_in_place() {
             let root = self.opener.layout().root().display();
@@ -334,7 +334,7 @@ impl Writer {
         self.shared.counters.write_errors.fetch_add(1, Relaxed);
         tracing::error!(
             fault = fault.message(),
-            "the disk store is degraded: answers come from memory until the disk is well"
+            "the disk store is degraded: answers come from memory until the disk recovers"
         );
         self.sync_at = None;
         let corrupt = match fault {

@@ -24,7 +24,7 @@ pub(super) async fn connect(
     driver: &mut JoinSet<()>,
     failed: &Arc<OnceLock<ReplyError>>,
 ) -> RedisResult<MultiplexedConnection> {
-    // The user of the guide is not allowed to tell the library's name, and Redis would log each attempt.
+    // The Redis user of the guide may not set the library's name, and Redis would log each attempt.
     let login = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     let stream = BoundedReplies::new(stream::connect(server.addr()).await?, failed.clone());
     let (redis, work) = MultiplexedConnection::new_with_config(&login, stream, config).await?;
@@ -32,7 +32,7 @@ pub(super) async fn connect(
     Ok(redis)
 }
 
-/// Waits for this no longer than [`TIMEOUT`].
+/// Waits for `reply` for at most [`TIMEOUT`].
 pub(super) async fn with_timeout<T>(
     work: impl Future<Output = Result<T, RedisError>>,
 ) -> Result<T, SharedError> {
@@ -42,8 +42,8 @@ pub(super) async fn with_timeout<T>(
     }
 }
 
-/// Another server, reached as `server` is, by TCP or TLS, and with the same login.
-pub(super) fn driven_by(server: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+/// The connection settings of another server: TCP or TLS and the login as for `server`.
+pub(super) fn with_address(server: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
     let address = match server.addr() {
         ConnectionAddr::TcpTls { .. } => {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
@@ -61,5 +61,5 @@ pub(super) fn moved_to(server: &ConnectionInfo, node: &str) -> ConnectionInfo {
         _ => ("", 0),
     };
     let host = if host.is_empty() { own_host } else { host };
-    driven_by(server, host.to_owned(), port.parse().unwrap_or(own_port))
+    with_address(server, host.to_owned(), port.parse().unwrap_or(own_port))
 }

@@ -1,6 +1,6 @@
 //! One connection to Redis, and every command that is sent over it, with its bounds.
 //!
-//! A Redis before 6.0 does not work, nor any other server that lacks RESP3 with `SUBSCRIBE`.
+//! It needs RESP3 with `SUBSCRIBE`, so Redis 6.0 or later.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -176,7 +176,7 @@ impl Connection {
         }
     }
 
-    /// The answer to a command for which a request waits, for `timeout` at most.
+    /// The reply to a command for which a request waits, for at most `timeout`.
     pub(super) async fn within<T: redis::FromRedisValue>(
         &self,
         timeout: Duration,
@@ -195,7 +195,7 @@ impl Connection {
         Ok(answer)
     }
 
-    /// What ended the connection; `error` is what the caller saw of it.
+    /// The reason why the connection ended; `error` is what the caller saw of it.
     pub(super) fn why(&self, error: SharedError) -> SharedError {
         why(&self.failed, error)
     }
@@ -241,8 +241,8 @@ impl Connection {
         self.query(&command).await
     }
 
-    /// Replaces records by marks, and tells the other instances. Returns whether all marks were written: a
-    /// server that is full refuses to set a value, but removes one. The records are gone in any case.
+    /// Replaces records by marks, and notifies the other instances. Returns whether all marks were written: a
+    /// full server refuses to set a value, but removes one. The records are gone in any case.
     pub(super) async fn forget(
         &self,
         marks: impl Iterator<Item = (String, Timestamp)>,
@@ -259,7 +259,7 @@ impl Connection {
         self.publish(commands, channel, messages).await
     }
 
-    /// Writes the mark that everybody is purged now, which keeps out records from before, and tells the other
+    /// Writes the mark of a purge of everybody, which keeps out older records, and notifies the other
     /// instances. Returns the same as [`Connection::forget`].
     pub(super) async fn mark_purged(
         &self,
@@ -290,7 +290,7 @@ impl Connection {
         }
     }
 
-    /// What time it is by Redis's clock.
+    /// The time by Redis's clock.
     async fn time(&self) -> Result<Timestamp, SharedError> {
         let (seconds, micros): (u64, u64) =
             with_timeout(redis::cmd("TIME").query_async(&mut self.redis.clone())).await?;
@@ -299,8 +299,8 @@ impl Connection {
 
     /// Writes records. Records that are not useful any more are skipped.
     ///
-    /// Redis is told when a record was verified, by Redis's own clock. That time is rather too early: by the
-    /// duration of the `TIME` command, and by a millisecond for the rounding of two clocks.
+    /// The time at which a record was verified is converted to Redis's own clock. It may be slightly too
+    /// early: by the duration of the `TIME` command, and by a millisecond for the rounding of two clocks.
     pub(super) async fn put(
         &self,
         names: &Names,
@@ -330,8 +330,8 @@ impl Connection {
         failed.into_iter().next().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Runs these commands and returns the errors that the server replied. The replies are looked at one by
-    /// one: the error of a whole pipeline has no code that tells a full server from a broken one.
+    /// Runs these commands and returns the errors that the server replied. The replies are checked one by
+    /// one, because the error of a whole pipeline has no code that tells a full server from a broken one.
     async fn execute(&self, mut commands: Pipeline) -> Result<Vec<RedisError>, SharedError> {
         if commands.is_empty() {
             return Ok(Vec::new());

@@ -26,10 +26,10 @@ pub enum SharedError {
         name: String,
     },
     /// The server that the sentinels name does not say that it is a primary.
-    #[error("the server that the sentinels name is no primary yet")]
+    #[error("the server that the sentinels name is not a primary yet")]
     NoPrimary,
     /// The value has another type than a record, or is too long for one.
-    #[error("what Redis has is no record")]
+    #[error("the value in Redis is not a record")]
     NoRecord,
     /// Redis sent a reply or message that is too long to be read.
     #[error("{0}")]

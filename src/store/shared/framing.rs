@@ -5,8 +5,8 @@
 //! reply. [`BoundedReplies`] is below the library, where replies and messages are still bytes. It follows
 //! only the framing of [RESP3](https://github.com/redis/redis-specifications/blob/master/protocol/RESP3.md):
 //! lengths of strings, numbers of values, nesting. It fails the connection at the header that announces too
-//! much, before the content is read. It refuses what it does not understand, so it never reads a length in
-//! another way than the library does.
+//! much, before the content is read. It refuses what it does not understand, so it never reads a length
+//! differently than the library.
 
 use std::io;
 use std::pin::Pin;

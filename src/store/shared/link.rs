@@ -1,10 +1,10 @@
 //! The open connection as commands see it: it follows a cluster that moves our slot to another node.
 //!
 //! All names of holdfast in a cluster lie in one slot ([`super::names`]), so one node has all of them, and
-//! the connection to it is all that is needed. While the slot is moved, that node has a part of the names and
-//! says of the others who has them (`ASK`). Such a command is repeated there. When the slot has moved, the
-//! node says so of all (`MOVED`). The first such command is repeated, too, and the reconnect task looks for
-//! the slot's owner anew.
+//! the connection to it is all that is needed. While the slot is being moved, that node has only some of the
+//! names, and replies `ASK` with the other node for the rest. Such a command is repeated there. When the slot
+//! has moved, the node replies `MOVED` to every command. The first such command is repeated, too, and the
+//! reconnect task looks up the new owner of the slot.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ use super::connect::{connect, moved_to};
 pub(super) struct Link {
     redis: MultiplexedConnection,
     server: ConnectionInfo,
-    /// Whether it is a node of a cluster. Another server does not send us, and our login, anywhere.
+    /// Whether it is a node of a cluster. Any other server must not redirect us, with our login, to another
+    /// one.
     in_cluster: bool,
     importing: Arc<Mutex<Option<Importing>>>,
     /// Notified when the slot has moved.
@@ -55,7 +56,7 @@ impl Link {
         Ok(all)
     }
 
-    /// The reply of the node that a command should be repeated at, if `error` names one.
+    /// Repeats a command at the node that `error` names, if it names one.
     async fn follow(&self, error: RedisError, command: &Cmd) -> RedisResult<Value> {
         let Some(node) = self.other_node(&error) else { return Err(error) };
         if error.code() == Some("MOVED") {
@@ -68,7 +69,7 @@ impl Link {
         replies.into_iter().next().ok_or(error)
     }
 
-    /// The node that has what this one has not.
+    /// The node that `error` redirects to.
     fn other_node<'e>(&self, error: &'e RedisError) -> Option<&'e str> {
         error.redirect_node().filter(|_| self.in_cluster).map(|(node, _)| node)
     }

@@ -56,7 +56,7 @@ impl Names {
         format!("{}purged", self.prefix)
     }
 
-    /// The name of what is written to see whether Redis accepts writes. Nothing reads it.
+    /// The name of the value that tests whether Redis accepts writes. Nothing reads it.
     pub(super) fn trial(&self) -> String {
         format!("{}trial", self.prefix)
     }
@@ -71,7 +71,7 @@ impl Names {
         format!("{}revocation_log", self.prefix)
     }
 
-    /// The name of something that may come once.
+    /// The name under which the use of a DPoP proof is recorded.
     pub(super) fn replay(&self, id: &[u8]) -> String {
         format!("{}once:{}", self.prefix, hex(id))
     }
@@ -95,7 +95,7 @@ impl Names {
         (hex(&key) == digest).then_some(key)
     }
 
-    /// The channel on which instances tell each other what to forget.
+    /// The channel of the messages between instances.
     pub(super) fn channel(&self) -> String {
         format!("{}forget", self.prefix)
     }

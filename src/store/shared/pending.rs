@@ -1,10 +1,10 @@
-//! What is still to be written to the shared store: the latest change of each record. Pure.
+//! The changes that wait to be written to the shared store: the latest one of each record. Pure.
 //!
 //! This is a map and not a queue: a newer change of a record replaces the waiting one. So an unreachable
 //! Redis costs a bounded amount of memory, and one write for each record when it is back. Records are
 //! independent, so their order does not matter. As with the disk's queue, a put may be rejected, and is then
-//! counted. A forget never is, since it stands for a refusal: if too many gather, all verdicts and profiles
-//! are forgotten instead, which includes them.
+//! counted. A forget is never rejected, since it stands for a refusal. If there are too many, all verdicts
+//! and profiles are forgotten instead.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,7 @@ use crate::tiers::record::Family;
 /// What a change takes besides its content, in bytes.
 const OVERHEAD: usize = 128;
 
-/// What becomes of one record.
+/// A change of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// The record is written, unless Redis has a younger one.
@@ -80,8 +80,8 @@ impl Pending {
         true
     }
 
-    /// Puts back what could not be written, where nothing newer waits. Returns how many puts there was no
-    /// room for.
+    /// Puts back changes that could not be written, unless a newer change waits. Returns how many puts were
+    /// dropped for lack of room.
     pub(super) fn restore(&mut self, changes: Vec<(Which, Change)>) -> usize {
         let mut lost = 0;
         for (which, change) in changes {
@@ -108,7 +108,7 @@ impl Pending {
         self.forgetting.clear();
     }
 
-    /// Whether the record waits to be forgotten, so that its value in Redis does not count.
+    /// Whether the record waits to be forgotten. Then its value in Redis must not be used.
     pub(super) fn is_forgetting(&self, family: Family, key: &[u8]) -> bool {
         let which = (family, key.to_vec());
         let is_person = matches!(family, Family::Verdicts | Family::Profiles);

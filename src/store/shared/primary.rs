@@ -4,8 +4,8 @@
 //! **Sentinel**, as Redis's [guide for
 //! clients](https://redis.io/docs/latest/develop/reference/sentinel-clients/) says: a sentinel names the
 //! primary, and the server that it names must itself say that it is one. All sentinels are asked at once, so
-//! one that is down delays nothing. One that is cut off from the others may name a server that is no primary
-//! any more. Then the next answer counts.
+//! one that is down delays nothing. A sentinel that is cut off from the others may name a server that is not
+//! the primary any more. Then the next answer counts.
 //!
 //! **Cluster**: a node is asked for a name of our slot. It has the slot, or says who has it (`MOVED`), which
 //! is asked in turn. All configured nodes are asked at once.
@@ -22,12 +22,12 @@ use redis::{
 };
 use tokio::task::JoinSet;
 
-use super::connect::{beside, connect, moved_to, with_timeout};
+use super::connect::{connect, moved_to, with_address, with_timeout};
 use super::error::SharedError;
 use super::names::IN_CLUSTER;
 use super::settings::{RedisAddress, RedisServers, Sentinels};
 
-/// How many nodes may send us on to the next one.
+/// How many redirects are followed.
 const MAX_HOPS: usize = 5;
 
 impl RedisServers {
@@ -62,7 +62,7 @@ async fn owner(nodes: &[RedisAddress], password: Option<&str>) -> Result<Connect
     Err(why)
 }
 
-/// The node that has our slot, as this one says and those that it names.
+/// The node that has our slot, found by following redirects from this one.
 async fn owner_by(mut node: ConnectionInfo) -> Result<ConnectionInfo, SharedError> {
     let mut question = cmd("STRLEN");
     question.arg(IN_CLUSTER);
@@ -70,7 +70,7 @@ async fn owner_by(mut node: ConnectionInfo) -> Result<ConnectionInfo, SharedErro
         let moved = match ask(&node, &question).await? {
             Err(error) => match error.redirect_node() {
                 Some((to, _)) if error.code() == Some("MOVED") => Some(moved_to(&node, to)),
-                // A node that is being relieved of the slot still has it.
+                // During a move, the old node still has the slot.
                 Some(_) => None,
                 None => return Err(error.into()),
             },
@@ -113,7 +113,7 @@ async fn primary(sentinels: &Sentinels, password: Option<&str>) -> Result<Connec
             }
         }
     }
-    // What a server said tells more than that another one is down.
+    // The reply of a server tells more than the fact that another one is down.
     let is_telling = |error: &SharedError| !matches!(error, SharedError::Redis(_) | SharedError::Timeout);
     let telling = problems.iter().position(is_telling).unwrap_or_default();
     Err(problems.into_iter().nth(telling).unwrap_or(SharedError::Disconnected))
@@ -131,7 +131,7 @@ async fn named_by(sentinel: &RedisAddress, question: &Cmd) -> Result<Option<Conn
     let login = info.redis_settings().clone().set_db(0);
     let reply = ask(&info.clone().set_redis_settings(login), question).await??;
     let named: Option<(String, u16)> = from_redis_value(reply).map_err(RedisError::from)?;
-    Ok(named.map(|(host, port)| driven_by(&info, host, port)))
+    Ok(named.map(|(host, port)| with_address(&info, host, port)))
 }
 
 /// The primary with the login for it, instead of that for the sentinel.

@@ -1,5 +1,5 @@
-//! The task that keeps the connection: it connects, writes what waits, reads messages of other instances, and
-//! notices when Redis is gone.
+//! The task that keeps the connection: it connects, writes waiting changes, reads messages of other
+//! instances, and notices when the connection is lost.
 //!
 //! While there is no connection, requests do not wait for one. After a reconnect, waiting forgets are written
 //! before the first read.
@@ -22,7 +22,7 @@ use crate::store::purge::Purge;
 use crate::tiers::digest::DIGEST_LENGTH;
 use crate::tiers::record::{Family, Record as _, VerdictRecord};
 
-/// The wait before the first attempt to reconnect. It doubles before each next one.
+/// The wait before the first attempt to reconnect. It doubles after each failed attempt.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest wait between attempts.
@@ -40,7 +40,7 @@ const READ_BATCH: usize = 32;
 /// The families that are about people.
 const USER_FAMILIES: [Family; 2] = [Family::Verdicts, Family::Profiles];
 
-/// The records of one person that a purge removes: their family and key.
+/// A record that a purge removes: its family and key.
 type Marked = (Family, [u8; DIGEST_LENGTH]);
 
 /// The task.
@@ -77,7 +77,7 @@ impl ReconnectTask {
         let settings = &self.shared.settings;
         let password = settings.password_file.as_deref().map(read_password).transpose()?;
         let channel = self.shared.names.channel();
-        // The connection belongs to what this names.
+        // Weak, because `self.shared` owns the connection.
         let shared = Arc::downgrade(&self.shared);
         let read = move |message: &[u8]| shared.upgrade().and_then(|shared| read(&shared, message));
         let server = settings.servers.locate(password.as_deref()).await?;
@@ -160,10 +160,10 @@ impl ReconnectTask {
     }
 }
 
-/// Reads a message of another instance. A notice is acted on at once; what is to be forgotten is returned.
+/// Reads a message of another instance. A notice is handled at once, and a forget is returned.
 fn read(shared: &Shared, message: &[u8]) -> Option<Forget> {
     if let Some((from, forget)) = Forget::open(&shared.sealer, message) {
-        // A rotating instance tells others that rotate by its new secret.
+        // Rotating instances notify each other under the new secret.
         let is_told_otherwise = is_former(shared.sender) && is_former(from);
         return (from != shared.sender && !is_told_otherwise).then_some(forget);
     }
@@ -230,8 +230,8 @@ async fn write_changes(
     Ok(())
 }
 
-/// Whether the server says that another one takes writes now, or that it takes none yet: after a failover, or
-/// while it loads. Then a reconnect leads to the right one.
+/// Whether the server says that another one accepts writes now, or that it accepts none yet: after a
+/// failover, or while it loads. A reconnect then finds the right server.
 pub(super) fn needs_reconnect(code: &str) -> bool {
     matches!(code, "READONLY" | "LOADING" | "MASTERDOWN" | "MOVED" | "CLUSTERDOWN")
 }
@@ -243,7 +243,7 @@ fn note_refusal(shared: &Shared, written: &Result<(), SharedError>) {
             tracing::warn!("the shared store refuses records: {error}");
         }
         Ok(()) if shared.refuses.swap(false, Relaxed) => {
-            tracing::info!("the shared store takes records again")
+            tracing::info!("the shared store accepts records again")
         }
         Ok(()) | Err(_) => {}
     }

@@ -69,7 +69,7 @@ pub(super) async fn read(shared: &Shared, first: &str) -> Result<LogPage, Shared
     let connection = shared.open_connection()?;
     let mut command = redis::cmd("XRANGE");
     command.arg(shared.names.revocations()).arg(first).arg("+").arg("COUNT").arg(PAGE);
-    // Whoever may write to Redis may have named a field as no text is.
+    // Anybody who may write to Redis can use a field name that is not UTF-8.
     type Entries = Vec<(LogId, HashMap<Vec<u8>, Vec<u8>>)>;
     let entries: Entries = connection.query(&command).await.inspect_err(|error| leave(&connection, error))?;
     let is_full = entries.len() >= PAGE;
@@ -80,8 +80,8 @@ pub(super) async fn read(shared: &Shared, first: &str) -> Result<LogPage, Shared
     Ok(LogPage { entries: parts.collect(), is_full })
 }
 
-/// Gives the connection up if the server did not answer in time, or if another server takes writes now. After
-/// any other refusal the connection stays. A broken connection is noticed elsewhere.
+/// Gives the connection up if the server did not answer in time, or if another server accepts writes now.
+/// After any other refusal the connection stays. A broken connection is noticed elsewhere.
 fn leave(connection: &Connection, error: &SharedError) {
     let gives_up = match error {
         SharedError::Refused(code) => needs_reconnect(code),

@@ -74,7 +74,7 @@ pub struct Sentinels {
 /// The servers that hold the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisServers {
-    /// One Redis, or whatever its address leads to.
+    /// One Redis, or a proxy in front of it.
     Single(RedisAddress),
     /// A primary and its replicas, watched by sentinels.
     Sentinels(Sentinels),
@@ -99,7 +99,8 @@ pub struct SharedSettings {
     pub read_timeout: Duration,
     /// How many bytes of writes may wait.
     pub queue: usize,
-    /// Whether the instance secret of the store is the old one of two, which other instances may have alone.
+    /// Whether the instance secret of the store is the old one of two. Other instances may have only that
+    /// one.
     pub is_former: bool,
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) connection: ArcSwapOption<Connection>,
     pub(super) pending: Mutex<Pending>,
     pub(super) arrived: Notify,
-    /// Another instance says that the log of revocations has a new entry.
+    /// Notified when the log of revocations has a new entry.
     pub(super) revoked: Notify,
     /// Redis serves reads but refuses writes, for example because it is full.
     pub(super) refuses: AtomicBool,
@@ -47,9 +47,9 @@ pub(super) struct Shared {
     pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) health: watch::Sender<Health>,
     pub(super) forgets: broadcast::Sender<Forget>,
-    /// Who waits for what another instance asks.
+    /// The requests that wait for the call of another instance.
     pub(super) waiters: Waiters,
-    /// How many leases this process has tried to take.
+    /// How many leases this process has tried to acquire.
     pub(super) leases: AtomicU64,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,

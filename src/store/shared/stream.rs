@@ -1,7 +1,7 @@
 //! Opens the connection to Redis: TCP, TLS, or a unix socket.
 //!
-//! The client library could open it as well, but then the bound on replies ([`super::framing`]) could not be
-//! applied.
+//! The client library cannot be used for this, because the bound on replies ([`super::framing`]) is applied
+//! to the stream.
 
 use std::io;
 use std::sync::Arc;

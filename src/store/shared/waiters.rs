@@ -47,7 +47,7 @@ impl Waiters {
     }
 
     /// A poisoned lock does no harm: the map is consistent after each statement.
-    fn channels(&self) -> MutexGuard<'_, HashMap<Key, Channel>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Channel>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,5 @@
-//! Series that begin at zero before their first event, so that this event shows as an increase, and so that a
-//! share can be asked for at any time.
+//! Series that begin at zero before their first event. So the first event shows as an increase, and a share
+//! can be computed at any time.
 
 use super::Metrics;
 

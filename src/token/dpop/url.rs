@@ -1,15 +1,15 @@
 //! URLs of requests, normalized so that the same place is the same text (RFC 9449 §4.3, check 9): by syntax
 //! (RFC 3986 §6.2.2) and by the rules of `http` and `https` (§6.2.3). Query and fragment do not count.
 //!
-//! Written here, because libraries that parse URLs as browsers do also repair them: they turn `\` into `/`
-//! and drop tabs. What is not plainly a URL is none.
+//! holdfast has its own parser, because libraries that parse URLs as browsers do also repair them: they turn
+//! `\` into `/` and drop tabs. Here, anything that is not plainly a URL is refused.
 
 /// The scheme, authority and path of a URL, normalized.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUrl(String);
 
 impl HttpUrl {
-    /// Reads an absolute URL. `None` if it is none of `http` or `https`.
+    /// Reads an absolute URL. `None` if it is not an `http` or `https` URL.
     #[must_use]
     pub fn parse(url: &str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
@@ -104,7 +104,7 @@ fn without_dot_segments(path: &str) -> String {
         }
         last = segment;
     }
-    // What ends in a dot segment is a directory.
+    // A path that ends in a dot segment names a directory.
     if matches!(last, "." | "..") {
         segments.push("");
     }

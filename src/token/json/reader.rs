@@ -113,7 +113,7 @@ impl<'t> Reader<'t> {
         Ok(found)
     }
 
-    /// From here on, odd values are errors: for texts of our own operators.
+    /// Makes odd values errors from here on, for texts of our own operators.
     pub(super) fn strictly(&mut self) -> &mut Self {
         self.strict = true;
         self

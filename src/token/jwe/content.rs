@@ -77,7 +77,7 @@ fn decrypt_cbc_hmac(
 /// Inflates a raw deflate stream (RFC 1951), writing no more than `most` bytes.
 ///
 /// # Errors
-/// [`JweError::TooLarge`], or [`JweError::Decryption`] for what is not one whole deflate stream.
+/// [`JweError::TooLarge`], or [`JweError::Decryption`] if it is not exactly one deflate stream.
 pub(super) fn inflate(deflated: &[u8], most: usize) -> Result<Vec<u8>, JweError> {
     // One byte more than allowed distinguishes "exactly full" from "too long"; the buffer never grows.
     let mut content = Vec::with_capacity(most + 1);

@@ -25,7 +25,7 @@ impl Fixture {
         Opener::new(self.settings.clone(), Clock::held_at(Timestamp::from_secs(1_800_000_000)))
     }
 
-    /// Runs a writer over the orders that `fill` queues, and returns the shared state.
+    /// Runs a writer over the commands that `fill` queues, and returns the shared state.
     fn run(&self, degraded: bool, fill: impl FnOnce(&Queue)) -> Arc<Shared> {
         let engine = Arc::new(self.opener().open().unwrap().0);
         let engine = if degraded { None } else { Some(engine) };
@@ -55,7 +55,7 @@ fn a_full_queue_turns_puts_away_but_no_delete() {
     assert_eq!(accepted, 1000 / (1 + 100 + CHANGE_OVERHEAD));
     queue.delete(FAMILY, &[0]);
     let inbox = queue.take(None);
-    assert_eq!(inbox.orders.len(), accepted + 1);
+    assert_eq!(inbox.commands.len(), accepted + 1);
     assert!(!inbox.too_many_deletes);
     assert!(queue.put(FAMILY, &[1], value(100)), "there must be room again");
 }
@@ -97,7 +97,7 @@ fn nothing_is_queued_after_the_end() {
     queue.close();
     assert!(!queue.put(FAMILY, &[1], value(1)));
     let (reply, _answer) = std::sync::mpsc::sync_channel(1);
-    assert!(!queue.order(Order::Sync(reply)));
+    assert!(!queue.send(Command::Sync(reply)));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn while_degraded_puts_are_dropped_and_deletes_are_owed_until_the_store_is_back(
     let mut writer = Writer::new(Arc::clone(&shared), fixture.opener(), None);
     assert!(shared.queue.put(FAMILY, &[9], value(20)));
     shared.queue.delete(FAMILY, &[3]);
-    writer.carry_out(shared.queue.take(None).orders);
+    writer.execute(shared.queue.take(None).commands);
     assert_eq!(shared.counters.dropped_puts.load(Relaxed), 1);
     assert!(matches!(writer.sync(), Err(DiskError::Degraded)));
     // Closing is the last chance to apply pending deletes.

@@ -1,12 +1,13 @@
-//! Orders: JSON objects that an operator posts to the admin listener.
+//! Operator requests: JSON objects that are posted to the admin listener and change something.
 //!
-//! An order needs the token of `admin.token_file`. Without such a file, orders are accepted over loopback,
-//! and over connections whose client has shown a certificate of `admin.tls.client_ca`: either proves who
-//! sends it. With both, both are needed, so that a monitoring system with a certificate gives no orders.
+//! An operator request needs the token of `admin.token_file`. Without such a file, requests are accepted over
+//! loopback, and over connections whose client has shown a certificate of `admin.tls.client_ca`: either
+//! proves who sends them. With both settings, both are needed, so that a monitoring system with a certificate
+//! cannot change anything.
 //!
-//! An order must have the media type of JSON, and must not come from a web page. A page in an operator's
-//! browser can post a form to a loopback address. It can also post JSON if its own name resolves there (DNS
-//! rebinding).
+//! An operator request must have the media type of JSON, and must not come from a web page. A page in an
+//! operator's browser can post a form to a loopback address. It can also post JSON if its own name resolves
+//! there (DNS rebinding).
 
 use std::time::Duration;
 
@@ -22,33 +23,33 @@ use crate::admin_token::AdminToken;
 use crate::credential::MAX_TOKEN_BYTES;
 use crate::instance::Instance;
 
-/// The longest order, in bytes: a token, and the JSON around it.
+/// The longest request, in bytes: a token, and the JSON around it.
 const MAX_BODY_BYTES: usize = 2 * MAX_TOKEN_BYTES;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why an order is refused.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum OrderRefused {
+pub(super) enum OperatorError {
     /// Its `Content-Type` is not JSON.
     #[error("send JSON, with Content-Type: application/json")]
     MediaType,
     /// It has an `Origin` header. Browsers send it with every POST (Fetch Standard §3.1); `holdfast` never
     /// does.
-    #[error("orders are not taken from web pages; send none with an Origin header")]
+    #[error("operator requests are not accepted from web pages: send no Origin header")]
     WebPage,
     /// The body did not arrive, or is too long.
-    #[error("the body did not come, or is longer than {} KiB", .0 / 1024)]
+    #[error("the body did not arrive within 5 s, or is longer than {} KiB", .0 / 1024)]
     Body(usize),
     /// It is none of these objects. The error does not repeat the body, which may contain a token.
     #[error("the body is none of {0}")]
     Unknown(&'static str),
     /// It has no token, or a wrong one.
-    #[error("orders need the token in admin.token_file of this instance, as Authorization: Bearer")]
+    #[error("send the token in admin.token_file of this instance, as Authorization: Bearer")]
     Token,
     /// It does not come over loopback, and nothing is configured that proves who sends it.
-    #[error("without admin.token_file and admin.tls.client_ca, orders are taken over loopback only")]
+    #[error("operator requests are accepted over loopback only: set admin.token_file or admin.tls.client_ca")]
     Remote,
     /// It is an import, which says who users are, and nothing proves who sends it.
     #[error(
@@ -56,10 +57,10 @@ pub(super) enum OrderRefused {
          holdfast, and import into its data directory"
     )]
     Untokened,
-    /// Its time is none, or too far ahead.
+    /// Its time cannot be read, or is too far ahead.
     #[error("\"issued_before\" is a time such as 2026-01-31T12:00:00Z, at most 5 minutes from now")]
     IssuedBefore,
-    /// It names an issuer that is not configured: an order about it would do nothing.
+    /// It names an issuer that is not configured: a request about it would do nothing.
     #[error(
         "no issuer {named:?} is configured{}",
         .nearest.as_ref().map_or_else(String::new, |nearest| format!("; is {nearest:?} meant?"))
@@ -72,7 +73,7 @@ pub(super) enum OrderRefused {
     },
 }
 
-impl OrderRefused {
+impl OperatorError {
     pub(super) const fn status(&self) -> StatusCode {
         match self {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -85,22 +86,22 @@ impl OrderRefused {
     }
 }
 
-/// Whether a request of `client` may give orders.
-pub(super) fn check(headers: &HeaderMap, client: Client, instance: &Instance) -> Result<(), OrderRefused> {
+/// Checks whether `client` may send operator requests.
+pub(super) fn check(headers: &HeaderMap, client: Client, instance: &Instance) -> Result<(), OperatorError> {
     check_with(instance.admin_token.as_ref(), headers, client)
 }
 
-fn check_with(token: Option<&AdminToken>, headers: &HeaderMap, client: Client) -> Result<(), OrderRefused> {
+fn check_with(token: Option<&AdminToken>, headers: &HeaderMap, client: Client) -> Result<(), OperatorError> {
     match token {
         None if client.is_certified || client.peer.is_loopback() => Ok(()),
-        None => Err(OrderRefused::Remote),
+        None => Err(OperatorError::Remote),
         Some(token) if token.is_in(headers) => Ok(()),
-        Some(_) => Err(OrderRefused::Token),
+        Some(_) => Err(OperatorError::Token),
     }
 }
 
-/// The issuers that an order applies to: the named one, or all.
-pub(super) fn issuers(named: Option<String>, instance: &Instance) -> Result<Vec<String>, OrderRefused> {
+/// The issuers that a request applies to: the named one, or all.
+pub(super) fn issuers(named: Option<String>, instance: &Instance) -> Result<Vec<String>, OperatorError> {
     match named {
         Some(issuer) if instance.issuers.named(Some(&issuer)).is_err() => Err(no_such(issuer, instance)),
         Some(issuer) => Ok(vec![issuer]),
@@ -108,42 +109,42 @@ pub(super) fn issuers(named: Option<String>, instance: &Instance) -> Result<Vec<
     }
 }
 
-fn no_such(named: String, instance: &Instance) -> OrderRefused {
+fn no_such(named: String, instance: &Instance) -> OperatorError {
     let distance = |issuer: &str| strsim::damerau_levenshtein(issuer, &named);
     let names = instance.issuers.iter().map(|issuer| issuer.name().to_string());
     let nearest = names.min_by_key(|issuer| distance(issuer));
-    OrderRefused::NoSuchIssuer { named, nearest }
+    OperatorError::NoSuchIssuer { named, nearest }
 }
 
-/// Refuses what a browser sends for a web page.
-pub(super) fn refuse_web_pages(headers: &HeaderMap) -> Result<(), OrderRefused> {
-    if headers.contains_key(ORIGIN) { Err(OrderRefused::WebPage) } else { Ok(()) }
+/// Refuses a request that a browser sends for a web page.
+pub(super) fn refuse_web_pages(headers: &HeaderMap) -> Result<(), OperatorError> {
+    if headers.contains_key(ORIGIN) { Err(OperatorError::WebPage) } else { Ok(()) }
 }
 
-/// Reads an order. `unknown` is the error if the body is not a `T`.
+/// Reads a request. `unknown` is the error if the body is not a `T`.
 pub(super) async fn read<T: DeserializeOwned>(
     request: Request<Incoming>,
-    unknown: OrderRefused,
-) -> Result<T, OrderRefused> {
+    unknown: OperatorError,
+) -> Result<T, OperatorError> {
     read_up_to(MAX_BODY_BYTES, request, unknown).await
 }
 
-/// Like [`read`], for an order of at most `max_bytes`.
+/// Like [`read`], for a request of at most `max_bytes`.
 pub(super) async fn read_up_to<T: DeserializeOwned>(
     max_bytes: usize,
     request: Request<Incoming>,
-    unknown: OrderRefused,
-) -> Result<T, OrderRefused> {
+    unknown: OperatorError,
+) -> Result<T, OperatorError> {
     refuse_web_pages(request.headers())?;
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
-        return Err(OrderRefused::MediaType);
+        return Err(OperatorError::MediaType);
     }
     let body = Limited::new(request.into_body(), max_bytes).collect();
     match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => serde_json::from_slice(&body.to_bytes()).map_err(|_| unknown),
-        Ok(Err(_)) | Err(_) => Err(OrderRefused::Body(max_bytes)),
+        Ok(Err(_)) | Err(_) => Err(OperatorError::Body(max_bytes)),
     }
 }
 
@@ -168,10 +169,10 @@ mod tests {
         let remote = Peer::Address([10, 0, 0, 1].into());
         let local = Peer::Address([127, 0, 0, 1].into());
         for (peer, is_certified, without_file, with_file) in [
-            (remote, false, Err(OrderRefused::Remote), Err(OrderRefused::Token)),
-            (remote, true, Ok(()), Err(OrderRefused::Token)),
-            (local, false, Ok(()), Err(OrderRefused::Token)),
-            (local, true, Ok(()), Err(OrderRefused::Token)),
+            (remote, false, Err(OperatorError::Remote), Err(OperatorError::Token)),
+            (remote, true, Ok(()), Err(OperatorError::Token)),
+            (local, false, Ok(()), Err(OperatorError::Token)),
+            (local, true, Ok(()), Err(OperatorError::Token)),
         ] {
             let client = Client { peer, is_certified };
             let what = format!("{client:?}");

@@ -1,4 +1,5 @@
-//! Orders to the running holdfast that change what it knows of users: `purge`, `revoke`, `unrevoke`.
+//! Sends operator requests that change what the running holdfast knows of users: `purge`, `revoke`,
+//! `unrevoke`.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -9,14 +10,14 @@ use super::admin::AdminError;
 use super::reach::{AdminArguments, reach};
 use super::{SourceArguments, block_on, fail, misused};
 
-/// The exit code when the order counts in memory, and a store that is not well has still to follow it.
+/// The exit code when the change is in force in memory, and a degraded store does not have it yet.
 const UNFINISHED: u8 = 3;
 
-/// What is asked before an order that concerns everybody, and what is said if the answer is no.
+/// The question before a change that concerns everybody, and the message if the answer is no.
 pub(super) struct Confirmation {
     /// The question without the instance and the question mark.
     pub(super) question: &'static str,
-    /// What is said.
+    /// The message if the answer is no.
     pub(super) declined: &'static str,
 }
 
@@ -37,13 +38,13 @@ pub(super) fn send(
         {
             return Err(fail(declined));
         }
-        let (status, said) = admin.order(path, request).await.map_err(|error| match error {
-            // What is refused for what it says is refused each time.
+        let (status, said) = admin.post_for_status(path, request).await.map_err(|error| match error {
+            // A request that is refused for its content is refused each time.
             AdminError::Refused { status: StatusCode::BAD_REQUEST, .. } => misused(error),
             error => fail(error),
         })?;
         print!("{said}");
-        // It counts in memory, and in the other stores only if holdfast lives until they are well.
+        // It is in force in memory. The degraded stores get it only if holdfast runs until they recover.
         if status == StatusCode::ACCEPTED { Err(ExitCode::from(UNFINISHED)) } else { Ok(()) }
     })
 }
