@@ -50,6 +50,12 @@ async fn each_command_lists_its_own_flags_and_no_others() {
         ),
         ("tiers", "--admin --any-instance --config"),
         ("purge", "--admin --all --any-instance --config --issuer --subject --token-file --yes"),
+        (
+            "revoke",
+            "--admin --all --any-instance --config --issued-before --issuer --kid --list --session --subject \
+             --token-file --yes",
+        ),
+        ("unrevoke", "--admin --all --any-instance --config --issuer --kid --session --subject --token-file"),
         ("breaker", "--admin --any-instance --config --endpoint --for --issuer"),
         ("backup", "--admin --any-instance --config --data --to"),
         ("restore", "--config --data --from"),
@@ -65,6 +71,22 @@ async fn each_command_lists_its_own_flags_and_no_others() {
     }
     let (_, help, _) = run(&["serve", "--help"], &[]).await;
     assert!(help.contains("tls:ADDRESS:PORT"), "{help}");
+}
+
+#[tokio::test]
+async fn the_commands_on_the_status_page_have_the_flags_that_it_names() {
+    let page = std::fs::read_to_string(in_repository("src/server/page/page.html")).unwrap();
+    let commands = page.split("<code>holdfast ").skip(1);
+    let commands: Vec<&str> = commands.filter_map(|rest| rest.split("</code>").next()).collect();
+    assert!(!commands.is_empty());
+    for command in commands {
+        let mut words = command.split(' ');
+        let (code, help, _) = run(&[words.next().unwrap(), "--help"], &[]).await;
+        assert_eq!(code, Some(0), "{command}");
+        for flag in words.filter(|word| word.starts_with("--")) {
+            assert!(help.contains(&format!("{flag} ")), "{command}");
+        }
+    }
 }
 
 #[tokio::test]

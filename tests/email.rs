@@ -159,7 +159,7 @@ async fn the_authorization_context_is_searched_in_the_same_order() {
     // A tenant lets itself be asked 300 times a minute, and says so.
     for rows in rows().chunks(100) {
         let tenant = tenant().await;
-        let budget = "[budget]\nrate = 10000\nburst = 10000\nbackground_share = 1\nsuspect_share = 1\n";
+        let budget = "[budget]\nrate = 10000\nburst = 10000\nbackground_share = 1\nfirst_seen_share = 1\n";
         let holdfast = Running::start(&(config(&tenant, "") + budget), Clock::system()).await;
         for (number, row) in rows.iter().enumerate() {
             for what in ["opaque", "signed without an email"] {

@@ -35,7 +35,7 @@ fn config(tenant: &Tenant, data: &Path) -> String {
     format!(
         "[auth]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[store]\npath = \"{}\"\n\
          sync_interval = \"5ms\"\ncheckpoint_interval = \"0s\"\n[budget]\nrate = 100000\n\
-         burst = 100\nbackground_share = 1\nsuspect_share = 1\n{}",
+         burst = 100\nbackground_share = 1\nfirst_seen_share = 1\n{}",
         data.display(),
         issuer(tenant, "")
     )

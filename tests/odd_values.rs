@@ -45,7 +45,7 @@ fn signed(tenant: &Tenant, payload: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_nobody_asks_for_locks_no_user_out() {
     let tenant = tenant().await;
-    let budget = "[budget]\nrate = 10000\nburst = 10000\nbackground_share = 1\nsuspect_share = 1\n";
+    let budget = "[budget]\nrate = 10000\nburst = 10000\nbackground_share = 1\nfirst_seen_share = 1\n";
     let holdfast = Running::start(&(issuer(&tenant, "") + budget), Clock::system()).await;
     for (number, odd) in ODD.into_iter().enumerate() {
         let subject = format!("auth0|{number}");

@@ -14,7 +14,7 @@ use super::{SourceArguments, block_on, fail};
 /// The action. `--issuer` and `--endpoint` select the breakers.
 #[derive(Args)]
 pub struct BreakerArguments {
-    /// What to do with the breakers before they are shown.
+    /// What to do with the breakers.
     action: BreakerAction,
     #[command(flatten)]
     admin: AdminArguments,

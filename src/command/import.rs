@@ -55,13 +55,13 @@ pub struct ImportArguments {
     admin: AdminFlag,
     #[command(flatten)]
     any: AnyInstance,
-    /// The export: one JSON object per line, a JSON array, or CSV with a header; plain or gzip.
+    /// The export: a JSON object per line, a JSON array, or CSV with a header; also gzip.
     #[arg(long, value_name = "FILE")]
     profiles: PathBuf,
     /// The issuer of these users, if several are configured.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// When the export was made, as 2026-01-31T12:00:00Z. Default: when the file was last changed.
+    /// When the export was made, as 2026-01-31T12:00:00Z. Default: the file's time.
     #[arg(long, value_name = "TIME")]
     exported_at: Option<String>,
 }

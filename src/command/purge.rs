@@ -23,7 +23,7 @@ pub struct PurgeArguments {
     /// The subject (`sub`) to forget.
     #[arg(long, value_name = "SUB")]
     subject: Option<String>,
-    /// A file with the token to forget. On the command line, other users could read the token.
+    /// A file with the token to forget, so that other users cannot read it.
     #[arg(long, value_name = "FILE", conflicts_with = "issuer")]
     token_file: Option<PathBuf>,
     /// Forget everybody. Asks for confirmation on a terminal.

@@ -21,7 +21,7 @@ const TARGETS: [&str; 5] = ["subject", "session", "token_file", "kid", "all"];
 pub struct RevokeArguments {
     #[command(flatten)]
     target: TargetArguments,
-    /// Refuse tokens issued until this time, as 2026-01-31T12:00:00Z. Default: until now.
+    /// Refuse tokens issued until this time, as 2026-01-31T12:00:00Z. Default: now.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["token_file", "list"])]
     issued_before: Option<String>,
     /// Do not ask for confirmation before everybody is revoked.
@@ -54,7 +54,7 @@ struct TargetArguments {
     /// All tokens of a session (`sid`, or what `revocation.session_claims` names).
     #[arg(long, value_name = "SID")]
     session: Option<String>,
-    /// The token in this file. On the command line, other users could read it.
+    /// The token in this file, so that other users cannot read it.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// All tokens signed with the key of this `kid`.

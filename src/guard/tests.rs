@@ -140,7 +140,7 @@ fn any_number_of_users_at_their_own_limit_are_not_the_tenant() {
     assert!(guard.admit(Priority::Foreground, user(100)).is_ok());
 }
 
-fn suspect(guard: &Guard, number: u8, outcome: CallOutcome) -> Option<Transition> {
+fn first_seen(guard: &Guard, number: u8, outcome: CallOutcome) -> Option<Transition> {
     guard.admit(Priority::FirstSeen, user(number)).unwrap().finish(outcome)
 }
 
@@ -149,7 +149,7 @@ fn one_user_with_many_new_tokens_does_not_pass_for_many_users() {
     let (guard, _) = guard();
     let own = CallOutcome::RateLimited { hold: Some(SECOND * 12), limit: Some(10) };
     for number in 0..100 {
-        assert_eq!(suspect(&guard, number, own), None);
+        assert_eq!(first_seen(&guard, number, own), None);
         assert_eq!(reason(guard.admit(Priority::FirstSeen, user(number))), SuppressReason::SubjectBackoff);
     }
     assert_eq!((guard.status().state, guard.status().first_seen_pause), (State::Closed, Duration::ZERO));
@@ -158,7 +158,7 @@ fn one_user_with_many_new_tokens_does_not_pass_for_many_users() {
 #[test]
 fn a_429_to_an_unknown_token_that_names_no_limit_lets_unknown_tokens_pause_and_nobody_else() {
     let (guard, clock) = guard();
-    assert_eq!(suspect(&guard, 1, LIMITED), None);
+    assert_eq!(first_seen(&guard, 1, LIMITED), None);
     let suppressed = guard.admit(Priority::FirstSeen, user(2)).unwrap_err();
     assert_eq!(suppressed, Suppressed { reason: SuppressReason::FirstSeenBudget, retry_after: SECOND * 20 });
     assert_eq!(guard.status().first_seen_pause, SECOND * 20);
@@ -188,7 +188,7 @@ fn whatever_unknown_tokens_make_of_the_issuer_the_breaker_stays_closed() {
     }
     // But no token can cause a refused connection.
     let (guard, _) = guard();
-    let opened = (0..10).find_map(|number| suspect(&guard, number, CallOutcome::Unreachable));
+    let opened = (0..10).find_map(|number| first_seen(&guard, number, CallOutcome::Unreachable));
     assert_eq!(opened.unwrap().reason, Reason::Failures);
 }
 
@@ -198,11 +198,11 @@ fn an_unknown_token_is_a_good_probe_and_never_a_bad_one() {
     guard.force(ForcedState::Open, SECOND);
     clock.advance(SECOND);
     for outcome in [CallOutcome::Answered, FAILED, CallOutcome::Answered, CallOutcome::BadAnswer] {
-        assert_eq!(suspect(&guard, 1, outcome), None);
+        assert_eq!(first_seen(&guard, 1, outcome), None);
         assert_eq!(guard.status().state, State::HalfOpen);
         clock.advance(SECOND * 5);
     }
-    assert_eq!(suspect(&guard, 1, CallOutcome::Answered).unwrap().to, State::Closed);
+    assert_eq!(first_seen(&guard, 1, CallOutcome::Answered).unwrap().to, State::Closed);
 }
 
 #[test]

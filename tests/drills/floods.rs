@@ -59,11 +59,11 @@ async fn a_flood_of_different_bad_tokens_leaves_users_their_calls() {
     let flood = flood.join_all().await;
     let flood = stage.told(flood);
     assert_eq!(asked.count(200), 5, "{asked:?}");
-    let suspects = flood.count(401);
-    assert_eq!(suspects + flood.count(503), 200);
+    let rejected = flood.count(401);
+    assert_eq!(rejected + flood.count(503), 200);
     let most = budget_since(began);
-    assert!(suspects > 0 && suspects as u64 <= most, "{suspects} bad tokens were asked about, of {most}");
-    assert_eq!(stage.calls(), suspects as u64 + 5);
+    assert!(rejected > 0 && rejected as u64 <= most, "{rejected} bad tokens were asked about, of {most}");
+    assert_eq!(stage.calls(), rejected as u64 + 5);
     assert_eq!(stage.userinfo().trust, Trust::NONE, "the next flood has the floor");
     let others = stage.users("newer", 5);
     assert_eq!(stage.ask_all(&others).await.count(200), 5, "and after the flood");
@@ -83,12 +83,12 @@ async fn tokens_and_profiles_that_are_too_long_leave_users_their_calls() {
     let bad: Vec<String> = (0..200).map(|number| format!("{}{number}", "x".repeat(9_000))).collect();
     let began = Instant::now();
     assert_eq!(stage.ask_all(&bad).await.count(503), 200);
-    let (suspects, most) = (stage.calls(), budget_since(began));
-    assert!((1..=most).contains(&suspects), "{suspects} bad tokens were asked about, of {most}");
+    let (rejected, most) = (stage.calls(), budget_since(began));
+    assert!((1..=most).contains(&rejected), "{rejected} bad tokens were asked about, of {most}");
     for _ in 0..20 {
         assert_eq!(stage.ask(&large).await.status, 503);
     }
-    assert_eq!(stage.calls(), suspects + 1, "who is held back is not asked about");
+    assert_eq!(stage.calls(), rejected + 1, "who is held back is not asked about");
     assert_eq!(stage.ask_all(&users).await.count(200), 5);
     assert!(!stage.userinfo_is_open());
     stage.row();

@@ -67,7 +67,7 @@ fn the_background_leaves_the_reserve_to_the_foreground() {
 }
 
 #[test]
-fn a_flood_of_suspect_tokens_spends_its_own_share_and_no_more() {
+fn a_flood_of_first_seen_tokens_spends_its_own_share_and_no_more() {
     let settings = BudgetSettings { first_seen_share: 0.2, ..settings() };
     let mut budget = Budget::new(&settings);
     assert_eq!(admitted(&mut budget, Priority::FirstSeen, at(0)), 4);
@@ -75,17 +75,17 @@ fn a_flood_of_suspect_tokens_spends_its_own_share_and_no_more() {
     assert_eq!(refused, Refused { retry_after: Duration::from_millis(500), exhausted: Exhausted::FirstSeen });
     assert_eq!(admitted(&mut budget, Priority::Foreground, at(0)), 16);
     // For ten seconds the flood gets two calls a second, known users the other eight.
-    let (mut suspect, mut known) = (0, 0);
+    let (mut first_seen, mut known) = (0, 0);
     for millis in 1..=10_000 {
-        suspect += usize::from(budget.take(Priority::FirstSeen, at(millis)).is_ok());
+        first_seen += usize::from(budget.take(Priority::FirstSeen, at(millis)).is_ok());
         known += usize::from(budget.take(Priority::Foreground, at(millis)).is_ok());
     }
-    assert!(suspect <= 20, "{suspect}");
+    assert!(first_seen <= 20, "{first_seen}");
     assert!(known >= 80, "{known}");
 }
 
 #[test]
-fn suspect_tokens_leave_the_reserve_too() {
+fn first_seen_tokens_leave_the_reserve_too() {
     let mut budget = budget();
     admitted(&mut budget, Priority::Background, at(0));
     let refused = budget.take(Priority::FirstSeen, at(0)).unwrap_err();
@@ -155,7 +155,7 @@ fn priority() -> impl Strategy<Value = Priority> {
 }
 
 proptest! {
-    /// Over every stretch of every schedule: at most burst + rate × time, for all calls and for suspect
+    /// Over every stretch of every schedule: at most burst + rate × time, for all calls and for first_seen
     /// ones; and behind a call that was not foreground's lies the whole reserve.
     #[test]
     fn never_more_than_burst_and_rate(
@@ -179,15 +179,15 @@ proptest! {
                 prop_assert!(priority == Priority::Foreground || budget.available(ticks) >= reserve);
             }
         }
-        let suspect_burst = (f64::from(burst) * first_seen_share).max(1.0);
+        let first_seen_burst = (f64::from(burst) * first_seen_share).max(1.0);
         for (first, (from, _)) in made.iter().enumerate() {
-            let (mut all, mut suspect) = (0.0, 0.0);
+            let (mut all, mut first_seen) = (0.0, 0.0);
             for (to, priority) in &made[first..] {
                 let seconds = (*to - *from).as_secs_f64();
                 all += 1.0;
-                suspect += f64::from(u8::from(*priority == Priority::FirstSeen));
+                first_seen += f64::from(u8::from(*priority == Priority::FirstSeen));
                 prop_assert!(all <= rate * seconds + f64::from(burst) + 1e-9);
-                prop_assert!(suspect <= rate * first_seen_share * seconds + suspect_burst + 1e-9);
+                prop_assert!(first_seen <= rate * first_seen_share * seconds + first_seen_burst + 1e-9);
             }
         }
     }
