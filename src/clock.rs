@@ -161,7 +161,7 @@ impl Clock {
             Source::System { .. } => tokio::time::sleep(at.since(self.ticks())).await,
             Source::Held(hands) => loop {
                 let mut moved = pin!(hands.moved.notified());
-                // Before the clock is read: a move in between must not be missed.
+                // Enabled before the clock is read, so that a move in between is not missed.
                 moved.as_mut().enable();
                 if self.ticks() >= at {
                     return;

@@ -1,10 +1,10 @@
 //! One token, explained to a person: what `holdfast inspect` shows.
 //!
 //! The verdict is the server's own: [`Verifier::verify`](crate::verifier::Verifier::verify), [`Identities`],
-//! [`Pass`] and the responder of an instance without records. The rows beside it are derived from that
-//! verdict: the checks have an order, the one that failed is known by its refusal, those before it held,
-//! those after it were not reached. So no row can contradict the answer. Nothing that could be used again is
-//! shown: neither the token, nor a part of it in base64, nor a signature.
+//! [`Pass`] and the responder of an instance without records. The rows are derived from that verdict: the
+//! checks have an order, the refusal says which one failed, the checks before it passed, and the checks after
+//! it were not reached. So no row can contradict the answer. Nothing that could be used again is shown:
+//! neither the token, nor a part of it in base64, nor a signature.
 //!
 //! [`Identities`]: crate::identity::Identities
 

@@ -1,8 +1,8 @@
 //! The keys that encrypt tokens: the API's own (RSA, EC, symmetric), and the one that only the tenant has.
 //!
 //! Auth0 seals an access token to a key that the API's owner uploaded ("nested JWE"), or, for a token without
-//! an audience, to a key of its own that nobody else ever sees (`dir`). The dev tenant keeps both halves of
-//! every key: tests hand the private halves to holdfast, and `/userinfo` opens what it is shown.
+//! an audience, to its own key, which nobody else has (`dir`). The dev tenant keeps both halves of every key:
+//! tests hand the private halves to holdfast, and `/userinfo` opens what it is shown.
 
 use std::sync::Arc;
 

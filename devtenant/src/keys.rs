@@ -4,10 +4,10 @@
 //! drops all but the newest. Key ids are stable strings (`dev-rs-1` is the RS256 key of the first
 //! generation), so a test can name them.
 //!
-//! Every generation of every tenant has an RSA key of its own, although one costs about a tenth of a second:
-//! with a shared key, each tenant could sign for the other. Only the keys that belong to no tenant
-//! are made once for the process. One RSA key serves all six RSA algorithms; the JWKS lists it once for each,
-//! because an entry's `alg` binds a key to one algorithm (RFC 7517 §4.4).
+//! Every generation of every tenant has its own RSA key, although making one takes about a tenth of a second:
+//! with a shared key, each tenant could sign for the other. Only the keys that belong to no tenant are made
+//! once for the process. One RSA key serves all six RSA algorithms; the JWKS lists it once for each, because
+//! an entry's `alg` binds a key to one algorithm (RFC 7517 §4.4).
 
 use std::sync::{Arc, Mutex};
 

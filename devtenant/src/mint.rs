@@ -1,7 +1,7 @@
 //! Minting tokens: every shape Auth0 gives out, and those an attacker would make.
 //!
 //! A builder with Auth0's defaults, so that a test names only what it is about. Headers and claims are plain
-//! JSON that is signed as it stands: a test may put anything into them, also what no honest issuer would.
+//! JSON that is signed unchanged: a test may put anything into them, also what no honest issuer would.
 
 use std::sync::Arc;
 

@@ -115,7 +115,7 @@ fn every_documented_default_is_the_true_one() {
         "auth", "auth.tls", "admin", "store", "issuer", "policy", "breaker", "budget", "dpop", "login", "log",
     ] {
         for (key, cell) in rows(page(section).unwrap()) {
-            // A default that is a value stands alone, or before a comma and what it means.
+            // The cell of a default has only the value, or the value, a comma and its meaning.
             let value = cell.strip_prefix('`').and_then(|cell| cell.split_once('`'));
             let Some((value, "")) = value.map(|(value, rest)| (value, rest.split(',').next().unwrap()))
             else {

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::settings::Settings;
 
-/// How many bytes of a hash are kept: it tells one's own instances apart, and keeps nothing secret.
+/// How many bytes of a hash are kept. It only distinguishes instances, and protects no secret.
 const BYTES: usize = 8;
 
 /// The identity of a holdfast: whose tokens it accepts, and where it keeps records. `/status` shows it, so

@@ -30,7 +30,7 @@ pub fn warnings(source: &Source, settings: &Settings) -> Vec<String> {
 fn texts(key: &str, node: &Node, found: &mut Vec<String>) {
     match node {
         Node::Scalar { text, origin, .. } => {
-            // In a variable, commas separate, and blanks beside them do not count.
+            // In a variable, commas separate, and blanks next to them are ignored.
             let is_list = matches!(origin, Origin::Environment(_)) && text.contains(',');
             let odd = match is_list {
                 true => text.split(',').find_map(|item| odd_text(item.trim())).or_else(|| odd_end(text)),

@@ -19,7 +19,7 @@ impl RevocationSettings {
 }
 
 impl LogoutSettings {
-    /// `None` if there is no audience, which is noted.
+    /// `None` if there is no audience, which is reported.
     pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
         let audience = section.list("audience", value::text).unwrap_or_default();
         if audience.is_empty() && !section.has_problem("audience") {

@@ -6,7 +6,7 @@ use hyper::header::HeaderName;
 pub const TIER: HeaderName = HeaderName::from_static("x-auth-tier");
 /// Where the email came from.
 pub const SOURCE: HeaderName = HeaderName::from_static("x-auth-source");
-/// The email; the one name that a rule of its own concerns.
+/// The email, the only header with a special encoding.
 pub const EMAIL: HeaderName = HeaderName::from_static("x-user-email");
 /// How `X-User-Email` is encoded.
 pub const EMAIL_ENCODING: HeaderName = HeaderName::from_static("x-user-email-encoding");

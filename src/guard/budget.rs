@@ -68,7 +68,7 @@ impl Default for BudgetSettings {
 }
 
 impl fmt::Display for BudgetSettings {
-    /// The settings in words, and how many new users they let in.
+    /// The settings in words, and how many new users they admit.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { plan, rate, burst, wait, .. } = self;
         let plan = if plan.is_empty() { "no plan set".to_owned() } else { format!("plan {plan}") };

@@ -3,10 +3,10 @@
 //! Every call to an endpoint of an issuer passes, in this order:
 //!
 //! 1. [`Singleflight`]: one call for each token or subject, however many callers wait for it;
-//! 2. [`Guard::admit_in_turn`]: is the subject in back-off ([`subject_backoff`])? is the breaker open
-//!    ([`breaker`])? do first-seen tokens pause ([`first_seen`])? when is there a token of the budget
-//!    ([`budget`])? A call waits for that if it is soon ([`waiting`]); else its caller is told when to come
-//!    back, and then goes first (`promises`);
+//! 2. [`Guard::admit_in_turn`]: checks whether the subject is in back-off ([`subject_backoff`]), whether the
+//!    breaker is open ([`breaker`]), whether calls about first-seen tokens pause ([`first_seen`]), and when
+//!    the budget has a token ([`budget`]). A call waits for that token if it comes soon ([`waiting`]).
+//!    Otherwise its caller is told when to come back, and then goes first (`promises`);
 //! 3. the HTTP client, and then [`Admission::finish`] with the result of the call.
 //!
 //! A call that is not admitted is "cannot tell", never a failure: it is answered from older tiers, and does
@@ -19,11 +19,11 @@
 //! breaker, the budget, the subject back-off and the pause of first-seen tokens of one endpoint behind
 //! **one** lock.
 //!
-//! **Proof by construction that there are no interleavings to check.** All shared state of a guard is one
-//! value behind one mutex; each public method takes the lock once, reads the clock under it, calls pure
-//! functions, and releases it before it returns; nothing awaits, calls back, or takes another lock under it.
-//! So every concurrent execution equals some sequence of those method calls, and arbitrary sequences are what
-//! the property tests explore.
+//! **There are no interleavings to check, by construction.** All shared state of a guard is one value behind
+//! one mutex. Each public method takes the lock once, reads the clock under it, calls pure functions, and
+//! releases it before it returns. Nothing awaits, calls back, or takes another lock under it. So every
+//! concurrent execution equals some sequence of those method calls, and the property tests explore arbitrary
+//! sequences.
 
 mod admission;
 pub mod breaker;

@@ -1,7 +1,7 @@
 //! A call that waits for the budget: it may be made now, or it waits until there is a token for it.
 //!
-//! There is no queue. Each waiting call knows when its own turn comes, sleeps until then, and looks again:
-//! the breaker may have opened, or a call of higher priority may have gone first.
+//! There is no queue. Each waiting call knows the time of its turn, sleeps until then, and checks again: the
+//! breaker may have opened, or a call of higher priority may have gone first.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use super::subject_backoff::SubjectKey;
 use super::suppressed::{SuppressReason, Suppressed};
 use crate::clock::Ticks;
 
-/// By how much jitter lengthens what a refused caller is told, at most: a tenth of it, and this. So callers
-/// that were refused at the same moment do not all come back at the same moment.
+/// Jitter adds up to a tenth to the wait that a refused caller is told, and at most [`LONGEST_JITTER`]. So
+/// callers that were refused at the same moment do not all come back at the same moment.
 const JITTER_PART: u32 = 10;
 const LONGEST_JITTER: Duration = Duration::from_secs(2);
 
@@ -106,7 +106,7 @@ impl Guard {
         Admission { guard: self.clone(), permit: Some(permit), transition, queued_at, started, caller }
     }
 
-    /// Lengthens by jitter how long a caller is told to wait for the budget.
+    /// Lengthens the wait that a caller is told by jitter, if the budget is the reason.
     fn later(&self, suppressed: Suppressed) -> Suppressed {
         let is_budget = matches!(suppressed.reason, SuppressReason::Budget | SuppressReason::FirstSeenBudget);
         if !is_budget || !self.0.waits {

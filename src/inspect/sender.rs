@@ -31,7 +31,7 @@ pub struct Presented {
 const CERTIFICATE: &str = "x-client-cert";
 
 impl Presented {
-    /// Checks the sender; `None` if the token is bound to nothing and there is no proof.
+    /// Checks the sender; `None` if the token is not bound and there is no proof.
     pub(super) async fn check(
         &self,
         instance: &Instance,

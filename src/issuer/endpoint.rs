@@ -170,7 +170,7 @@ impl Endpoint {
     }
 
     /// When the breaker left the closed state and why, if it has not returned to it. A breaker that has
-    /// waited for a probe for 15 seconds counts as closed: a lack of requests is no outage.
+    /// waited for a probe for 15 seconds counts as closed: a lack of requests is not an outage.
     #[must_use]
     pub fn outage(&self) -> Option<Outage> {
         let outage = self.history().outage()?;
@@ -221,8 +221,8 @@ impl Endpoint {
     }
 
     /// Makes one call, if the guard admits it, and reads its answer. `read` gets a 200, and a 401 or 403 that
-    /// is the issuer's own. An error of `read`, and every other status, is no answer. See [`CallOutcome`] for
-    /// what that says about the endpoint.
+    /// is the issuer's own. An error of `read`, and every other status, does not count as an answer. See
+    /// [`CallOutcome`] for what that says about the endpoint.
     ///
     /// # Errors
     /// [`CannotTell`], with nothing learnt about the token.

@@ -15,8 +15,8 @@ mod table;
 /// How many stripes there are. Each stores one epoch in 4 bytes.
 const STRIPES: usize = 1 << 16;
 
-/// The last epoch. Once it is reached, no cached answer is current, which is slow and never wrong. That takes
-/// four billion revocations in one process.
+/// The last epoch. Once it is reached, no cached answer counts as current. That is slow but never wrong, and
+/// takes four billion revocations in one process.
 const LAST_EPOCH: u32 = u32::MAX;
 
 /// A deny record in memory: 16 bytes, plus 16 bytes for the key.

@@ -319,7 +319,7 @@ impl Stores {
 
     /// Whether some store may have an email of this subject. After a lookup it is in memory, unless it was
     /// evicted. Then the disk may have it. The shared store is left alone: otherwise all other instances
-    /// would be told to forget it again and again, for nothing.
+    /// would get the message to forget it again and again, without any use.
     fn may_have_email(&self, key: &SubjectKey) -> bool {
         match memory::get::<_, ProfileRecord>(&self.profiles, key) {
             Some(record) => record.email.is_some(),

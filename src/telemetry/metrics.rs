@@ -353,7 +353,7 @@ impl Metrics {
         self.revocations.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// How long ago the log of revocations was read to its end. A year stands for never.
+    /// How long ago the log of revocations was read to its end. A year means never.
     pub fn revocation_lag(&self, lag: Duration) {
         let lag = lag.min(Duration::from_secs(365 * 86_400));
         self.revocation_lag.with_label_values::<&str>(&[]).set(lag.as_secs_f64());

@@ -1,4 +1,4 @@
-//! The families of records: each has a place of its own in every store.
+//! The families of records. Each has its own place in every store.
 
 /// The four kinds of data that a store keeps apart: column families on disk, key prefixes in the shared
 /// store.

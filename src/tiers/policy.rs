@@ -49,7 +49,7 @@ pub enum RecordKind {
 /// What is known before the issuer is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// What the record tells.
+    /// The kind of the record.
     pub kind: RecordKind,
     /// When the issuer or a signature last confirmed it.
     pub verified_at: Timestamp,

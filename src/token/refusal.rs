@@ -5,8 +5,8 @@ use thiserror::Error;
 use super::compact::Malformed;
 use super::jwe::JweError;
 
-/// Why a token is refused. The sentence is for the operator (log, `holdfast inspect`); the client is told
-/// only what RFC 6750 §3.1 has words for.
+/// Why a token is refused. The sentence is for the operator (log, `holdfast inspect`). The client only gets
+/// an error code of RFC 6750 §3.1.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// Not a token.

@@ -105,8 +105,8 @@ pub fn backup(settings: &DiskSettings, clock: &Clock, to: &Path) -> Result<Backu
 /// the former store. No instance may be running on it. May block for long.
 ///
 /// # Errors
-/// When an instance is running, or `from` is no backup, is of a newer version, or is damaged. The store then
-/// stays as it is.
+/// When an instance is running, or `from` is not a backup, is of a newer version, or is damaged. The store
+/// then stays as it is.
 pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Option<PathBuf>, DiskError> {
     // Before a directory is made for the store.
     if !layout::check_format(from)? {

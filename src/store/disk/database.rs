@@ -32,7 +32,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// How far the database in this directory has come; `None` if that cannot be told.
+    /// How far the database in this directory has come; `None` if that is unknown.
     fn of(database: &Path) -> Option<Self> {
         let current = fs::read_to_string(database.join("CURRENT")).ok()?;
         let manifest = current.trim_end().strip_prefix("MANIFEST-")?.parse().ok()?;

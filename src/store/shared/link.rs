@@ -1,10 +1,10 @@
 //! The open connection as commands see it: it follows a cluster that moves our slot to another node.
 //!
-//! All names of holdfast in a cluster lie in one slot ([`super::names`]), so one node has all of them, and
-//! the connection to it is all that is needed. While the slot is being moved, that node has only some of the
-//! names, and replies `ASK` with the other node for the rest. Such a command is repeated there. When the slot
-//! has moved, the node replies `MOVED` to every command. The first such command is repeated, too, and the
-//! reconnect task looks up the new owner of the slot.
+//! All names of holdfast in a cluster are in one slot ([`super::names`]), so one node has all of them, and
+//! one connection is enough. While the slot is being moved, that node has only some of the names, and replies
+//! `ASK` with the other node for the rest. Such a command is repeated there. When the slot has moved, the
+//! node replies `MOVED` to every command. The first such command is repeated, too, and the reconnect task
+//! looks up the new owner of the slot.
 
 use std::sync::Arc;
 

@@ -1,14 +1,14 @@
 //! The names of records in Redis: `holdfast:v1:<namespace>:<family>:<digest>`.
 //!
-//! In a cluster they begin with `holdfast:v1:{holdfast}:`. What is between the braces alone decides in which
-//! of the 16384 slots a name lies. So all lie in one, on one node: scripts may use several names, a walk over
-//! all names needs one node, and the times of marks are all by one clock.
+//! In a cluster they begin with `holdfast:v1:{holdfast}:`. Only the part between the braces decides in which
+//! of the 16384 slots a name is. So all names are in one slot, on one node: scripts may use several names, a
+//! scan of all names needs one node, and the times of all marks are by one clock.
 //!
-//! A name does not tell who or what it is about. All stores know tokens and subjects by keyed digests; a name
-//! has the digest in hexadecimal, so that a purge can derive the record's key from it. An issuer, whose URL
-//! is the key of its public keys in other stores, becomes a keyed digest as well. The namespace is derived
-//! from the instance secret: two systems with different secrets may use one Redis, and a purge of one never
-//! affects the other.
+//! A name does not reveal what its record is about. All stores know tokens and subjects by keyed digests; a
+//! name has the digest in hexadecimal, so that a purge can derive the record's key from it. An issuer, whose
+//! URL is the key of its public keys in other stores, becomes a keyed digest as well. The namespace is
+//! derived from the instance secret: two systems with different secrets may use one Redis, and a purge of one
+//! never affects the other.
 
 use std::fmt::Write as _;
 

@@ -7,8 +7,8 @@
 //! one that is down delays nothing. A sentinel that is cut off from the others may name a server that is not
 //! the primary any more. Then the next answer counts.
 //!
-//! **Cluster**: a node is asked for a name of our slot. It has the slot, or says who has it (`MOVED`), which
-//! is asked in turn. All configured nodes are asked at once.
+//! **Cluster**: a node is asked for a name of our slot. It has the slot, or names the node that has it
+//! (`MOVED`), which is asked next. All configured nodes are asked at once.
 //!
 //! The client library has types for both, too. They open their own connections, on which replies have no
 //! bound ([`super::framing`]).
