@@ -44,6 +44,7 @@ async fn each_command_lists_its_own_flags_and_no_others() {
     for (command, expected) in [
         ("serve", "--admin --audience --config --data --issuer --listen"),
         ("check", "--admin --audience --config --data --issuer --listen --offline"),
+        ("config", "--admin --audience --config --data --issuer --listen"),
         (
             "inspect",
             "--ask --audience --client-cert --config --dpop --file --issuer --json --method --require --url",
@@ -174,6 +175,7 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
     ends(&["breaker", "status", "--issuer", "https://other.example.com/"], 1).await;
     ends(&["health"], 0).await;
     ends(&["health", "--ready"], 0).await;
+    ends(&["config"], 0).await;
     ends(&["backup", "--to", &copy], 0).await;
     ends(&["backup", "--to", &copy], 1).await;
     ends(&["restore", "--from", &copy], 1).await;
@@ -201,6 +203,25 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
     ends(&["breaker", "status"], 1).await;
     ends(&["health"], 1).await;
 
+    let pages = directory.path().to_str().unwrap();
+    for (arguments, expected) in [
+        (["completions", "bash", ""], 0),
+        (["completions", "no-such-shell", ""], 2),
+        (["man", "--to", pages], 0),
+        (["man", "--to", &none], 1),
+        (["man", "--too", pages], 2),
+    ] {
+        let given: Vec<&str> = arguments.into_iter().filter(|argument| !argument.is_empty()).collect();
+        let (code, _, why) = run(&given, &[]).await;
+        assert_eq!(code, Some(expected), "{arguments:?}: {why}");
+        seen.entry(arguments[0].to_owned()).or_default().insert(expected);
+    }
+    // The shell that reads the completions may be gone.
+    let script = format!("{} completions bash >/dev/full", env!("CARGO_BIN_EXE_holdfast"));
+    let ended = Command::new("sh").args(["-c", &script]).output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    seen.entry("completions".to_owned()).or_default().insert(1);
+
     let seen_here = [("serve", 0), ("tiers", 1)];
     // A disk that is full: tests/full_disk.rs.
     let seen_elsewhere = [("purge", 3), ("revoke", 3), ("unrevoke", 3)];
@@ -216,7 +237,8 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
         "import" => &["--profiles", "users"],
         _ => &[],
     };
-    for command in documented.keys() {
+    let reads_settings = |command: &&String| !["completions", "man"].contains(&command.as_str());
+    for command in documented.keys().filter(reads_settings) {
         for variable in [("HOLDFAST_ADMIN__LISTEN", "nowhere"), ("HOLDFAST_NO__SUCH", "setting")] {
             let (code, _, why) = run(&[&[command.as_str()], needed(command)].concat(), &[variable]).await;
             assert_eq!(code, Some(2), "{command} {variable:?}: {why}");
@@ -235,6 +257,69 @@ async fn each_command_exits_with_the_codes_that_the_reference_names_and_no_other
             seen[&command]
         );
     }
+}
+
+#[tokio::test]
+async fn config_shows_what_is_set_with_its_source_and_no_password() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("holdfast.toml");
+    std::fs::write(&file, "[store]\nredis = \"redis://me:s3cret@127.0.0.1:1/0\"\nsecret_file = \"/s\"\n")
+        .unwrap();
+    let file = file.to_str().unwrap();
+    let variables = [("HOLDFAST_POLICY__LEEWAY", "5s"), ("HOLDFAST_PORT", "of Kubernetes")];
+    let (code, shown, why) = run(&["config", "--config", file, "--listen", "127.0.0.1:1"], &variables).await;
+    assert_eq!(code, Some(0), "{why}");
+    let expected = format!(
+        "auth.listen = \"127.0.0.1:1\"  # flag --listen\n\
+         policy.leeway = \"5s\"  # environment variable HOLDFAST_POLICY__LEEWAY\n\
+         store.redis = \"redis://me:***@127.0.0.1:1/0\"  # {file}:2\n\
+         store.secret_file = \"/s\"  # {file}:3\n\
+         # Every other setting has its default; see docs/configuration.md.\n"
+    );
+    assert_eq!(shown, expected);
+
+    // A mistyped URL might be shown with its password, so that nothing is shown.
+    let mistyped = [("HOLDFAST_STORE__REDIS", "redis//me:s3cret@127.0.0.1")];
+    let (code, shown, why) = run(&["config", "--config", file], &mistyped).await;
+    assert_eq!((code, shown.as_str()), (Some(2), ""));
+    assert!(why.contains("store.redis") && !why.contains("s3cret"), "{why}");
+}
+
+#[tokio::test]
+async fn bash_completes_commands_and_flags() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, script, _) = run(&["completions", "bash"], &[]).await;
+    let file = directory.path().join("holdfast");
+    std::fs::write(&file, script).unwrap();
+    for (words, expected) in [("holdfast rev", "revoke"), ("holdfast health --re", "--ready")] {
+        let last = words.rsplit(' ').next().unwrap();
+        let complete = format!(
+            "source {}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _holdfast holdfast {last} ''; echo \"${{COMPREPLY[*]}}\"",
+            file.display()
+        );
+        let output = Command::new("bash").args(["-euc", &complete]).output().await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{output:?}");
+    }
+    for (shell, first) in [("zsh", "#compdef holdfast"), ("fish", "# Print an optspec")] {
+        let (_, script, _) = run(&["completions", shell], &[]).await;
+        assert!(script.starts_with(first), "{script:.200}");
+    }
+}
+
+#[tokio::test]
+async fn each_command_has_a_manual_page_with_its_flags_and_examples() {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, _, why) = run(&["man", "--to", directory.path().to_str().unwrap()], &[]).await;
+    assert_eq!(code, Some(0), "{why}");
+    let page = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap().replace('\\', "");
+    let overview = page("holdfast.1");
+    for command in documented_codes().keys() {
+        assert!(overview.contains(&format!("holdfast-{command}(1)")), "{command}: {overview}");
+        let text = page(&format!("holdfast-{command}.1"));
+        assert!(text.contains("Examples:") && text.contains(&format!("holdfast {command}")), "{text}");
+    }
+    assert!(page("holdfast-health.1").contains("--ready"));
 }
 
 #[tokio::test]

@@ -13,11 +13,13 @@ mod address_space;
 mod admin;
 mod breaker;
 mod check;
+mod config;
 mod copies;
 mod health;
 mod import;
 mod inspect;
 mod operator;
+mod packaging;
 mod purge;
 mod reach;
 mod revoke;
@@ -43,29 +45,78 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Answer a proxy's auth requests.
+    #[command(after_help = "Examples:
+  holdfast serve --issuer https://tenant.eu.auth0.com/ --audience https://api.example.com
+  holdfast serve --config /etc/holdfast/holdfast.toml --listen unix:/run/holdfast/auth.sock")]
     Serve(SourceArguments),
     /// Check the configuration, and that the issuers answer.
+    #[command(after_help = "Examples:
+  holdfast check --config /etc/holdfast/holdfast.toml
+  holdfast check --config holdfast.toml --offline")]
     Check(check::CheckArguments),
+    /// Print the settings that are set, with the source of each; passwords are masked.
+    #[command(after_help = "Examples:
+  holdfast config --config /etc/holdfast/holdfast.toml")]
+    Config(config::ConfigArguments),
     /// Explain how a token would be answered, and why.
+    #[command(after_help = "Examples:
+  holdfast inspect --config holdfast.toml --file token.txt
+  holdfast inspect --config holdfast.toml --file token.txt --require 'scope=read:orders&role=admin'
+  holdfast inspect --config holdfast.toml --file token.txt --json --ask")]
     Inspect(inspect::InspectArguments),
     /// Back up the records in the data directory, also while holdfast runs.
+    #[command(after_help = "Examples:
+  holdfast backup --config holdfast.toml --to /var/backups/holdfast-monday")]
     Backup(copies::BackupArguments),
     /// Replace the records in the data directory with a backup.
+    #[command(after_help = "Examples:
+  holdfast restore --config holdfast.toml --from /var/backups/holdfast-monday")]
     Restore(copies::RestoreArguments),
     /// Import user profiles from the issuer's export, so that no call is needed for these users.
+    #[command(after_help = "Examples:
+  holdfast import --config holdfast.toml --profiles users.ndjson.gz
+  holdfast import --config holdfast.toml --profiles users.csv --exported-at 2026-03-01T12:00:00Z")]
     Import(import::ImportArguments),
     /// Show the tiers in force, and how often each tier answered.
+    #[command(after_help = "Examples:
+  holdfast tiers --config holdfast.toml")]
     Tiers(reach::AdminArguments),
     /// Make the running holdfast forget a subject, a token, or everybody.
+    #[command(after_help = "Examples:
+  holdfast purge --config holdfast.toml --subject 'auth0|5f7c8ec7c33c6c004bbafe82'
+  holdfast purge --config holdfast.toml --token-file token.txt")]
     Purge(purge::PurgeArguments),
-    /// Refuse the tokens of a subject, a session, a key or everybody from now on, or list what is revoked.
+    /// Refuse the tokens of a subject, a session, a key or everybody, or list what is revoked.
+    #[command(after_help = "Examples:
+  holdfast revoke --config holdfast.toml --subject 'auth0|5f7c8ec7c33c6c004bbafe82'
+  holdfast revoke --config holdfast.toml --all --issued-before 2026-03-01T12:00:00Z
+  holdfast revoke --config holdfast.toml --list")]
     Revoke(revoke::RevokeArguments),
     /// Lift a revocation.
+    #[command(after_help = "Examples:
+  holdfast unrevoke --config holdfast.toml --subject 'auth0|5f7c8ec7c33c6c004bbafe82'")]
     Unrevoke(revoke::UnrevokeArguments),
     /// Show the running holdfast's circuit breakers, force them open or closed, or reset them.
+    #[command(after_help = "Examples:
+  holdfast breaker status
+  holdfast breaker force-open --endpoint userinfo --for 30min
+  holdfast breaker reset")]
     Breaker(breaker::BreakerArguments),
     /// Ask whether the running holdfast is alive, for a container's health check.
+    #[command(after_help = "Examples:
+  holdfast health
+  holdfast health --ready --admin 127.0.0.1:9180")]
     Health(health::HealthArguments),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Examples:
+  holdfast completions bash > /usr/share/bash-completion/completions/holdfast
+  holdfast completions zsh > /usr/share/zsh/vendor-completions/_holdfast
+  holdfast completions fish > /usr/share/fish/vendor_completions.d/holdfast.fish")]
+    Completions(packaging::CompletionsArguments),
+    /// Write the manual pages.
+    #[command(after_help = "Examples:
+  holdfast man --to /usr/share/man/man1")]
+    Man(packaging::ManArguments),
 }
 
 /// The sources of the configuration. Flags override variables (`HOLDFAST_SECTION__KEY`), and variables
@@ -198,6 +249,9 @@ impl Arguments {
             Command::Unrevoke(arguments) => revoke::unrevoke(arguments),
             Command::Breaker(arguments) => breaker::run(arguments),
             Command::Health(arguments) => health::run(arguments),
+            Command::Config(arguments) => config::run(arguments),
+            Command::Completions(arguments) => packaging::completions(arguments),
+            Command::Man(arguments) => packaging::man(arguments),
         };
         result.map_or_else(|code| code, |()| ExitCode::SUCCESS)
     }
@@ -243,4 +297,29 @@ fn answering_threads() -> Result<usize, String> {
 /// its own.
 fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).div_ceil(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn each_command_has_examples_and_each_example_is_understood() {
+        for command in Arguments::command().get_subcommands() {
+            let name = command.get_name();
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = examples.lines().skip(1).map(str::trim).collect();
+            assert!(!lines.is_empty(), "holdfast {name} --help shows no example");
+            for line in lines {
+                let words = line.split(" > ").next().unwrap_or_default().split(' ');
+                let words: Vec<String> = words.map(|word| word.replace('\'', "")).collect();
+                assert_eq!(words[1], name, "{line}");
+                if let Err(error) = Arguments::try_parse_from(words) {
+                    panic!("{line}: {error}");
+                }
+            }
+        }
+    }
 }

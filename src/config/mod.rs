@@ -42,6 +42,7 @@ mod store;
 mod tiers;
 mod tls;
 mod value;
+mod written;
 
 pub use admin::{AdminClientSettings, AdminSettings};
 pub use auth::AuthSettings;
@@ -52,6 +53,7 @@ pub use origin::Origin;
 pub use settings::Settings;
 pub use source::{Flag, Source};
 pub use value::Listen;
+pub use written::Written;
 
 #[cfg(test)]
 mod documented;
