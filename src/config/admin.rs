@@ -59,7 +59,6 @@ impl AdminSettings {
         if serves {
             tls::check(&section, "admin.tls", speaks_tls, has_tls);
         }
-        section.finish();
         settings
     }
 
@@ -86,7 +85,6 @@ impl AdminClientSettings {
                 section.report(name, "nothing", "a file in PEM; certificate and key are set together");
             }
         }
-        section.finish();
         settings
     }
 }

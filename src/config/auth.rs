@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::section::Section;
-use super::value::Listen;
+use super::value::{HOUR, Listen, SECOND};
 use super::{group, tls, value};
 use crate::tls::TlsSettings;
 
@@ -43,18 +43,14 @@ pub struct AuthSettings {
 impl AuthSettings {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let default = SocketAddr::from(([127, 0, 0, 1], 4180));
-        let status = |text: &str| match text {
-            "503" => Ok(503),
-            "500" => Ok(500),
-            "502" => Ok(502),
-            "403" => Ok(403),
-            "401" => Ok(401),
-            _ => Err("503, 500, 502, 403 or 401".to_owned()),
-        };
+        let status = value::one_of([("503", 503), ("500", 500), ("502", 502), ("403", 403), ("401", 401)]);
+        let wait = |text: &str| value::duration(Duration::ZERO, 600 * SECOND)(text);
         let tls = section.table("tls");
         let has_tls = tls.is_some();
         let settings = Self {
-            listen: section.list("listen", value::listen).unwrap_or_else(|| vec![Listen::Tcp(default)]),
+            listen: section
+                .some("listen", value::listen, "at least one address or unix socket")
+                .unwrap_or_else(|| vec![Listen::Tcp(default)]),
             tls: tls.and_then(|tls| TlsSettings::read(tls, "auth.tls")),
             socket_mode: section.value("socket_mode", 0o660, |text| {
                 u32::from_str_radix(text, 8)
@@ -63,37 +59,15 @@ impl AuthSettings {
                     .ok_or_else(|| "octal permissions such as \"660\"".to_owned())
             }),
             socket_group: section.optional("socket_group", group::id),
-            idle_timeout: section.value(
-                "idle_timeout",
-                Duration::from_secs(120),
-                value::duration(Duration::from_secs(1), Duration::from_secs(3600)),
-            ),
-            lame_duck: section.value(
-                "lame_duck",
-                Duration::ZERO,
-                value::duration(Duration::ZERO, Duration::from_secs(600)),
-            ),
-            drain_timeout: section.value(
-                "drain_timeout",
-                Duration::from_secs(10),
-                value::duration(Duration::ZERO, Duration::from_secs(600)),
-            ),
+            idle_timeout: section.value("idle_timeout", 120 * SECOND, value::duration(SECOND, HOUR)),
+            lame_duck: section.value("lame_duck", Duration::ZERO, wait),
+            drain_timeout: section.value("drain_timeout", 10 * SECOND, wait),
             undecided_status: section.value("undecided_status", 503, status),
-            max_connections: usize::try_from(section.value(
-                "max_connections",
-                10_000,
-                value::number(1, 1_000_000),
-            ))
-            .unwrap_or(usize::MAX),
-            max_head: usize::try_from(section.value("max_head", 128 << 10, value::size(64 << 10, 1 << 20)))
-                .unwrap_or(usize::MAX),
+            max_connections: section.value("max_connections", 10_000, value::number(1, 1_000_000)),
+            max_head: section.value("max_head", 128 << 10, value::size(64 << 10, 1 << 20)),
         };
-        if settings.listen.is_empty() {
-            section.report("listen", "[]", "at least one address or unix socket");
-        }
         let is_marked = settings.listen.iter().any(|listen| matches!(listen, Listen::Tls(_)));
         tls::check(&section, "auth.tls", is_marked, has_tls);
-        section.finish();
         settings
     }
 }

@@ -10,8 +10,6 @@ impl CredentialSettings {
             let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             if text.bytes().all(token) { Ok(text.to_owned()) } else { Err("the name of a cookie".to_owned()) }
         };
-        let settings = Self { cookie: section.optional("cookie", name).filter(|name| !name.is_empty()) };
-        section.finish();
-        settings
+        Self { cookie: section.optional("cookie", name).filter(|name| !name.is_empty()) }
     }
 }

@@ -82,7 +82,6 @@ impl HeaderRule {
                 ),
                 _ => {}
             }
-            row.finish();
             if let (Ok(name), Some(claim), Some(absent)) = (name, claim, absent) {
                 rules.retain(|rule| rule.name != name);
                 rules.push(Self { name, claim, absent });

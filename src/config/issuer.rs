@@ -1,10 +1,9 @@
 //! `[[issuer]]`: whose tokens are accepted, and by which rules.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::section::Section;
-use super::value::{self, DAY};
+use super::value::{self, DAY, SECOND};
 use crate::issuer::settings::{ForeignTokens, IssuerSettings};
 use crate::route::requirement::Requirement;
 use crate::route::settings::RouteSettings;
@@ -46,8 +45,13 @@ impl IssuerSettings {
     }
 
     fn read(mut section: Section<'_>) -> Option<Self> {
-        let written = section.optional("url", |text| value::issuer(text).map(|base| (text.to_owned(), base)));
-        let audience = section.list("audience", value::text);
+        let url = |text: &str| value::issuer(text).map(|base| (text.to_owned(), base));
+        let url = section.required("url", url, "the issuer's URL exactly as in the token's `iss`");
+        let audience = section.required_list(
+            "audience",
+            value::text,
+            "at least one audience (the API's identifier in Auth0): give --audience, or set it here",
+        );
         let algorithms = section.list("algorithms", |text| {
             text.parse().map_err(|_| format!("one of {}", algorithm::names(&SignatureAlgorithm::ALL)))
         });
@@ -59,33 +63,17 @@ impl IssuerSettings {
         let secret_file = section.optional("secret_file", value::path);
         let email_claims =
             section.list("email_claims", |text| text.parse()).unwrap_or_else(ClaimPath::email_default);
-        let email_domains = section.list("email_domains", email_domain);
-        if email_domains.as_ref().is_some_and(Vec::is_empty) && !section.has_problem("email_domains") {
-            section.report(
-                "email_domains",
-                "[]",
-                "at least one domain; without the key, any domain is allowed",
-            );
-        }
+        let some_domain = "at least one domain; without the key, any domain is allowed";
+        let email_domains = section.some("email_domains", email_domain, some_domain);
         let userinfo = section.value("userinfo", true, value::boolean);
-        let foreign_tokens = section.value("foreign_tokens", ForeignTokens::AskIssuer, |text| match text {
-            "ask-issuer" => Ok(ForeignTokens::AskIssuer),
-            "refuse" => Ok(ForeignTokens::Refuse),
-            _ => Err("ask-issuer or refuse".to_owned()),
-        });
+        let words = [("ask-issuer", ForeignTokens::AskIssuer), ("refuse", ForeignTokens::Refuse)];
+        let foreign_tokens = section.value("foreign_tokens", ForeignTokens::AskIssuer, value::one_of(words));
+        let words = [("verify", SenderConstrained::Verify), ("ignore", SenderConstrained::Ignore)];
         let sender_constrained =
-            section.value("sender_constrained", SenderConstrained::Verify, |text| match text {
-                "verify" => Ok(SenderConstrained::Verify),
-                "ignore" => Ok(SenderConstrained::Ignore),
-                _ => Err("verify or ignore".to_owned()),
-            });
+            section.value("sender_constrained", SenderConstrained::Verify, value::one_of(words));
         let decryption_keys = section.list("decryption_keys", value::path).unwrap_or_default();
         let bare_claims = section.value("bare_claims", false, value::boolean);
-        let jwks_refresh = section.value(
-            "jwks_refresh",
-            Duration::from_secs(600),
-            value::duration(Duration::from_secs(10), DAY),
-        );
+        let jwks_refresh = section.value("jwks_refresh", 600 * SECOND, value::duration(10 * SECOND, DAY));
         let symmetric = algorithms.iter().filter(|algorithm| algorithm.is_symmetric()).count();
         if algorithms.is_empty() || (symmetric != 0 && symmetric != algorithms.len()) {
             section.report(
@@ -101,18 +89,7 @@ impl IssuerSettings {
                 "set if and only if algorithms are HS256, HS384 or HS512",
             );
         }
-        if audience.as_ref().is_none_or(Vec::is_empty) {
-            section.report(
-                "audience",
-                "nothing",
-                "at least one audience (the API's identifier in Auth0): give --audience, or set it here",
-            );
-        }
-        if written.is_none() {
-            section.report("url", "nothing", "the issuer's URL exactly as in the token's `iss`");
-        }
-        section.finish();
-        let (url, base) = written?;
+        let (url, base) = url?;
         Some(Self {
             url,
             base,

@@ -1,11 +1,9 @@
 //! `[login]`: where a browser without a good credential is sent.
 
-use std::time::Duration;
-
 use url::Url;
 
 use super::section::Section;
-use super::value;
+use super::value::{self, DAY, SECOND};
 use crate::login::{LoginAnswer, LoginSettings, ReturnHost};
 
 /// The longest URL of a login page, in bytes: it is part of an answer's head, for which nginx has 4 KiB.
@@ -13,7 +11,8 @@ const MAX_URL_BYTES: usize = 1024;
 
 impl LoginSettings {
     pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
-        let url = section.optional("url", login_url);
+        let page = "the login page, such as https://app.example.com/login";
+        let url = section.required("url", login_url, page);
         let answer = section.value("answer", LoginAnswer::Redirect, |text| match text {
             "redirect" => Ok(LoginAnswer::Redirect),
             "header" => Ok(LoginAnswer::Header),
@@ -21,14 +20,7 @@ impl LoginSettings {
         });
         let return_hosts: Vec<ReturnHost> = section.list("return_hosts", str::parse).unwrap_or_default();
         let secret_file = section.optional("secret_file", value::path);
-        let lifetime = section.value(
-            "lifetime",
-            Duration::from_secs(600),
-            value::duration(Duration::from_secs(10), Duration::from_secs(24 * 3600)),
-        );
-        if url.is_none() {
-            section.report("url", "nothing", "the login page, such as https://app.example.com/login");
-        }
+        let lifetime = section.value("lifetime", 600 * SECOND, value::duration(10 * SECOND, DAY));
         if secret_file.is_some() == return_hosts.is_empty() {
             section.report(
                 "secret_file",
@@ -36,7 +28,6 @@ impl LoginSettings {
                 "a file if return_hosts are set, and only then: return addresses are always signed",
             );
         }
-        section.finish();
         Some(Self { url: url?, answer, return_hosts, secret_file, lifetime })
     }
 }

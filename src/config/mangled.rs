@@ -15,7 +15,16 @@ use crate::issuer::settings::IssuerSettings;
 pub fn warnings(source: &Source, settings: &Settings) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(tree) = source.tree() {
-        texts("", &tree, &mut found);
+        tree.walk("", &mut |key, node| {
+            let Node::Scalar { text, origin, .. } = node else { return };
+            // In a variable, commas separate, and blanks next to them are ignored.
+            let is_list = matches!(origin, Origin::Environment(_)) && text.contains(',');
+            let odd = match is_list {
+                true => text.split(',').find_map(|item| odd_text(item.trim())).or_else(|| odd_end(text)),
+                false => odd_text(text),
+            };
+            found.extend(odd.map(|odd| format!("{origin}: {key} has {odd}")));
+        });
     }
     for (row, issuer) in settings.issuers.iter().enumerate() {
         found.extend(odd_url(issuer).map(|odd| format!("issuer[{row}].url = {:?}: {odd}", issuer.url)));
@@ -25,31 +34,6 @@ pub fn warnings(source: &Source, settings: &Settings) -> Vec<String> {
         }
     }
     found
-}
-
-fn texts(key: &str, node: &Node, found: &mut Vec<String>) {
-    match node {
-        Node::Scalar { text, origin, .. } => {
-            // In a variable, commas separate, and blanks next to them are ignored.
-            let is_list = matches!(origin, Origin::Environment(_)) && text.contains(',');
-            let odd = match is_list {
-                true => text.split(',').find_map(|item| odd_text(item.trim())).or_else(|| odd_end(text)),
-                false => odd_text(text),
-            };
-            found.extend(odd.map(|odd| format!("{origin}: {key} has {odd}")));
-        }
-        Node::Array(items, _) => {
-            for (row, item) in items.iter().enumerate() {
-                texts(&format!("{key}[{row}]"), item, found);
-            }
-        }
-        Node::Table(members, _) => {
-            for (name, member) in members {
-                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                texts(&key, member, found);
-            }
-        }
-    }
 }
 
 fn odd_text(text: &str) -> Option<&'static str> {

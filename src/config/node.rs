@@ -41,6 +41,29 @@ impl Node {
         }
     }
 
+    /// A text from a variable or a flag.
+    pub(super) fn text(text: &str, origin: &Origin) -> Self {
+        Self::Scalar { text: text.to_owned(), quoted: true, origin: origin.clone() }
+    }
+
+    /// Shows `visit` this node, which is at `key`, and every node in it, each with its own key.
+    pub(super) fn walk(&self, key: &str, visit: &mut dyn FnMut(&str, &Self)) {
+        visit(key, self);
+        match self {
+            Self::Scalar { .. } => {}
+            Self::Array(items, _) => {
+                for (row, item) in items.iter().enumerate() {
+                    item.walk(&format!("{key}[{row}]"), visit);
+                }
+            }
+            Self::Table(members, _) => {
+                for (name, member) in members {
+                    member.walk(&if key.is_empty() { name.clone() } else { format!("{key}.{name}") }, visit);
+                }
+            }
+        }
+    }
+
     /// A plain value, or a list of plain values, as it was written; `None` for values with tables in them.
     #[must_use]
     pub fn as_written(&self) -> Option<String> {
@@ -59,6 +82,18 @@ impl Node {
     #[must_use]
     pub fn empty(origin: Origin) -> Self {
         Self::Table(BTreeMap::new(), origin)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`], or as [`Node::from_toml`].
+    pub(super) fn from_file(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
+            file: file.display().to_string(),
+            problem: error.to_string(),
+        })?;
+        Self::from_toml(file, &text)
     }
 
     /// Reads a TOML text.
@@ -140,7 +175,7 @@ impl Node {
             let path = name["HOLDFAST_".len()..].to_ascii_lowercase();
             let parts: Vec<&str> = path.split("__").collect();
             let origin = Origin::Environment(name.clone());
-            self.set(&parts, Self::Scalar { text, quoted: true, origin })?;
+            self.set(&parts, Self::text(&text, &origin))?;
         }
         Ok(())
     }

@@ -3,23 +3,15 @@
 use std::time::Duration;
 
 use super::section::Section;
-use super::value::{self, DAY};
+use super::value::{self, DAY, HOUR, SECOND};
 use crate::tiers::table::TierTable;
 use crate::verifier::settings::PolicySettings;
 
 impl PolicySettings {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        let settings = Self {
-            leeway: section.value(
-                "leeway",
-                Duration::from_secs(30),
-                value::duration(Duration::ZERO, Duration::from_secs(120)),
-            ),
-            negative_ttl: section.value(
-                "negative_ttl",
-                Duration::from_secs(60),
-                value::duration(Duration::ZERO, Duration::from_secs(3600)),
-            ),
+        Self {
+            leeway: section.value("leeway", 30 * SECOND, value::duration(Duration::ZERO, 120 * SECOND)),
+            negative_ttl: section.value("negative_ttl", 60 * SECOND, value::duration(Duration::ZERO, HOUR)),
             expired_grace: section.value(
                 "expired_grace",
                 Duration::ZERO,
@@ -27,9 +19,7 @@ impl PolicySettings {
             ),
             verdict_ceiling: section.value("verdict_ceiling", "emergency".to_owned(), value::text),
             require_verified_email: section.value("require_verified_email", false, value::boolean),
-        };
-        section.finish();
-        settings
+        }
     }
 
     /// Reports a ceiling that is not a tier.

@@ -15,23 +15,12 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Records where `node`, at `key`, and everything in it was set.
-    pub(super) fn locate(&self, key: &str, node: &Node) {
-        match node {
-            Node::Scalar { .. } => {}
-            Node::Array(items, _) => {
-                for (row, item) in items.iter().enumerate() {
-                    self.locate(&format!("{key}[{row}]"), item);
-                }
-            }
-            Node::Table(members, _) => {
-                for (name, member) in members {
-                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                    self.locate(&key, member);
-                }
-            }
-        }
-        self.places.borrow_mut().insert(key.to_owned(), (node.origin().clone(), node.as_written()));
+    /// Records where everything in `tree` was set.
+    pub(super) fn locate(&self, tree: &Node) {
+        tree.walk("", &mut |key, node| {
+            let place = (node.origin().clone(), node.as_written());
+            self.places.borrow_mut().insert(key.to_owned(), place);
+        });
     }
 
     pub(super) fn add(&self, error: ConfigError) {

@@ -1,10 +1,7 @@
 //! The settings for the requirements of requests: part of `[auth]`, and the rules (`[[rule]]`).
 
-use std::path::Path;
-
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::error::ConfigError;
 use super::node::Node;
 use super::problems::Problems;
 use super::section::Section;
@@ -22,12 +19,19 @@ impl RouteSettings {
     pub(super) fn read(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problems) -> Self {
         let names_header = auth.has("requirements_header");
         let says_how = auth.has("forwarded");
-        let requirements_from = auth.value("requirements_from", RequirementsFrom::Query, |text| match text {
-            "query" => Ok(RequirementsFrom::Query),
-            "header" => Ok(RequirementsFrom::Header),
-            "rules" => Ok(RequirementsFrom::Rules),
-            _ => Err("query, header or rules".to_owned()),
-        });
+        let words = [
+            ("query", RequirementsFrom::Query),
+            ("header", RequirementsFrom::Header),
+            ("rules", RequirementsFrom::Rules),
+        ];
+        let requirements_from =
+            auth.value("requirements_from", RequirementsFrom::Query, value::one_of(words));
+        let protocols = [
+            ("x-forwarded", Protocol::XForwarded),
+            ("x-original", Protocol::XOriginal),
+            ("x-original-url", Protocol::XOriginalUrl),
+            ("request", Protocol::Request),
+        ];
         let settings = Self {
             requirements_from,
             requirements_header: auth.value(
@@ -36,19 +40,9 @@ impl RouteSettings {
                 value::header_name,
             ),
             trusted_peers: auth.list("trusted_peers", str::parse).unwrap_or_default(),
-            forwarded: auth.value("forwarded", Protocol::default(), |text| match text {
-                "x-forwarded" => Ok(Protocol::XForwarded),
-                "x-original" => Ok(Protocol::XOriginal),
-                "x-original-url" => Ok(Protocol::XOriginalUrl),
-                "request" => Ok(Protocol::Request),
-                _ => Err("x-forwarded, x-original, x-original-url or request".to_owned()),
-            }),
+            forwarded: auth.value("forwarded", Protocol::default(), value::one_of(protocols)),
             client_certificate_header: auth.optional("client_certificate_header", value::header_name),
-            preflight: auth.value("preflight", false, |text| match text {
-                "allow" => Ok(true),
-                "deny" => Ok(false),
-                _ => Err("deny or allow".to_owned()),
-            }),
+            preflight: auth.value("preflight", false, value::one_of([("deny", false), ("allow", true)])),
             anonymous: auth.value("anonymous", HeaderValue::from_static("anonymous"), |text| {
                 let allowed = || "1 to 256 visible ASCII characters without @ and %".to_owned();
                 let text = super::headers::default_value(text).map_err(|_| allowed())?;
@@ -159,13 +153,10 @@ fn read_rules(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problem
             return Rules::default();
         }
         (Some(rows), None) => rows,
-        (None, Some(file)) => match read_file(&file) {
+        (None, Some(file)) => match Node::from_file(&file) {
             Ok(tree) => {
-                problems.locate("", &tree);
-                let mut section = Section::new("", tree, problems);
-                let rows = section.rows("rule").unwrap_or_default();
-                section.finish();
-                rows
+                problems.locate(&tree);
+                Section::new("", tree, problems).rows("rule").unwrap_or_default()
             }
             Err(error) => {
                 problems.add(error);
@@ -178,36 +169,16 @@ fn read_rules(auth: &mut Section<'_>, root: &mut Section<'_>, problems: &Problem
     Rules(rows.into_iter().enumerate().filter_map(|(place, row)| read_rule(row, place == last)).collect())
 }
 
-fn read_file(file: &Path) -> Result<Node, ConfigError> {
-    let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
-        file: file.display().to_string(),
-        problem: error.to_string(),
-    })?;
-    Node::from_toml(file, &text)
-}
-
 fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
-    let hosts = row.list("host", host);
-    let paths = row.list("path", normal_path);
-    let prefixes = row.list("path_prefix", normal_path);
-    let methods = row.list("methods", |text| {
-        if is_method(text) {
-            Ok(text.to_owned())
-        } else {
-            Err("a method in capital letters, such as GET".to_owned())
-        }
-    });
-    let empty = |list: Option<usize>| list == Some(0);
-    for (key, length) in [
-        ("host", hosts.as_ref().map(Vec::len)),
-        ("path", paths.as_ref().map(Vec::len)),
-        ("path_prefix", prefixes.as_ref().map(Vec::len)),
-        ("methods", methods.as_ref().map(Vec::len)),
-    ] {
-        if empty(length) {
-            row.report(key, "[]", "at least one valid value; without the key, any value matches");
-        }
-    }
+    let some = "at least one valid value; without the key, any value matches";
+    let hosts = row.some("host", host, some);
+    let paths = row.some("path", normal_path, some);
+    let prefixes = row.some("path_prefix", normal_path, some);
+    let method = |text: &str| match is_method(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a method in capital letters, such as GET".to_owned()),
+    };
+    let methods = row.some("methods", method, some);
     let is_true =
         |text: &str| if text == "true" { Ok(()) } else { Err("true, or leave the key out".to_owned()) };
     let ignore_case = row.optional("ignore_case", is_true).is_some();
@@ -220,7 +191,6 @@ fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
     let verdicts: Vec<Verdict> = [public, deny, require].into_iter().flatten().collect();
     let Ok([verdict]) = <[Verdict; 1]>::try_from(verdicts) else {
         row.report("", "this rule", "exactly one of require = { … }, public = true and deny = true");
-        row.finish();
         return None;
     };
     let rule = Rule {
@@ -249,27 +219,23 @@ fn read_rule(mut row: Section<'_>, is_last: bool) -> Option<Rule> {
         ),
         _ => {}
     }
-    row.finish();
     Some(rule)
 }
 
 fn read_requirements(mut section: Section<'_>) -> Requirements {
     let mut requirements = Vec::new();
     for requirement in Requirement::all() {
-        let values = section.list(requirement.name(), |text| {
+        let check = |text: &str| {
             // Tiers are not known yet: `check_tiers`.
             let good = match requirement {
                 Requirement::MaxTier => !text.is_empty(),
                 _ => requirement.check(text, &TierTable::default()).is_ok(),
             };
             if good { Ok(text.to_owned()) } else { Err(allowed(requirement).to_owned()) }
-        });
-        if values.as_ref().is_some_and(Vec::is_empty) {
-            section.report(requirement.name(), "[]", "at least one valid value");
-        }
+        };
+        let values = section.some(requirement.name(), check, "at least one valid value");
         requirements.extend(values.into_iter().flatten().map(|text| (requirement, text)));
     }
-    section.finish();
     Requirements(requirements)
 }
 

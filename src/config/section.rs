@@ -78,33 +78,43 @@ impl<'c> Section<'c> {
         self.optional(key, parse).unwrap_or(default)
     }
 
+    /// As [`Section::optional`], for a value that must be set. A missing one is recorded, with `allowed`.
+    pub fn required<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+        allowed: impl Into<String>,
+    ) -> Option<T> {
+        let value = self.optional(key, parse);
+        if value.is_none() {
+            self.report(key, "nothing", allowed);
+        }
+        value
+    }
+
     /// The value of `key` through `parse`, if it is set and good; a bad value is recorded.
     pub fn optional<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let node = self.take(key)?;
-        match &node {
-            Node::Scalar { text, .. } => match parse(text) {
-                Ok(value) => Some(value),
-                Err(allowed) => {
-                    self.reject(key, &node, allowed);
-                    None
-                }
-            },
-            _ => {
-                self.reject(key, &node, "a single value".to_owned());
-                None
-            }
-        }
+        self.single(key, parse, Self::reject)
     }
 
     /// As [`Section::optional`], for a value that may hold a password: a bad one is recorded without showing
     /// it.
     pub fn secret<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        self.single(key, parse, Self::reject_hidden)
+    }
+
+    fn single<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+        reject: impl Fn(&Self, &str, &Node, String),
+    ) -> Option<T> {
         let node = self.take(key)?;
         let parsed = match &node {
             Node::Scalar { text, .. } => parse(text),
             _ => Err("a single value".to_owned()),
         };
-        parsed.map_err(|allowed| self.reject_hidden(key, &node, allowed)).ok()
+        parsed.map_err(|allowed| reject(self, key, &node, allowed)).ok()
     }
 
     /// As [`Section::list`], for values that may hold passwords: a bad one is recorded without showing it.
@@ -126,6 +136,35 @@ impl<'c> Section<'c> {
         self.items(key, parse, Self::reject)
     }
 
+    /// As [`Section::list`], for a list that may be absent, but not empty. An empty one is recorded.
+    pub fn some<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+        allowed: &str,
+    ) -> Option<Vec<T>> {
+        let list = self.list(key, parse);
+        if list.as_ref().is_some_and(Vec::is_empty) {
+            self.report(key, "[]", allowed);
+        }
+        list
+    }
+
+    /// As [`Section::list`], for a list that must be set and not be empty. Otherwise this is recorded, with
+    /// `allowed`.
+    pub fn required_list<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+        allowed: &str,
+    ) -> Option<Vec<T>> {
+        let list = self.list(key, parse).filter(|list| !list.is_empty());
+        if list.is_none() {
+            self.report(key, "nothing", allowed);
+        }
+        list
+    }
+
     fn items<T>(
         &mut self,
         key: &'static str,
@@ -139,7 +178,7 @@ impl<'c> Section<'c> {
                 .split(',')
                 .map(str::trim)
                 .filter(|item| !item.is_empty())
-                .map(|item| Node::Scalar { text: item.to_owned(), quoted: true, origin: origin.clone() })
+                .map(|item| Node::text(item, &origin))
                 .collect(),
             single => vec![single],
         };
@@ -158,9 +197,9 @@ impl<'c> Section<'c> {
     }
 
     /// All members, for a table without fixed keys, each with the section that collects its problems.
-    pub fn into_members(self) -> impl Iterator<Item = (String, Node, &'c Problems)> {
+    pub fn into_members(mut self) -> impl Iterator<Item = (String, Node, &'c Problems)> {
         let problems = self.problems;
-        self.members.into_iter().map(move |(key, node)| (key, node, problems))
+        std::mem::take(&mut self.members).into_iter().map(move |(key, node)| (key, node, problems))
     }
 
     /// Reports a problem of a key in relation to others, or of the whole section. The message shows where and
@@ -202,24 +241,6 @@ impl<'c> Section<'c> {
         self.problems.has(&self.name(key))
     }
 
-    /// Ends the reading: a key that was set but not read is unknown.
-    pub fn finish(self) {
-        for (key, node) in &self.members {
-            let nearest = self
-                .known
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(known, key), *known))
-                .filter(|(distance, known)| *distance <= known.len().max(key.len()) / 2)
-                .min();
-            self.problems.add(ConfigError::UnknownKey {
-                origin: node.origin().clone(),
-                key: self.name(key),
-                nearest: nearest.map(|(_, known)| self.name(known)),
-                known: self.known.join(", "),
-            });
-        }
-    }
-
     fn take(&mut self, key: &'static str) -> Option<Node> {
         self.known.push(key);
         self.members.remove(key)
@@ -243,6 +264,26 @@ impl<'c> Section<'c> {
             (true, _) => key.to_owned(),
             (false, true) => self.path.clone(),
             (false, false) => format!("{}.{key}", self.path),
+        }
+    }
+}
+
+/// The reading ends: a key that was set but not read is unknown.
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        for (key, node) in &self.members {
+            let nearest = self
+                .known
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, key), *known))
+                .filter(|(distance, known)| *distance <= known.len().max(key.len()) / 2)
+                .min();
+            self.problems.add(ConfigError::UnknownKey {
+                origin: node.origin().clone(),
+                key: self.name(key),
+                nearest: nearest.map(|(_, known)| self.name(known)),
+                known: self.known.join(", "),
+            });
         }
     }
 }

@@ -77,7 +77,7 @@ impl Settings {
     fn read_with(source: &Source, needs_issuer: bool) -> Result<Self, ConfigErrors> {
         let tree = source.tree().map_err(|error| ConfigErrors(vec![error]))?;
         let problems = Problems::default();
-        problems.locate("", &tree);
+        problems.locate(&tree);
         let mut root = Section::new("", tree, &problems);
         let mut auth = root.section("auth");
         let settings = Self {
@@ -113,7 +113,7 @@ impl Settings {
                  because login.return_hosts depend on it",
             );
         }
-        root.finish();
+        drop(root);
         let problems = problems.found.into_inner();
         if problems.is_empty() { Ok(settings) } else { Err(ConfigErrors(problems)) }
     }

@@ -40,27 +40,20 @@ impl Source {
     pub(super) fn tree(&self) -> Result<Node, ConfigError> {
         let mut tree = match &self.file {
             None => Node::empty(Origin::Nowhere),
-            Some(file) => {
-                let text = match &self.text {
-                    Some(text) => text.clone(),
-                    None => std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
-                        file: file.display().to_string(),
-                        problem: error.to_string(),
-                    })?,
-                };
-                Node::from_toml(file, &text)?
-            }
+            Some(file) => match &self.text {
+                Some(text) => Node::from_toml(file, text)?,
+                None => Node::from_file(file)?,
+            },
         };
         tree.overlay_environment(self.environment.iter().cloned())?;
         for flag in self.flags.iter().filter(|flag| !flag.values.is_empty()) {
             let origin = Origin::Flag(flag.name);
-            let items = flag.values.iter().map(|text| Node::Scalar {
-                text: text.clone(),
-                quoted: true,
-                origin: origin.clone(),
-            });
-            let mut items: Vec<Node> = items.collect();
-            let value = if items.len() == 1 { items.remove(0) } else { Node::Array(items, origin.clone()) };
+            let value = match flag.values.as_slice() {
+                [single] => Node::text(single, &origin),
+                several => {
+                    Node::Array(several.iter().map(|text| Node::text(text, &origin)).collect(), origin)
+                }
+            };
             tree.set(flag.path, value)?;
         }
         Ok(tree)

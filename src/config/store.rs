@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::section::Section;
-use super::value::{self, DAY};
+use super::value::{self, DAY, SECOND};
 use crate::store::disk::DiskSettings;
 use crate::store::settings::StoreSettings;
 use crate::store::shared::{RedisAddress, RedisServers, Sentinels};
@@ -17,16 +17,14 @@ impl StoreSettings {
                 .optional("path", |text| Ok(PathBuf::from(text)))
                 .filter(|path| !path.as_os_str().is_empty()),
             memory: section.value("memory", 256 << 20, value::size(1 << 20, 1 << 40)),
-            block_cache: section.value("block_cache", default.block_cache, |text| {
-                value::size(1 << 20, 1 << 40)(text).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
-            }),
+            block_cache: section.value("block_cache", default.block_cache, value::size(1 << 20, 1 << 40)),
             sync_interval: section.value(
                 "sync_interval",
                 default.sync_interval,
-                value::duration(Duration::from_millis(1), Duration::from_secs(60)),
+                value::duration(SECOND / 1000, 60 * SECOND),
             ),
             checkpoint_interval: section.value("checkpoint_interval", default.checkpoint_interval, |text| {
-                let checked = value::duration(Duration::from_secs(1), 30 * DAY)(text);
+                let checked = value::duration(SECOND, 30 * DAY)(text);
                 match humantime::parse_duration(text) {
                     Ok(Duration::ZERO) => Ok(Duration::ZERO),
                     _ => checked.map_err(|allowed| format!("0s (never) or {allowed}")),
@@ -38,8 +36,8 @@ impl StoreSettings {
             redis_password_file: section.optional("redis_password_file", value::path),
             redis_timeout: section.value(
                 "redis_timeout",
-                Duration::from_millis(50),
-                value::duration(Duration::from_millis(1), Duration::from_secs(10)),
+                SECOND / 20,
+                value::duration(SECOND / 1000, 10 * SECOND),
             ),
         };
         if settings.redis.is_some() && settings.secret_file.is_none() {
@@ -60,7 +58,6 @@ impl StoreSettings {
         if settings.secret_file_old.is_some() && settings.path.is_none() && settings.redis.is_none() {
             section.report("secret_file_old", "set", "only together with store.path or a Redis");
         }
-        section.finish();
         settings
     }
 }
@@ -84,7 +81,7 @@ fn redis(section: &mut Section<'_>) -> Option<RedisServers> {
             if single.is_some() {
                 section.unfit("redis_cluster", "is set as well as store.redis; remove one of the two");
             }
-            if nodes.is_empty() && !section.has_problem("redis_cluster") {
+            if nodes.is_empty() {
                 section.report("redis_cluster", "[]", "at least one URL");
             }
             return Some(RedisServers::Cluster(nodes));
@@ -97,7 +94,7 @@ fn redis(section: &mut Section<'_>) -> Option<RedisServers> {
             section.unfit("redis_sentinels", problem);
         }
     }
-    if addresses.is_empty() && !section.has_problem("redis_sentinels") {
+    if addresses.is_empty() {
         section.report("redis_sentinels", "[]", "at least one URL");
     }
     let Some(primary_name) = primary_name else {

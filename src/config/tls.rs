@@ -3,29 +3,18 @@
 //! The address itself says that it uses TLS (`tls:0.0.0.0:4443`). So without its settings it is an error, and
 //! never a port without TLS.
 
-use std::time::Duration;
-
 use super::section::Section;
-use super::value;
+use super::value::{self, SECOND};
 use crate::tls::TlsSettings;
 
 impl TlsSettings {
     pub(super) fn read(mut section: Section<'_>, table: &'static str) -> Option<Self> {
-        let certificate = section.optional("certificate", value::path);
-        let key = section.optional("key", value::path);
+        let needed = format!("a file in PEM; [{table}] needs certificate and key");
+        let certificate = section.required("certificate", value::path, &*needed);
+        let key = section.required("key", value::path, needed);
         let client_ca = section.optional("client_ca", value::path);
-        let handshake_timeout = section.value(
-            "handshake_timeout",
-            Duration::from_secs(5),
-            value::duration(Duration::from_millis(100), Duration::from_secs(60)),
-        );
-        for (name, missing) in [("certificate", certificate.is_none()), ("key", key.is_none())] {
-            if missing {
-                let allowed = format!("a file in PEM; [{table}] needs certificate and key");
-                section.report(name, "nothing", allowed);
-            }
-        }
-        section.finish();
+        let handshake_timeout =
+            section.value("handshake_timeout", 5 * SECOND, value::duration(SECOND / 10, 60 * SECOND));
         Some(Self { table, certificate: certificate?, key: key?, client_ca, handshake_timeout })
     }
 }

@@ -1,8 +1,10 @@
 //! The kinds of values a setting may have. Each parser returns what is allowed as its error, to be shown to a
 //! person.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use hyper::header::HeaderName;
@@ -10,7 +12,8 @@ use url::{Host, Url};
 
 use crate::route::forwarded::is_host;
 
-/// A day.
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Where a listener waits for connections.
@@ -87,8 +90,21 @@ pub(super) fn duration(least: Duration, most: Duration) -> impl Fn(&str) -> Resu
     }
 }
 
+/// One of some words, each with what it stands for.
+pub(super) fn one_of<T: Clone, const N: usize>(words: [(&str, T); N]) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| value.clone()).ok_or_else(|| {
+            let words = words.each_ref().map(|(word, _)| *word);
+            words
+                .split_last()
+                .map_or_else(String::new, |(last, rest)| format!("{} or {last}", rest.join(", ")))
+        })
+    }
+}
+
 /// A size in bytes such as `256MiB`, `64KiB`, `1GiB`, within bounds.
-pub(super) fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
+pub(super) fn size<T: TryFrom<u64>>(least: u64, most: u64) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
@@ -102,6 +118,7 @@ pub(super) fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String
         let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
         bytes
             .filter(|bytes| factor > 0 && (least..=most).contains(bytes))
+            .and_then(|bytes| bytes.try_into().ok())
             .ok_or_else(|| format!("a size from {least} B to {most} B, such as 64KiB, 256MiB, 1GiB"))
     }
 }
@@ -111,7 +128,10 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// A whole number within bounds.
-pub(super) fn number(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
+pub(super) fn number<T: FromStr + Display + PartialOrd + Copy>(
+    least: T,
+    most: T,
+) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
         text.parse()
             .ok()
@@ -120,7 +140,7 @@ pub(super) fn number(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, Stri
     }
 }
 
-/// A fraction between 0 and 1, both excluded unless `inclusive`.
+/// A fraction above 0, and at most 1.
 pub(super) fn fraction(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
