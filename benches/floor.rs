@@ -92,7 +92,8 @@ fn signatures(scene: &Scene) {
     row("RS256 token / jsonwebtoken::crypto::verify", whole, library, "");
 }
 
-/// A DPoP proof with ES256, which each request with a bound token has: split, parsed, verified, claims checked.
+/// A DPoP proof with ES256, which each request with a bound token has: split, parsed, verified, claims
+/// checked.
 fn proofs() {
     let url = HttpUrl::parse("https://api.example.com/orders").unwrap();
     let key = Jwk::generate_ec_key(EcCurve::P256).unwrap();

@@ -26,8 +26,8 @@ use aws_lc_rs::hmac;
 use holdfast::answers::Answers;
 use holdfast::clock::{Clock, Timestamp};
 use holdfast::config::{Settings, Source};
-use holdfast::decision::Pass;
 use holdfast::decision::header_rule::HeaderRule;
+use holdfast::decision::{ClaimsAsked, Pass};
 use holdfast::identity::Identity;
 use holdfast::revocation::{Checked, RevocationKey, RevocationSet};
 use holdfast::store::archive::Archive;
@@ -631,8 +631,11 @@ fn identity(number: usize) -> Identity {
         email_not_allowed: false,
         source: IdentitySource::Claims,
         audience_checked: true,
+        at_jwt: false,
         binding: Binding::Bearer,
         claims: json::object(br#"{"scope":"openid email"}"#).unwrap(),
+        own_claims: true,
+        name: None,
         verified_at: Clock::system().now(),
     }
 }
@@ -642,7 +645,7 @@ fn pass(number: usize, rules: &[HeaderRule]) -> Pass {
     let identity = identity(number);
     let until = identity.verified_at.after(Duration::from_secs(4 * 3600));
     let serving = Serving { tier: TierIndex::YOUNGEST, stale: None, from: identity.verified_at, until };
-    Pass::new(&identity, rules, &TierTable::default(), serving).unwrap()
+    Pass::new(&identity, rules, (&TierTable::default(), serving), &ClaimsAsked::default()).unwrap()
 }
 
 /// Bytes handed to the system in `write` calls so far, `wchar` of proc(5).

@@ -5,6 +5,7 @@
 
 mod anonymous;
 mod binding;
+mod claims_asked;
 mod facts;
 pub mod header_rule;
 mod header_size;
@@ -39,7 +40,8 @@ use crate::token::binding::Binding;
 use crate::token::refusal::Refusal;
 
 pub use anonymous::Anonymous;
-pub use unmet::{Rejection, Unmet};
+pub use claims_asked::ClaimsAsked;
+pub use unmet::{Rejection, StepUp, Unmet};
 
 /// `Retry-After` when the replay cache is full. Its proofs are dropped when they have expired.
 const PROOFS_RETRY: Duration = Duration::from_secs(30);
@@ -101,7 +103,7 @@ impl Decision {
 pub struct Pass(Packed);
 
 impl Pass {
-    /// Prepares an allow for `identity`.
+    /// Prepares an allow for `identity`, which can tell whether the claims in `asked` are met.
     ///
     /// # Errors
     /// [`Unmet::Header`], if a required header has no value, and [`Unmet::TooLarge`], if the headers are too
@@ -109,8 +111,8 @@ impl Pass {
     pub fn new(
         identity: &Identity,
         rules: &[HeaderRule],
-        table: &TierTable,
-        serving: Serving,
+        (table, serving): (&TierTable, Serving),
+        asked: &ClaimsAsked,
     ) -> Result<Self, Unmet> {
         let (mut packing, mut email_sent, mut email_encoded) = (Packing::new(), false, false);
         let tier = table.row(serving.tier).map_or("unknown", |row| row.name.as_str());
@@ -129,6 +131,7 @@ impl Pass {
             packing.fact(email.as_str(), Mark::Email);
         }
         facts::pack(identity, &mut packing);
+        asked.pack(identity, &mut packing);
         let has_binding = binding::pack(identity.binding, &mut packing);
         let verified = identity.email.is_some() && identity.email_verified == Some(true);
         let head = Head::new(identity.verified_at, serving.from..serving.until, serving.tier)
@@ -137,8 +140,23 @@ impl Pass {
             .with(Flag::EmailEncoded, email_encoded)
             .with(Flag::EmailVerified, verified)
             .with(Flag::AudienceChecked, identity.audience_checked)
-            .with(Flag::HasBinding, has_binding);
+            .with(Flag::HasBinding, has_binding)
+            .with(Flag::AtJwt, identity.at_jwt)
+            .with(Flag::OwnClaims, identity.own_claims);
         Ok(Self(packing.finish(head)))
+    }
+
+    /// What the next answer for the token is to tell of its claims: what the route requires, and what
+    /// `before` could tell.
+    #[must_use]
+    pub fn claims_asked(required: &Required<'_>, before: Option<&Self>) -> ClaimsAsked {
+        ClaimsAsked::new(required, before.map(|pass| &pass.0))
+    }
+
+    /// Whether it can tell if the route's requirements of claims are met.
+    #[must_use]
+    pub fn tells_claims(&self, required: &Required<'_>) -> bool {
+        claims_asked::are_told(required, &self.0)
     }
 
     /// The headers of the answer, except the age. Pass the rules that it was made with.
@@ -202,32 +220,39 @@ impl Pass {
         self.0.weight() as u64
     }
 
-    /// Whether the requirements of a route are met.
+    /// Whether the requirements of a route are met at `now`.
     ///
     /// # Errors
-    /// As [`Pass::meets`].
-    pub fn meets_required(&self, required: &Required<'_>, table: &TierTable) -> Result<(), Rejection> {
-        match required {
+    /// As [`Pass::meets`]. If another login is required, the error has what its challenge needs.
+    pub fn meets_required(
+        &self,
+        required: &Required<'_>,
+        table: &TierTable,
+        now: Timestamp,
+    ) -> Result<(), Rejection> {
+        let met = match required {
             Required::Nothing => Ok(()),
-            Required::Query(query) => self.meets(in_query(query), table),
+            Required::Query(query) => self.meets(in_query(query), table, now),
             Required::Header(value) => {
                 let text = value.to_str().map_err(|_| Rejection::Bad(BadRequirement::Header))?;
-                self.meets(in_query(text), table)
+                self.meets(in_query(text), table, now)
             }
-            Required::Rule(requirements) => self.meets(requirements.iter(), table),
-        }
+            Required::Rule(requirements) => self.meets(requirements.iter(), table, now),
+        };
+        met.map_err(|rejection| rejection.with_login(required))
     }
 
-    /// Whether these requirements are met.
+    /// Whether these requirements are met at `now`.
     ///
     /// # Errors
     /// [`Rejection`], for the first one that is not met or not understood.
     pub fn meets<V: Borrow<str>>(
         &self,
-        asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
+        asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>> + Clone,
         table: &TierTable,
+        now: Timestamp,
     ) -> Result<(), Rejection> {
-        facts::meet(&self.0, asked, table)
+        facts::meet(&self.0, asked, table, now)
     }
 }
 
@@ -263,6 +288,8 @@ mod tests {
     use crate::token::email::Email;
     use crate::token::json;
 
+    pub(super) const NOW: Timestamp = Timestamp::from_secs(1_500);
+
     pub(super) fn identity(claims: &str) -> Identity {
         Identity {
             issuer: "https://t/".into(),
@@ -272,25 +299,28 @@ mod tests {
             email_not_allowed: false,
             source: IdentitySource::Claims,
             audience_checked: true,
+            at_jwt: false,
             binding: Binding::Bearer,
             claims: json::object(claims.as_bytes()).unwrap(),
+            own_claims: true,
+            name: None,
             verified_at: Timestamp::from_secs(1_000),
         }
     }
 
-    fn rules(headers: &str) -> Arc<[HeaderRule]> {
+    pub(super) fn rules(headers: &str) -> Arc<[HeaderRule]> {
         let text = format!("[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n[headers]\n{headers}");
         Settings::read(&crate::config::Source::text("test.toml", &text)).unwrap().headers
     }
 
-    fn serving(tier: TierIndex, stale: bool) -> Serving {
+    pub(super) fn serving(tier: TierIndex, stale: bool) -> Serving {
         let (from, until) = (Timestamp::from_secs(1_000), Timestamp::from_secs(2_000));
         Serving { tier, stale: stale.then_some(Timestamp::MAX), from, until }
     }
 
     pub(super) fn pass(identity: &Identity, headers: &str) -> Result<Pass, Unmet> {
         let serving = serving(TierIndex::YOUNGEST, false);
-        Pass::new(identity, &rules(headers), &TierTable::default(), serving)
+        Pass::new(identity, &rules(headers), (&TierTable::default(), serving), &ClaimsAsked::default())
     }
 
     pub(super) fn header(pass: &Pass, headers: &str, name: &str) -> Option<String> {
@@ -432,7 +462,7 @@ mod tests {
             ("Scope=read", Err(Rejection::Bad(BadRequirement::Unknown("Scope".into())))),
             ("x=1", Err(Rejection::Bad(BadRequirement::Unknown("x".into())))),
         ] {
-            assert_eq!(pass.meets(in_query(query), &table), expected, "{query}");
+            assert_eq!(pass.meets(in_query(query), &table, NOW), expected, "{query}");
         }
     }
 
@@ -450,7 +480,7 @@ mod tests {
             ("role=admin", false),
             ("role=7", false),
         ] {
-            assert_eq!(pass.meets(in_query(query), &TierTable::default()).is_ok(), met, "{query}");
+            assert_eq!(pass.meets(in_query(query), &TierTable::default(), NOW).is_ok(), met, "{query}");
         }
     }
 
@@ -464,8 +494,8 @@ mod tests {
         ] {
             who.email = Email::parse(email);
             let pass = pass(&who, "").unwrap();
-            assert_eq!(pass.meets(in_query(query), &table), Ok(()), "{query}");
-            let other = pass.meets(in_query("email_domain=cher.example"), &table);
+            assert_eq!(pass.meets(in_query(query), &table, NOW), Ok(()), "{query}");
+            let other = pass.meets(in_query("email_domain=cher.example"), &table, NOW);
             assert_eq!(other, Err(Rejection::Unmet(Unmet::Requirement("email_domain"))));
         }
     }
@@ -486,7 +516,7 @@ mod tests {
         ] {
             who.email = Email::parse(email);
             let pass = pass(&who, "").unwrap();
-            let met = pass.meets(in_query(query), &TierTable::default());
+            let met = pass.meets(in_query(query), &TierTable::default(), NOW);
             assert!(matches!(met, Err(Rejection::Unmet(Unmet::Requirement(_)))), "{email} {query}");
         }
     }
@@ -498,12 +528,15 @@ mod tests {
         let table = TierTable::default();
         let tier = table.find("emergency").unwrap();
         let serving = serving(tier, true);
-        let pass = Pass::new(&who, &rules(""), &table, serving).unwrap();
+        let pass = Pass::new(&who, &rules(""), (&table, serving), &ClaimsAsked::default()).unwrap();
         assert_eq!(
-            pass.meets(in_query("audience=checked"), &table),
+            pass.meets(in_query("audience=checked"), &table, NOW),
             Err(Rejection::Unmet(Unmet::Requirement("audience")))
         );
-        assert_eq!(pass.meets(in_query("max_tier=secondary"), &table), Err(Rejection::Unmet(Unmet::TooOld)));
-        assert_eq!(pass.meets(in_query("max_tier=emergency"), &table), Ok(()));
+        assert_eq!(
+            pass.meets(in_query("max_tier=secondary"), &table, NOW),
+            Err(Rejection::Unmet(Unmet::TooOld))
+        );
+        assert_eq!(pass.meets(in_query("max_tier=emergency"), &table, NOW), Ok(()));
     }
 }

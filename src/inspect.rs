@@ -8,6 +8,7 @@
 //!
 //! [`Identities`]: crate::identity::Identities
 
+mod required;
 mod rows;
 mod sender;
 
@@ -116,6 +117,8 @@ struct Trace {
     identity: Option<Identity>,
     /// Whether the request comes from the sender of its token; `None` if that does not matter.
     sender: Option<Result<(), Unproven>>,
+    /// What the route requires of the token.
+    required: Vec<Check>,
 }
 
 /// Checks `token` as a server would that has never seen it, for a route that requires `required`, and
@@ -136,6 +139,7 @@ pub async fn inspect(
     });
     let mut checks = outline.checks(instance, issuer.as_ref(), &trace.stop);
     checks.extend(trace.sender.map(sender::row));
+    checks.extend(trace.required);
     Report {
         checks,
         format: outline.format(),
@@ -162,6 +166,7 @@ async fn run(
         claims: None,
         identity: None,
         sender: None,
+        required: Vec::new(),
     };
     let credential = match Credential::parse(token) {
         Ok(credential) => credential,
@@ -220,7 +225,7 @@ async fn run(
                 trace.sender = presented.check(instance, credential, resolved.identity.binding).await;
             }
             let sender = trace.sender;
-            let trace = trace.resolved(instance, resolved, required, asks, local);
+            let trace = trace.resolved(instance, outline, resolved, required, asks, local);
             match sender {
                 Some(Err(unproven)) => trace.unproven(unproven),
                 _ => trace,
@@ -266,6 +271,7 @@ impl Trace {
     fn resolved(
         mut self,
         instance: &Instance,
+        outline: &Outline,
         resolved: Resolved,
         required: &Required<'_>,
         asked: bool,
@@ -273,8 +279,15 @@ impl Trace {
     ) -> Self {
         let Resolved { identity, serving, email_unknown, .. } = resolved;
         let table = instance.identities.policy().table();
-        let decision = match Pass::new(&identity, &instance.settings.headers, table, serving) {
-            Ok(pass) => match pass.meets_required(required, table) {
+        let now = instance.clock.now();
+        let claims = Pass::claims_asked(required, None);
+        let made = Pass::new(&identity, &instance.settings.headers, (table, serving), &claims);
+        if let Ok(pass) = &made {
+            let typ = outline.signed_header().and_then(|header| header.typ.as_deref());
+            self.required = required::rows(required, pass, (&identity, typ), table, now);
+        }
+        let decision = match made {
+            Ok(pass) => match pass.meets_required(required, table, now) {
                 Ok(()) => {
                     self.reason = "the token is good".to_owned();
                     Decision::Allow(pass)

@@ -21,7 +21,7 @@ use crate::clock::Timestamp;
 use crate::credential::CredentialError;
 use crate::decision::header_rule::HeaderRule;
 use crate::decision::names::AGE;
-use crate::decision::{Anonymous, Decision, Pass, Unmet};
+use crate::decision::{Anonymous, Decision, Pass, StepUp, Unmet};
 use crate::login::LoginAnswer;
 use crate::sender::Unproven;
 use crate::token::dpop;
@@ -99,13 +99,17 @@ impl Responder {
                 headers.insert(RETRY_AFTER, seconds(Duration::from_secs(5)));
                 (self.undecided, ("undecided", "max_tier"))
             }
+            Decision::Forbidden(Unmet::StepUp(login)) => {
+                headers.insert(WWW_AUTHENTICATE, login_challenge(login));
+                (StatusCode::UNAUTHORIZED, ("unauthenticated", login.requirement))
+            }
             Decision::Forbidden(unmet) => {
                 headers.insert(WWW_AUTHENTICATE, insufficient_scope());
                 let reason = match unmet {
-                    Unmet::Requirement(name) => name,
+                    Unmet::Requirement(name) | Unmet::Unknowable(name) => name,
                     Unmet::EmailNotAllowed => "email_not_allowed",
                     Unmet::TooLarge { .. } => "headers_too_large",
-                    Unmet::Header(_) | Unmet::TooOld => "missing_claim",
+                    Unmet::Header(_) | Unmet::TooOld | Unmet::StepUp(_) => "missing_claim",
                 };
                 (StatusCode::FORBIDDEN, ("forbidden", reason))
             }
@@ -212,6 +216,16 @@ fn unproven_challenge(unproven: Unproven) -> HeaderValue {
     };
     // The text is ASCII.
     HeaderValue::try_from(challenge).unwrap_or(const { HeaderValue::from_static("DPoP") })
+}
+
+/// RFC 9470 §3: the login with which the same request would be let in.
+fn login_challenge(login: &StepUp) -> HeaderValue {
+    let error = bearer!("insufficient_user_authentication", "Another login is required here");
+    let wanted = [("acr_values", &login.acr_values), ("max_age", &login.max_age)];
+    let wanted = wanted.iter().filter(|(_, value)| !value.is_empty());
+    let wanted: String = wanted.map(|(name, value)| format!(", {name}=\"{value}\"")).collect();
+    // A requirement whose values are not visible ASCII without quotes is refused before.
+    HeaderValue::try_from(format!("{error}{wanted}")).unwrap_or(HeaderValue::from_static(error))
 }
 
 fn insufficient_scope() -> HeaderValue {

@@ -49,6 +49,8 @@ pub enum Verified {
         claims: VerifiedClaims,
         /// `kid`: the key that signed the token, if the header names it.
         kid: Option<String>,
+        /// Whether its header says that it is an access token: `typ` is `at+jwt`.
+        at_jwt: bool,
         /// What the token is bound to.
         binding: Binding,
     },
@@ -199,12 +201,12 @@ impl Verifier {
     }
 
     async fn verify_jws(&self, jws: ResolvedJws) -> Result<Verified, Failure> {
-        let (issuer, kid) = (jws.issuer.clone(), jws.kid.clone());
-        self.check(issuer, self.authenticated(jws).await?, kid)
+        let (issuer, header) = (jws.issuer.clone(), (jws.kid.clone(), jws.at_jwt));
+        self.check(issuer, self.authenticated(jws).await?, header)
     }
 
     async fn authenticated(&self, jws: ResolvedJws) -> Result<AuthenticatedPayload, Failure> {
-        let ResolvedJws { issuer, algorithm, kid, token } = jws;
+        let ResolvedJws { issuer, algorithm, kid, token, .. } = jws;
         let keys = match issuer.keys_for(kid.as_deref(), algorithm).await? {
             KeyLookup::Found(keys) => keys,
             KeyLookup::Unknown => return Err(Refusal::KeyUnknown.into()),
@@ -232,7 +234,7 @@ impl Verifier {
         };
         match content {
             Ok(Content::Signed(jws)) => self.verify_jws(jws).await,
-            Ok(Content::Authenticated(issuer, claims)) => self.check(issuer, claims, None),
+            Ok(Content::Authenticated(issuer, claims)) => self.check(issuer, claims, (None, false)),
             Err(Refusal::Jwe(error @ JweError::NoKey { .. })) => self.foreign(named, NotLocal::Sealed(error)),
             Err(refusal) => Err(refusal.into()),
         }
@@ -242,7 +244,7 @@ impl Verifier {
         &self,
         issuer: Arc<Issuer>,
         vouched: AuthenticatedPayload,
-        kid: Option<String>,
+        (kid, at_jwt): (Option<String>, bool),
     ) -> Result<Verified, Failure> {
         let grace = self.policy.expired_grace;
         let expected = Expected {
@@ -253,7 +255,7 @@ impl Verifier {
         };
         let claims = VerifiedClaims::check(vouched, expected, self.clock.now())?;
         let binding = Binding::of(claims.all(), issuer.settings().sender_constrained)?;
-        Ok(Verified::Local { issuer, claims, kid, binding })
+        Ok(Verified::Local { issuer, claims, kid, at_jwt, binding })
     }
 
     /// The result for a foreign token. `iss` in the header only selects one of the configured issuers. A URL

@@ -48,11 +48,19 @@ fn a_hit_allocates_no_more_than_a_bare_hyper_server_does() {
 
 #[test]
 fn from_the_credential_to_the_answer_nothing_is_allocated() {
+    const REQUIRED: Required<'_> = Required::Query(
+        "email_domain=example.com&max_tier=primary&claim=/azp:other&claim=/azp:app&acr=gold&max_age=3600&actor=none",
+    );
     let scene = Scene::new();
-    let token = scene.token();
+    let login = scene.tenant.time();
+    let token =
+        scene.tenant.mint().email_direct("alice@example.com").claim("azp", "app").claim("acr", "gold");
+    let token = token.claim("auth_time", login).build().unwrap();
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (service, address) = runtime.block_on(scene.holdfast());
-    Client::connect(address).warm_up(&request(&token));
+    let asked = "GET /auth?claim=/azp:app&claim=/azp:other ";
+    let warm_up = String::from_utf8(request(&token)).unwrap().replacen("GET /auth ", asked, 1);
+    Client::connect(address).warm_up(warm_up.as_bytes());
     let instance = service.instance();
     let line = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
     drop(line.clone()); // the first clone of a value allocates
@@ -70,8 +78,8 @@ fn from_the_credential_to_the_answer_nothing_is_allocated() {
         instance.metrics.found_in_memory();
         instance.metrics.allowed_from_memory();
         instance.tier_hits.memory(pass.tier()).inc();
-        let required = Required::Query("email_domain=example.com&max_tier=primary");
-        pass.meets_required(&required, instance.identities.policy().table()).unwrap();
+        assert!(pass.tells_claims(&REQUIRED));
+        pass.meets_required(&REQUIRED, instance.identities.policy().table(), now).unwrap();
         let answer = instance.responder.allow(headers, &pass, now, false);
         instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());
         answer

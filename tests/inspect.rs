@@ -476,11 +476,45 @@ async fn what_a_route_requires_is_judged_as_the_server_does() {
     let (report, _) = scene.report(&token, &["--require", "scope=read&role=admin"]).await;
     let told = report["answer"]["headers"]["www-authenticate"].as_str().unwrap();
     assert_eq!((served.status, served.header("www-authenticate")), (403, vec![told]));
-    for bad in ["scop=read", "scope=", "max_tier=none"] {
+    for bad in ["scop=read", "scope=", "max_tier=none", "claim=azp:a", "max_age=5m", "typ=JWT"] {
         let output = scene.inspect(&token, &["--require", bad]).await;
         assert_eq!(output.status.code(), Some(2), "{bad}");
         assert!(String::from_utf8(output.stderr).unwrap().starts_with("holdfast: --require: "), "{bad}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_route_requires_of_the_token_is_shown_beside_what_the_token_has() {
+    let scene = Scene::new(true, "").await;
+    let login = scene.tenant.time() - 100;
+    let mint = || scene.mint().claim("azp", "app").claim("amr", vec!["pwd"]).claim("auth_time", login);
+    let required = "claim=/azp:app&claim=/amr:mfa&claim=/amr:otp&acr=gold&max_age=50&typ=at%2Bjwt&actor=none";
+    for token in [mint(), mint().nested_jwe()] {
+        let token = token.typ("at+jwt").build().unwrap();
+        let (report, code) = scene.report(&token, &["--require", required]).await;
+        assert_eq!((code, &report["answer"]["status"]), (1, &403.into()), "{report}");
+        assert_eq!(failed(&report), ["claim", "acr", "max_age"], "{report}");
+        let rows: Vec<_> =
+            report["checks"].as_array().unwrap().iter().skip_while(|row| row["name"] != "claim").collect();
+        let told = |row: usize, member: &str| rows[row][member].as_str().unwrap().to_owned();
+        assert_eq!([told(0, "expected"), told(0, "found")], ["/amr:mfa or /amr:otp", "[\"pwd\"]"]);
+        assert_eq!([told(1, "expected"), told(1, "found")], ["/azp:app", "\"app\""]);
+        assert_eq!([told(2, "name"), told(2, "found")], ["typ", "at+jwt"]);
+        assert_eq!([told(3, "name"), told(3, "found")], ["actor", "absent"]);
+        assert_eq!([told(4, "expected"), told(4, "found")], ["gold", "absent, or not one text"]);
+        assert!(told(5, "expected") == "50" && told(5, "found").ends_with(" ago"), "{report}");
+    }
+    let (report, _) = scene.report(&mint().build().unwrap(), &["--require", "acr=gold&max_age=50"]).await;
+    let challenge = report["answer"]["headers"]["www-authenticate"].as_str().unwrap();
+    assert!(challenge.ends_with("acr_values=\"gold\", max_age=\"50\""), "{report}");
+    assert_eq!(
+        report["answer"]["reason"],
+        "the token is good, but the route requires another login, with acr gold, within seconds: 50"
+    );
+    let opaque = scene.tenant.mint().opaque().build().unwrap();
+    let (report, _) = scene.report(&opaque, &["--ask", "--require", "actor=none"]).await;
+    assert_eq!(report["answer"]["status"], 403, "{report}");
+    assert!(check(&report, "actor")["found"].as_str().unwrap().contains("only the issuer"), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use super::value;
 use crate::route::forwarded::{Protocol, is_host, is_method};
 use crate::route::path::NormalPath;
 use crate::route::peer;
-use crate::route::requirement::Requirement;
+use crate::route::requirement::{MAX_CLAIMS, Requirement};
 use crate::route::rules::{HostPattern, Requirements, Rule, Rules, Verdict};
 use crate::route::settings::{RequirementsFrom, RouteSettings};
 use crate::tiers::table::TierTable;
@@ -234,6 +234,9 @@ fn read_requirements(mut section: Section<'_>) -> Requirements {
             if good { Ok(text.to_owned()) } else { Err(allowed(requirement).to_owned()) }
         };
         let values = section.some(requirement.name(), check, "at least one valid value");
+        if requirement == Requirement::Claim && values.as_ref().is_some_and(|all| all.len() > MAX_CLAIMS) {
+            section.report("claim", "too many", format!("at most {MAX_CLAIMS} values"));
+        }
         requirements.extend(values.into_iter().flatten().map(|text| (requirement, text)));
     }
     Requirements(requirements)
@@ -246,6 +249,14 @@ fn allowed(requirement: Requirement) -> &'static str {
         Requirement::Issuer => "an issuer's url, exactly as it is configured",
         Requirement::Email => "a whole address, such as alice@example.com",
         Requirement::EmailDomain => "a domain, the part of an address after the @, such as example.com",
+        Requirement::Revocation => "current",
+        Requirement::Claim => {
+            "a JSON pointer, a colon and a value, such as /azp:my-client; a colon in a name is written ~2"
+        }
+        Requirement::Acr => "a visible ASCII text without quotation marks and backslashes",
+        Requirement::MaxAge => "a whole number of seconds from 1 to 31536000, such as 300",
+        Requirement::Typ => "at+jwt",
+        Requirement::Actor => "none",
         _ => "a text, not empty",
     }
 }
@@ -342,6 +353,17 @@ mod tests {
                 "[[rule]]\nrequire = { max_tier = \"third\" }\n",
                 "test.toml:9: rule[0].require.max_tier = \"third\": allowed is one of primary",
             ),
+            (by_rules, "[[rule]]\nrequire = { claim = \"azp:x\" }\n", "a JSON pointer, a colon and a value"),
+            (
+                by_rules,
+                "[[rule]]\nrequire = { claims = \"/azp:x\" }\n",
+                "did you mean rule[0].require.claim?",
+            ),
+            (by_rules, "[[rule]]\nrequire = { acr = \"a b\" }\n", "without quotation marks"),
+            (by_rules, "[[rule]]\nrequire = { max_age = \"5m\" }\n", "a whole number of seconds"),
+            (by_rules, "[[rule]]\nrequire = { max_age = 0 }\n", "a whole number of seconds"),
+            (by_rules, "[[rule]]\nrequire = { typ = \"JWT\" }\n", "allowed is at+jwt"),
+            (by_rules, "[[rule]]\nrequire = { actor = \"any\" }\n", "allowed is none"),
             (by_rules, "[[rule]]\nrequire = { verified = \"false\" }\n", "rule[0].require.verified"),
             (by_rules, "[[rule]]\nrequire = { verified = false }\n", "test.toml:9: rule[0].require.verified"),
             (by_rules, "[[rule]]\nrequire = { email = \"alice\" }\n", "a whole address"),

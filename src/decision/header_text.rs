@@ -8,13 +8,12 @@
 //! Only `X-User-Email` keeps its `%` if nothing needs encoding, because another header says
 //! whether it is encoded.
 
-use serde_json::Value;
-
 use super::header_rule::{HeaderRule, WhenAbsent};
 use super::names::EMAIL;
 use super::unmet::Unmet;
 use crate::identity::Identity;
 use crate::token::email::{for_header, percent_encoded};
+use crate::token::lenient;
 
 /// The value of a header.
 pub(super) struct HeaderText {
@@ -59,12 +58,15 @@ fn claim(identity: &Identity, rule: &HeaderRule) -> Option<String> {
     if rule.claim.is_member("email_verified") {
         return identity.email_verified.map(|verified| verified.to_string());
     }
-    match rule.claim.value(&identity.claims)? {
-        Value::String(text) if !text.is_empty() && text.len() <= 1024 => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(value) => Some(value.to_string()),
-        _ => None,
+    if rule.claim.is_member("name") && !identity.claims.contains_key("name") {
+        return identity.name.clone().filter(|name| fits(name));
     }
+    let text = lenient::scalar(rule.claim.value(&identity.claims)?)?;
+    fits(&text).then(|| text.into_owned())
+}
+
+fn fits(text: &str) -> bool {
+    (1..=1024).contains(&text.len())
 }
 
 #[cfg(test)]
@@ -73,7 +75,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::in_query;
-    use super::super::tests::{header, identity, pass};
+    use super::super::tests::{NOW, header, identity, pass};
     use crate::tiers::table::TierTable;
     use crate::token::email::Email;
     use crate::token::json;
@@ -106,7 +108,7 @@ mod tests {
         assert_eq!(header(&pass, rows, "x-mail").as_deref(), Some("a%25C3%25BC@x.org"));
         assert_eq!(header(&pass, rows, "x-user-email").as_deref(), Some("a%C3%BC@x.org"));
         assert_eq!(header(&pass, rows, "x-user-email-encoding").as_deref(), Some("none"));
-        assert_eq!(pass.meets(in_query("email=a%25C3%25BC@x.org"), &TierTable::default()), Ok(()));
+        assert_eq!(pass.meets(in_query("email=a%25C3%25BC@x.org"), &TierTable::default(), NOW), Ok(()));
     }
 
     #[test]
@@ -119,7 +121,7 @@ mod tests {
             let pass = pass(&who, &rows).unwrap();
             assert_eq!(header(&pass, &rows, "x-user-email").as_deref(), Some(value));
             assert_eq!(header(&pass, &rows, "x-user-email-encoding").as_deref(), Some(encoding));
-            assert_eq!(pass.meets(in_query("email=a@x.org"), &TierTable::default()), Ok(()));
+            assert_eq!(pass.meets(in_query("email=a@x.org"), &TierTable::default(), NOW), Ok(()));
         }
     }
 

@@ -4,8 +4,8 @@
 //! Structures and lists would take three times as many bytes. Each answer is made from it without an
 //! allocation: header values are slices that share the buffer, and their names are in the configuration.
 //!
-//! A text is UTF-8, which has no bytes from `f8` up (RFC 3629 §1). So such bytes mark the end of a text
-//! ([`END`]) and, before it, its kind ([`Mark`]).
+//! A text is UTF-8, which never has the bytes `c0`, `c1` and `f5` to `ff` (RFC 3629 §1). So such bytes mark
+//! the end of a text ([`END`]) and, before it, its kind ([`Mark`]).
 
 use std::ops::Range;
 
@@ -25,7 +25,15 @@ const BUFFER_OVERHEAD: usize = 48;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Mark {
-    Email = 0xf8,
+    /// `act`: somebody acts for the user. The text is empty.
+    Actor = 0xc1,
+    /// A requirement of a claim, after `+` if it is met, and `-` if not.
+    Claim = 0xf5,
+    /// How the user logged in.
+    Acr,
+    /// When the user logged in, in seconds since 1970.
+    AuthTime,
+    Email,
     Scope,
     Permission,
     Role,
@@ -47,6 +55,10 @@ pub(super) enum Flag {
     AudienceChecked = 1 << 4,
     /// There are texts with [`Mark::Binding`].
     HasBinding = 1 << 5,
+    /// The token's header says `typ: at+jwt`.
+    AtJwt = 1 << 6,
+    /// The claims are the token's own.
+    OwnClaims = 1 << 7,
 }
 
 /// The head, before the texts.

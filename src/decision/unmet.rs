@@ -1,10 +1,13 @@
 //! Why a known identity may not pass.
 
+use std::fmt;
+
 use hyper::header::HeaderName;
 use thiserror::Error;
 
 use super::header_rule::HeaderRule;
-use crate::route::requirement::BadRequirement;
+use crate::route::Required;
+use crate::route::requirement::{BadRequirement, Requirement, max_age};
 
 /// Why a known identity may not pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -29,10 +32,41 @@ pub enum Unmet {
     /// A route requirement is not met.
     #[error("the route requires another {0}")]
     Requirement(&'static str),
+    /// The route requires what only a token that is verified here can tell.
+    #[error("the route requires {0}, which nobody but the issuer knows of a token that only it can judge")]
+    Unknowable(&'static str),
+    /// The route requires another login, or a younger one (RFC 9470).
+    #[error("the route requires another login{0}")]
+    StepUp(Box<StepUp>),
     /// The answer is older than `max_tier` allows.
     #[error("the identity was confirmed too long ago for this route")]
     TooOld,
 }
+
+/// The login that a route requires, for the challenge (RFC 9470 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepUp {
+    /// The requirement that is not met: `acr` or `max_age`.
+    pub requirement: &'static str,
+    /// The required values of `acr`, separated by blanks; empty if any will do.
+    pub acr_values: String,
+    /// How many seconds ago the login may be; empty if it does not matter.
+    pub max_age: String,
+}
+
+/// What is required, after a comma each.
+impl fmt::Display for StepUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let one_of = [(", with acr ", &self.acr_values), (", within seconds: ", &self.max_age)];
+        one_of
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .try_for_each(|(what, value)| write!(f, "{what}{value}"))
+    }
+}
+
+/// The most values of `acr` in a challenge, which a proxy must be able to take.
+const MAX_ACRS: usize = 16;
 
 /// Why an allow is not valid on a route.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -43,4 +77,23 @@ pub enum Rejection {
     /// A requirement is not understood.
     #[error("{0}")]
     Bad(BadRequirement),
+}
+
+impl Rejection {
+    /// If another login may meet it: with the login that the route requires.
+    pub(super) fn with_login(self, required: &Required<'_>) -> Self {
+        let login = [Requirement::Acr, Requirement::MaxAge].map(Requirement::name);
+        let Self::Unmet(Unmet::Requirement(requirement)) = self else { return self };
+        if !login.contains(&requirement) {
+            return self;
+        }
+        let [acr_values, ages] = login.map(|name| required.values_of(name));
+        // Any of its values is enough.
+        let longest = ages.iter().filter_map(|age| max_age(age)).max();
+        Self::Unmet(Unmet::StepUp(Box::new(StepUp {
+            requirement,
+            acr_values: acr_values.get(..MAX_ACRS).unwrap_or(&acr_values).join(" "),
+            max_age: longest.map_or_else(String::new, |longest| longest.as_secs().to_string()),
+        })))
+    }
 }

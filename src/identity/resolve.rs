@@ -29,8 +29,8 @@ impl Identities {
         attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         match verified {
-            Verified::Local { issuer, claims, kid, binding } => {
-                self.local((issuer, claims, kid), binding, attempt).await
+            Verified::Local { issuer, claims, kid, at_jwt, binding } => {
+                self.local((issuer, claims, kid), (at_jwt, binding), attempt).await
             }
             Verified::Foreign { issuer, why } => self.foreign(issuer, why.to_string(), attempt).await,
         }
@@ -39,7 +39,7 @@ impl Identities {
     async fn local(
         self: &Arc<Self>,
         (issuer, claims, kid): (Arc<Issuer>, VerifiedClaims, Option<String>),
-        binding: Binding,
+        (at_jwt, binding): (bool, Binding),
         attempt: Attempt<'_>,
     ) -> Result<Resolved, Failure> {
         let now = self.clock.now();
@@ -65,8 +65,11 @@ impl Identities {
             email_not_allowed: false,
             source: IdentitySource::Claims,
             audience_checked: true,
+            at_jwt,
             binding,
             claims: claims.into_all(),
+            own_claims: true,
+            name: None,
             verified_at: now,
         };
         let (mut serving, mut store) = (self.serve_claims(now, end), None);
@@ -93,9 +96,7 @@ impl Identities {
                     let record = answered.record;
                     identity.email = record.email.as_deref().and_then(Email::parse);
                     identity.email_verified = record.email_verified;
-                    if let Some(name) = &record.name {
-                        identity.claims.entry("name").or_insert_with(|| name.as_str().into());
-                    }
+                    identity.name.clone_from(&record.name);
                     identity.source = IdentitySource::Userinfo;
                     identity.verified_at = record.verified_at;
                     (serving, store) = (answered.serving, answered.store);

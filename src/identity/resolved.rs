@@ -31,10 +31,16 @@ pub struct Identity {
     pub source: IdentitySource,
     /// Whether `aud` was checked. It cannot be checked for a foreign token.
     pub audience_checked: bool,
+    /// Whether the token's header says that it is an access token: `typ` is `at+jwt`.
+    pub at_jwt: bool,
     /// What the token is bound to.
     pub binding: Binding,
     /// The claims, for other headers and for route requirements.
     pub claims: Object,
+    /// Whether they are the token's own. What `/userinfo` says of a foreign token is about its subject.
+    pub own_claims: bool,
+    /// The `name` that `/userinfo` has, if the claims have none.
+    pub name: Option<String>,
     /// When the issuer vouched for its oldest part.
     pub verified_at: Timestamp,
 }

@@ -166,8 +166,11 @@ impl Identities {
             email: found.map(|found| found.email),
             source: record.source,
             audience_checked: false,
+            at_jwt: false,
             binding: Binding::of(&claims, issuer.settings().sender_constrained).unwrap_or(Binding::UNKNOWN),
             claims,
+            own_claims: false,
+            name: None,
             verified_at: record.verified_at,
         })
     }

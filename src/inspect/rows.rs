@@ -170,7 +170,7 @@ impl Outline {
     }
 
     /// The header of the signed part, wherever that is.
-    fn signed_header(&self) -> Option<&UnverifiedHeader> {
+    pub fn signed_header(&self) -> Option<&UnverifiedHeader> {
         match self.shape {
             Shape::Jws => self.header.as_ref(),
             _ => self.nested_header.as_ref(),
@@ -333,7 +333,7 @@ fn row_of(refusal: &Refusal, outline: &Outline) -> &'static str {
     }
 }
 
-fn check(name: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Check {
+pub(super) fn check(name: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Check {
     Check { name, ok: None, expected: expected.into(), found: found.into() }
 }
 
@@ -345,7 +345,7 @@ fn optional(value: Option<&String>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| clip(value))
 }
 
-fn claim(claims: &Object, name: &str) -> String {
+pub(super) fn claim(claims: &Object, name: &str) -> String {
     claims.get(name).map_or_else(|| "absent".to_owned(), shown)
 }
 
@@ -362,7 +362,7 @@ fn clip(text: &str) -> String {
 }
 
 /// A `NumericDate`, and how far from `now` that is.
-fn when(value: Option<&Value>, now: Timestamp) -> String {
+pub(super) fn when(value: Option<&Value>, now: Timestamp) -> String {
     let Some(value) = value else { return "absent".to_owned() };
     let date = value.as_u64().and_then(|secs| UNIX_EPOCH.checked_add(Duration::from_secs(secs)));
     let (Some(secs), Some(date)) = (value.as_u64().filter(|secs| *secs <= 253_402_300_799), date) else {

@@ -115,7 +115,17 @@ impl Required<'_> {
         !matches!(self, Self::Nothing) && !self.values_of(Requirement::Revocation.name()).is_empty()
     }
 
-    /// The required values of this name, for log lines.
+    /// Calls `each` with the value of each requirement of a claim.
+    pub fn each_claim(&self, each: impl FnMut(&str)) {
+        match self {
+            Self::Nothing => {}
+            Self::Query(query) => each_claim(in_query(query), each),
+            Self::Header(value) => each_claim(in_query(value.to_str().unwrap_or_default()), each),
+            Self::Rule(requirements) => each_claim(requirements.iter(), each),
+        }
+    }
+
+    /// The required values of this name, for log lines and challenges.
     #[must_use]
     pub fn values_of(&self, name: &str) -> Vec<String> {
         match self {
@@ -127,6 +137,14 @@ impl Required<'_> {
             Self::Rule(requirements) => values_of(requirements.iter(), name),
         }
     }
+}
+
+fn each_claim<V: Borrow<str>>(
+    asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
+    mut each: impl FnMut(&str),
+) {
+    let claims = asked.flatten().filter(|(requirement, _)| *requirement == Requirement::Claim);
+    claims.for_each(|(_, value)| each(value.borrow()));
 }
 
 fn values_of<V: Borrow<str>>(

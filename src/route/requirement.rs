@@ -1,16 +1,20 @@
 //! The language of requirements: names and values.
 //!
 //! Three places use this language: the auth URL's query, a header that the proxy sets, and the rules of the
-//! configuration. A repeated name means any of its values. Different names must all be met. An unknown name
-//! is an error and never ignored, because a misspelled requirement would otherwise let everybody in.
+//! configuration. A repeated name means any of its values. Different names must all be met; for `claim`, the
+//! pointer belongs to the name. An unknown name is an error and never ignored, because a misspelled
+//! requirement would otherwise let everybody in.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::tiers::table::TierTable;
+use crate::token::pointer;
 
-/// A name that may be required.
+/// A name that may be required. Of several that are not met, the first in this order is told: a login, which
+/// may meet the last ones, is asked for only if it would be enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
     /// A value of the `scope` claim.
@@ -36,6 +40,16 @@ pub enum Requirement {
     MaxTier,
     /// `current`: this instance cannot have missed a revocation.
     Revocation,
+    /// A JSON pointer, a colon, and a value: the token has this value there ([`claim`]).
+    Claim,
+    /// `at+jwt`: the token's header says that it is an access token (RFC 9068 §2.1).
+    Typ,
+    /// `none`: nobody acts for the user (`act`, RFC 8693 §4.1).
+    Actor,
+    /// The token's `acr`: how the user logged in (RFC 9470).
+    Acr,
+    /// How many seconds ago the user may have logged in, by `auth_time` (RFC 9470).
+    MaxAge,
 }
 
 /// A requirement that cannot be understood: the proxy's configuration, or ours, is wrong.
@@ -51,13 +65,16 @@ pub enum BadRequirement {
     /// No such value.
     #[error("an invalid value of the requirement {0}")]
     Value(&'static str),
+    /// More claims than are looked at.
+    #[error("more than {MAX_CLAIMS} requirements of claims")]
+    TooManyClaims,
     /// The header that should hold them is missing, empty, repeated or not text.
     #[error("not exactly one header with requirements (or `any`); the proxy must set it on every request")]
     Header,
 }
 
 impl Requirement {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 16] = [
         Self::Scope,
         Self::Permission,
         Self::Role,
@@ -69,9 +86,14 @@ impl Requirement {
         Self::Issuer,
         Self::MaxTier,
         Self::Revocation,
+        Self::Claim,
+        Self::Typ,
+        Self::Actor,
+        Self::Acr,
+        Self::MaxAge,
     ];
     /// The names of all requirements.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 16] = [
         "scope",
         "permission",
         "role",
@@ -83,6 +105,11 @@ impl Requirement {
         "issuer",
         "max_tier",
         "revocation",
+        "claim",
+        "typ",
+        "actor",
+        "acr",
+        "max_age",
     ];
 
     /// All of them.
@@ -114,6 +141,12 @@ impl Requirement {
             Self::Issuer => value.starts_with("https://") || value.starts_with("http://"),
             Self::MaxTier => table.find(value).is_some(),
             Self::Revocation => value == "current",
+            Self::Claim => claim(value).is_some(),
+            Self::Acr => (1..=MAX_ACR).contains(&value.len()) && value.bytes().all(is_quotable),
+            Self::MaxAge => max_age(value).is_some(),
+            // In a query, a plus sign is a blank.
+            Self::Typ => matches!(value, "at+jwt" | "at jwt"),
+            Self::Actor => value == "none",
         };
         if good { Ok(()) } else { Err(BadRequirement::Value(self.name())) }
     }
@@ -131,8 +164,45 @@ impl BadRequirement {
     }
 }
 
+/// The most requirements of claims for one request. Each is kept in the answer.
+pub const MAX_CLAIMS: usize = 32;
+
+/// The longest value of `claim` with its pointer, in bytes.
+const MAX_CLAIM: usize = 512;
+
+/// The longest value of `acr`, in bytes.
+const MAX_ACR: usize = 128;
+
+/// A value of `claim`: the JSON pointer (RFC 6901) and the value that the token must have there.
+///
+/// The first colon ends the pointer, unless `~1~1` follows, which is the `//` of a claim that has a URL as
+/// its name. Any other colon in a name is written `~2`.
+#[must_use]
+pub fn claim(text: &str) -> Option<(&str, &str)> {
+    let mut colons = text.match_indices(':').map(|(at, _)| text.split_at(at));
+    let (pointer, value) = colons.find(|(_, rest)| !rest.starts_with(":~1~1"))?;
+    let value = &value[1..];
+    (pointer::is_pointer(pointer) && !value.is_empty() && text.len() <= MAX_CLAIM).then_some((pointer, value))
+}
+
+/// A value of `max_age`, from a second to a year. OpenID Connect has 0 for a login at this moment; a resource
+/// that requires it would never be reached.
+#[must_use]
+pub fn max_age(value: &str) -> Option<Duration> {
+    let secs = value.parse().ok().filter(|secs| (1..=31_536_000).contains(secs))?;
+    value.bytes().all(|byte| byte.is_ascii_digit()).then(|| Duration::from_secs(secs))
+}
+
+/// Whether a list of words in a quoted text may have this byte (RFC 6749 §3.3, which OpenID Connect has for
+/// `acr_values`).
+fn is_quotable(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'
+}
+
 /// The requirements in `query`, one after the other. Nothing is allocated unless a value is percent-encoded.
-pub fn in_query(query: &str) -> impl Iterator<Item = Result<(Requirement, Cow<'_, str>), BadRequirement>> {
+pub fn in_query(
+    query: &str,
+) -> impl Iterator<Item = Result<(Requirement, Cow<'_, str>), BadRequirement>> + Clone {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let requirement = Requirement::named(name).ok_or_else(|| BadRequirement::unknown(name))?;

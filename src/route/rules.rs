@@ -96,7 +96,7 @@ impl HostPattern {
 
 impl Requirements {
     /// One after the other, as [`crate::decision::Pass::meets`] takes them.
-    pub fn iter(&self) -> impl Iterator<Item = Result<(Requirement, &str), BadRequirement>> {
+    pub fn iter(&self) -> impl Iterator<Item = Result<(Requirement, &str), BadRequirement>> + Clone {
         self.0.iter().map(|(requirement, value)| Ok((*requirement, value.as_str())))
     }
 }

@@ -13,7 +13,7 @@ use super::denial_log::log_denial;
 use super::logout::LOGOUT_PATH;
 use crate::clock::Timestamp;
 use crate::credential::Credential;
-use crate::decision::{Decision, Pass, Unmet};
+use crate::decision::{ClaimsAsked, Decision, Pass, Unmet};
 use crate::identity::{Attempt, Resolved};
 use crate::instance::Instance;
 use crate::login::LoginAnswer;
@@ -123,25 +123,30 @@ async fn identify(
     instance.stores.catch_up(&digest);
     let table = instance.identities.policy().table();
     let ready = instance.answers.get(&digest).filter(|pass| pass.holds_at(now));
-    match ready.filter(|pass| pass.cannot_be_younger() || !required.is_younger_than(pass.tier(), table)) {
-        Some(pass) => match instance.senders.check(pass.binding(), sender).await {
-            Ok(()) => (Decision::Allow(pass), AnswerOrigin::Before(now)),
-            Err(unproven) => (unproven.into(), AnswerOrigin::Before(now)),
-        },
-        None => {
+    let is_young = |pass: &Pass| pass.cannot_be_younger() || !required.is_younger_than(pass.tier(), table);
+    match ready {
+        Some(pass) if is_young(&pass) && pass.tells_claims(required) => {
+            match instance.senders.check(pass.binding(), sender).await {
+                Ok(()) => (Decision::Allow(pass), AnswerOrigin::Before(now)),
+                Err(unproven) => (unproven.into(), AnswerOrigin::Before(now)),
+            }
+        }
+        before => {
+            let asked = Pass::claims_asked(required, before.as_ref());
             let oldest = required.oldest_tier(table);
-            (judge(instance, sender, digest, oldest).await, AnswerOrigin::Now)
+            (judge(instance, sender, digest, oldest, &asked).await, AnswerOrigin::Now)
         }
     }
 }
 
 /// Verifies a token, resolves the email, decides and remembers. Runs if memory has no answer, or none that is
-/// fresh enough.
+/// fresh enough and can tell what is required.
 async fn judge(
     instance: &Instance,
     sender: Sender<'_>,
     digest: TokenDigest,
     oldest: Option<TierIndex>,
+    asked: &ClaimsAsked,
 ) -> Decision {
     let token = sender.credential.token();
     let since = instance.stores.epoch(&digest);
@@ -175,7 +180,7 @@ async fn judge(
                 return decline_sender(instance, digest, format, unproven);
             }
             instance.metrics.judged(format, "accepted");
-            decide(instance, digest, since, resolved)
+            decide(instance, digest, since, resolved, asked)
         }
         Err(Failure::No(refusal)) => {
             instance.metrics.judged(format, refusal.reason());
@@ -223,10 +228,16 @@ fn log_foreign(instance: &Instance, digest: TokenDigest, why: &NotLocal, result:
     }
 }
 
-fn decide(instance: &Instance, digest: TokenDigest, since: Epoch, resolved: Resolved) -> Decision {
+fn decide(
+    instance: &Instance,
+    digest: TokenDigest,
+    since: Epoch,
+    resolved: Resolved,
+    asked: &ClaimsAsked,
+) -> Decision {
     let Resolved { identity, serving, store, checked, email_unknown } = resolved;
     let table = instance.identities.policy().table();
-    match Pass::new(&identity, &instance.settings.headers, table, serving) {
+    match Pass::new(&identity, &instance.settings.headers, (table, serving), asked) {
         Ok(pass) => {
             let tier = table.row(serving.tier).map_or("unknown", |row| row.name.as_str());
             if let Some(store) = store {
@@ -280,22 +291,20 @@ fn allow(
         instance.metrics.found_in_memory();
         instance.tier_hits.memory(pass.tier()).inc();
     }
-    match pass.meets_required(required, instance.identities.policy().table()) {
+    let now = match seen {
+        AnswerOrigin::Before(then) => then,
+        AnswerOrigin::Now => instance.clock.now(),
+    };
+    match pass.meets_required(required, instance.identities.policy().table(), now) {
         Ok(()) if instance.revocations.is_behind() && required.needs_current_revocations() => {
             let behind = Decision::Undecided { reason: "revocations_behind", retry_after: BEHIND_RETRY };
             decline(instance, headers, &behind, required, close)
         }
         Ok(()) => {
-            let now = match seen {
-                AnswerOrigin::Before(then) => {
-                    instance.metrics.allowed_from_memory();
-                    then
-                }
-                AnswerOrigin::Now => {
-                    instance.metrics.answered("allow", "judged");
-                    instance.clock.now()
-                }
-            };
+            match seen {
+                AnswerOrigin::Before(_) => instance.metrics.allowed_from_memory(),
+                AnswerOrigin::Now => instance.metrics.answered("allow", "judged"),
+            }
             instance.responder.allow(headers, pass, now, close)
         }
         Err(rejection) => decline(instance, headers, &rejection.into(), required, close),

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 use crate::credential::{Credential, CredentialError};
 use crate::decision::{Decision, Unmet};
 use crate::instance::Instance;
-use crate::route::requirement::{BadRequirement, Requirement};
+use crate::route::requirement::{BadRequirement, Requirement, claim};
 use crate::route::{Closed, Required};
 use crate::tiers::digest::TokenDigest;
 
@@ -89,7 +89,7 @@ impl Denial<'_> {
         }
         let (digest, request_id) = (self.digest(), self.request_id());
         let values = match unmet {
-            Unmet::Requirement(name) => self.values(name),
+            Unmet::Requirement(name) | Unmet::Unknowable(name) => self.values(name),
             Unmet::TooOld => self.values(Requirement::MaxTier.name()),
             _ => String::new(),
         };
@@ -123,8 +123,8 @@ impl Denial<'_> {
         }
     }
 
-    /// The values that the route requires under this name. Email addresses are not shown: they identify
-    /// users.
+    /// The values that the route requires under this name. Email addresses and values of claims are not
+    /// shown: they may identify users.
     fn values(&self, name: &str) -> String {
         let values = self.required.values_of(name);
         if values.is_empty() {
@@ -132,6 +132,9 @@ impl Denial<'_> {
         }
         let shown = values.iter().take(8).map(|value| match value.len() {
             _ if name == Requirement::Email.name() => "(an address)".to_owned(),
+            0..=MAX_SHOWN if name == Requirement::Claim.name() => {
+                claim(value).map_or(value.as_str(), |(pointer, _)| pointer).escape_debug().to_string()
+            }
             0..=MAX_SHOWN => value.escape_debug().to_string(),
             bytes => format!("({bytes} bytes)"),
         });

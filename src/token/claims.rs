@@ -183,27 +183,58 @@ fn refuse_other_kinds(claims: &Object) -> Result<(), Refusal> {
 /// A `NumericDate` (RFC 7519 §2), in whole seconds or with a fraction. `None` if it is absent, an error if it
 /// cannot be used.
 pub(super) fn date(claims: &Object, claim: &'static str) -> Result<Option<Timestamp>, Refusal> {
-    let unfit = Err(Refusal::ClaimUnfit { claim });
-    match claims.get(claim) {
+    match claims.get(claim).map(numeric_date) {
         None => Ok(None),
-        Some(Value::Number(number)) => {
-            if let Some(secs) = number.as_u64() {
-                return if secs <= MAX_DATE { Ok(Some(Timestamp::from_secs(secs))) } else { unfit };
-            }
-            match number.as_f64() {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "the range was just checked, and a fraction of a second may be dropped"
-                )]
-                #[expect(clippy::cast_precision_loss, reason = "MAX_DATE is far below 2^53")]
-                Some(secs) if secs >= 0.0 && secs <= MAX_DATE as f64 => {
-                    Ok(Some(Timestamp::from_secs(secs as u64)))
-                }
-                _ => unfit,
-            }
-        }
-        Some(_) => unfit,
+        Some(None) => Err(Refusal::ClaimUnfit { claim }),
+        Some(time) => Ok(time),
+    }
+}
+
+fn numeric_date(value: &Value) -> Option<Timestamp> {
+    let Value::Number(number) = value else { return None };
+    if let Some(secs) = number.as_u64() {
+        return (secs <= MAX_DATE).then(|| Timestamp::from_secs(secs));
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range was just checked, and a fraction of a second may be dropped"
+    )]
+    #[expect(clippy::cast_precision_loss, reason = "MAX_DATE is far below 2^53")]
+    match number.as_f64() {
+        Some(secs) if secs >= 0.0 && secs <= MAX_DATE as f64 => Some(Timestamp::from_secs(secs as u64)),
+        _ => None,
+    }
+}
+
+/// When the user logged in: `auth_time` (OpenID Connect Core 1.0 §2), or the only claim of this name under a
+/// namespace. A time after `iat` is nonsense, since nobody logs in after the token was issued; so, within the
+/// clock skew that is tolerated for `iat`, it is never in the future.
+#[must_use]
+pub fn auth_time(claims: &Object) -> Option<Timestamp> {
+    let time = numeric_date(own_or_namespaced(claims, "auth_time")?)?;
+    (time <= date(claims, "iat").ok()??).then_some(time)
+}
+
+/// How the user logged in: `acr` (OpenID Connect Core 1.0 §2), or the only claim of this name under a
+/// namespace.
+#[must_use]
+pub fn acr(claims: &Object) -> Option<&str> {
+    own_or_namespaced(claims, "acr")?.as_str()
+}
+
+/// Auth0 lets nobody set a claim of such a name, so an Action writes it under a namespace. If there are
+/// several, none counts.
+fn own_or_namespaced<'c>(claims: &'c Object, name: &str) -> Option<&'c Value> {
+    let is_namespaced = |claim: &str| {
+        let namespace = claim.strip_suffix(name).and_then(|rest| rest.strip_suffix('/'));
+        namespace.is_some_and(|rest| rest.starts_with("https://") || rest.starts_with("http://"))
+    };
+    let mut namespaced = claims.iter().filter(|(claim, _)| is_namespaced(claim));
+    match (claims.get(name), namespaced.next(), namespaced.next()) {
+        (Some(own), ..) => Some(own),
+        (None, Some((_, only)), None) => Some(only),
+        _ => None,
     }
 }
 

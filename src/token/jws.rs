@@ -12,7 +12,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, 
 
 use super::algorithm::{KeyKind, SignatureAlgorithm, names};
 use super::claims::AuthenticatedPayload;
-use super::compact::{Malformed, UnverifiedJws, decode};
+use super::compact::{Malformed, UnverifiedHeader, UnverifiedJws, decode};
 use super::json;
 use super::refusal::Refusal;
 
@@ -212,6 +212,13 @@ impl TokenUse {
             Self::Logout => Err(Refusal::NotALogoutToken("its `typ` is neither JWT nor logout+jwt")),
         }
     }
+}
+
+/// Whether the header says that it is an access token (RFC 9068 §2.1).
+#[must_use]
+pub fn is_at_jwt(header: &UnverifiedHeader) -> bool {
+    let typ = header.typ.as_ref().map(|typ| typ.to_ascii_lowercase());
+    matches!(typ.as_deref(), Some("at+jwt" | "application/at+jwt"))
 }
 
 /// The algorithm that the token names, if the configuration allows it. `typ` must be that of the use, so that

@@ -5,11 +5,14 @@
 //! | a boolean (`email_verified`) | the texts `true` and `false` | numbers, other texts, other letters |
 //! | a list of texts (`permissions`, `roles`) | one text: a list of that one item | a text that is split |
 //! | words (`scope`) | a list of texts: the words of all of them | |
+//! | a text (a header row, a `claim`) | a number, `true` and `false`, as JSON writes them | lists, objects |
 //!
 //! A value of another type counts as absent, and so does an item of a list that is not a text. **This never
 //! applies to claims that decide whether a token is valid**: `exp`, `nbf` and `iat` are numbers (RFC 7519 §2,
 //! `NumericDate`), `iss` and `sub` are texts, and `aud` is a text or a list of nothing but texts (§4.1.3). No
 //! other claim is read as a number.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
@@ -26,16 +29,35 @@ pub fn truth(value: &Value) -> Option<bool> {
 
 /// A list of texts.
 pub fn texts(value: &Value) -> impl Iterator<Item = &str> {
-    let items = match value {
-        Value::Array(items) => items.as_slice(),
-        one => std::slice::from_ref(one),
-    };
-    items.iter().filter_map(Value::as_str).filter(|text| !text.is_empty())
+    items(value).iter().filter_map(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// A text, or what JSON writes for a number, `true` or `false`.
+#[must_use]
+pub fn scalar(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// The same of each item of a list; of anything else, a list of one.
+pub fn scalars(value: &Value) -> impl Iterator<Item = Cow<'_, str>> {
+    items(value).iter().filter_map(scalar)
 }
 
 /// Words, as `scope` has them.
 pub fn words(value: &Value) -> impl Iterator<Item = &str> {
     texts(value).flat_map(str::split_ascii_whitespace)
+}
+
+fn items(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(items) => items,
+        one => std::slice::from_ref(one),
+    }
 }
 
 #[cfg(test)]

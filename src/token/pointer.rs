@@ -128,6 +128,22 @@ impl FromStr for ClaimPath {
     }
 }
 
+/// Whether `text` is a JSON pointer (RFC 6901 §3), below the whole. Besides `~0` and `~1` it may have `~2`,
+/// for a colon.
+#[must_use]
+pub fn is_pointer(text: &str) -> bool {
+    text.starts_with('/') && text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1', '2']))
+}
+
+/// The value at a pointer (RFC 6901 §4). An item of a list is at its index.
+#[must_use]
+pub fn at<'c>(claims: &'c Object, pointer: &str) -> Option<&'c Value> {
+    let pointer = pointer.replace("~2", ":");
+    let names = pointer.strip_prefix('/')?;
+    let (first, rest) = names.split_at(names.find('/').unwrap_or(names.len()));
+    claims.get(&unescape(first))?.pointer(rest)
+}
+
 /// RFC 6901 §4: `~1` first, then `~0`, or `~01` would come out wrong.
 fn unescape(part: &str) -> String {
     part.replace("~1", "/").replace("~0", "~")
@@ -166,6 +182,41 @@ mod tests {
         assert!(found("/list/0/email").is_empty());
         assert!(found("/email/deeper").is_empty());
         assert!(found("absent").is_empty());
+    }
+
+    #[test]
+    fn the_pointers_of_the_rfc_find_what_it_says() {
+        let claims = json::object(
+            br#"{"foo":["bar","baz"],"":0,"a/b":1,"c%d":2,"e^f":3,"g|h":4,"i\\j":5,"k\"l":6," ":7,"m~n":8,
+                "urn:x":{"a:b":9},"~2":10}"#,
+        )
+        .unwrap();
+        for (pointer, expected) in [
+            ("/foo/0", Some("\"bar\"")),
+            ("/foo/1", Some("\"baz\"")),
+            ("/foo/2", None),
+            ("/foo/00", None),
+            ("/foo/-", None),
+            ("/foo/0/x", None),
+            ("/", Some("0")),
+            ("/a~1b", Some("1")),
+            ("/c%d", Some("2")),
+            ("/e^f", Some("3")),
+            ("/g|h", Some("4")),
+            ("/i\\j", Some("5")),
+            ("/k\"l", Some("6")),
+            ("/ ", Some("7")),
+            ("/m~0n", Some("8")),
+            ("/urn~2x/a~2b", Some("9")),
+            ("/urn:x/a:b", Some("9")),
+            ("/~02", Some("10")),
+        ] {
+            assert_eq!(at(&claims, pointer).map(Value::to_string).as_deref(), expected, "{pointer}");
+        }
+        for (text, is) in [("/a", true), ("/~0~1~2", true), ("", false), ("a", false), ("/~", false)] {
+            assert_eq!(is_pointer(text), is, "{text}");
+        }
+        assert!(!is_pointer("/a~3") && !is_pointer("#/a") && !is_pointer("/m~n"));
     }
 
     #[test]

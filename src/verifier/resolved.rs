@@ -15,6 +15,8 @@ pub(super) struct ResolvedJws {
     pub(super) issuer: Arc<Issuer>,
     pub(super) algorithm: SignatureAlgorithm,
     pub(super) kid: Option<String>,
+    /// Whether its `typ` is `at+jwt`.
+    pub(super) at_jwt: bool,
     pub(super) token: String,
 }
 
@@ -29,6 +31,7 @@ impl ResolvedJws {
         let issuer = issuers.named(jws::named_issuer(jws)?.as_deref())?;
         let algorithm = jws::allowed_algorithm(jws, used_as, &issuer.settings().algorithms)?;
         let (kid, token) = (jws.header.kid.clone(), token.to_owned());
-        Ok(Self { issuer: issuer.clone(), algorithm, kid, token })
+        let at_jwt = jws::is_at_jwt(&jws.header);
+        Ok(Self { issuer: issuer.clone(), algorithm, kid, at_jwt, token })
     }
 }

@@ -9,5 +9,6 @@ pub mod paths;
 pub mod refusals;
 pub mod restart;
 pub mod sender;
+pub mod token;
 pub mod traffic;
 pub mod upgrades;
