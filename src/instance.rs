@@ -17,7 +17,7 @@ use self::kept_keys::{keep_keys, start};
 use crate::admin_token::{AdminToken, AdminTokenError};
 use crate::answers::Answers;
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{Fingerprint, Settings};
 use crate::decision::Anonymous;
 use crate::guard::SingleflightSettings;
 use crate::identity::Identities;
@@ -49,6 +49,10 @@ use crate::verifier::{Issuers, Verifier};
 pub struct Instance {
     /// The settings.
     pub settings: Settings,
+    /// What distinguishes the settings from those of another instance.
+    pub fingerprint: Fingerprint,
+    /// The hash of all settings.
+    pub hash: String,
     /// The clock.
     pub clock: Clock,
     /// The metrics.
@@ -302,6 +306,8 @@ impl Instance {
             unclear_credentials: RateLimitedLog::default(),
             forbidden: RateLimitedLog::default(),
             tier_hits: TierHits::new(identities.policy().table(), &metrics),
+            fingerprint: settings.fingerprint(),
+            hash: settings.hash(),
             settings,
             clock,
             metrics,
@@ -319,7 +325,7 @@ impl Instance {
             subscriber,
             tasks,
         };
-        instance.metrics.condition.configured(&instance.settings.hash(), instance.clock.now());
+        instance.metrics.condition.configured(&instance.hash, instance.clock.now());
         instance.log_configuration();
         Ok(Arc::new(instance))
     }

@@ -1,6 +1,6 @@
 //! The events of the status page: server-sent events (HTML Standard §9.2), one a second.
 //!
-//! Nothing runs unless a page is open. The next event is made after the connection has taken the last one. So
+//! Nothing runs unless a page is open, and all open pages share their events. The next event is made after the connection has taken the last one. So
 //! a slow reader gets fewer events, and the connection of a reader that stops reading is closed like any
 //! other.
 
@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::Response;
@@ -55,6 +55,6 @@ impl Body for Events {
         if self.observer.is_leaving() {
             return Poll::Ready(None);
         }
-        Poll::Ready(Some(Ok(Frame::data(format!("data: {}\n\n", self.observer.status()).into()))))
+        Poll::Ready(Some(Ok(Frame::data(self.observer.event(Instant::now())))))
     }
 }

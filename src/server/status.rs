@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -17,12 +19,17 @@ use crate::issuer::endpoint::Endpoint;
 /// How many status pages may be open. Each costs a few kilobytes a second.
 const MAX_PAGES: usize = 32;
 
+/// How long an event serves all pages. A page gets one a second, so this bounds the cost to two events a
+/// second, however many pages are open.
+const EVENT_AGE: Duration = Duration::from_millis(500);
+
 /// Observes the running service.
 pub struct Observer {
     instance: Arc<ArcSwap<Instance>>,
     leaving: Arc<AtomicBool>,
     first_seen: Mutex<FirstSeen>,
     seats: Arc<Semaphore>,
+    event: Mutex<Option<(Instant, Bytes)>>,
 }
 
 impl Observer {
@@ -30,7 +37,7 @@ impl Observer {
     #[must_use]
     pub fn new(instance: Arc<ArcSwap<Instance>>, leaving: Arc<AtomicBool>) -> Self {
         let seats = Arc::new(Semaphore::new(MAX_PAGES));
-        Self { instance, leaving, first_seen: Mutex::default(), seats }
+        Self { instance, leaving, first_seen: Mutex::default(), seats, event: Mutex::default() }
     }
 
     /// The instance that runs now.
@@ -49,6 +56,16 @@ impl Observer {
     #[must_use]
     pub fn try_open(&self) -> Option<OwnedSemaphorePermit> {
         self.seats.clone().try_acquire_owned().ok()
+    }
+
+    /// The event for status pages at this time. All pages share one.
+    #[must_use]
+    pub fn event(&self, now: Instant) -> Bytes {
+        let mut event = self.event.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*event {
+            Some((made, event)) if now.saturating_duration_since(*made) < EVENT_AGE => event.clone(),
+            _ => event.insert((now, format!("data: {}\n\n", self.status()).into())).1.clone(),
+        }
     }
 
     /// The JSON of `/status`.
@@ -123,7 +140,6 @@ fn status(instance: &Instance) -> Value {
             json!({ "name": row.name, "age_seconds": age, "role": role })
         })
         .collect();
-    let own = instance.settings.fingerprint();
     super::metrics::refresh(instance);
     let snapshot = instance.metrics.snapshot();
     let series = |name, labels| series(&snapshot.series(name), labels);
@@ -134,9 +150,9 @@ fn status(instance: &Instance) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "configuration": {
-            "issuers": own.issuers,
-            "store": own.store,
-            "hash": instance.settings.hash(),
+            "issuers": instance.fingerprint.issuers,
+            "store": instance.fingerprint.store,
+            "hash": instance.hash,
             "loaded": time("configuration_loaded_timestamp_seconds"),
             "plan": instance.settings.guard.budget.plan,
         },
@@ -201,4 +217,27 @@ fn guard_status(endpoint: &Endpoint, now: Timestamp) -> Value {
         "subjects_in_backoff": status.subjects_in_backoff,
         "first_seen_pause_seconds": status.first_seen_pause.as_secs_f64(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::{Settings, Source};
+
+    #[tokio::test]
+    async fn all_open_pages_share_an_event_until_it_is_half_a_second_old() {
+        let text = "[[issuer]]\nurl = \"http://127.0.0.1:9/\"\naudience = [\"a\"]\n";
+        let settings = Settings::read(&Source::text("test.toml", text)).unwrap();
+        let instance = Instance::build(settings, Clock::system(), None).unwrap();
+        let observer = Observer::new(Arc::new(ArcSwap::new(instance)), Arc::default());
+        let opened = Instant::now();
+        let first = observer.event(opened);
+        assert!(first.starts_with(b"data: {") && first.ends_with(b"\n\n"), "{first:?}");
+        let is_the_same = |after: u64| {
+            let event = observer.event(opened + Duration::from_millis(after));
+            event.as_ptr() == first.as_ptr()
+        };
+        assert_eq!((is_the_same(0), is_the_same(499), is_the_same(500)), (true, true, false));
+    }
 }
