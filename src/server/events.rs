@@ -1,8 +1,8 @@
 //! The events of the status page: server-sent events (HTML Standard §9.2), one a second.
 //!
-//! Nothing runs unless a page is open, and all open pages share their events. The next event is made after the connection has taken the last one. So
-//! a slow reader gets fewer events, and the connection of a reader that stops reading is closed like any
-//! other.
+//! Nothing runs unless a page is open, and all open pages share their events. The next event is sent after
+//! the connection has taken the last one. So a slow reader gets fewer events, and the connection of a reader
+//! that stops reading is closed like any other.
 
 use std::convert::Infallible;
 use std::pin::Pin;

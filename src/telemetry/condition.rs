@@ -5,96 +5,49 @@ use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, IntGauge, IntGaugeVec};
 
-use super::registration::{Registration, forget};
+use super::registration::{Registration, declare, forget};
 use super::stale_users::{StaleUsers, User};
 use crate::clock::{Ticks, Timestamp};
 
-/// The gauges of one instance about its present state.
-pub struct Condition {
-    users: Mutex<StaleUsers>,
-    stale_users: IntGaugeVec,
-    first_lockout: Gauge,
-    breaker_refuses: GaugeVec,
-    budget_available: IntGaugeVec,
-    issuer_calls_left: GaugeVec,
-    keys_fetched: GaugeVec,
-    store_degraded: IntGaugeVec,
-    revocations_behind: IntGauge,
-    certificate_expiry: GaugeVec,
-    configuration: IntGaugeVec,
-    configuration_loaded: Gauge,
+declare! {
+    /// The gauges of one instance about its present state.
+    pub struct Condition by new {
+        users: Mutex<StaleUsers> = Mutex::default(),
+        stale_users: IntGaugeVec = new.gauges(
+            "stale_users",
+            "Users served in the last ten minutes from a record because the issuer could not be asked, \
+             by tier.", &["tier"])?,
+        first_lockout: Gauge = new.float_gauge(
+            "first_lockout_timestamp_seconds",
+            "When the first of the users served stale will be locked out; 0 if there is none.")?,
+        breaker_refuses: GaugeVec = new.float_gauges(
+            "breaker_refuses_seconds",
+            "How much longer the breaker refuses calls; 0 if it allows them.", &["issuer", "endpoint"])?,
+        budget_available: IntGaugeVec = new.gauges(
+            "budget_available",
+            "Calls to an issuer that the budget allows at once now.", &["issuer", "endpoint"])?,
+        issuer_calls_left: GaugeVec = new.float_gauges(
+            "issuer_calls_left",
+            "Calls that the issuer said it still accepts (X-RateLimit-Remaining); \
+             NaN if it has not said.", &["issuer", "endpoint"])?,
+        keys_fetched: GaugeVec = new.float_gauges(
+            "keys_fetched_timestamp_seconds",
+            "When the public keys of the issuer were fetched; 0 if there are none.", &["issuer"])?,
+        store_degraded: IntGaugeVec = new.gauges(
+            "store_degraded", "1 if the store is degraded, else 0.", &["store"])?,
+        revocations_behind: IntGauge = new.gauge(
+            "revocations_behind", "1 if this instance may have missed a revocation, else 0.")?,
+        certificate_expiry: GaugeVec = new.float_gauges(
+            "certificate_expiry_timestamp_seconds",
+            "When the server certificate of a listener expires.", &["listener"])?,
+        configuration: IntGaugeVec = new.gauges(
+            "configuration_info", "Always 1; the label is a hash of the configuration in force.", &["hash"])?,
+        configuration_loaded: Gauge = new.float_gauge(
+            "configuration_loaded_timestamp_seconds", "When the configuration in force was loaded.")?,
+    }
 }
 
 impl Condition {
-    pub(super) fn declare(new: &Registration<'_>) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            users: Mutex::default(),
-            stale_users: new.gauges(
-                "stale_users",
-                "Users served in the last ten minutes from a record because the issuer could not be asked, \
-                 by tier.",
-                &["tier"],
-            )?,
-            first_lockout: new
-                .float_gauges(
-                    "first_lockout_timestamp_seconds",
-                    "When the first of the users served stale will be locked out; 0 if there is none.",
-                    &[],
-                )?
-                .with_label_values::<&str>(&[]),
-            breaker_refuses: new.float_gauges(
-                "breaker_refuses_seconds",
-                "How much longer the breaker refuses calls; 0 if it allows them.",
-                &["issuer", "endpoint"],
-            )?,
-            budget_available: new.gauges(
-                "budget_available",
-                "Calls to an issuer that the budget allows at once now.",
-                &["issuer", "endpoint"],
-            )?,
-            issuer_calls_left: new.float_gauges(
-                "issuer_calls_left",
-                "Calls that the issuer said it still accepts (X-RateLimit-Remaining); \
-                 NaN if it has not said.",
-                &["issuer", "endpoint"],
-            )?,
-            keys_fetched: new.float_gauges(
-                "keys_fetched_timestamp_seconds",
-                "When the public keys of the issuer were fetched; 0 if there are none.",
-                &["issuer"],
-            )?,
-            store_degraded: new.gauges(
-                "store_degraded",
-                "1 if the store is degraded, else 0.",
-                &["store"],
-            )?,
-            revocations_behind: new
-                .gauges(
-                    "revocations_behind",
-                    "1 if this instance may have missed a revocation, else 0.",
-                    &[],
-                )?
-                .with_label_values::<&str>(&[]),
-            certificate_expiry: new.float_gauges(
-                "certificate_expiry_timestamp_seconds",
-                "When the server certificate of a listener expires.",
-                &["listener"],
-            )?,
-            configuration: new.gauges(
-                "configuration_info",
-                "Always 1; the label is a hash of the configuration in force.",
-                &["hash"],
-            )?,
-            configuration_loaded: new
-                .float_gauges(
-                    "configuration_loaded_timestamp_seconds",
-                    "When the configuration in force was loaded.",
-                    &[],
-                )?
-                .with_label_values::<&str>(&[]),
-        })
-    }
-
     /// Counts a user who was served from a record of `tier`. `stale` is `None` if the issuer could be asked,
     /// else the time until which the record can be served.
     pub fn served(&self, user: User<'_>, tier: &str, stale: Option<Timestamp>, now: Ticks) {

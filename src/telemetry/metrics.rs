@@ -8,48 +8,108 @@ mod begin;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
+};
 
 use super::condition::Condition;
-use super::registration::{Descriptions, Registration, forget};
+use super::registration::{Descriptions, Registration, declare, forget};
 
-/// The metrics of one instance.
-pub struct Metrics {
-    pub(super) registry: Registry,
-    /// The gauges about the present state.
-    pub condition: Condition,
-    requests: IntCounterVec,
-    allowed_from_memory: IntCounter,
-    /// `holdfast_request_duration_seconds`.
-    pub request_duration: Histogram,
-    tier_hits: IntCounterVec,
-    store_lookups: IntCounterVec,
-    memory_hit: IntCounter,
-    stale_answers: IntCounterVec,
-    tokens: IntCounterVec,
-    foreign_tokens: IntCounterVec,
-    email_source: IntCounterVec,
-    email_conflicts: IntCounter,
-    breaker_state: IntGaugeVec,
-    breaker_transitions: IntCounterVec,
-    upstream_requests: IntCounterVec,
-    upstream_duration: HistogramVec,
-    upstream_suppressed: IntCounterVec,
-    /// `holdfast_budget_wait_seconds`.
-    pub budget_wait: Histogram,
-    pub(super) log_lines_dropped: IntCounter,
-    budget_waiting: IntGaugeVec,
-    budget_rate: GaugeVec,
-    singleflight_joined: IntCounter,
-    leases: IntCounterVec,
-    store_errors: IntCounterVec,
-    records: IntGaugeVec,
-    reloads: IntCounterVec,
-    revoked: IntCounterVec,
-    logouts: IntCounterVec,
-    revocations: IntGaugeVec,
-    revocation_lag: GaugeVec,
-    imported_profiles: IntCounterVec,
+declare! {
+    /// The metrics of one instance.
+    pub struct Metrics by new {
+        pub(super) registry: Registry = new.0.clone(),
+        /// The gauges about the present state.
+        pub condition: Condition = Condition::declare(new)?,
+        build: IntGaugeVec = new.gauges(
+            "build_info", "Always 1; the labels say which build runs.", &["version"])?,
+        requests: IntCounterVec = new.counters(
+            "requests_total",
+            "Auth requests by outcome (allow, unauthenticated, forbidden, undecided, error) and reason.",
+            &["outcome", "reason"])?,
+        allowed_from_memory: IntCounter = requests.with_label_values(&["allow", "memory"]),
+        /// `holdfast_request_duration_seconds`.
+        pub request_duration: Histogram = new.histogram(
+            "request_duration_seconds", "Time from a request's last header byte to its answer.",
+            &[1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 3.0, 10.0])?,
+        tier_hits: IntCounterVec = new.counters(
+            "tier_hits_total", "Answers from a record, by its tier and store.", &["tier", "store"])?,
+        store_lookups: IntCounterVec = new.counters(
+            "store_lookups_total", "Lookups in a store, by result (hit, miss, unreadable, error).",
+            &["store", "result"])?,
+        memory_hit: IntCounter = store_lookups.with_label_values(&["memory", "hit"]),
+        stale_answers: IntCounterVec = new.counters(
+            "stale_answers_total", "Answers from a record whose issuer could not be asked, by tier.",
+            &["tier"])?,
+        tokens: IntCounterVec = new.counters(
+            "tokens_total", "Tokens that were judged for the first time, by format and result.",
+            &["format", "result"])?,
+        foreign_tokens: IntCounterVec = new.counters(
+            "foreign_tokens_total",
+            "Tokens that only their issuer can judge, by why they were not judged here and by what the \
+             issuer said.",
+            &["local", "issuer"])?,
+        email_source: IntCounterVec = new.counters(
+            "email_source_total", "Where the email of a judged token came from.", &["source"])?,
+        email_conflicts: IntCounter = new.counter(
+            "email_conflicts_total", "Tokens whose claims name different emails.")?,
+        breaker_state: IntGaugeVec = new.gauges(
+            "breaker_state", "1 for the state that the breaker is in, else 0.",
+            &["issuer", "endpoint", "state"])?,
+        breaker_transitions: IntCounterVec = new.counters(
+            "breaker_transitions_total", "Changes of a breaker's state.",
+            &["issuer", "endpoint", "from", "to"])?,
+        upstream_requests: IntCounterVec = new.counters(
+            "upstream_requests_total", "Calls to an issuer by HTTP status, or by the kind of failure.",
+            &["issuer", "endpoint", "status"])?,
+        upstream_duration: HistogramVec = new.histograms(
+            "upstream_duration_seconds", "Duration of calls to an issuer.", &["issuer", "endpoint"],
+            &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0])?,
+        upstream_suppressed: IntCounterVec = new.counters(
+            "upstream_suppressed_total", "Calls to an issuer that were not made, by reason.", &["reason"])?,
+        /// `holdfast_budget_wait_seconds`.
+        pub budget_wait: Histogram = new.histogram(
+            "budget_wait_seconds", "How long calls to an issuer waited for their turn in the budget.",
+            &[0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 10.0])?,
+        pub(super) log_lines_dropped: IntCounter = new.counter(
+            "log_lines_dropped_total", "Log lines that were dropped, because the log was not read.")?,
+        budget_waiting: IntGaugeVec = new.gauges(
+            "budget_waiting", "Calls to an issuer that wait for their turn now.", &["issuer", "endpoint"])?,
+        budget_rate: GaugeVec = new.float_gauges(
+            "budget_rate", "Calls a second that the budget allows in the long run.",
+            &["issuer", "endpoint"])?,
+        singleflight_joined: IntCounter = new.counter(
+            "singleflight_joined_total", "Callers that shared the call of another caller.")?,
+        leases: IntCounterVec = new.counters(
+            "leases_total",
+            "Calls to an issuer that instances share, by who asked: asked (this one, for all), shared \
+             (another one), alone (this one, after a timeout), error (this one, because Redis failed).",
+            &["result"])?,
+        store_errors: IntCounterVec = new.counters(
+            "store_errors_total", "Errors of a store, by kind.", &["store", "kind"])?,
+        records: IntGaugeVec = new.gauges(
+            "records", "Records in a store, estimated for disk.", &["store"])?,
+        reloads: IntCounterVec = new.counters(
+            "config_reloads_total", "Reloads by SIGHUP, by result (ok, refused).", &["result"])?,
+        revoked: IntCounterVec = new.counters(
+            "revocations_total",
+            "Revocations that took effect here, by kind (subject, session, token, kid, everybody) and \
+             source.",
+            &["kind", "source"])?,
+        logouts: IntCounterVec = new.counters(
+            "logout_requests_total",
+            "Requests for a back-channel logout, by result (done, refused, undecided).", &["result"])?,
+        revocations: IntGaugeVec = new.gauges(
+            "revocations", "Deny records in memory, by kind.", &["kind"])?,
+        revocation_lag: Gauge = new.float_gauge(
+            "revocation_lag_seconds",
+            "Time since this instance last read the shared log of revocations to its end; 0 if nothing \
+             is shared.")?,
+        imported_profiles: IntCounterVec = new.counters(
+            "imported_profiles_total",
+            "Profiles that holdfast import sent, by result (kept, known, refused).",
+            &["result"])?,
+    }
 }
 
 impl Metrics {
@@ -65,157 +125,7 @@ impl Metrics {
     fn declared() -> Result<(Self, Descriptions), prometheus::Error> {
         let registry = Registry::new_custom(Some("holdfast".to_owned()), None)?;
         let new = Registration(&registry, RefCell::default());
-        let build = new.gauges("build_info", "Always 1; the labels say which build runs.", &["version"])?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let requests = new.counters(
-            "requests_total",
-            "Auth requests by outcome (allow, unauthenticated, forbidden, undecided, error) and reason.",
-            &["outcome", "reason"],
-        )?;
-        let reloads =
-            new.counters("config_reloads_total", "Reloads by SIGHUP, by result (ok, refused).", &["result"])?;
-        let store_lookups = new.counters(
-            "store_lookups_total",
-            "Lookups in a store, by result (hit, miss, unreadable, error).",
-            &["store", "result"],
-        )?;
-        let imported_profiles = new.counters(
-            "imported_profiles_total",
-            "Profiles that holdfast import sent, by result (kept, known, refused).",
-            &["result"],
-        )?;
-        let metrics = Self {
-            condition: Condition::declare(&new)?,
-            imported_profiles,
-            allowed_from_memory: requests.with_label_values(&["allow", "memory"]),
-            request_duration: new.histogram(
-                "request_duration_seconds",
-                "Time from a request's last header byte to its answer.",
-                &[
-                    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 0.5, 1.0,
-                    3.0, 10.0,
-                ],
-            )?,
-            tier_hits: new.counters(
-                "tier_hits_total",
-                "Answers from a record, by its tier and store.",
-                &["tier", "store"],
-            )?,
-            memory_hit: store_lookups.with_label_values(&["memory", "hit"]),
-            store_lookups,
-            stale_answers: new.counters(
-                "stale_answers_total",
-                "Answers from a record whose issuer could not be asked, by tier.",
-                &["tier"],
-            )?,
-            tokens: new.counters(
-                "tokens_total",
-                "Tokens that were judged for the first time, by format and result.",
-                &["format", "result"],
-            )?,
-            foreign_tokens: new.counters(
-                "foreign_tokens_total",
-                "Tokens that only their issuer can judge, by why they were not judged here and by what the \
-                 issuer said.",
-                &["local", "issuer"],
-            )?,
-            email_source: new.counters(
-                "email_source_total",
-                "Where the email of a judged token came from.",
-                &["source"],
-            )?,
-            email_conflicts: new
-                .counters("email_conflicts_total", "Tokens whose claims name different emails.", &[])?
-                .with_label_values::<&str>(&[]),
-            breaker_state: new.gauges(
-                "breaker_state",
-                "1 for the state that the breaker is in, else 0.",
-                &["issuer", "endpoint", "state"],
-            )?,
-            breaker_transitions: new.counters(
-                "breaker_transitions_total",
-                "Changes of a breaker's state.",
-                &["issuer", "endpoint", "from", "to"],
-            )?,
-            upstream_requests: new.counters(
-                "upstream_requests_total",
-                "Calls to an issuer by HTTP status, or by the kind of failure.",
-                &["issuer", "endpoint", "status"],
-            )?,
-            upstream_duration: new.histograms(
-                "upstream_duration_seconds",
-                "Duration of calls to an issuer.",
-                &["issuer", "endpoint"],
-                &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0],
-            )?,
-            upstream_suppressed: new.counters(
-                "upstream_suppressed_total",
-                "Calls to an issuer that were not made, by reason.",
-                &["reason"],
-            )?,
-            budget_wait: new.histogram(
-                "budget_wait_seconds",
-                "How long calls to an issuer waited for their turn in the budget.",
-                &[0.0, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 10.0],
-            )?,
-            log_lines_dropped: new
-                .counters(
-                    "log_lines_dropped_total",
-                    "Log lines that were dropped, because the log was not read.",
-                    &[],
-                )?
-                .with_label_values::<&str>(&[]),
-            budget_waiting: new.gauges(
-                "budget_waiting",
-                "Calls to an issuer that wait for their turn now.",
-                &["issuer", "endpoint"],
-            )?,
-            budget_rate: new.float_gauges(
-                "budget_rate",
-                "Calls a second that the budget allows in the long run.",
-                &["issuer", "endpoint"],
-            )?,
-            singleflight_joined: new
-                .counters(
-                    "singleflight_joined_total",
-                    "Callers that shared the call of another caller.",
-                    &[],
-                )?
-                .with_label_values::<&str>(&[]),
-            leases: new.counters(
-                "leases_total",
-                "Calls to an issuer that instances share, by who asked: asked (this one, for all), shared \
-                 (another one), alone (this one, after a timeout), error (this one, because Redis failed).",
-                &["result"],
-            )?,
-            store_errors: new.counters(
-                "store_errors_total",
-                "Errors of a store, by kind.",
-                &["store", "kind"],
-            )?,
-            records: new.gauges("records", "Records in a store, estimated for disk.", &["store"])?,
-            reloads,
-            revoked: new.counters(
-                "revocations_total",
-                "Revocations that took effect here, by kind (subject, session, token, kid, everybody) and \
-                 source.",
-                &["kind", "source"],
-            )?,
-            logouts: new.counters(
-                "logout_requests_total",
-                "Requests for a back-channel logout, by result (done, refused, undecided).",
-                &["result"],
-            )?,
-            revocations: new.gauges("revocations", "Deny records in memory, by kind.", &["kind"])?,
-            revocation_lag: new.float_gauges(
-                "revocation_lag_seconds",
-                "Time since this instance last read the shared log of revocations to its end; 0 if nothing \
-                 is shared.",
-                &[],
-            )?,
-            requests,
-            registry: registry.clone(),
-        };
+        let metrics = Self::declare(&new)?;
         metrics.begin_at_zero();
         Ok((metrics, new.1.into_inner()))
     }
@@ -356,7 +266,7 @@ impl Metrics {
     /// How long ago the log of revocations was read to its end. A year means never.
     pub fn revocation_lag(&self, lag: Duration) {
         let lag = lag.min(Duration::from_secs(365 * 86_400));
-        self.revocation_lag.with_label_values::<&str>(&[]).set(lag.as_secs_f64());
+        self.revocation_lag.set(lag.as_secs_f64());
     }
 
     /// Counts imported profiles with this result.

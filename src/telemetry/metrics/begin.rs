@@ -21,14 +21,17 @@ impl Metrics {
         for (outcome, reason) in FIRST_REASONS {
             self.requests.with_label_values(&[outcome, reason]);
         }
-        for result in ["ok", "refused"] {
-            self.reloads.with_label_values(&[result]);
-        }
-        for result in ["kept", "known", "refused"] {
-            self.imported_profiles.with_label_values(&[result]);
-        }
-        for result in ["done", "refused", "undecided"] {
-            self.logouts.with_label_values(&[result]);
+        self.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let by_result: [(_, &[&str]); 4] = [
+            (&self.reloads, &["ok", "refused"]),
+            (&self.imported_profiles, &["kept", "known", "refused"]),
+            (&self.logouts, &["done", "refused", "undecided"]),
+            (&self.leases, &["asked", "shared", "alone", "error"]),
+        ];
+        for (counter, results) in by_result {
+            for result in results {
+                counter.with_label_values(&[result]);
+            }
         }
         for format in ["jws", "jwe", "opaque"] {
             self.tokens.with_label_values(&[format, "accepted"]);
@@ -37,9 +40,6 @@ impl Metrics {
             for result in ["hit", "miss", "unreadable", "error"] {
                 self.store_lookups.with_label_values(&[store, result]);
             }
-        }
-        for result in ["asked", "shared", "alone", "error"] {
-            self.leases.with_label_values(&[result]);
         }
         for store in ["shared", "disk"] {
             self.store_errors.with_label_values(&[store, "degraded"]);
