@@ -61,6 +61,12 @@ bench-proxies: ## measures: through nginx and Traefik, without auth, with a bare
 	@scripts/setup.sh bench
 	@scripts/bench-proxies.sh
 
+.PHONY: deb
+deb: ## makes a Debian package, target/debian/*.deb
+	@scripts/setup.sh deb
+	cargo build --release --locked --bin holdfast
+	@scripts/deb.sh target/debian/
+
 .PHONY: docs
 docs: ## builds the manual as a book, target/manual/book/index.html (mdBook; compiled at first, if it is not there)
 	@scripts/docs.sh

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh run      what `make run` needs
 #   scripts/setup.sh test     what `make test` needs, too
+#   scripts/setup.sh deb      what `make deb` needs
 #   scripts/setup.sh bench    what `make bench` and `make bench-proxies` need
 #   scripts/setup.sh          all of it
 #
@@ -68,6 +69,7 @@ need_to_test() {
     need chromium has chromium
     need systemd has systemd-analyze
     need strace has strace
+    need fakeroot has fakeroot
     need nodejs has_node
     need npm has npm
     need python3-venv find_python
@@ -164,15 +166,25 @@ install_node_packages() {
     echo "$wanted" >"$node/.stamp"
 }
 
+install_cargo_deb() {
+    version=3.8.0
+    deb="$CACHE/cargo-deb"
+    is_current "$deb" "$version" && return
+    say "compiling cargo-deb into $deb"
+    cargo install --quiet --locked --root "$deb" "cargo-deb@$version" || fail "cargo-deb could not be installed."
+    echo "$version" >"$deb/.stamp"
+}
+
 # -----------------------------------------------------------------------------------------------------------------
 
 what="${1:-all}"
 case "$what" in
 run) need_to_run ;;
 test) need_to_test ;;
+deb) need_to_run ;;
 bench) need_to_bench ;;
 all) need_to_test && need_to_bench ;;
-*) fail "'$what' is not run, test or bench." ;;
+*) fail "'$what' is not run, test, deb or bench." ;;
 esac
 need_rust
 if [ -n "$missing" ]; then
@@ -188,6 +200,8 @@ test | all)
     install_node_packages monitoring monitoring
     install_node_packages oidc_provider oidc_provider
     install_node_packages status_page status_page
+    install_cargo_deb
     ;;
+deb) install_cargo_deb ;;
 bench) install_python_tools ;;
 esac
