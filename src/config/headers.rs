@@ -7,7 +7,7 @@ use super::origin::Origin;
 use super::section::Section;
 use super::value;
 use crate::decision::header_rule::{HeaderRule, WhenAbsent};
-use crate::decision::names::FIXED;
+use crate::decision::names::{EMAIL, FIXED};
 use crate::route::settings::RouteSettings;
 use crate::token::pointer::ClaimPath;
 
@@ -42,7 +42,7 @@ impl HeaderRule {
     }
 
     /// A row is `"X-Name" = "claim"` (required) or `{ claim = "…", required = true }` or
-    /// `{ claim = "…", default = "…" }`.
+    /// `{ claim = "…", default = "…" }`. Each table may have `join = ","`, for a list.
     pub(super) fn read_all(section: Section<'_>) -> Vec<Self> {
         let mut rules = default_headers();
         for (key, node, problems) in section.into_members() {
@@ -59,6 +59,13 @@ impl HeaderRule {
             let mut row = Section::new(format!("headers.{key}"), row, problems);
             let name = value::header_name(&key);
             let claim = row.optional("claim", |text| text.parse());
+            let join = row.optional("join", join);
+            let one_text = |claim: &ClaimPath| ONE_TEXT.iter().any(|name| claim.is_member(name));
+            let is_email = key.eq_ignore_ascii_case(EMAIL.as_str());
+            if join.is_some() && (is_email || claim.as_ref().is_some_and(one_text)) {
+                let allowed = format!("no join in X-User-Email and for {}: never lists", ONE_TEXT.join(", "));
+                row.report("join", "given", allowed);
+            }
             let required = row.optional("required", value::boolean);
             let default = row.optional("default", default_value);
             let absent = match (required, default) {
@@ -84,12 +91,15 @@ impl HeaderRule {
             }
             if let (Ok(name), Some(claim), Some(absent)) = (name, claim, absent) {
                 rules.retain(|rule| rule.name != name);
-                rules.push(Self { name, claim, absent });
+                rules.push(Self { name, claim, join, absent });
             }
         }
         rules
     }
 }
+
+/// Claims of which holdfast itself tells the value.
+const ONE_TEXT: [&str; 4] = ["email", "email_verified", "iss", "sub"];
 
 /// The identity headers when `[headers]` is not set, and the rows that stay when it is.
 fn default_headers() -> Vec<HeaderRule> {
@@ -98,9 +108,19 @@ fn default_headers() -> Vec<HeaderRule> {
         .map(|(name, claim)| HeaderRule {
             name: HeaderName::from_static(name),
             claim: ClaimPath::member(claim),
+            join: None,
             absent: WhenAbsent::Refuse,
         })
         .collect()
+}
+
+/// What stands between the items of a list. Items are percent-encoded, so it cannot be a part of that.
+fn join(text: &str) -> Result<char, String> {
+    let mut all = text.chars();
+    match (all.next(), all.next()) {
+        (Some(one), None) if one == ' ' || (one.is_ascii_punctuation() && one != '%') => Ok(one),
+        _ => Err("one ASCII character that is no letter, digit or %, such as a comma".to_owned()),
+    }
 }
 
 /// A value for a header without an identity: never empty, and without characters that need encoding.

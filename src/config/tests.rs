@@ -342,6 +342,24 @@ fn sentinels_and_clusters_are_named_whole_alone_and_never_shown() {
 }
 
 #[test]
+fn a_list_is_joined_by_one_character_and_only_where_lists_can_be() {
+    let read = |row: &str| read(&format!("{MINIMAL}[headers]\n{row}\n"));
+    for join in [",", "|", ";", " ", ":"] {
+        let settings =
+            read(&format!("\"X-Groups\" = {{ claim = \"permissions\", join = \"{join}\" }}")).unwrap();
+        assert_eq!(settings.headers[2].join, join.chars().next());
+    }
+    for join in ["", ", ", "a", "0", "%", "\u{fc}", "\\n", "\\u007f"] {
+        let problems = read(&format!("\"X-Groups\" = {{ claim = \"a\", join = \"{join}\" }}")).unwrap_err();
+        assert!(problems[0].contains("headers.X-Groups.join"), "{problems:?}");
+    }
+    for (name, claim) in [("X-A", "email"), ("X-A", "sub"), ("X-A", "iss"), ("x-user-email", "a")] {
+        let problems = read(&format!("\"{name}\" = {{ claim = \"{claim}\", join = \",\" }}")).unwrap_err();
+        assert!(problems[0].contains("never lists"), "{problems:?}");
+    }
+}
+
+#[test]
 fn rows_that_leave_no_room_for_anybody_are_refused() {
     let issuer = "[[issuer]]\nurl = \"https://t/\"\naudience = [\"a\"]\n";
     let read = |auth: &str, rows: usize, default: usize| {

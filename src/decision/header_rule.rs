@@ -11,6 +11,9 @@ pub struct HeaderRule {
     pub name: HeaderName,
     /// The claim; `email` and `sub` mean the resolved email and subject.
     pub claim: ClaimPath,
+    /// `join`: the items of a list are sent, with this ASCII character between them. Without it a list counts
+    /// as absent.
+    pub join: Option<char>,
     /// What to do when there is no such claim.
     pub absent: WhenAbsent,
 }

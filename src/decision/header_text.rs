@@ -3,10 +3,13 @@
 //! Different claims give different values: everything but visible ASCII is percent-encoded as UTF-8, and so
 //! is `%` itself. So a backend that percent-decodes a value has the claim, and a backend that compares
 //! encoded values never confuses two users. Blanks at the ends, which HTTP would cut off, are encoded too, so
-//! that no value arrives empty.
+//! that no value arrives empty. In a list that is joined, the character between the items is encoded in each
+//! of them, so that a backend that splits and decodes has the list.
 //!
 //! Only `X-User-Email` keeps its `%` if nothing needs encoding, because another header says
 //! whether it is encoded.
+
+use serde_json::Value;
 
 use super::header_rule::{HeaderRule, WhenAbsent};
 use super::names::EMAIL;
@@ -30,6 +33,8 @@ impl HeaderText {
         let is_email = rule.claim.is_member("email") && identity.email.is_some();
         let (text, encoded) = match (claim(identity, rule), &rule.absent) {
             (Some(text), _) if rule.name == EMAIL => for_header(&text),
+            // Its items are encoded already.
+            (Some(text), _) if rule.join.is_some() => (text, false),
             (Some(text), _) => (percent_encoded(&text), false),
             (None, WhenAbsent::Default(text)) => (text.clone(), false),
             (None, WhenAbsent::Refuse) if identity.email_not_allowed && rule.claim.is_member("email") => {
@@ -61,8 +66,20 @@ fn claim(identity: &Identity, rule: &HeaderRule) -> Option<String> {
     if rule.claim.is_member("name") && !identity.claims.contains_key("name") {
         return identity.name.clone().filter(|name| fits(name));
     }
+    if let Some(join) = rule.join {
+        return joined(rule.claim.values(&identity.claims), join);
+    }
     let text = lenient::scalar(rule.claim.value(&identity.claims)?)?;
     fits(&text).then(|| text.into_owned())
+}
+
+/// All items of all lists, each percent-encoded, the character between them as well; `None` if there are
+/// none. The length of the whole is limited by that of the answer.
+fn joined<'c>(lists: impl Iterator<Item = &'c Value>, join: char) -> Option<String> {
+    let encoded = format!("%{:02X}", u32::from(join));
+    let items = lists.flat_map(lenient::scalars).filter(|item| !item.is_empty());
+    let items = items.map(|item| percent_encoded(&item).replace(join, &encoded));
+    items.reduce(|all, item| format!("{all}{join}{item}"))
 }
 
 fn fits(text: &str) -> bool {
@@ -72,10 +89,11 @@ fn fits(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use percent_encoding::percent_decode_str;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::in_query;
     use super::super::tests::{NOW, header, identity, pass};
+    use super::super::{Unmet, in_query};
     use crate::tiers::table::TierTable;
     use crate::token::email::Email;
     use crate::token::json;
@@ -125,7 +143,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_list_comes_out_of_its_header_as_it_went_in() {
+        let who = identity(
+            r#"{"list":["read:a","a,b","50%","\u00fc"," x ","",null,["deep"],{"a":1},7,true],"one":"a b,c",
+                "none":[],"odd":[null,{}],"object":{"a":1},"https://a/roles":["x"],"https://b/roles":["y"]}"#,
+        );
+        for (row, expected) in [
+            ("claim = \"list\", join = \",\"", "read:a,a%2Cb,50%25,%C3%BC,%20x%20,7,true"),
+            ("claim = \"list\", join = \"|\"", "read:a|a,b|50%25|%C3%BC|%20x%20|7|true"),
+            ("claim = \"list\", join = \" \"", "read:a a,b 50%25 %C3%BC %20x%20 7 true"),
+            ("claim = \"list\", join = \":\"", "read%3Aa:a,b:50%25:%C3%BC:%20x%20:7:true"),
+            ("claim = \"one\", join = \",\"", "a%20b%2Cc"),
+            ("claim = \"*/roles\", join = \",\"", "x,y"),
+            ("claim = \"none\", join = \",\", default = \"-\"", "-"),
+            ("claim = \"odd\", join = \",\", default = \"-\"", "-"),
+            ("claim = \"object\", join = \",\", default = \"-\"", "-"),
+            ("claim = \"list\", default = \"-\"", "-"),
+        ] {
+            let rows = format!("X-List = {{ {row} }}");
+            let value = header(&pass(&who, &rows).unwrap(), &rows, "x-list");
+            assert_eq!(value.as_deref(), Some(expected), "{row}");
+        }
+        let rows = "X-List = { claim = \"none\", join = \",\" }";
+        assert!(matches!(pass(&who, rows), Err(Unmet::Header(name)) if name == "x-list"));
+        let many = identity(&serde_json::json!({ "list": vec!["x".repeat(50); 80] }).to_string());
+        let rows = "X-List = { claim = \"list\", join = \",\" }";
+        assert!(matches!(pass(&many, rows), Err(Unmet::TooLarge { longest, .. }) if longest == "x-list"));
+    }
+
     proptest! {
+        #[test]
+        fn any_list_comes_out_as_it_went_in(list in vec("\\PC{1,9}|[ -~]{1,9}|(?s).{1,9}", 1..9)) {
+            let mut who = identity("{}");
+            who.claims = json::object(serde_json::json!({ "list": list }).to_string().as_bytes()).unwrap();
+            let rows = "X-List = { claim = \"list\", join = \",\" }";
+            let value = header(&pass(&who, rows).unwrap(), rows, "x-list").unwrap();
+            let items = value.split(',').map(|item| percent_decode_str(item).decode_utf8().unwrap());
+            prop_assert_eq!(items.collect::<Vec<_>>(), list);
+        }
+
         #[test]
         fn a_claim_comes_out_of_its_header_as_it_went_in(claim in "\\PC{1,40}|[ -~]{1,40}|(?s).{1,40}") {
             let mut who = identity("{}");
