@@ -204,6 +204,7 @@ impl Ours {
         let vouched = jws::verify_by_any(jws.signing_input, jws.signature, keys, algorithm).unwrap();
         let expected = Expected {
             issuer: &self.issuer,
+            aliases: &[],
             audience: &self.audience,
             leeway: Duration::from_secs(30),
             grace: None,

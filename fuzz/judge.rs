@@ -119,8 +119,13 @@ fn as_claims(bytes: &[u8]) -> Option<String> {
     }
 
     let (issuer, audience): (Arc<str>, _) = (ISSUER.into(), [AUDIENCE.to_owned()]);
-    let expected =
-        Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30), grace: None };
+    let expected = Expected {
+        issuer: &issuer,
+        aliases: &[],
+        audience: &audience,
+        leeway: Duration::from_secs(30),
+        grace: None,
+    };
     let claims = VerifiedClaims::check(vouched, expected, Timestamp::from_secs(NOW)).ok()?;
     assert!(claims.not_after() > Timestamp::from_secs(NOW) && !claims.subject().is_empty());
     let paths = ClaimPath::email_default();

@@ -229,7 +229,7 @@ impl Instance {
             .issuers
             .iter()
             .map(|issuer| {
-                let before = previous.and_then(|previous| previous.issuers.named(Some(&issuer.url)).ok());
+                let before = previous.and_then(|previous| previous.issuers.of_url(&issuer.url));
                 let on_fetch = keep_keys(archive.clone(), clock.clone(), policy.clone(), metrics.clone());
                 Issuer::new(issuer.clone(), &surroundings, before.map(Arc::as_ref), on_fetch)
             })
@@ -240,7 +240,7 @@ impl Instance {
         let former = previous.map_or_else(BTreeSet::new, |previous| {
             let before = previous.issuers.iter().map(|issuer| issuer.name().clone());
             let names = previous.former_issuers.iter().cloned().chain(before);
-            names.filter(|name| issuers.named(Some(name)).is_err()).collect()
+            names.filter(|name| issuers.of_url(name).is_none()).collect()
         });
         let verifier = Verifier::new(issuers.clone(), settings.policy.clone(), pool.clone(), clock.clone())?;
         let proofs = match previous {
@@ -391,6 +391,7 @@ impl Instance {
             let decryption_keys = issuer.decryption_keys().describe().count();
             info!(
                 issuer = &*settings.url,
+                aliases = settings.aliases.join(", "),
                 audience = settings.audience.join(", "),
                 decryption_keys,
                 "issuer configured; foreign tokens are {foreign}"

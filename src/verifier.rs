@@ -249,6 +249,7 @@ impl Verifier {
         let grace = self.policy.expired_grace;
         let expected = Expected {
             issuer: issuer.name(),
+            aliases: &issuer.settings().aliases,
             audience: &issuer.settings().audience,
             leeway: self.policy.leeway,
             grace: issuer.open_since().map(|since| (grace, since)),

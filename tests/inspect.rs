@@ -518,6 +518,28 @@ async fn what_a_route_requires_of_the_token_is_shown_beside_what_the_token_has()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_name_of_an_issuer_is_known_and_told() {
+    let alias = "https://login.example.com/";
+    let scene = Scene::new(true, &format!("aliases = [{alias:?}]\n")).await;
+    for token in [scene.mint(), scene.mint().nested_jwe()] {
+        let (report, code) = scene.report(&token.issuer(alias).build().unwrap(), &[]).await;
+        assert_eq!((code, &report["issuer"]), (0, &scene.tenant.issuer().into()), "{report}");
+    }
+    let stranger = scene.mint().issuer("https://login.example.com").build().unwrap();
+    let (report, _) = scene.report(&stranger, &[]).await;
+    assert_eq!(failed(&report), ["iss"]);
+    assert_eq!(check(&report, "iss")["expected"], format!("{} or {alias}", scene.tenant.issuer()));
+    let said = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["check", "--config", "inspect.toml"])
+        .current_dir(scene.directory.path())
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains(&format!("  also named {alias}")), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_read_and_bad_usage_is_exit_code_2() {
     let scene = Scene::new(false, "").await;
     std::fs::write(scene.directory.path().join("token"), scene.mint().build().unwrap() + "\n").unwrap();

@@ -69,6 +69,9 @@ pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), Exi
                     }
                 }
             }
+            if !issuer.settings().aliases.is_empty() {
+                println!("  also named {}", issuer.settings().aliases.join(", "));
+            }
             for key in issuer.skipped_keys() {
                 println!("  a key is not used: {key}");
             }

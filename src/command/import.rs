@@ -224,7 +224,7 @@ fn named<'s>(settings: &'s Settings, name: Option<&str>) -> Result<&'s IssuerSet
         }
         (Some(name), issuers) => issuers
             .iter()
-            .find(|issuer| issuer.url == name)
+            .find(|issuer| issuer.is_named(name))
             .ok_or_else(|| format!("no issuer {name:?} is configured; configured are {}", all())),
     }
 }

@@ -21,6 +21,7 @@ impl IssuerSettings {
     /// All rows; if `needed`, there is at least one.
     pub(super) fn read_all(root: &mut Section<'_>, needed: bool) -> Vec<Self> {
         let mut seen = BTreeSet::new();
+        let mut aliases = Vec::new();
         let rows = root.rows("issuer").unwrap_or_default();
         if needed && rows.is_empty() {
             root.report("issuer", "nothing", NO_ISSUER);
@@ -31,9 +32,21 @@ impl IssuerSettings {
                 let key = format!("issuer[{number}].url");
                 root.report(&key, issuer.url.as_str(), "each issuer only once");
             }
+            aliases.extend(issuer.aliases.iter().map(|alias| (number, alias.clone())));
             Some(issuer)
         });
-        issuers.collect::<Vec<_>>()
+        let issuers = issuers.collect::<Vec<_>>();
+        for (number, alias) in aliases {
+            if !seen.insert(alias.clone()) {
+                let key = format!("issuer[{number}].aliases");
+                root.report(
+                    &key,
+                    alias,
+                    "names that no other issuer has as its url or alias, each only once",
+                );
+            }
+        }
+        issuers
     }
 
     /// Reports rules that require an issuer that is not configured: nobody could meet them.
@@ -47,6 +60,7 @@ impl IssuerSettings {
     fn read(mut section: Section<'_>) -> Option<Self> {
         let url = |text: &str| value::issuer(text).map(|base| (text.to_owned(), base));
         let url = section.required("url", url, "the issuer's URL exactly as in the token's `iss`");
+        let aliases = section.list("aliases", |text| value::issuer(text).map(|_| text.to_owned()));
         let audience = section.required_list(
             "audience",
             value::text,
@@ -93,6 +107,7 @@ impl IssuerSettings {
         Some(Self {
             url,
             base,
+            aliases: aliases.unwrap_or_default(),
             audience: audience?,
             algorithms,
             pss_with_rs_keys,

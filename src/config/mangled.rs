@@ -4,6 +4,8 @@
 //! intended, so this only warns. Values of keys other than an issuer's are never shown: one may hold a
 //! password.
 
+use url::Url;
+
 use super::node::Node;
 use super::origin::Origin;
 use super::settings::Settings;
@@ -27,7 +29,10 @@ pub fn warnings(source: &Source, settings: &Settings) -> Vec<String> {
         });
     }
     for (row, issuer) in settings.issuers.iter().enumerate() {
-        found.extend(odd_url(issuer).map(|odd| format!("issuer[{row}].url = {:?}: {odd}", issuer.url)));
+        found.extend(odd_url(&issuer.url).map(|odd| format!("issuer[{row}].url = {:?}: {odd}", issuer.url)));
+        for alias in &issuer.aliases {
+            found.extend(odd_url(alias).map(|odd| format!("issuer[{row}].aliases = {alias:?}: {odd}")));
+        }
         for audience in &issuer.audience {
             let odd = odd_audience(audience, issuer);
             found.extend(odd.map(|odd| format!("issuer[{row}].audience = {audience:?}: {odd}")));
@@ -62,8 +67,8 @@ fn odd_end(text: &str) -> Option<&'static str> {
     text.ends_with([',', ';']).then_some("a comma or semicolon at its end")
 }
 
-fn odd_url(issuer: &IssuerSettings) -> Option<String> {
-    let IssuerSettings { url, base, .. } = issuer;
+fn odd_url(url: &str) -> Option<String> {
+    let base = Url::parse(url).ok()?;
     let is_auth0 = base.host_str().is_some_and(|host| host.ends_with(".auth0.com"));
     if base.path().contains("/.well-known") {
         Some(

@@ -380,6 +380,32 @@ fn rows_that_leave_no_room_for_anybody_are_refused() {
 }
 
 #[test]
+fn each_name_belongs_to_one_issuer() {
+    let issuers = |one: &str, other: &str| {
+        read(&format!(
+            "[[issuer]]\nurl = \"https://a/\"\naudience = [\"x\"]\naliases = [{one}]\n\
+             [[issuer]]\nurl = \"https://b/\"\naudience = [\"x\"]\naliases = [{other}]\n"
+        ))
+    };
+    let settings = issuers("\"https://c/\", \"https://c\"", "\"https://d/\"").unwrap();
+    assert_eq!(settings.issuers[0].aliases, ["https://c/", "https://c"]);
+    for (one, other, place) in [
+        ("\"https://b/\"", "", "holdfast.toml:4: issuer[0].aliases"),
+        ("", "\"https://a/\"", "holdfast.toml:8: issuer[1].aliases"),
+        ("\"https://a/\"", "", "holdfast.toml:4: issuer[0].aliases"),
+        ("\"https://c/\"", "\"https://c/\"", "holdfast.toml:8: issuer[1].aliases"),
+        ("\"https://c/\", \"https://c/\"", "", "holdfast.toml:4: issuer[0].aliases"),
+        ("\"http://c.example/\"", "", "holdfast.toml:4: issuer[0].aliases"),
+        ("\"https://c/?x\"", "", "holdfast.toml:4: issuer[0].aliases"),
+        ("\"c.example\"", "", "holdfast.toml:4: issuer[0].aliases"),
+        ("\"\"", "", "holdfast.toml:4: issuer[0].aliases"),
+    ] {
+        let problems = issuers(one, other).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].starts_with(place), "{one} {other}: {problems:?}");
+    }
+}
+
+#[test]
 fn an_issuer_is_bound_to_domains_and_a_rule_to_an_issuer_that_there_is() {
     let settings =
         read(&format!("{MINIMAL}email_domains = [\"Example.COM\", \"b\u{fc}cher.example\"]\n")).unwrap();

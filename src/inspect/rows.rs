@@ -149,9 +149,7 @@ impl Outline {
             self.push_decryption(instance, issuer, &mut checks);
         }
         if let Some(claims) = &self.claims {
-            let configured = instance.issuers.iter().map(|issuer| issuer.name().to_string());
-            let configured = configured.collect::<Vec<_>>().join(" or ");
-            checks.push(check("iss", configured, claim(claims, "iss")));
+            checks.push(check("iss", issuer_names(instance), claim(claims, "iss")));
             if let Some(header) = signed {
                 push_signature(header, issuer, &mut checks);
             }
@@ -180,8 +178,7 @@ impl Outline {
     fn push_decryption(&self, instance: &Instance, issuer: Option<&Arc<Issuer>>, checks: &mut Vec<Check>) {
         let header = self.header.as_ref();
         if let Some(iss) = header.and_then(|header| header.iss.as_ref()) {
-            let configured = instance.issuers.iter().map(|issuer| issuer.name().to_string());
-            checks.push(check("header iss", configured.collect::<Vec<_>>().join(" or "), clip(iss)));
+            checks.push(check("header iss", issuer_names(instance), clip(iss)));
         }
         let issuers = instance.issuers.iter().filter(|one| issuer.is_none_or(|own| Arc::ptr_eq(one, own)));
         let keys = issuers.flat_map(|issuer| {
@@ -210,6 +207,14 @@ impl Outline {
             checks.push(check("content", "a signed token (JWS)", found));
         }
     }
+}
+
+/// All names by which `iss` may name a configured issuer.
+fn issuer_names(instance: &Instance) -> String {
+    let all = instance.issuers.iter().map(|issuer| issuer.settings());
+    all.flat_map(|settings| [&settings.url].into_iter().chain(&settings.aliases).cloned())
+        .collect::<Vec<_>>()
+        .join(" or ")
 }
 
 fn push_signature(header: &UnverifiedHeader, issuer: Option<&Arc<Issuer>>, checks: &mut Vec<Check>) {

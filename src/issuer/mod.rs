@@ -148,7 +148,7 @@ impl Issuer {
         }))
     }
 
-    /// Its URL, as in `iss`.
+    /// Its URL, as in `iss`, unless that is an alias.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name

@@ -17,6 +17,8 @@ pub struct IssuerSettings {
     pub url: String,
     /// The same, parsed, to find the discovery document.
     pub base: Url,
+    /// `aliases`: other names of the issuer in `iss`, such as its custom domains. Default empty.
+    pub aliases: Vec<String>,
     /// `audience`, `--audience`: a token must name one of them.
     pub audience: Vec<String>,
     /// `algorithms`: the allow-list for signatures. Default `RS256`.
@@ -59,6 +61,12 @@ pub enum ForeignTokens {
 }
 
 impl IssuerSettings {
+    /// Whether `iss` with this value names the issuer: by its URL or by an alias, byte for byte.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        self.url == name || self.aliases.iter().any(|alias| alias == name)
+    }
+
     /// Which emails in its claims count.
     #[must_use]
     pub fn email_rules(&self, require_verified: bool) -> EmailRules<'_> {

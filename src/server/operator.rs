@@ -103,8 +103,10 @@ fn check_with(token: Option<&AdminToken>, headers: &HeaderMap, client: Client) -
 /// The issuers that a request applies to: the named one, or all.
 pub(super) fn issuers(named: Option<String>, instance: &Instance) -> Result<Vec<String>, OperatorError> {
     match named {
-        Some(issuer) if instance.issuers.named(Some(&issuer)).is_err() => Err(no_such(issuer, instance)),
-        Some(issuer) => Ok(vec![issuer]),
+        Some(named) => match instance.issuers.named(Some(&named)) {
+            Ok(issuer) => Ok(vec![issuer.name().to_string()]),
+            Err(_) => Err(no_such(named, instance)),
+        },
         None => Ok(instance.issuers.iter().map(|issuer| issuer.name().to_string()).collect()),
     }
 }

@@ -47,8 +47,10 @@ impl AuthenticatedPayload {
 /// What the claims are checked against.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'e> {
-    /// `iss`, byte for byte.
+    /// The issuer's name: `iss`, byte for byte, unless that is one of `aliases`.
     pub issuer: &'e Arc<str>,
+    /// Other names of the issuer in `iss`.
+    pub aliases: &'e [String],
     /// `aud` must contain one of these.
     pub audience: &'e [String],
     /// Tolerated clock skew.
@@ -81,7 +83,10 @@ impl VerifiedClaims {
     ) -> Result<Self, Refusal> {
         let all = payload.0;
         refuse_other_kinds(&all)?;
-        if all.get("iss").and_then(Value::as_str) != Some(expected.issuer) {
+        let named = all.get("iss").and_then(Value::as_str);
+        if !named
+            .is_some_and(|name| *name == **expected.issuer || expected.aliases.iter().any(|one| one == name))
+        {
             return Err(Refusal::IssuerUnknown { configured: expected.issuer.to_string() });
         }
         let expires_at = date(&all, "exp")?.ok_or(Refusal::ClaimUnfit { claim: "exp" })?;
@@ -112,7 +117,7 @@ impl VerifiedClaims {
         Ok(Self { issuer: expected.issuer.clone(), subject, expires_at, not_after, in_grace, all })
     }
 
-    /// `iss`, one of the configured issuers.
+    /// The configured issuer that `iss` names, by its name or an alias.
     #[must_use]
     pub fn issuer(&self) -> &Arc<str> {
         &self.issuer
@@ -266,8 +271,13 @@ mod tests {
     fn check(text: &str) -> Result<VerifiedClaims, Refusal> {
         let issuer: Arc<str> = "https://t.example/".into();
         let audience = ["https://api".to_owned(), "https://other".to_owned()];
-        let expected =
-            Expected { issuer: &issuer, audience: &audience, leeway: Duration::from_secs(30), grace: None };
+        let expected = Expected {
+            issuer: &issuer,
+            aliases: &[],
+            audience: &audience,
+            leeway: Duration::from_secs(30),
+            grace: None,
+        };
         let payload = AuthenticatedPayload::read(text.as_bytes()).unwrap();
         VerifiedClaims::check(payload, expected, Timestamp::from_secs(NOW))
     }
@@ -346,7 +356,7 @@ mod tests {
         let audience = ["https://api".to_owned()];
         let [leeway, grace] = times.map(Duration::from_secs);
         let grace = open_since.map(|since| (grace, Timestamp::from_secs(since)));
-        let expected = Expected { issuer: &issuer, audience: &audience, leeway, grace };
+        let expected = Expected { issuer: &issuer, aliases: &[], audience: &audience, leeway, grace };
         let text = with("exp", &exp.to_string()).replace("\"iat\"", "\"x\"");
         let payload = AuthenticatedPayload::read(text.as_bytes()).unwrap();
         VerifiedClaims::check(payload, expected, Timestamp::from_secs(now))

@@ -22,13 +22,19 @@ impl Issuers {
         self.0.iter()
     }
 
-    /// The issuer with exactly this URL.
+    /// The issuer with exactly this URL, or with this alias.
     ///
     /// # Errors
     /// [`Refusal::IssuerUnknown`].
     pub fn named(&self, name: Option<&str>) -> Result<&Arc<Issuer>, Refusal> {
-        let found = self.0.iter().find(|issuer| Some(&**issuer.name()) == name);
+        let found = name.and_then(|name| self.0.iter().find(|issuer| issuer.settings().is_named(name)));
         found.ok_or_else(|| self.unknown())
+    }
+
+    /// The issuer with exactly this URL, which is its name in metrics and records.
+    #[must_use]
+    pub fn of_url(&self, url: &str) -> Option<&Arc<Issuer>> {
+        self.0.iter().find(|issuer| **issuer.name() == *url)
     }
 
     /// The refusal of a token that comes from none of them.

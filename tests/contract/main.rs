@@ -71,6 +71,7 @@ contract!(nginx traefik caddy envoy haproxy: {
     login::a_query_as_browsers_write_it_comes_back_signed,
     logout::a_logout_that_auth0_sends_ends_the_users_tokens,
     token::what_a_route_requires_of_the_token_holds_and_the_client_is_told_which_login,
+    token::a_list_and_the_name_of_the_issuer_reach_the_backend_as_configured,
     sender::a_bound_token_passes_with_a_proof_for_this_very_request,
     sender::no_other_proof_passes_and_none_twice,
     sender::no_header_of_a_client_changes_which_request_a_proof_is_for,

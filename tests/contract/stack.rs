@@ -65,6 +65,8 @@ impl Instance {
 struct Changes<'c> {
     auth: Option<SocketAddr>,
     requirements: Option<&'c str>,
+    /// What is replaced in holdfast's configuration.
+    config: &'c [(&'c str, &'c str)],
     options: &'c [&'c str],
     /// Who signs the certificates of server and clients, if there is to be TLS.
     authority: Option<&'c Authority>,
@@ -97,6 +99,11 @@ impl Stack {
         Self::start_with(proxy, Changes { requirements: Some(requirements), ..Changes::default() }).await
     }
 
+    /// With these replacements in holdfast's configuration.
+    pub async fn start_configured(proxy: Proxy, config: &[(&str, &str)]) -> Self {
+        Self::start_with(proxy, Changes { config, ..Changes::default() }).await
+    }
+
     async fn start_with(proxy: Proxy, changes: Changes<'_>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tenant = Tenant::start(Options::default()).await.unwrap();
@@ -122,7 +129,11 @@ impl Stack {
                 ("/etc/holdfast/login.secret", secret.display().to_string()),
             ],
         );
-        let config = config[0].1.replace(", \"unix:/run/holdfast/auth.sock\"", "");
+        let mut config = config[0].1.replace(", \"unix:/run/holdfast/auth.sock\"", "");
+        for (from, to) in changes.config {
+            assert!(config.contains(from), "the example does not say {from:?}");
+            config = changed(&config, from, to);
+        }
         let holdfast = Holdfast::start(directory.path(), &config, 1).await.ready().await;
         let (relay, relay_address) = Relay::tcp(holdfast.auth_tcp()).await;
         let mut fleet = Vec::new();

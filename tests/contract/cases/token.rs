@@ -1,8 +1,8 @@
-//! What routes require of the token itself, through every proxy.
+//! What routes require of the token itself, and lists and issuers with several names, through every proxy.
 
 use serde_json::json;
 
-use super::identity::assert_alice;
+use super::identity::{assert_alice, identity};
 use crate::client::{bearer, request};
 use crate::proxy::Proxy;
 use crate::stack::Stack;
@@ -40,5 +40,31 @@ pub async fn what_a_route_requires_of_the_token_holds_and_the_client_is_told_whi
             assert!(challenge[0].ends_with("acr_values=\"gold platinum\", max_age=\"300\""), "{reply:?}");
         }
         assert_eq!(stack.client.request("GET", "/page", &token).await.status, 200, "another route");
+    }
+}
+
+/// In a header that every example passes on.
+pub async fn a_list_and_the_name_of_the_issuer_reach_the_backend_as_configured(proxy: Proxy) {
+    let alias = "https://login.example.com/";
+    let rows = "[headers]\n\"X-User-Id\" = { claim = \"permissions\", join = \",\", default = \"-\" }\n";
+    let config = [
+        ("\naudience = [", format!("\naliases = [\"{alias}\"]\naudience = [")),
+        ("\n[[issuer]]", format!("\n{rows}[[issuer]]")),
+    ];
+    let stack =
+        Stack::start_configured(proxy, &config.each_ref().map(|(from, to)| (*from, to.as_str()))).await;
+    for (list, expected) in [
+        (json!(["read:a", "a,b", "50%", "ü", " x "]), "read:a,a%2Cb,50%25,%C3%BC,%20x%20"),
+        (json!([]), "-"),
+        (json!("one"), "one"),
+    ] {
+        let token = stack.tenant.mint().email_direct("alice@example.com").claim("permissions", list);
+        let token = token.issuer(alias).build().unwrap();
+        let forged = format!("X-User-Id: admin\r\n{}", bearer(&token));
+        let reply = stack.client.request("GET", "/page", &forged).await;
+        let ids =
+            identity(&reply.body).into_iter().filter(|line| line.to_lowercase().starts_with("x-user-id"));
+        let ids: Vec<_> = ids.filter_map(|line| line.split_once(": ")).map(|(_, value)| value).collect();
+        assert_eq!((reply.status, ids), (200, vec![expected]), "{reply:?}");
     }
 }
