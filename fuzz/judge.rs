@@ -1,6 +1,6 @@
-//! What is fuzzed: arbitrary bytes as a credential, as a header, as claims under a good signature, and as the
-//! content of a JWE that opens. Nothing may panic, nothing outside the grammar may come through, and what is
-//! verified must be what was signed.
+//! What is fuzzed: arbitrary bytes as a credential, as a header, as claims under a good signature, as the
+//! content of a JWE that opens, and as what a route requires. Nothing may panic, nothing outside the grammar
+//! may come through, and what is verified must be what was signed.
 //!
 //! `fuzz_targets/token.rs` runs it under libFuzzer, `tests/fuzz_properties.rs` over a few hundred texts in
 //! every test run.
@@ -14,14 +14,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast::clock::Timestamp;
 use holdfast::credential::{Credential, MAX_TOKEN_BYTES};
+use holdfast::route::requirement::{Requirement, claim, in_query};
+use holdfast::tiers::table::TierTable;
 use holdfast::token::algorithm::SignatureAlgorithm;
 use holdfast::token::claims::{AuthenticatedPayload, Expected, VerifiedClaims};
 use holdfast::token::compact::{Compact, UnverifiedJws};
 use holdfast::token::email::{self, EmailRules};
-use holdfast::token::json;
+use holdfast::token::json::{self, Object};
 use holdfast::token::jwe::{DecryptionKeys, SealedWith};
 use holdfast::token::jws::{self, VerificationKey};
-use holdfast::token::pointer::ClaimPath;
+use holdfast::token::pointer::{self, ClaimPath};
 
 /// The secret that signs and seals; only here is it known.
 const SECRET: [u8; 32] = [7; 32];
@@ -37,10 +39,14 @@ static KEYS: LazyLock<DecryptionKeys> = LazyLock::new(|| {
     DecryptionKeys::from_jwks_json(&jwk).unwrap_or_default()
 });
 
+/// What routes require is checked against this.
+static TIERS: LazyLock<TierTable> = LazyLock::new(TierTable::default);
+
 /// Looks at `bytes` in every way. The email that claims of these bytes give, if they pass all checks.
 pub fn judge(bytes: &[u8]) -> Option<String> {
     as_credential(bytes);
     as_content(bytes);
+    as_requirements(bytes);
     as_claims(bytes)
 }
 
@@ -88,6 +94,35 @@ fn as_content(bytes: &[u8]) {
             }
         }
         Err(error) => panic!("{error}"),
+    }
+}
+
+/// As what a route requires, and as claims that a route may require. Nothing is understood by halves.
+fn as_requirements(bytes: &[u8]) {
+    let claims = json::object(bytes).unwrap_or_default();
+    for (name, value) in &claims {
+        let place = format!("/{}", name.replace('~', "~0").replace('/', "~1").replace(':', "~2"));
+        assert_eq!(pointer::at(&claims, &place), Some(value), "{place}");
+        let required = format!("{place}:x");
+        if required.len() <= 512 {
+            assert_eq!(claim(&required), Some((place.as_str(), "x")));
+        }
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for (requirement, value) in in_query(text).flatten() {
+        if requirement.check(&value, &TIERS).is_err() {
+            continue;
+        }
+        match requirement {
+            Requirement::Claim => {
+                let (place, wanted) = claim(&value).unwrap_or_default();
+                assert!(pointer::is_pointer(place) && !wanted.is_empty(), "{value}");
+                assert_eq!(pointer::at(&Object::new(), place), None);
+            }
+            Requirement::Acr => assert!(!value.contains(['"', '\\', ' ']) && value.is_ascii(), "{value}"),
+            Requirement::MaxAge => assert!(value.bytes().all(|byte| byte.is_ascii_digit()), "{value}"),
+            _ => {}
+        }
     }
 }
 

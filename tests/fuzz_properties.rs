@@ -6,6 +6,8 @@
 
 #[path = "../fuzz/judge.rs"]
 mod judge;
+#[path = "../fuzz/proof.rs"]
+mod proof;
 #[path = "../benches/scene/mod.rs"]
 mod scene;
 
@@ -77,6 +79,31 @@ fn what_is_fuzzed_goes_all_the_way_to_the_email() {
     }
 }
 
+/// The same of proofs.
+#[test]
+fn what_is_fuzzed_of_a_proof_goes_all_the_way_to_its_acceptance() {
+    let ath = proof::ath();
+    let claims = |htm: &str, htu: &str, iat: u64, ath: &str| {
+        proof::judge(
+            format!(r#"{{"jti":"j","htm":"{htm}","htu":"{htu}","iat":{iat},"ath":"{ath}"}}"#).as_bytes(),
+        )
+    };
+    assert!(claims(proof::METHOD, proof::URL, proof::NOW, &ath));
+    assert!(claims(proof::METHOD, "HTTPS://A:443/%78?q#f", proof::NOW - 60, &ath));
+    assert!(!claims("POST", proof::URL, proof::NOW, &ath));
+    assert!(!claims(proof::METHOD, "https://a/X", proof::NOW, &ath));
+    assert!(!claims(proof::METHOD, proof::URL, proof::NOW - 61, &ath));
+    assert!(!claims(proof::METHOD, proof::URL, proof::NOW + 31, &ath));
+    assert!(!claims(proof::METHOD, proof::URL, proof::NOW, &ath[1..]));
+    // Headers go their own way in there, and must be good to get far.
+    let header = proof::header().unwrap();
+    for odd in
+        [header.clone(), header.replace("dpop+jwt", "JWT"), header.replace("\"x\"", "\"d\":\"AA\",\"x\"")]
+    {
+        assert!(!proof::judge(odd.as_bytes()), "a header is no claims");
+    }
+}
+
 #[test]
 fn every_character_of_a_good_jws_counts() {
     for place in 0..SEEDS.jws.len() {
@@ -119,6 +146,29 @@ proptest! {
         text in r#"\{("(iss|aud|sub|exp|nbf|email|user|a)":("https://t/"|"a"|"a@x\.org"|-?[0-9.e+]{1,12}|null|\[\[1\],"a"\]|\{"email":"a@x\.org"\})[,}]?){0,8}\}?"#,
     ) {
         judge::judge(text.as_bytes());
+    }
+
+    #[test]
+    fn what_is_fuzzed_of_a_proof_holds_for_arbitrary_bytes(bytes in vec(any::<u8>(), 0..400)) {
+        proof::judge(&bytes);
+    }
+
+    #[test]
+    fn what_is_fuzzed_of_a_proof_holds_for_what_looks_like_one(
+        text in r#"\{("(jti|htm|htu|iat|ath|typ|alg|jwk)":("j"|"GET"|"https://a/x"|"dpop\+jwt"|"EdDSA"|1800000000|null|\{"kty":"OKP"\})[,}]?){0,8}\}?"#,
+        url in "(HTTP|https)://[a-z:%.@\\[\\]0-9]{1,12}(/(\\.|\\.\\.|%2[eEfF]|%7e|[a-z?#;\\\\]){0,3}){0,4}",
+    ) {
+        proof::judge(text.as_bytes());
+        proof::judge(url.as_bytes());
+    }
+
+    #[test]
+    fn what_is_fuzzed_holds_for_what_looks_like_requirements(
+        text in r#"((claim|acr|max_age|typ|actor|scope)=(/(azp|a~[0-3]|https:~1~1n~1x|"|%22|\+)[:a-z0-9%~]{0,6}|at\+jwt|none|[0-9+-]{0,9}|[ -~]{0,6})&?){0,6}"#,
+        names in r#"\{("[a-z~:/012]{0,6}":("x"|1|null|\["a"\]),?){0,5}\}"#,
+    ) {
+        judge::judge(text.as_bytes());
+        judge::judge(names.as_bytes());
     }
 
     #[test]
