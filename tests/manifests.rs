@@ -42,8 +42,10 @@ fn check_names<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<(), Strin
 
 const DEPLOYMENT: &str = "../deploy/kubernetes/holdfast.yaml";
 
-const MANIFESTS: [&str; 6] = [
+const MANIFESTS: [&str; 8] = [
     DEPLOYMENT,
+    "../deploy/kubernetes/network-policy.yaml",
+    "../deploy/kubernetes/disruption-budget.yaml",
     "traefik/kubernetes.yaml",
     "ingress-nginx/configmap.yaml",
     "ingress-nginx/ingress.yaml",
@@ -84,19 +86,32 @@ fn a_misspelt_or_mistyped_field_is_not_valid() {
     }
 }
 
-/// What the page for Kubernetes shows goes with the Deployment: its pods, and the names of its ports.
+/// What stands beside the Deployment is about its pods and the names of its ports, and kustomize applies all of it.
 #[test]
-fn the_network_policy_of_the_manual_is_valid_and_of_this_deployment() {
-    let page = std::fs::read_to_string(in_repository("docs/how-to/kubernetes.md")).unwrap();
-    let shown = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("policy.yaml");
-    std::fs::write(&file, shown).unwrap();
-    let output = validate([file]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let (policy, deployment) = (&documents(shown)[0], &documents(&example(DEPLOYMENT))[1]);
-    let selected = policy.pointer("/spec/podSelector/matchLabels");
-    assert_eq!(selected, deployment.pointer("/spec/template/metadata/labels"));
+fn the_policies_are_about_the_pods_of_the_deployment_and_kustomize_knows_every_file() {
+    let one = |name: &str, number: usize| {
+        documents(&example(&format!("../deploy/kubernetes/{name}"))).remove(number)
+    };
+    let (policy, budget) = (one("network-policy.yaml", 0), one("disruption-budget.yaml", 0));
+    let deployment = one("holdfast.yaml", 1);
+    let labels = deployment.pointer("/spec/template/metadata/labels").unwrap();
+    for selected in [
+        policy.pointer("/spec/podSelector/matchLabels"),
+        budget.pointer("/spec/selector/matchLabels"),
+        deployment.pointer("/spec/template/spec/topologySpreadConstraints/0/labelSelector/matchLabels"),
+    ] {
+        assert_eq!(selected, Some(labels));
+    }
+    let directory = std::fs::read_dir(in_repository("deploy/kubernetes")).unwrap();
+    let mut files: Vec<String> =
+        directory.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    files.retain(|file| file != "kustomization.yaml");
+    files.sort();
+    let kustomization = one("kustomization.yaml", 0);
+    let mut applied: Vec<&str> =
+        kustomization["resources"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    applied.sort_unstable();
+    assert_eq!(applied, files);
     let named = |list: &Value, pointer: &str| -> Vec<String> {
         list.as_array().unwrap().iter().map(|item| text(item, pointer).to_owned()).collect()
     };

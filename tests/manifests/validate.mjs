@@ -20,6 +20,7 @@ const SCHEMAS = {
   "networking.k8s.io/v1 NetworkPolicy": ["kubernetes-models", "IoK8sApiNetworkingV1NetworkPolicy"],
   "traefik.io/v1alpha1 IngressRoute": ["@kubernetes-models/traefik", "ComGithubTraefikTraefikV3PkgProviderKubernetesCrdTraefikioV1alpha1IngressRoute"],
   "traefik.io/v1alpha1 Middleware": ["@kubernetes-models/traefik", "ComGithubTraefikTraefikV3PkgProviderKubernetesCrdTraefikioV1alpha1Middleware"],
+  "policy/v1 PodDisruptionBudget": ["kubernetes-models", "IoK8sApiPolicyV1PodDisruptionBudget"],
   "v1 ConfigMap": ["kubernetes-models", "IoK8sApiCoreV1ConfigMap"],
   "v1 Service": ["kubernetes-models", "IoK8sApiCoreV1Service"],
 };
