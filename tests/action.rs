@@ -7,10 +7,11 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
 use holdfast::clock::Clock;
 use holdfast_devtenant::{Tenant, TokenBuilder, User};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use support::Reply;
 use support::service::{Running, decryption_keys, issuer, tenant, value};
 
@@ -135,6 +136,38 @@ async fn each_form_alone_is_enough() {
         assert_eq!(found(&reply), (403, None, None), "{path} without {form}: {reply:?}");
     }
     assert_eq!(tenant.calls().userinfo, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_can_require_the_login_that_the_action_writes_down() {
+    let tenant = tenant().await;
+    let holdfast = Running::start(&issuer(&tenant, ""), Clock::system()).await;
+    let ago = |secs: u64| {
+        let time = UNIX_EPOCH + Duration::from_secs(tenant.time() - secs);
+        humantime::format_rfc3339_millis(time).to_string()
+    };
+    let token = |methods: Value| {
+        let authentication = json!({ "methods": methods }).to_string();
+        let login =
+            login(&["--audience", API, "--namespace", NAMESPACE, "--authentication", &authentication]);
+        with_claims(tenant.mint(), &login.access_token).build().unwrap()
+    };
+    let password = json!({ "name": "pwd", "timestamp": ago(7_200) });
+    let factor = json!({ "name": "mfa", "timestamp": ago(60) });
+    let (weak, strong) = (token(json!([password])), token(json!([password, factor])));
+    let acr = "acr=http://schemas.openid.net/pape/policies/2007/06/multi-factor";
+    for (required, of_weak, of_strong) in [
+        (acr, 401, 200),
+        ("claim=/https:~1~1claims.example.com~1amr:mfa", 403, 200),
+        ("claim=/https:~1~1claims.example.com~1amr:pwd", 200, 200),
+        ("max_age=3600", 401, 200),
+        ("max_age=86400", 200, 200),
+    ] {
+        let path = format!("/auth?{required}");
+        let statuses =
+            (holdfast.ask_at(&path, &weak).await.status, holdfast.ask_at(&path, &strong).await.status);
+        assert_eq!(statuses, (of_weak, of_strong), "{required}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@
  *   namespaced  https://…/email, https://…/email_verified  always; this is the form to rely on
  *               https://…/user: { email, email_verified }
  *               https://…/session_id                     the session, in access tokens: what a logout ends
+ *               https://…/amr, /acr, /auth_time          how and when the user logged in, in access tokens
  *
  * It must never fail a login, whatever the event looks like: nothing here throws, denies, waits or calls out. No
  * dependencies; Node 18 and 22. Log lines never hold an email or a secret.
@@ -30,18 +31,25 @@ const AUTH0_DOMAINS = ['auth0.com', 'webtask.io', 'webtask.run'];
 const LONGEST_EMAIL = 254;
 const LONGEST_NAMESPACE = 200;
 const LONGEST_SESSION = 256;
+const LONGEST_METHOD = 128;
+const MOST_METHODS = 16;
+
+// What an application writes into `acr_values` to have Auth0 ask for another factor.
+const MULTI_FACTOR = 'http://schemas.openid.net/pape/policies/2007/06/multi-factor';
 
 exports.onExecutePostLogin = async (event, api) => {
   try {
     const secrets = event.secrets || {};
     const profile = emailProfile(event.user, isOn(secrets.HOLDFAST_REQUIRE_VERIFIED));
     const session = sessionOf(event.session);
-    if (!profile && !session) return;
+    const authentication = Object.entries(authenticationOf(event.authentication));
+    if (!profile && !session && authentication.length === 0) return;
 
     const claims = profile ? [...Object.entries(profile), ['user', profile]] : [];
     const namespace = chooseNamespace(secrets.HOLDFAST_NAMESPACE, event.resource_server);
     if (namespace) {
       if (session) set(api, 'accessToken', `${namespace}/session_id`, session);
+      for (const [name, value] of authentication) set(api, 'accessToken', `${namespace}/${name}`, value);
       for (const [name, value] of [...claims]) claims.push([`${namespace}/${name}`, value]);
     }
     for (const [name, value] of claims) {
@@ -70,6 +78,24 @@ function emailProfile(user, requireVerified) {
 function sessionOf(session) {
   const id = session && session.id;
   return typeof id === 'string' && id !== '' && id.length <= LONGEST_SESSION ? id : null;
+}
+
+/**
+ * How and when the user logged in: `{ amr?, acr?, auth_time? }`. Routes can require it. The time is that of the latest
+ * factor, in seconds. Auth0 reserves the plain names, so they go under the namespace.
+ */
+function authenticationOf(authentication) {
+  const methods = authentication && Array.isArray(authentication.methods) ? authentication.methods : [];
+  const isMethod = (one) => one && typeof one.name === 'string' && one.name !== '' && one.name.length <= LONGEST_METHOD;
+  const known = methods.filter(isMethod).slice(0, MOST_METHODS);
+  const times = known.map((one) => (typeof one.timestamp === 'string' ? Date.parse(one.timestamp) : NaN));
+  const latest = Math.floor(Math.max(...times.filter(Number.isFinite)) / 1000);
+  const names = [...new Set(known.map((one) => one.name))];
+  return {
+    ...(names.length > 0 && { amr: names }),
+    ...(names.includes('mfa') && { acr: MULTI_FACTOR }),
+    ...(Number.isFinite(latest) && latest >= 0 && { auth_time: latest }),
+  };
 }
 
 /** A switch that a typo cannot turn off: anything but nothing or "false" is on. */

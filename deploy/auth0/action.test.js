@@ -57,6 +57,37 @@ group('the session', () => {
   }
 });
 
+group('how and when the user logged in', () => {
+  const claims = async (methods) => {
+    const authentication = Array.isArray(methods) ? { methods } : methods;
+    const result = await login({ audience: API, secrets: SECRETS, authentication, user: { user_id: 'auth0|1' } });
+    assert.deepEqual(result.id_token_claims, {});
+    const names = Object.entries(result.access_token_claims).map(([name, value]) => [name.replace(`${NAMESPACE}/`, ''), value]);
+    return Object.fromEntries(names);
+  };
+  const pwd = { name: 'pwd', timestamp: '2026-11-27T10:00:00.900Z' };
+  const mfa = { name: 'mfa', timestamp: '2026-11-27T10:05:00.900Z' };
+  const acr = 'http://schemas.openid.net/pape/policies/2007/06/multi-factor';
+
+  test('the factors and the time of the latest arrive under the namespace, in the access token alone', async () => {
+    assert.deepEqual(await claims([pwd]), { amr: ['pwd'], auth_time: 1795773600 });
+    assert.deepEqual(await claims([mfa, pwd]), { amr: ['mfa', 'pwd'], acr, auth_time: 1795773900 });
+    assert.deepEqual(await claims([pwd, pwd]), { amr: ['pwd'], auth_time: 1795773600 });
+  });
+
+  test('what cannot be read is left out, and the login goes on', async () => {
+    for (const unfit of [null, {}, 'mfa', { methods: null }, { methods: 'mfa' }, [null, 7, {}, { name: 7 }, { name: '' }]]) {
+      assert.deepEqual(await claims(unfit), {});
+    }
+    for (const timestamp of [undefined, null, 7, 'yesterday', '', '1960-01-01T00:00:00Z']) {
+      assert.deepEqual(await claims([{ name: 'pwd', timestamp }]), { amr: ['pwd'] });
+    }
+    assert.deepEqual(await claims([{ name: 'x'.repeat(129), timestamp: pwd.timestamp }]), {});
+    const many = Array.from({ length: 100 }, (_, number) => ({ name: `m${number}`, timestamp: pwd.timestamp }));
+    assert.equal((await claims(many)).amr.length, 16);
+  });
+});
+
 group('which form arrives where', () => {
   test('a signed token for an API carries every form, and so do the ID token and /userinfo', async () => {
     const result = await login({ audience: API, secrets: SECRETS });

@@ -11,8 +11,9 @@ const { login } = require('./model.js');
 
 const USAGE = `usage: node emit.js [--audience URL] [--namespace URL] [--email E] [--verified true|false] [--user JSON]
                     [--require-verified true|false] [--scope "openid email"] [--protocol NAME] [--tenant HOST]
-                    [--encrypted]
+                    [--authentication JSON] [--encrypted]
 
+  --authentication  event.authentication
   --user       members laid over event.user; null: the event has no user
   --email ""   a user without an email
 Standard members (iss, sub, aud, exp) are not printed: they are not the Action's.
@@ -29,7 +30,7 @@ async function main(args) {
     args,
     options: {
       audience: text, namespace: text, email: text, verified: text, user: text, 'require-verified': text, scope: text,
-      protocol: text, tenant: text, encrypted: { type: 'boolean' },
+      protocol: text, tenant: text, authentication: text, encrypted: { type: 'boolean' },
     },
   });
 
@@ -40,6 +41,7 @@ async function main(args) {
     protocol: values.protocol,
     encrypted: values.encrypted,
     user: makeUser(values),
+    authentication: values.authentication && JSON.parse(values.authentication),
     secrets: {
       ...(values.namespace !== undefined && { HOLDFAST_NAMESPACE: values.namespace }),
       ...(values['require-verified'] !== undefined && { HOLDFAST_REQUIRE_VERIFIED: values['require-verified'] }),

@@ -73,6 +73,7 @@ class LoginFailed extends Error {}
  * @param {object} [options.user] `event.user`; null leaves it out
  * @param {object} [options.secrets] `event.secrets`
  * @param {object} [options.session] `event.session`; without it the event has none
+ * @param {object} [options.authentication] `event.authentication`; without it the event has none
  * @param {string} [options.file] the Action; default: action.js beside this file
  * @returns {Promise<{access_token_format: string, access_token_claims: object, id_token_claims: object,
  *   userinfo: object, dropped: {token: string, name: string, why: string}[], log: string[]}>}
@@ -193,7 +194,7 @@ function describe({ tenant = 'tenant.eu.auth0.com', audience, scopes, protocol, 
 }
 
 /** The `event` of the post-login trigger, as far as an Action for claims can care. */
-function makeEvent({ tenant, audience, scopes, protocol }, { user, session, secrets = {} }) {
+function makeEvent({ tenant, audience, scopes, protocol }, { user, session, authentication, secrets = {} }) {
   const event = {
     client: { client_id: 'client', name: 'Web', metadata: {} },
     connection: { id: 'con_1', name: 'Username-Password-Authentication', strategy: 'auth0' },
@@ -208,6 +209,7 @@ function makeEvent({ tenant, audience, scopes, protocol }, { user, session, secr
   };
   if (audience) event.resource_server = { identifier: audience };
   if (session !== undefined) event.session = session;
+  if (authentication !== undefined) event.authentication = authentication;
   if (user === null) delete event.user;
   return event;
 }
