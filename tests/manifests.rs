@@ -18,7 +18,9 @@ mod external_auth;
 #[path = "manifests/ingress_nginx.rs"]
 mod ingress_nginx;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -145,6 +147,40 @@ fn every_file_for_a_proxy_names_every_header_of_the_identity() {
             let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
             assert!(text.split(is_end).any(|word| word == header), "{name} does not name {header}");
         }
+    }
+}
+
+/// The number of times that each file of a directory names something, in any case and with any separator.
+fn named(directory: &Path, name: &str) -> BTreeMap<String, usize> {
+    let mut grep = Command::new("grep");
+    grep.args(["-rioE", "--exclude=README.md", name, "."]).current_dir(directory);
+    let listed = String::from_utf8(grep.output().unwrap().stdout).unwrap();
+    let mut found = BTreeMap::new();
+    for (file, _) in listed.lines().filter_map(|line| line.split_once(':')) {
+        *found.entry(file.to_owned()).or_default() += 1;
+    }
+    found
+}
+
+#[test]
+fn one_command_adds_a_header_to_every_list_of_every_example() {
+    let copy = tempfile::tempdir().unwrap();
+    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    run(Command::new("cp").args(["-r", "examples/.", copy.path().to_str().unwrap()]));
+    run(Command::new("scripts/add-header.sh").arg("X-Auth-Colour").arg(copy.path()));
+    let (added, last) = (named(copy.path(), "x.auth.colour"), named(copy.path(), "x.auth.source"));
+    assert_eq!(added, last);
+    assert_eq!(added.len(), 11, "{added:?}");
+    for (file, line) in [
+        ("nginx/snippets/headers.conf", "proxy_set_header X-Auth-Colour $holdfast_colour;\n"),
+        ("nginx/snippets/answer.conf", "auth_request_set $holdfast_colour $upstream_http_x_auth_colour;\n"),
+        ("caddy/Caddyfile", " X-Auth-Age X-Auth-Source X-Auth-Colour\n"),
+        ("haproxy/holdfast.lua", "\"x-auth-source\", \"x-auth-colour\",\n"),
+        ("envoy/envoy.yaml", "- { exact: x-auth-colour }\n"),
+        ("traefik/dynamic.yml", "          X-Auth-Colour: \"\"\n"),
+    ] {
+        let text = fs::read_to_string(copy.path().join(file)).unwrap();
+        assert!(text.contains(line), "{file} has no line with {line}");
     }
 }
 
