@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use super::events::{self, Events};
 use super::listener::Client;
-use super::plain::{respond, text};
+use super::plain::{Reply, respond, text};
 use super::status::Observer;
 use super::{operator, page};
 use crate::instance::Instance;
@@ -42,11 +42,7 @@ pub async fn answer(
     Ok(answer.map(Either::Left))
 }
 
-async fn answer_whole(
-    observer: &Observer,
-    request: Request<Incoming>,
-    client: Client,
-) -> Response<Full<Bytes>> {
+async fn answer_whole(observer: &Observer, request: Request<Incoming>, client: Client) -> Reply {
     let instance = observer.instance();
     if !super::named::is_allowed(request.uri(), request.headers(), &instance.settings.admin.hosts) {
         return text(
@@ -54,43 +50,33 @@ async fn answer_whole(
             "this Host is not allowed: use the address, localhost, or a name in admin.hosts\n",
         );
     }
-    let is_operator_request =
-        matches!(*request.method(), Method::POST | Method::DELETE) || request.uri().path() == "/revocations";
-    if is_operator_request && let Err(refused) = operator::check(request.headers(), client, &instance) {
-        return text(refused.status(), format!("{refused}\n"));
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    if (matches!(method, Method::POST | Method::DELETE) || path == "/revocations")
+        && let Err(refused) = operator::check(request.headers(), client, &instance)
+    {
+        return refused.answer();
     }
-    match request.uri().path() {
-        "/revoke" if request.method() == Method::POST => {
-            return super::revoke::answer(instance, request, false).await;
+    let done = match (method.as_str(), path.as_str()) {
+        ("POST", "/revoke") => super::revoke::answer(instance, request, false).await,
+        ("POST", "/unrevoke") | ("DELETE", "/revoke") => super::revoke::answer(instance, request, true).await,
+        ("POST", "/purge") => super::purge::answer(instance, request).await,
+        ("POST", "/import") => super::import::answer(instance, request, client).await,
+        ("POST", "/breaker") => super::breaker::answer(&instance, request).await,
+        ("POST", "/checkpoint") => super::checkpoint::answer(&instance, request).await,
+        ("GET" | "HEAD", path) => Ok(show(observer, &instance, path).await),
+        _ => {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            Ok(answer)
         }
-        "/unrevoke" if request.method() == Method::POST => {
-            return super::revoke::answer(instance, request, true).await;
-        }
-        "/revoke" if request.method() == Method::DELETE => {
-            return super::revoke::answer(instance, request, true).await;
-        }
-        "/purge" if request.method() == Method::POST => {
-            return super::purge::answer(instance, request).await;
-        }
-        "/import" if request.method() == Method::POST => {
-            return super::import::answer(instance, request, client).await;
-        }
-        "/breaker" if request.method() == Method::POST => {
-            return super::breaker::answer(&instance, request).await;
-        }
-        "/checkpoint" if request.method() == Method::POST => {
-            return super::checkpoint::answer(&instance, request).await;
-        }
-        _ => {}
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return answer;
-    }
-    match request.uri().path() {
-        "/revocations" => super::revoke::list(&instance).await,
-        "/metrics" => super::metrics::page(&instance),
+    };
+    done.unwrap_or_else(|refused| refused.answer())
+}
+
+async fn show(observer: &Observer, instance: &Instance, path: &str) -> Reply {
+    match path {
+        "/revocations" => super::revoke::list(instance).await,
+        "/metrics" => super::metrics::page(instance),
         "/" => page::html(),
         "/page.css" => page::css(),
         "/page.js" => page::js(),
@@ -98,7 +84,7 @@ async fn answer_whole(
         "/events" => respond(StatusCode::OK, events::MEDIA_TYPE, Vec::new()),
         "/healthz" => text(StatusCode::OK, "alive\n"),
         "/readyz" if observer.is_leaving() => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: stopping\n"),
-        "/readyz" => ready(&instance),
+        "/readyz" => ready(instance),
         "/status" => {
             let body = format!("{:#}\n", observer.status());
             respond(StatusCode::OK, "application/json", body.into_bytes())
@@ -113,7 +99,7 @@ and /revocations\n",
 }
 
 /// Ready once the keys of every issuer are known: before that, tokens cannot be verified.
-fn ready(instance: &Instance) -> Response<Full<Bytes>> {
+fn ready(instance: &Instance) -> Reply {
     let waiting: Vec<&str> =
         instance.issuers.iter().filter(|issuer| !issuer.is_ready()).map(|issuer| &**issuer.name()).collect();
     if waiting.is_empty() {
@@ -135,6 +121,6 @@ fn ready(instance: &Instance) -> Response<Full<Bytes>> {
         text(StatusCode::OK, format!("ready{degraded}{behind}\n"))
     } else {
         let body = format!("not ready: no keys yet of {}\n", waiting.join(", "));
-        respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", body.into_bytes())
+        text(StatusCode::SERVICE_UNAVAILABLE, body)
     }
 }

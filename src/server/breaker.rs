@@ -5,15 +5,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::operator::{self, OperatorError};
-use super::plain::text;
+use super::plain::{Reply, text};
 use crate::guard::ForcedState;
 use crate::guard::breaker::LONGEST_FORCED;
 use crate::instance::Instance;
@@ -37,14 +34,12 @@ pub struct BreakerRequest {
     /// The action.
     pub action: Action,
     /// The issuer, as it is configured; without it, every issuer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// `discovery`, `jwks` or `userinfo`; without it, all three.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// How long a forced state lasts, as `90s` or `2h`: from one second to [`LONGEST_FORCED`]. Default:
     /// [`FORCED_FOR`].
-    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "for")]
     pub lasting: Option<String>,
 }
 
@@ -60,40 +55,14 @@ pub enum Action {
     Reset,
 }
 
-/// Why the request is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-enum BreakerRefused {
-    #[error("{0}")]
-    Request(#[from] OperatorError),
-    #[error(r#""for" is a duration from 1s to 24h, such as 90s, 10m, 2h"#)]
-    Duration,
-    #[error(r#"a reset has no end: leave out "for""#)]
-    ResetForATime,
-    #[error("there is no such breaker; the breakers are {0}")]
-    NoSuchBreaker(String),
-}
-
-impl BreakerRefused {
-    const fn status(&self) -> StatusCode {
-        match self {
-            Self::Request(refused) => refused.status(),
-            Self::Duration | Self::ResetForATime => StatusCode::BAD_REQUEST,
-            Self::NoSuchBreaker(_) => StatusCode::NOT_FOUND,
-        }
-    }
-}
-
 /// Executes the request, and answers with the breakers that it changed.
-pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let asked = operator::read::<BreakerRequest>(request, UNKNOWN).await;
-    match asked.map_err(BreakerRefused::from).and_then(|asked| asked.follow(instance)) {
-        Ok(done) => text(StatusCode::OK, done),
-        Err(refused) => text(refused.status(), format!("{refused}\n")),
-    }
+pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> Result<Reply, OperatorError> {
+    let asked: BreakerRequest = operator::read(request, UNKNOWN).await?;
+    Ok(text(StatusCode::OK, asked.follow(instance)?))
 }
 
 impl BreakerRequest {
-    fn follow(&self, instance: &Instance) -> Result<String, BreakerRefused> {
+    fn follow(&self, instance: &Instance) -> Result<String, OperatorError> {
         let lasting = self.lasting()?;
         let all: Vec<(&str, &Endpoint)> = instance
             .issuers
@@ -108,7 +77,7 @@ impl BreakerRequest {
         let chosen: Vec<_> = all.iter().filter(meant).collect();
         if chosen.is_empty() {
             let all: Vec<String> = all.iter().map(names).collect();
-            return Err(BreakerRefused::NoSuchBreaker(all.join(", ")));
+            return Err(OperatorError::NoSuchBreaker(all.join(", ")));
         }
         for (_, endpoint) in &chosen {
             match self.action {
@@ -126,14 +95,14 @@ impl BreakerRequest {
         Ok(chosen.into_iter().map(|breaker| format!("{done}: {}\n", names(breaker))).collect())
     }
 
-    fn lasting(&self) -> Result<Duration, BreakerRefused> {
+    fn lasting(&self) -> Result<Duration, OperatorError> {
         match (&self.lasting, self.action) {
             (None, _) => Ok(FORCED_FOR),
-            (Some(_), Action::Reset) => Err(BreakerRefused::ResetForATime),
+            (Some(_), Action::Reset) => Err(OperatorError::ResetForATime),
             (Some(text), _) => humantime::parse_duration(text)
                 .ok()
                 .filter(|lasting| (SHORTEST_FORCED..=LONGEST_FORCED).contains(lasting))
-                .ok_or(BreakerRefused::Duration),
+                .ok_or(OperatorError::Duration),
         }
     }
 }

@@ -3,15 +3,13 @@
 //!
 //! holdfast itself chooses the directory, so that no client of the listener can make it write elsewhere.
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use tracing::{info, warn};
 
 use super::operator::{self, OperatorError};
-use super::plain::text;
+use super::plain::{Reply, text};
 use crate::instance::Instance;
 use crate::store::disk::DiskError;
 
@@ -21,12 +19,9 @@ use crate::store::disk::DiskError;
 struct CheckpointRequest {}
 
 /// Makes the checkpoint, and answers after it is made.
-pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let asked: Result<CheckpointRequest, _> = operator::read(request, OperatorError::Unknown("{}")).await;
-    if let Err(refused) = asked {
-        return text(refused.status(), format!("{refused}\n"));
-    }
-    match instance.stores.checkpoint().await {
+pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> Result<Reply, OperatorError> {
+    let _: CheckpointRequest = operator::read(request, OperatorError::Unknown("{}")).await?;
+    Ok(match instance.stores.checkpoint().await {
         Ok(path) => {
             info!(path = %path.display(), "a checkpoint was made at an operator's request");
             text(StatusCode::OK, format!("checkpoint made: {}\n", path.display()))
@@ -38,5 +33,5 @@ pub(super) async fn answer(instance: &Instance, request: Request<Incoming>) -> R
             warn!("no checkpoint was made: {error}");
             text(StatusCode::SERVICE_UNAVAILABLE, format!("no checkpoint: {error}\n"))
         }
-    }
+    })
 }

@@ -6,16 +6,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::listener::Client;
 use super::operator::{self, OperatorError};
-use super::plain::{respond, text};
+use super::plain::{Reply, respond, text};
 use crate::clock::Timestamp;
 use crate::identity::importer::Importer;
 use crate::instance::Instance;
@@ -46,17 +44,12 @@ pub(super) async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
     client: Client,
-) -> Response<Full<Bytes>> {
+) -> Result<Reply, OperatorError> {
     if instance.admin_token.is_none() && !client.is_certified {
-        return text(OperatorError::Untokened.status(), format!("{}\n", OperatorError::Untokened));
+        return Err(OperatorError::Untokened);
     }
-    let asked = operator::read_up_to(MAX_BODY_BYTES, request, UNKNOWN).await;
-    let asked = asked.and_then(|asked: ImportRequest| Ok((importer(&asked, &instance)?, asked.users)));
-    let (importer, users) = match asked {
-        Ok(asked) => asked,
-        Err(refused) => return text(refused.status(), format!("{refused}\n")),
-    };
-    match importer.keep(&users).await {
+    let asked: ImportRequest = operator::read_up_to(MAX_BODY_BYTES, request, UNKNOWN).await?;
+    Ok(match importer(&asked, &instance)?.keep(&asked.users).await {
         Ok(outcome) => {
             let refused = outcome.refused.len() as u64;
             for (result, count) in [("kept", outcome.kept), ("known", outcome.known), ("refused", refused)] {
@@ -72,7 +65,7 @@ pub(super) async fn answer(
             warn!("profiles were not imported, or only some of them: {error}");
             text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
         }
-    }
+    })
 }
 
 fn importer(asked: &ImportRequest, instance: &Instance) -> Result<Importer, OperatorError> {

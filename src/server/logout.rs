@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use tracing::{info, warn};
 
+use super::plain::{is_of_type, whole};
 use crate::instance::Instance;
 use crate::logout::{BackchannelLogout, LogoutContext, LogoutError};
 use crate::respond::Answer;
@@ -89,16 +89,11 @@ const fn status(error: &LogoutError) -> StatusCode {
 /// The only `logout_token` of a form. A form does not escape the characters of a token, so an escaped value
 /// is not a token.
 async fn token(parts: &Parts, body: Incoming) -> Result<String, &'static str> {
-    let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+    if !is_of_type(&parts.headers, "application/x-www-form-urlencoded") {
         return Err("its Content-Type is not application/x-www-form-urlencoded");
     }
-    let body = Limited::new(body, MAX_BODY_BYTES).collect();
-    let Ok(Ok(body)) = tokio::time::timeout(BODY_TIMEOUT, body).await else {
-        return Err("its body did not arrive in time, or is longer than 64 KiB");
-    };
-    let body = body.to_bytes();
+    let body = whole(body, MAX_BODY_BYTES, BODY_TIMEOUT).await;
+    let body = body.ok_or("its body did not arrive in time, or is longer than 64 KiB")?;
     let text = std::str::from_utf8(&body).map_err(|_| "its body is not text")?;
     let mut fields = text.split('&').filter_map(|field| field.strip_prefix("logout_token="));
     match (fields.next(), fields.next()) {

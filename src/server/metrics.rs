@@ -1,15 +1,13 @@
 //! The page of metrics. Gauges are updated when they are read, from values that need no search.
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
 
-use super::plain::respond;
+use super::plain::{Reply, respond};
 use crate::instance::Instance;
 use crate::issuer::endpoint::Endpoint;
 
 /// The answer to `GET /metrics`.
-pub(super) fn page(instance: &Instance) -> Response<Full<Bytes>> {
+pub(super) fn page(instance: &Instance) -> Reply {
     refresh(instance);
     respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", instance.metrics.render())
 }

@@ -11,14 +11,14 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, ORIGIN};
+use hyper::header::ORIGIN;
 use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::listener::Client;
+use super::plain::{Reply, is_of_type, text, whole};
 use crate::admin_token::AdminToken;
 use crate::credential::MAX_TOKEN_BYTES;
 use crate::instance::Instance;
@@ -60,6 +60,15 @@ pub(super) enum OperatorError {
     /// Its time cannot be read, or is too far ahead.
     #[error("\"issued_before\" is a time such as 2026-01-31T12:00:00Z, at most 5 minutes from now")]
     IssuedBefore,
+    /// Its `for` cannot be read, or is too short or too long.
+    #[error(r#""for" is a duration from 1s to 24h, such as 90s, 10m, 2h"#)]
+    Duration,
+    /// It is a reset with a `for`.
+    #[error(r#"a reset has no end: leave out "for""#)]
+    ResetForATime,
+    /// It names a breaker that does not exist; these do.
+    #[error("there is no such breaker; the breakers are {0}")]
+    NoSuchBreaker(String),
     /// It names an issuer that is not configured: a request about it would do nothing.
     #[error(
         "no issuer {named:?} is configured{}",
@@ -74,15 +83,24 @@ pub(super) enum OperatorError {
 }
 
 impl OperatorError {
-    pub(super) const fn status(&self) -> StatusCode {
+    const fn status(&self) -> StatusCode {
         match self {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::WebPage | Self::Remote | Self::Untokened => StatusCode::FORBIDDEN,
-            Self::Body(_) | Self::Unknown(_) | Self::IssuedBefore | Self::NoSuchIssuer { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::NoSuchBreaker(_) => StatusCode::NOT_FOUND,
+            Self::Body(_)
+            | Self::Unknown(_)
+            | Self::IssuedBefore
+            | Self::Duration
+            | Self::ResetForATime
+            | Self::NoSuchIssuer { .. } => StatusCode::BAD_REQUEST,
         }
+    }
+
+    /// The answer to a refused request.
+    pub(super) fn answer(&self) -> Reply {
+        text(self.status(), format!("{self}\n"))
     }
 }
 
@@ -138,16 +156,12 @@ pub(super) async fn read_up_to<T: DeserializeOwned>(
     unknown: OperatorError,
 ) -> Result<T, OperatorError> {
     refuse_web_pages(request.headers())?;
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
+    if !is_of_type(request.headers(), "application/json") {
         return Err(OperatorError::MediaType);
     }
-    let body = Limited::new(request.into_body(), max_bytes).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => serde_json::from_slice(&body.to_bytes()).map_err(|_| unknown),
-        Ok(Err(_)) | Err(_) => Err(OperatorError::Body(max_bytes)),
-    }
+    let body = whole(request.into_body(), max_bytes, BODY_TIMEOUT).await;
+    let body = body.ok_or(OperatorError::Body(max_bytes))?;
+    serde_json::from_slice(&body).map_err(|_| unknown)
 }
 
 #[cfg(test)]

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::operator::{self, OperatorError};
-use super::plain::text;
+use super::plain::{Reply, text};
 use crate::instance::Instance;
 use crate::store::purge::{Purge, Subject};
 
@@ -26,13 +24,10 @@ const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
 #[serde(deny_unknown_fields)]
 pub struct PurgeRequest {
     /// `sub` of the subject to forget.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The issuer of the subject. By default, the subject of that name at every configured issuer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// The token to forget.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// Whether to forget everybody.
     #[serde(default)]
@@ -40,12 +35,12 @@ pub struct PurgeRequest {
 }
 
 /// Executes the request, and answers after it is done.
-pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let asked = operator::read(request, UNKNOWN).await;
-    let wanted = match asked.and_then(|asked: PurgeRequest| asked.meaning(&instance)) {
-        Ok(wanted) => wanted,
-        Err(refused) => return text(refused.status(), format!("{refused}\n")),
-    };
+pub(super) async fn answer(
+    instance: Arc<Instance>,
+    request: Request<Incoming>,
+) -> Result<Reply, OperatorError> {
+    let asked: PurgeRequest = operator::read(request, UNKNOWN).await?;
+    let wanted = asked.meaning(&instance)?;
     let what = match &wanted {
         Purge::Token(_) => "a token",
         Purge::Subject(..) => "a subject",
@@ -57,24 +52,21 @@ pub(super) async fn answer(instance: Arc<Instance>, request: Request<Incoming>) 
         let records = tokio::time::timeout(COUNT_TIMEOUT, instance.stores.known_of(&wanted)).await.ok();
         (records, instance.stores.purge(wanted).await)
     });
-    let (records, done) = match purging.await {
-        Ok(done) => done,
-        Err(error) => {
-            warn!("a purge ended half-way: {error}");
-            return text(StatusCode::INTERNAL_SERVER_ERROR, "not purged: repeat it\n".to_owned());
-        }
-    };
-    match done {
-        Ok(()) => {
+    Ok(match purging.await {
+        Ok((records, Ok(()))) => {
             let counted = counted(records);
             info!("purged: {what}; {counted}");
             text(StatusCode::OK, format!("forgotten: {what}; {counted}\n"))
         }
-        Err(error) => {
+        Ok((_, Err(error))) => {
             warn!("purged from memory, but not everywhere yet: {what}: {error}");
             text(StatusCode::ACCEPTED, format!("forgotten in memory: {what}; {error}\n"))
         }
-    }
+        Err(error) => {
+            warn!("a purge ended half-way: {error}");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "not purged: repeat it\n")
+        }
+    })
 }
 
 /// The number of records, as a phrase.

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::{info, warn};
 use url::form_urlencoded;
 
 use super::operator::{self, OperatorError};
-use super::plain::{date, respond, text};
+use super::plain::{Reply, date, respond, text};
 use crate::clock::Timestamp;
 use crate::instance::Instance;
 use crate::revocation::{Denial, Kind, RevocationKey};
@@ -37,25 +35,19 @@ const LONGEST_NAME: usize = 512;
 #[serde(deny_unknown_fields)]
 pub struct RevocationRequest {
     /// `sub`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// `sid`, or the claim that `revocation.session_claims` names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// The token itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// The `kid` of the key that signed the tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
     /// Whether to revoke the tokens of all users.
     #[serde(default)]
     pub all: bool,
     /// The issuer of the subject, session, key or users. By default, every configured issuer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// Tokens issued at or before this time (RFC 3339) are refused. By default, tokens issued until now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_before: Option<String>,
 }
 
@@ -64,35 +56,27 @@ pub(super) async fn answer(
     instance: Arc<Instance>,
     request: Request<Incoming>,
     unrevoke: bool,
-) -> Response<Full<Bytes>> {
+) -> Result<Reply, OperatorError> {
     let asked = match request.uri().query() {
         // Many clients send no body with a DELETE, and some servers on the way drop it (RFC 9110 §9.3.5).
         Some(query) if request.method() == Method::DELETE => {
-            let has_body = !request.body().is_end_stream();
-            let asked = operator::refuse_web_pages(request.headers());
-            asked.and_then(|()| if has_body { Err(UNKNOWN) } else { RevocationRequest::from_query(query) })
+            operator::refuse_web_pages(request.headers())?;
+            if request.body().is_end_stream() { RevocationRequest::from_query(query) } else { Err(UNKNOWN) }
         }
         _ => operator::read(request, UNKNOWN).await,
-    };
-    let asked = asked.and_then(|asked: RevocationRequest| {
-        let before = asked.issued_before(&instance, unrevoke)?;
-        let what = asked.what();
-        let mut targets = asked.targets(&instance)?;
-        if unrevoke {
-            // This also lifts what a back-channel logout revoked for the same subject.
-            let subjects = targets.iter().filter(|target| target.key.kind == Kind::Subject);
-            let sessionless = subjects.map(|target| {
-                let of = |key| RevocationKey { kind: Kind::Sessionless, ..key };
-                Target { key: of(target.key), former: target.former.map(of), label: target.label.clone() }
-            });
-            targets.extend(sessionless.collect::<Vec<_>>());
-        }
-        Ok((before, what, targets))
-    });
-    let (before, what, targets) = match asked {
-        Ok(asked) => asked,
-        Err(refused) => return text(refused.status(), format!("{refused}\n")),
-    };
+    }?;
+    let before = asked.issued_before(&instance, unrevoke)?;
+    let what = asked.what();
+    let mut targets = asked.targets(&instance)?;
+    if unrevoke {
+        // This also lifts what a back-channel logout revoked for the same subject.
+        let subjects = targets.iter().filter(|target| target.key.kind == Kind::Subject);
+        let sessionless = subjects.map(|target| {
+            let of = |key| RevocationKey { kind: Kind::Sessionless, ..key };
+            Target { key: of(target.key), former: target.former.map(of), label: target.label.clone() }
+        });
+        targets.extend(sessionless.collect::<Vec<_>>());
+    }
     let said = match unrevoke {
         false => format!("revoked: {what}"),
         true => unrevoked(&instance.revocations, &what, &targets),
@@ -106,7 +90,7 @@ pub(super) async fn answer(
             true => revocations.unrevoke(targets, keep).await,
         }
     });
-    match done.await {
+    Ok(match done.await {
         Ok(Ok(())) => {
             info!("{said}");
             text(StatusCode::OK, format!("{said}\n"))
@@ -123,7 +107,7 @@ pub(super) async fn answer(
             warn!("a revocation ended half-way: {error}");
             text(StatusCode::INTERNAL_SERVER_ERROR, "not done: repeat it\n")
         }
-    }
+    })
 }
 
 /// The result of lifting these revocations: whether any was in force, and what else stays in force. Without
@@ -155,7 +139,7 @@ fn unrevoked(revocations: &Revocations, what: &str, targets: &[Target]) -> Strin
 }
 
 /// Every deny record, as JSON. It names subjects where their labels are kept.
-pub(super) async fn list(instance: &Instance) -> Response<Full<Bytes>> {
+pub(super) async fn list(instance: &Instance) -> Reply {
     let mut all = instance.revocations.list().await;
     if let Some(former) = instance.revocations.former() {
         // The records of single tokens, which cannot be copied to the new instance secret.
