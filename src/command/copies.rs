@@ -11,8 +11,7 @@ use holdfast::clock::Clock;
 use holdfast::config::Settings;
 use holdfast::store::disk::DiskSettings;
 use holdfast::store::disk::checkpoint;
-use holdfast::store::open::SECRET_FILE;
-use holdfast::store::settings::StoreSettings;
+use holdfast::store::open::{SECRET_FILE, StoreSettings};
 
 use super::reach::{AnyInstance, reach};
 use super::{AdminFlag, ConfigFlag, DataFlag, SourceArguments, block_on, fail};

@@ -17,7 +17,7 @@ use crate::login::LoginSettings;
 use crate::revocation::settings::{LogoutSettings, RevocationSettings};
 use crate::route::settings::RouteSettings;
 use crate::sender::settings::DpopSettings;
-use crate::store::settings::StoreSettings;
+use crate::store::open::StoreSettings;
 use crate::telemetry::logs::LogSettings;
 use crate::tiers::table::TierTable;
 use crate::verifier::settings::PolicySettings;

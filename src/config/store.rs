@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::section::Section;
 use super::value::{self, DAY, SECOND};
 use crate::store::disk::DiskSettings;
-use crate::store::settings::StoreSettings;
+use crate::store::open::StoreSettings;
 use crate::store::shared::{RedisAddress, RedisServers, Sentinels};
 
 impl StoreSettings {

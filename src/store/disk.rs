@@ -49,7 +49,6 @@ mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -117,7 +116,7 @@ impl DiskStore {
             tracing::warn!(%error, "a useless copy could not be removed");
         }
         if let Some(recovery) = &recovery {
-            shared.counters.recoveries.fetch_add(1, Relaxed);
+            shared.count(|counted| counted.recoveries += 1);
             tracing::error!(%recovery, "the disk store was replaced");
         }
         let readers = Readers::start(opener.settings(), &shared).map_err(DiskError::Thread)?;
@@ -142,10 +141,10 @@ impl DiskStore {
             InMemory::NeedsDisk => {
                 let found = self.0.readers.read(family, key).await;
                 match &found {
-                    Err(DiskError::Busy) => shared.counters.busy.fetch_add(1, Relaxed),
-                    Err(DiskError::Slow) => shared.counters.slow.fetch_add(1, Relaxed),
-                    _ => 0,
-                };
+                    Err(DiskError::Busy) => shared.count(|counted| counted.busy += 1),
+                    Err(DiskError::Slow) => shared.count(|counted| counted.slow += 1),
+                    _ => {}
+                }
                 found
             }
         }
@@ -163,7 +162,7 @@ impl DiskStore {
     pub fn put(&self, family: Family, key: &[u8], value: Vec<u8>) -> bool {
         let queued = self.0.shared.queue.put(family, key, value);
         if !queued {
-            self.0.shared.counters.dropped_puts.fetch_add(1, Relaxed);
+            self.0.shared.count(|counted| counted.dropped_puts += 1);
         }
         queued
     }
@@ -270,8 +269,7 @@ impl DiskStore {
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> DiskStats {
-        let Shared { queue, counters, .. } = &*self.0.shared;
-        counters.read(self.is_degraded(), queue.bytes())
+        self.0.shared.stats()
     }
 
     /// Writes and syncs what is queued and closes the database. Blocks. From then on the store is degraded

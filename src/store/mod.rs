@@ -23,7 +23,6 @@ mod revocation_rotation;
 mod revocation_sync;
 pub mod revocations;
 mod rotation;
-pub mod settings;
 pub mod shared;
 pub mod stores;
 pub mod subscriber;

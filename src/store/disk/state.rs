@@ -1,8 +1,7 @@
 //! State that the threads of the disk store share: the open database, the queue of changes, the counters.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
@@ -10,7 +9,7 @@ use super::engine::{Engine, InMemory};
 use super::error::DiskError;
 use super::fault::Fault;
 use super::queue::Queue;
-use super::stats::Counters;
+use super::stats::DiskStats;
 use crate::tiers::record::Family;
 
 /// State that the store's threads share.
@@ -18,7 +17,8 @@ pub(super) struct Shared {
     /// The open database; `None` while the store is degraded.
     pub(super) engine: ArcSwapOption<Engine>,
     pub(super) queue: Queue,
-    pub(super) counters: Counters,
+    /// What was counted since the start.
+    counted: Mutex<DiskStats>,
     /// What to do when the disk recovers, before a record is written.
     pub(super) when_back: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -28,9 +28,19 @@ impl Shared {
         Self {
             engine: ArcSwapOption::new(engine),
             queue: Queue::new(queue),
-            counters: Counters::default(),
+            counted: Mutex::default(),
             when_back: OnceLock::new(),
         }
+    }
+
+    pub(super) fn count(&self, count: impl FnOnce(&mut DiskStats)) {
+        count(&mut self.counted.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn stats(&self) -> DiskStats {
+        let counted = *self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let degraded = self.engine.load().is_none();
+        DiskStats { degraded, queued_bytes: self.queue.bytes() as u64, ..counted }
     }
 
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
@@ -52,7 +62,7 @@ impl Shared {
     }
 
     pub(super) fn read_error(&self, fault: &Fault) -> DiskError {
-        self.counters.read_errors.fetch_add(1, Relaxed);
+        self.count(|counted| counted.read_errors += 1);
         DiskError::Engine { doing: "reading", path: PathBuf::new(), message: fault.message().to_owned() }
     }
 }

@@ -1,24 +1,5 @@
 //! Counters of the disk store.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
-
-/// Counts since the start.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) dropped_puts: AtomicU64,
-    pub(super) changes_written: AtomicU64,
-    pub(super) bytes_written: AtomicU64,
-    pub(super) write_errors: AtomicU64,
-    pub(super) read_errors: AtomicU64,
-    pub(super) busy: AtomicU64,
-    pub(super) slow: AtomicU64,
-    pub(super) syncs: AtomicU64,
-    pub(super) checkpoints: AtomicU64,
-    pub(super) reopened: AtomicU64,
-    pub(super) recoveries: AtomicU64,
-}
-
 /// A reading of the store's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskStats {
@@ -48,25 +29,4 @@ pub struct DiskStats {
     pub reopened: u64,
     /// Times that a corrupt database was replaced, at the start or since.
     pub recoveries: u64,
-}
-
-impl Counters {
-    /// A reading. The arguments come from other parts of the store.
-    pub(super) fn read(&self, degraded: bool, queued_bytes: usize) -> DiskStats {
-        DiskStats {
-            degraded,
-            queued_bytes: queued_bytes as u64,
-            dropped_puts: self.dropped_puts.load(Relaxed),
-            changes_written: self.changes_written.load(Relaxed),
-            bytes_written: self.bytes_written.load(Relaxed),
-            write_errors: self.write_errors.load(Relaxed),
-            read_errors: self.read_errors.load(Relaxed),
-            busy: self.busy.load(Relaxed),
-            slow: self.slow.load(Relaxed),
-            syncs: self.syncs.load(Relaxed),
-            checkpoints: self.checkpoints.load(Relaxed),
-            reopened: self.reopened.load(Relaxed),
-            recoveries: self.recoveries.load(Relaxed),
-        }
-    }
 }

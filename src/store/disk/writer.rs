@@ -20,7 +20,6 @@ mod tests;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::checkpoint;
@@ -182,12 +181,13 @@ impl Writer {
 
     fn apply(&mut self, batch: Batch) {
         if let State::Open(engine) = &self.state {
-            let counters = &self.shared.counters;
             let noted = pending_deletes::note(self.markers.as_mut(), &batch);
             match noted.and_then(|()| engine.write_with_retry(&batch)) {
                 Ok(()) => {
-                    counters.bytes_written.fetch_add(batch.bytes() as u64, Relaxed);
-                    counters.changes_written.fetch_add(batch.len() as u64, Relaxed);
+                    self.shared.count(|counted| {
+                        counted.bytes_written += batch.bytes() as u64;
+                        counted.changes_written += batch.len() as u64;
+                    });
                     self.changed_since_checkpoint = true;
                     self.sync_at =
                         self.sync_at.or_else(|| Some(Instant::now() + self.opener.settings().sync_interval));
@@ -198,7 +198,7 @@ impl Writer {
         }
         let (deletes, puts): (Vec<_>, Vec<_>) =
             batch.into_changes().into_iter().partition(|change| matches!(change, Change::Delete(..)));
-        self.shared.counters.dropped_puts.fetch_add(puts.len() as u64, Relaxed);
+        self.shared.count(|counted| counted.dropped_puts += puts.len() as u64);
         self.pending_deletes.add(deletes, self.shared.queue.limit());
     }
 
@@ -211,7 +211,7 @@ impl Writer {
         }
         self.with_engine("syncing", Engine::sync)?;
         self.note_progress()?;
-        self.shared.counters.syncs.fetch_add(1, Relaxed);
+        self.shared.count(|counted| counted.syncs += 1);
         Ok(())
     }
 
@@ -298,7 +298,7 @@ impl Writer {
                     return Err(DiskError::Degraded);
                 }
                 self.note_progress()?;
-                self.shared.counters.checkpoints.fetch_add(1, Relaxed);
+                self.shared.count(|counted| counted.checkpoints += 1);
                 Ok(made)
             }
         }
@@ -331,7 +331,7 @@ impl Writer {
     }
 
     fn degrade(&mut self, fault: &Fault) {
-        self.shared.counters.write_errors.fetch_add(1, Relaxed);
+        self.shared.count(|counted| counted.write_errors += 1);
         tracing::error!(
             fault = fault.message(),
             "the disk store is degraded: answers come from memory until the disk recovers"
@@ -389,10 +389,10 @@ impl Writer {
                 let engine = Arc::new(engine);
                 self.shared.engine.store(Some(Arc::clone(&engine)));
                 self.state = State::Open(engine);
-                self.shared.counters.reopened.fetch_add(1, Relaxed);
+                self.shared.count(|counted| counted.reopened += 1);
                 match recovered {
                     Some(recovered) => {
-                        self.shared.counters.recoveries.fetch_add(1, Relaxed);
+                        self.shared.count(|counted| counted.recoveries += 1);
                         tracing::error!(%recovered, "the disk store is back");
                     }
                     None => tracing::info!("the disk store is back"),

@@ -86,9 +86,9 @@ fn changes_are_applied_in_order_and_all_of_them_before_the_end() {
         assert!(queue.put(FAMILY, &[2], value(20)));
     });
     assert_eq!(fixture.keys(), [2]);
-    assert_eq!(shared.counters.changes_written.load(Relaxed), 5);
-    assert_eq!(shared.counters.bytes_written.load(Relaxed), 3 * 21 + 2);
-    assert_eq!(shared.counters.syncs.load(Relaxed), 1, "what was written must be synced at the end");
+    assert_eq!(shared.stats().changes_written, 5);
+    assert_eq!(shared.stats().bytes_written, 3 * 21 + 2);
+    assert_eq!(shared.stats().syncs, 1, "what was written must be synced at the end");
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn while_degraded_puts_are_dropped_and_deletes_are_owed_until_the_store_is_back(
     assert!(shared.queue.put(FAMILY, &[9], value(20)));
     shared.queue.delete(FAMILY, &[3]);
     writer.execute(shared.queue.take(None).commands);
-    assert_eq!(shared.counters.dropped_puts.load(Relaxed), 1);
+    assert_eq!(shared.stats().dropped_puts, 1);
     assert!(matches!(writer.sync(), Err(DiskError::Degraded)));
     // Closing is the last chance to apply pending deletes.
     writer.retry_if_due(true);
