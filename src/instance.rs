@@ -26,6 +26,7 @@ use crate::issuer::settings::ForeignTokens;
 use crate::issuer::{Issuer, IssuerContext, IssuerError};
 use crate::login::{Login, LoginError};
 use crate::logout::BackchannelLogout;
+use crate::resource::ProtectedResource;
 use crate::respond::Responder;
 use crate::revocation::RevocationCheck;
 use crate::sender::{Proofs, SenderCheck};
@@ -288,10 +289,13 @@ impl Instance {
         if let Some(subscriber) = &subscriber {
             subscriber.serve(&stores);
         }
+        let resource = settings.resource.as_ref();
+        let resource = resource
+            .and_then(|resource| ProtectedResource::new(resource, &settings.issuers, &settings.routes));
         let instance = Self {
             verifier,
             senders,
-            responder: Responder::new(settings.auth.undecided_status, settings.headers.clone()),
+            responder: Responder::new(settings.auth.undecided_status, settings.headers.clone(), resource),
             login,
             logout: settings.backchannel_logout.clone().map(BackchannelLogout::new),
             refused_logouts: RateLimitedLog::default(),

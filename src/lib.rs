@@ -48,6 +48,7 @@ pub mod issuer;
 pub mod login;
 pub mod logout;
 pub mod private_file;
+pub mod resource;
 pub mod respond;
 pub mod revocation;
 pub mod route;

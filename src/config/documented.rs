@@ -32,6 +32,7 @@ fn needed(section: &str, key: &str) -> &'static [(&'static str, &'static str)] {
         ],
         ("admin.client", "certificate") => &[("ADMIN__CLIENT__KEY", "/key")],
         ("admin.client", "key") => &[("ADMIN__CLIENT__CERTIFICATE", "/certificate")],
+        ("resource", _) => &[("RESOURCE__ID", "https://mcp.example.com/mcp")],
         ("login", _) => &[("LOGIN__URL", "https://app.example.com/login")],
         _ => &[],
     }
@@ -112,7 +113,8 @@ fn every_key_that_is_read_is_documented_and_every_documented_key_is_read() {
 fn every_documented_default_is_the_true_one() {
     let mut checked = 0;
     for section in [
-        "auth", "auth.tls", "admin", "store", "issuer", "policy", "breaker", "budget", "dpop", "login", "log",
+        "auth", "auth.tls", "admin", "store", "issuer", "policy", "breaker", "budget", "dpop", "login",
+        "resource", "log",
     ] {
         for (key, cell) in rows(page(section).unwrap()) {
             // The cell of a default has only the value, or the value, a comma and its meaning.

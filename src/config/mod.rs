@@ -33,6 +33,7 @@ mod node;
 mod origin;
 mod policy;
 mod problems;
+mod resource;
 mod revocation;
 mod routes;
 mod section;

@@ -14,6 +14,7 @@ use crate::decision::header_rule::HeaderRule;
 use crate::guard::GuardSettings;
 use crate::issuer::settings::IssuerSettings;
 use crate::login::LoginSettings;
+use crate::resource::ResourceSettings;
 use crate::revocation::settings::{LogoutSettings, RevocationSettings};
 use crate::route::settings::RouteSettings;
 use crate::sender::settings::DpopSettings;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub dpop: DpopSettings,
     /// `[login]`: where browsers without a good credential are sent. Nowhere by default.
     pub login: Option<LoginSettings>,
+    /// `[resource]`: the API as its clients know it. It is not described by default.
+    pub resource: Option<ResourceSettings>,
     /// `[headers]`: the identity headers of a 200.
     pub headers: Arc<[HeaderRule]>,
     /// `[[tier]]`: the age classes of records. Default: seven, from four hours to a year.
@@ -92,6 +95,7 @@ impl Settings {
             credential: CredentialSettings::read(root.section("credential")),
             dpop: DpopSettings::read(root.section("dpop")),
             login: root.table("login").and_then(LoginSettings::read),
+            resource: root.table("resource").and_then(ResourceSettings::read),
             headers: HeaderRule::read_all(root.section("headers")).into(),
             tiers: tiers::read(&mut root),
             guard: guard::read(&mut root),

@@ -51,6 +51,9 @@ pub async fn answer(
     let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
     let subrequest = Subrequest { method: &method, uri: &uri, headers: &headers };
     let close = must_close(&headers);
+    if let Some(metadata) = instance.responder.metadata(uri.path(), &method, close) {
+        return Ok(metadata);
+    }
 
     let answer = if !is_auth_path(uri.path()) {
         instance.metrics.answered("error", "not_found");

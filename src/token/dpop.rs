@@ -70,7 +70,7 @@ pub enum ProofError {
     /// `typ` is not `dpop+jwt`.
     #[error("the proof's `typ` is not dpop+jwt")]
     Typ,
-    /// `alg` is none of [`algorithms`].
+    /// `alg` is none of [`algorithm_names`].
     #[error("the proof's algorithm is not an asymmetric one that is supported")]
     Algorithm,
     /// `jwk` is missing, or is not a key for the proof's `alg`.
@@ -124,8 +124,14 @@ impl ProofError {
 }
 
 /// The algorithms of proofs, in the order of preference: all that are asymmetric.
-pub fn algorithms() -> impl Iterator<Item = SignatureAlgorithm> {
+fn algorithms() -> impl Iterator<Item = SignatureAlgorithm> {
     SignatureAlgorithm::ALL.into_iter().filter(|algorithm| !algorithm.is_symmetric())
+}
+
+/// Their names, as a challenge and the metadata of the resource list them.
+#[must_use]
+pub fn algorithm_names() -> Vec<&'static str> {
+    algorithms().map(SignatureAlgorithm::name).collect()
 }
 
 /// Checks a proof as RFC 9449 §4.3 says, and returns its identity for the replay cache.

@@ -70,6 +70,7 @@ contract!(nginx traefik caddy envoy haproxy: {
     login::a_cookie_is_a_credential_and_no_way_around_requirements,
     login::a_query_as_browsers_write_it_comes_back_signed,
     logout::a_logout_that_auth0_sends_ends_the_users_tokens,
+    resource::a_client_without_a_token_finds_out_who_issues_one,
     token::what_a_route_requires_of_the_token_holds_and_the_client_is_told_which_login,
     token::a_list_and_the_name_of_the_issuer_reach_the_backend_as_configured,
     sender::a_bound_token_passes_with_a_proof_for_this_very_request,

@@ -46,6 +46,11 @@ impl Running {
         Self::from("", config, clock).await
     }
 
+    /// The same with further lines of `[auth]`.
+    pub async fn start_without_keys_with_auth(auth: &str, config: &str, clock: Clock) -> Self {
+        Self::from(auth, config, clock).await
+    }
+
     /// Starts it on a data directory that another one has only just let go of, and does not wait for keys.
     pub async fn start_after(config: &str, clock: &Clock) -> Self {
         until("the data directory is free", async || Self::try_start("", config, clock.clone()).await.ok())

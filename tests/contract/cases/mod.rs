@@ -7,6 +7,7 @@ pub mod logout;
 pub mod options;
 pub mod paths;
 pub mod refusals;
+pub mod resource;
 pub mod restart;
 pub mod sender;
 pub mod token;

@@ -10,6 +10,7 @@ pub const PROXY: Proxy = Proxy {
         "snippets/ask-original.conf",
         "snippets/ask-sender.conf",
         "snippets/ask.conf",
+        "snippets/forbidden.conf",
         "snippets/headers.conf",
         "snippets/login.conf",
         "snippets/protect-login.conf",
