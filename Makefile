@@ -10,8 +10,8 @@ ifeq ($(CI),true)
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 endif
 
-# scripts/setup.sh puts these there; tests/jose.rs looks for them. tests/manifests.rs, tests/monitoring.rs and
-# tests/oidc_provider.rs look for theirs beside the first.
+# scripts/setup.sh puts these there; tests/jose.rs looks for them. tests/manifests.rs, tests/mcp.rs,
+# tests/monitoring.rs and tests/oidc_provider.rs look for theirs beside the first.
 export HOLDFAST_TEST_NODE_MODULES ?= $(CACHE)/node
 export HOLDFAST_TEST_PYTHON ?= $(CACHE)/venv/bin/python3
 

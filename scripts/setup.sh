@@ -152,17 +152,17 @@ install_python_tools() {
     echo "$wanted" >"$venv/.stamp"
 }
 
-# install_node_packages TEST DIRECTORY: those of tests/TEST, into that directory of the cache.
+# install_node_packages FROM DIRECTORY: those that FROM names, into that directory of the cache.
 install_node_packages() {
     node="$CACHE/$2"
-    wanted="$(stamp "tests/$1/package.json" "tests/$1/package-lock.json")"
+    wanted="$(stamp "$1/package.json" "$1/package-lock.json")"
     is_current "$node" "$wanted" && return
     say "installing npm packages into $node"
     rm -rf "$node"
     mkdir -p "$node"
-    cp "tests/$1/package.json" "tests/$1/package-lock.json" "$node/"
+    cp "$1/package.json" "$1/package-lock.json" "$node/"
     (cd "$node" && npm ci --silent --ignore-scripts --no-audit --no-fund --no-update-notifier) ||
-        fail "npm could not install the packages of tests/$1."
+        fail "npm could not install the packages of $1."
     echo "$wanted" >"$node/.stamp"
 }
 
@@ -195,11 +195,12 @@ case "$what" in
 test | all)
     need_rust_tools
     install_python_tools
-    install_node_packages jose node
-    install_node_packages manifests manifests
-    install_node_packages monitoring monitoring
-    install_node_packages oidc_provider oidc_provider
-    install_node_packages status_page status_page
+    install_node_packages tests/jose node
+    install_node_packages tests/manifests manifests
+    install_node_packages examples/mcp mcp
+    install_node_packages tests/monitoring monitoring
+    install_node_packages tests/oidc_provider oidc_provider
+    install_node_packages tests/status_page status_page
     install_cargo_deb
     ;;
 deb) install_cargo_deb ;;

@@ -12,6 +12,7 @@ use std::process::Stdio;
 
 use holdfast_devtenant::{EchoBackend, Options, Tenant};
 use support::example::changed;
+use support::page::{blocks, blocks_of};
 use support::yaml::in_repository;
 use support::{Holdfast, exchange_unix, until};
 use tempfile::TempDir;
@@ -19,20 +20,6 @@ use tokio::net::UnixStream;
 use tokio::process::Command;
 
 const README: &str = include_str!("../README.md");
-
-/// The blocks of a language below a heading of a page, as they stand.
-fn blocks_of(page: &str, heading: &str, language: &str) -> Vec<String> {
-    let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
-    let section = section.split("\n## ").next().unwrap();
-    let fence = format!("```{language}\n");
-    let blocks = section.split(&fence).skip(1);
-    blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
-}
-
-/// The blocks for a shell below a heading of a page of the repository.
-fn blocks(page: &str, heading: &str) -> Vec<String> {
-    blocks_of(&std::fs::read_to_string(in_repository(page)).unwrap(), heading, "sh")
-}
 
 #[test]
 fn the_readme_shows_what_the_examples_say() {

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use holdfast_devtenant::{EchoBackend, Options, Tenant};
@@ -16,7 +15,7 @@ use crate::certificates::Authority;
 use crate::client::{Client, Door};
 use crate::marks;
 use crate::proxy::{Addresses, Listens, Proxy, TlsFiles};
-use crate::support::example::changed;
+use crate::support::example::{changed, loopback};
 use crate::support::relay::Relay;
 use crate::support::{Holdfast, Reply};
 
@@ -248,13 +247,6 @@ fn tls_files(authority: &Authority, directory: &Path) -> TlsFiles {
     std::fs::write(&both, parts.concat()).unwrap();
     let authority = authority.file(directory, "authority.pem");
     TlsFiles { certificate: server.certificate, key: server.key, both, authority }
-}
-
-/// A loopback address that no other test of this machine has.
-fn loopback() -> Ipv4Addr {
-    static GIVEN: AtomicU8 = AtomicU8::new(1);
-    let [high, low] = (std::process::id() as u16).to_be_bytes();
-    Ipv4Addr::new(127, high | 0x80, low, GIVEN.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Replaces in all files; what does not occur in any fails the test.

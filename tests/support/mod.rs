@@ -19,6 +19,7 @@ pub mod curl;
 pub mod dpop;
 pub mod example;
 pub mod node;
+pub mod page;
 pub mod redis;
 pub mod relay;
 pub mod service;
