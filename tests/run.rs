@@ -65,6 +65,9 @@ async fn what_make_run_tells_people_to_try_is_true_also_where_its_ports_are_take
     for refused in [none, expired] {
         assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
     }
+    for (step, number, output) in [("2", 1, good), ("3", 1, none), ("3", 2, expired)] {
+        assert_shown(&shown(step, number), output);
+    }
 
     // The tutorial shows the first command with ports that it does not promise, and tells what to find on the
     // page.

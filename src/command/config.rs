@@ -1,4 +1,4 @@
-//! `holdfast config`: shows which settings are in force because somebody wrote them, and where.
+//! `holdfast config`: prints the settings that are set, and where each is set.
 
 use std::process::ExitCode;
 

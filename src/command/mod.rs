@@ -54,7 +54,7 @@ enum Command {
   holdfast check --config /etc/holdfast/holdfast.toml
   holdfast check --config holdfast.toml --offline")]
     Check(check::CheckArguments),
-    /// Print the settings that are set, with the source of each; passwords are masked.
+    /// Print the settings that are set, and where each is set; passwords are masked.
     #[command(after_help = "Examples:
   holdfast config --config /etc/holdfast/holdfast.toml")]
     Config(config::ConfigArguments),

@@ -1,5 +1,5 @@
-//! `holdfast completions` and `holdfast man`: what a package puts beside the binary, made from the same
-//! description as `--help`.
+//! `holdfast completions` and `holdfast man`: a package's completion scripts and manual pages, made from the
+//! same description as `--help`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use super::{Arguments, fail};
 
-/// Which shell.
+/// The script's shell.
 #[derive(Args)]
 pub struct CompletionsArguments {
     /// The shell.

@@ -46,7 +46,7 @@ impl Node {
         Self::Scalar { text: text.to_owned(), quoted: true, origin: origin.clone() }
     }
 
-    /// Shows `visit` this node, which is at `key`, and every node in it, each with its own key.
+    /// Calls `visit` for this node, which is at `key`, and for every node in it, each with its own key.
     pub(super) fn walk(&self, key: &str, visit: &mut dyn FnMut(&str, &Self)) {
         visit(key, self);
         match self {

@@ -1,4 +1,4 @@
-//! The settings that somebody wrote, each with where it was written.
+//! The settings that are set, and where each is set.
 
 use url::Url;
 
@@ -7,7 +7,7 @@ use super::node::Node;
 use super::origin::Origin;
 use super::source::Source;
 
-/// What stands in place of a password.
+/// Stands in place of a password.
 const MASK: &str = "***";
 
 /// One setting as it was written.

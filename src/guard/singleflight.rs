@@ -92,7 +92,7 @@ pub struct Singleflight<K, V> {
 #[derive(Debug)]
 struct Shared<K, V> {
     settings: SingleflightSettings,
-    seats: Semaphore,
+    permits: Semaphore,
     calls: Mutex<Calls<K, V>>,
 }
 
@@ -107,8 +107,8 @@ where
     /// Creates it without any calls.
     #[must_use]
     pub fn new(settings: SingleflightSettings) -> Self {
-        let seats = Semaphore::new(settings.waiters.min(Semaphore::MAX_PERMITS));
-        Self { shared: Arc::new(Shared { settings, seats, calls: Mutex::default() }) }
+        let permits = Semaphore::new(settings.waiters.min(Semaphore::MAX_PERMITS));
+        Self { shared: Arc::new(Shared { settings, permits, calls: Mutex::default() }) }
     }
 
     /// Waits for the call under `key` if there is one, else makes it.
@@ -121,7 +121,7 @@ where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = V> + Send + 'static,
     {
-        let _seat = self.shared.seats.try_acquire().map_err(|_| SingleflightError::Busy)?;
+        let _permit = self.shared.permits.try_acquire().map_err(|_| SingleflightError::Busy)?;
         let (value, role) = match self.join_or_start(key, make)? {
             Place::Joined(mut answer) => {
                 let value =
@@ -176,7 +176,7 @@ where
             drop(landing);
             value
         });
-        Ok(Place::Led(Lead { call: Some(call), _seat: answer }))
+        Ok(Place::Led(Lead { call: Some(call), _receiver: answer }))
     }
 }
 
@@ -193,7 +193,7 @@ struct Lead<V: Send + 'static> {
     /// `None` after the call has ended.
     call: Option<Pin<Box<dyn Future<Output = Option<V>> + Send>>>,
     /// The leader counts as a waiting caller.
-    _seat: watch::Receiver<Option<V>>,
+    _receiver: watch::Receiver<Option<V>>,
 }
 
 impl<V: Send + 'static> Future for Lead<V> {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn waiting(flights: &Flights) -> usize {
-        flights.shared.settings.waiters - flights.shared.seats.available_permits()
+        flights.shared.settings.waiters - flights.shared.permits.available_permits()
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -431,7 +431,7 @@ mod tests {
         let third = start("b");
         until(|| waiting(&flights) == 3).await;
         assert_eq!(flights.run("c", || async { 0 }).await, Err(SingleflightError::Busy));
-        // A caller that goes away leaves its seat to the next.
+        // A caller that goes away leaves its permit to the next.
         gone.abort();
         assert!(gone.await.is_err());
         let next = start("a");

@@ -52,8 +52,8 @@ impl Counts {
     }
 }
 
-/// The last `span` of call results. The newest slice is still filling, so what is counted reaches back
-/// between nine tenths of the span and the whole of it.
+/// The last `span` of call results: feed every result to `record`, ask `counts`. The newest slice is still
+/// filling, so the counts reach back between nine tenths of the span and all of it.
 #[derive(Clone, Debug)]
 pub struct Window {
     width: Duration,

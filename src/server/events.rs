@@ -29,15 +29,15 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub struct Events {
     observer: Arc<Observer>,
     due: Interval,
-    _seat: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// An answer that sends the status once a second; `None` if too many pages are open.
 pub(super) fn answer(observer: Arc<Observer>) -> Option<Response<Events>> {
-    let seat = observer.try_open()?;
+    let permit = observer.try_open()?;
     let mut due = interval(PERIOD);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut answer = Response::new(Events { observer, due, _seat: seat });
+    let mut answer = Response::new(Events { observer, due, _permit: permit });
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Some(answer)

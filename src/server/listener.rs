@@ -142,7 +142,7 @@ impl Listener {
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let graceful = GracefulShutdown::new();
-        let seats = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
+        let permits = Arc::new(Semaphore::new(bounds.max_connections.min(Semaphore::MAX_PERMITS)));
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
@@ -154,11 +154,11 @@ impl Listener {
             .max_buf_size(bounds.max_head);
         let mut are_out = false;
         loop {
-            let seat = tokio::select! {
-                seat = seats.clone().acquire_owned() => seat,
+            let permit = tokio::select! {
+                permit = permits.clone().acquire_owned() => permit,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
-            let Ok(seat) = seat else { break };
+            let Ok(permit) = permit else { break };
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -184,7 +184,7 @@ impl Listener {
                 Socket::Tls(_) => Some(tls()),
                 _ => None,
             };
-            let connection = Connection { seat, watcher: graceful.watcher(), stop: stop.clone(), bounds };
+            let connection = Connection { permit, watcher: graceful.watcher(), stop: stop.clone(), bounds };
             let (service, builder) = (service.clone(), builder.clone());
             tokio::spawn(async move {
                 let (mut stream, is_certified) = match secured {
@@ -220,7 +220,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An accepted connection.
 struct Connection {
-    seat: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
     watcher: Watcher,
     stop: watch::Receiver<bool>,
     bounds: Bounds,
@@ -239,7 +239,7 @@ impl Connection {
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let Self { seat: _seat, watcher, stop, bounds } = self;
+        let Self { permit: _permit, watcher, stop, bounds } = self;
         let asked = Arc::new(AtomicBool::new(false));
         let has_asked = asked.clone();
         let service = service_fn(move |request| {

@@ -28,7 +28,7 @@ pub struct Observer {
     instance: Arc<ArcSwap<Instance>>,
     leaving: Arc<AtomicBool>,
     first_seen: Mutex<FirstSeen>,
-    seats: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     event: Mutex<Option<(Instant, Bytes)>>,
 }
 
@@ -36,8 +36,8 @@ impl Observer {
     /// An observer of whichever instance runs. `leaving` says whether the service is stopping.
     #[must_use]
     pub fn new(instance: Arc<ArcSwap<Instance>>, leaving: Arc<AtomicBool>) -> Self {
-        let seats = Arc::new(Semaphore::new(MAX_PAGES));
-        Self { instance, leaving, first_seen: Mutex::default(), seats, event: Mutex::default() }
+        let permits = Arc::new(Semaphore::new(MAX_PAGES));
+        Self { instance, leaving, first_seen: Mutex::default(), permits, event: Mutex::default() }
     }
 
     /// The instance that runs now.
@@ -55,7 +55,7 @@ impl Observer {
     /// A place for one more open status page, if there is one.
     #[must_use]
     pub fn try_open(&self) -> Option<OwnedSemaphorePermit> {
-        self.seats.clone().try_acquire_owned().ok()
+        self.permits.clone().try_acquire_owned().ok()
     }
 
     /// The event for status pages at this time. All pages share one.
