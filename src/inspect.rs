@@ -210,7 +210,7 @@ async fn run(
         trace.reason = match &local {
             Some(why) => format!("would ask the issuer whether it accepts the token ({why})"),
             None => "would ask the issuer for the email, since the token names none".to_owned(),
-        } + "; --ask does that, and sends the token to its /userinfo";
+        } + "; --ask does that, and sends the token to it";
         trace.stop = Stop::Asking { local, word: None };
         return trace;
     }
@@ -239,8 +239,8 @@ impl Trace {
     /// `asked`: the issuer was asked, and this is the result without its answer.
     fn failed(mut self, failure: Failure, asked: Option<Option<String>>) -> Self {
         let says = match &failure {
-            Failure::No(Refusal::IssuerRejects { certain, .. }) => {
-                Refusal::IssuerRejects { local: String::new(), certain: *certain }.to_string()
+            Failure::No(Refusal::IssuerRejects { said, certain, .. }) => {
+                Refusal::IssuerRejects { said, local: String::new(), certain: *certain }.to_string()
             }
             other => other.to_string(),
         };

@@ -225,6 +225,7 @@ impl Instance {
             clock: clock.clone(),
             metrics: metrics.clone(),
             guard: settings.guard.clone(),
+            leeway: settings.policy.leeway,
         };
         let issuers = settings
             .issuers

@@ -294,7 +294,7 @@ async fn an_issuer_whose_certificate_nobody_vouches_for_is_told_nothing_and_coun
         assert!(failures <= 10, "the breaker stays closed");
     };
     assert!(matches!(suppressed, CannotTell::Suppressed(_)), "{suppressed}");
-    assert_eq!(issuer.endpoints()[0].status().reason, Some(Reason::Failures));
+    assert_eq!(issuer.endpoints().next().unwrap().status().reason, Some(Reason::Failures));
     assert_eq!(running.counted("holdfast_upstream_requests_total{", "status=\"connect\"").await, 10);
     assert_eq!(requests.load(Ordering::SeqCst), 0);
 }

@@ -239,7 +239,7 @@ async fn a_no_to_a_request_from_before_a_reload_ends_the_yes_of_after_it() {
     scene.holdfast.service.reload().unwrap();
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 200);
     let digest = scene.digest(&scene.opaque);
-    let refusal = Arc::new(Refusal::IssuerRejects { local: String::new(), certain: true });
+    let refusal = Arc::new(Refusal::of_issuer("401", false, true));
     before.stores.refuse(digest, Refused::new(refusal, Duration::from_secs(60), &before.clock));
     assert_eq!(scene.holdfast.ask(&scene.opaque).await.status, 401);
 }

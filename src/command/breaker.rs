@@ -21,7 +21,7 @@ pub struct BreakerArguments {
     /// The issuer, exactly as in the token's `iss`. Default: every issuer.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
-    /// The endpoint. Default: all.
+    /// Default: all.
     #[arg(long, value_parser = EndpointKind::ALL.map(EndpointKind::name))]
     endpoint: Option<String>,
     /// How long a forced state lasts, at most 24h. Default: 10m.

@@ -42,6 +42,7 @@ pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), Exi
             clock: Clock::system(),
             metrics: Arc::new(Metrics::new().map_err(fail)?),
             guard: settings.guard.clone(),
+            leeway: settings.policy.leeway,
         };
         let Loaded { issuers, notes } =
             read_files(&settings, &with).map_err(|errors| misconfigured(&errors.join("\n")))?;
@@ -60,7 +61,8 @@ pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), Exi
             } else {
                 match issuer.refresh(Priority::Foreground).await {
                     Ok(()) => {
-                        println!("issuer {}: answers; keys: {}", issuer.name(), issuer.key_ids().join(", "))
+                        println!("issuer {}: answers; keys: {}", issuer.name(), issuer.key_ids().join(", "));
+                        all_answer &= introspects(&issuer).await;
                     }
                     Err(error) => {
                         all_answer = false;
@@ -81,6 +83,23 @@ pub fn run(CheckArguments { source, offline }: CheckArguments) -> Result<(), Exi
         }
         if all_answer { Ok(()) } else { Err(ExitCode::FAILURE) }
     })
+}
+
+/// Whether introspection works, if it is configured; prints the result.
+async fn introspects(issuer: &Arc<Issuer>) -> bool {
+    if issuer.settings().introspection.is_none() {
+        return true;
+    }
+    match issuer.test_introspection(Priority::Foreground).await {
+        Ok(()) => {
+            println!("  introspection: answers");
+            true
+        }
+        Err(error) => {
+            println!("  introspection: {error}");
+            false
+        }
+    }
 }
 
 /// The contents of the files that the configuration names.

@@ -36,7 +36,7 @@ pub struct InspectArguments {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Ask the issuer if holdfast would: this sends the token to its /userinfo.
+    /// Ask the issuer if holdfast would: this sends the token to it.
     #[arg(long)]
     ask: bool,
     /// What the route requires, as in the auth URL's query: `scope=read&role=admin`

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::section::Section;
 use super::value::{self, DAY, SECOND};
-use crate::issuer::settings::{ForeignTokens, IssuerSettings};
+use crate::issuer::settings::{ForeignTokens, IntrospectionSettings, IssuerSettings};
 use crate::route::requirement::Requirement;
 use crate::route::settings::RouteSettings;
 use crate::token::algorithm::{self, SignatureAlgorithm};
@@ -85,6 +85,14 @@ impl IssuerSettings {
         let words = [("verify", SenderConstrained::Verify), ("ignore", SenderConstrained::Ignore)];
         let sender_constrained =
             section.value("sender_constrained", SenderConstrained::Verify, value::one_of(words));
+        let introspection = section.table("introspection").and_then(IntrospectionSettings::read);
+        if introspection.is_some() && foreign_tokens == ForeignTokens::Refuse {
+            section.report(
+                "foreign_tokens",
+                "refuse",
+                "ask-issuer, since the issuer has [issuer.introspection]; or remove that",
+            );
+        }
         let decryption_keys = section.list("decryption_keys", value::path).unwrap_or_default();
         let bare_claims = section.value("bare_claims", false, value::boolean);
         let jwks_refresh = section.value("jwks_refresh", 600 * SECOND, value::duration(10 * SECOND, DAY));
@@ -116,11 +124,26 @@ impl IssuerSettings {
             email_domains: email_domains.unwrap_or_default(),
             userinfo,
             foreign_tokens,
+            introspection,
             sender_constrained,
             decryption_keys,
             bare_claims,
             jwks_refresh,
         })
+    }
+}
+
+impl IntrospectionSettings {
+    fn read(mut section: Section<'_>) -> Option<Self> {
+        let client_id = section.optional("client_id", value::text);
+        let client_secret_file = section.optional("client_secret_file", value::path);
+        if client_id.is_none() {
+            section.report("client_id", "nothing", "the id of holdfast as a client of the issuer");
+        }
+        if client_secret_file.is_none() {
+            section.report("client_secret_file", "nothing", "a private file with the secret of that client");
+        }
+        Some(Self { client_id: client_id?, client_secret_file: client_secret_file? })
     }
 }
 

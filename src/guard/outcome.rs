@@ -21,7 +21,8 @@ pub enum CallOutcome {
     Answered,
     /// It answered, and does not accept the token: 401 or 403. For the endpoint this is a success.
     Rejected,
-    /// No connection, a TLS error, or no answer in time. No token can cause that, so it always counts.
+    /// No connection, a TLS error, no answer in time, or a refusal of our own credentials as a client. No
+    /// token can cause that, so it always counts.
     Unreachable,
     /// A status that says that the endpoint fails, such as 502 or 503. It counts, except for an unknown
     /// token, which may make a server behind a gateway fail.

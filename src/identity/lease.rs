@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::identities::Identities;
-use super::lookup::{IssuerRefusal, Lookup};
+use super::lookup::Lookup;
 use crate::issuer::CannotTell;
 use crate::issuer::client::TIMEOUT;
 use crate::store::shared::{LeaseOutcome, SharedResult};
@@ -19,6 +19,9 @@ use crate::tiers::policy::Plan;
 use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
+
+/// How this instance knows the issuer's refusal.
+const TOLD_ANOTHER: &str = "as it has told another instance";
 
 type AskResult<R> = Result<Arc<R>, Failure>;
 
@@ -54,7 +57,7 @@ impl Identities {
                 if token == lookup.digest().0 =>
             {
                 self.metrics.leased("shared");
-                return Err(lookup.refuse(self, IssuerRefusal { forbids, certain }));
+                return Err(lookup.refuse(self, Refusal::of_issuer(TOLD_ANOTHER, forbids, certain)));
             }
             LeaseOutcome::Ended(SharedResult::Record) => match self.shared_meanwhile(lookup).await {
                 Some(record) => {

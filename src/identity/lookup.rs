@@ -18,7 +18,7 @@ use crate::guard::{Priority, Role};
 use crate::issuer::{CannotTell, Issuer, UserinfoQuery};
 use crate::store::stores::Found;
 use crate::tiers::digest::TokenDigest;
-use crate::tiers::policy::{IssuerAnswer, Known, Plan, Served, Serving};
+use crate::tiers::policy::{IssuerAnswer, Known, Plan, Policy, Served, Serving};
 use crate::tiers::record::Record;
 use crate::tiers::table::TierIndex;
 use crate::token::refusal::Refusal;
@@ -49,7 +49,7 @@ pub(super) trait Lookup: Send + Sync + 'static {
     fn digest(&self) -> TokenDigest;
 
     /// Remembers that the issuer refuses the token.
-    fn refuse(&self, identities: &Identities, no: IssuerRefusal) -> Failure;
+    fn refuse(&self, identities: &Identities, refusal: Refusal) -> Failure;
 
     /// The properties of the record that the policy needs, for this token.
     fn known(&self, record: &Self::Record) -> Known;
@@ -69,23 +69,6 @@ pub(super) trait Lookup: Send + Sync + 'static {
         query: UserinfoQuery,
         asked_at: Timestamp,
     ) -> impl Future<Output = Result<Arc<Self::Record>, Failure>> + Send;
-}
-
-/// The issuer's refusal of a token.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct IssuerRefusal {
-    /// Whether the answer is a 403 and not a 401.
-    pub forbids: bool,
-    /// Whether the issuer gave a reason.
-    pub certain: bool,
-}
-
-impl IssuerRefusal {
-    /// The refusal. `local` says why the token was not judged here.
-    pub fn refusal(self, local: String) -> Refusal {
-        let Self { forbids, certain } = self;
-        if forbids { Refusal::IssuerForbids { certain } } else { Refusal::IssuerRejects { local, certain } }
-    }
 }
 
 /// The bounds of an answer.
@@ -123,8 +106,8 @@ impl Identities {
         let kept = |tier, why_stale: Option<&CannotTell>| {
             let (record, store) = found.clone()?;
             let at = record.kept().verified_at;
-            let until =
-                self.policy.unseen_until(tier, at, now, why_stale.map(CannotTell::retry_after)).min(end);
+            let until = self.policy.unseen_until(tier, at, now, why_stale.map(CannotTell::retry_after));
+            let until = until.min(end).min(Policy::verdict_ends(&lookup.known(&record)));
             let stale = why_stale.and(known).map(|known| self.policy.served_until(&known));
             let serving = Serving { tier, stale, from: now, until };
             Some(Answered { record, serving, store: Some(store) })
@@ -143,6 +126,7 @@ impl Identities {
             (Served::Fresh, Ok(record)) => {
                 let at = record.kept().verified_at;
                 let mut until = self.policy.unseen_until(TierIndex::YOUNGEST, at, now, None).min(end);
+                until = until.min(Policy::verdict_ends(&lookup.known(&record)));
                 if !S::has_email(&record) {
                     until = until.min(at.after(self.settings.negative_ttl));
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::from_claims;
 use super::identities::Identities;
-use super::lookup::{IssuerRefusal, Lookup};
+use super::lookup::Lookup;
 use crate::clock::Timestamp;
 use crate::guard::{Priority, Role, SubjectKey as Subject};
 use crate::issuer::userinfo::{Reach, UserinfoAnswer};
@@ -13,6 +13,7 @@ use crate::store::stores::Found;
 use crate::tiers::digest::{SubjectKey, TokenDigest};
 use crate::tiers::policy::Known;
 use crate::tiers::record::ProfileRecord;
+use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
 use crate::verifier::settings::PolicySettings;
 
@@ -64,8 +65,7 @@ impl Lookup for Profile {
 
     /// Remembers the issuer's refusal of this token. If the issuer gave a reason, the subject's profile is
     /// deleted, so that no other token of the subject is answered from it.
-    fn refuse(&self, identities: &Identities, no: IssuerRefusal) -> Failure {
-        let refusal = no.refusal(String::new());
+    fn refuse(&self, identities: &Identities, refusal: Refusal) -> Failure {
         if refusal.ends_records() {
             identities.stores.forget_profile(&self.key);
         }
@@ -177,7 +177,7 @@ impl Profile {
     ) -> Result<Arc<ProfileRecord>, Failure> {
         let since = identities.stores.epoch_of_profile(&self.key);
         let no = match self.issuer.ask(query).await? {
-            UserinfoAnswer::Rejected(_) | UserinfoAnswer::Forbidden(_) if self.reach != Reach::Listed => {
+            UserinfoAnswer::Refused(_) if self.reach != Reach::Listed => {
                 return self.without_email(identities).await;
             }
             UserinfoAnswer::Accepted { claims, .. } => {
@@ -187,12 +187,7 @@ impl Profile {
                 identities.stores.keep_profile(self.key, record.clone(), since);
                 return Ok(record);
             }
-            UserinfoAnswer::Rejected(rejection) => {
-                IssuerRefusal { forbids: false, certain: rejection.is_certain() }
-            }
-            UserinfoAnswer::Forbidden(rejection) => {
-                IssuerRefusal { forbids: true, certain: rejection.is_certain() }
-            }
+            UserinfoAnswer::Refused(no) => no,
         };
         Err(self.refuse(identities, no))
     }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::identities::Identities;
-use super::lookup::{IssuerRefusal, Lookup};
+use super::lookup::Lookup;
 use super::resolved::Identity;
 use crate::clock::Timestamp;
 use crate::guard::{Priority, SubjectKey as Subject};
-use crate::issuer::userinfo::UserinfoAnswer;
+use crate::issuer::userinfo::{Reach, UserinfoAnswer};
 use crate::issuer::{CannotTell, Issuer, UserinfoQuery};
 use crate::store::invalidation::Epoch;
 use crate::store::stores::Found;
@@ -16,7 +18,12 @@ use crate::tiers::policy::Known;
 use crate::tiers::record::{IdentitySource, VerdictRecord};
 use crate::token::binding::Binding;
 use crate::token::json::{self, Object};
+use crate::token::refusal::Refusal;
 use crate::verifier::Failure;
+
+/// The member of an introspected token's claims that holds the answer of `/userinfo`. That is about the
+/// subject, and is not mixed with the token's own claims.
+const USERINFO: &str = "userinfo";
 
 /// A foreign token.
 pub(super) struct Verdict {
@@ -53,8 +60,8 @@ impl Lookup for Verdict {
         self.digest
     }
 
-    fn refuse(&self, identities: &Identities, no: IssuerRefusal) -> Failure {
-        let refusal = no.refusal(format!("; not judged here, because {}", self.why));
+    fn refuse(&self, identities: &Identities, refusal: Refusal) -> Failure {
+        let refusal = refusal.not_judged_here(&self.why);
         identities.refuse_from_now_on(self.digest, identities.clock.now(), refusal.clone());
         refusal.into()
     }
@@ -107,10 +114,40 @@ impl Lookup for Verdict {
 
 impl Verdict {
     /// Whether the record is usable. A record with unreadable claims is not. Nor is a verdict of another
-    /// issuer, which may come from a former configuration or from an instance with another one: an issuer
-    /// that is not configured admits nobody.
+    /// issuer, or on a token for another audience, which may come from a former configuration or from an
+    /// instance with another one: an issuer or audience that is not configured admits nobody.
     fn is_of_use(&self, record: &VerdictRecord) -> bool {
-        record.issuer == **self.issuer.name() && claims(record).is_some()
+        record.issuer == **self.issuer.name()
+            && claims(record).is_some_and(|claims| self.issuer.is_for_us(&claims).is_ok())
+    }
+
+    /// Adds the answer of `/userinfo`, if introspection has named no email and `/userinfo` may have one. Its
+    /// refusal is no refusal of the token, which introspection has accepted.
+    async fn complete(
+        &self,
+        identities: &Identities,
+        subject: &str,
+        claims: &mut Object,
+        query: UserinfoQuery,
+    ) -> Result<(), CannotTell> {
+        if !self.issuer.are_own(claims)
+            || identities.email_in(&self.issuer, claims).is_some()
+            || identities.names_others(&self.issuer, claims)
+            || self.issuer.reach(claims) == Reach::None
+        {
+            return Ok(());
+        }
+        let subject = Some(subject.to_owned());
+        let priority = match query.priority {
+            Priority::FirstSeen => Priority::Foreground,
+            priority => priority,
+        };
+        if let UserinfoAnswer::Accepted { claims: more, .. } =
+            self.issuer.ask(UserinfoQuery { subject, priority, ..query }).await?
+        {
+            claims.insert(USERINFO.to_owned(), Value::Object(more));
+        }
+        Ok(())
     }
 
     async fn put(
@@ -119,16 +156,20 @@ impl Verdict {
         query: UserinfoQuery,
     ) -> Result<Arc<VerdictRecord>, Failure> {
         let since = identities.stores.epoch(&self.digest);
-        let no = match self.issuer.ask(query).await? {
-            UserinfoAnswer::Accepted { subject, claims } => {
-                let found = identities.find_email(&self.issuer, &claims);
+        let no = match self.issuer.judge(query.clone()).await? {
+            UserinfoAnswer::Accepted { subject, mut claims, issued_at, expires_at } => {
+                self.complete(identities, &subject, &mut claims, query).await?;
+                let found =
+                    identities.find_email(&self.issuer, describes_email(identities, &self.issuer, &claims));
                 let now = identities.clock.now();
                 let known = identities.stores.verdict(&self.digest, since).await;
                 let known = known.filter(|(record, _)| record.issuer == **self.issuer.name());
                 let record = Arc::new(VerdictRecord {
                     verified_at: now,
-                    first_verified_at: known.map_or(now, |(record, _)| record.first_verified_at.min(now)),
-                    not_after: None,
+                    first_verified_at: known
+                        .map_or(now, |(record, _)| record.first_verified_at.min(now))
+                        .min(issued_at.unwrap_or(now)),
+                    not_after: expires_at,
                     foreign: true,
                     issuer: self.issuer.name().to_string(),
                     subject,
@@ -140,12 +181,7 @@ impl Verdict {
                 identities.stores.keep_verdict(self.digest, record.clone(), since);
                 return Ok(record);
             }
-            UserinfoAnswer::Rejected(rejection) => {
-                IssuerRefusal { forbids: false, certain: rejection.is_certain() }
-            }
-            UserinfoAnswer::Forbidden(rejection) => {
-                IssuerRefusal { forbids: true, certain: rejection.is_certain() }
-            }
+            UserinfoAnswer::Refused(no) => no,
         };
         Err(self.refuse(identities, no))
     }
@@ -157,23 +193,35 @@ impl Identities {
     /// the time of the verdict.
     pub(super) fn identity_of(&self, issuer: &Issuer, record: &VerdictRecord) -> Option<Identity> {
         let claims = claims(record)?;
-        let found = self.email_in(issuer, &claims);
+        let about_email = describes_email(self, issuer, &claims);
+        let found = self.email_in(issuer, about_email);
         Some(Identity {
             issuer: issuer.name().clone(),
             subject: record.subject.clone(),
             email_verified: found.as_ref().and_then(|found| found.verified),
-            email_not_allowed: found.is_none() && self.names_others(issuer, &claims),
+            email_not_allowed: found.is_none() && self.names_others(issuer, about_email),
             email: found.map(|found| found.email),
             source: record.source,
-            audience_checked: false,
+            audience_checked: issuer.is_for_us(&claims).unwrap_or(false),
             at_jwt: false,
             binding: Binding::of(&claims, issuer.settings().sender_constrained).unwrap_or(Binding::UNKNOWN),
+            own_claims: issuer.are_own(&claims),
+            name: profile(&claims).and_then(|more| more.get("name")?.as_str()).map(str::to_owned),
             claims,
-            own_claims: false,
-            name: None,
             verified_at: record.verified_at,
         })
     }
+}
+
+/// The answer of `/userinfo` about the subject of an introspected token, if it was asked.
+fn profile(claims: &Object) -> Option<&Object> {
+    claims.get(USERINFO)?.as_object()
+}
+
+/// Where the email is: in the claims, or in the answer of `/userinfo` if they name none.
+fn describes_email<'c>(identities: &Identities, issuer: &Issuer, claims: &'c Object) -> &'c Object {
+    let is_named = identities.email_in(issuer, claims).is_some() || identities.names_others(issuer, claims);
+    profile(claims).filter(|_| !is_named).unwrap_or(claims)
 }
 
 fn claims(record: &VerdictRecord) -> Option<Object> {

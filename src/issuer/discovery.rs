@@ -4,6 +4,7 @@ use serde_json::Value;
 use url::Url;
 
 use crate::token::json;
+use crate::token::lenient;
 
 /// An endpoint of an issuer. Each kind has its own guard and its own metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,13 +13,15 @@ pub enum EndpointKind {
     Discovery,
     /// The keys.
     Jwks,
-    /// The issuer's answer about a token.
+    /// The issuer's answer about a token, which is its own credential.
     Userinfo,
+    /// The issuer's answer about a token, for which holdfast authenticates as a client (RFC 7662).
+    Introspection,
 }
 
 impl EndpointKind {
     /// All, in the order of their declaration.
-    pub const ALL: [Self; 3] = [Self::Discovery, Self::Jwks, Self::Userinfo];
+    pub const ALL: [Self; 4] = [Self::Discovery, Self::Jwks, Self::Userinfo, Self::Introspection];
 
     /// The metric label.
     #[must_use]
@@ -27,6 +30,7 @@ impl EndpointKind {
             Self::Discovery => "discovery",
             Self::Jwks => "jwks",
             Self::Userinfo => "userinfo",
+            Self::Introspection => "introspection",
         }
     }
 
@@ -44,6 +48,11 @@ pub struct Discovery {
     pub jwks: Url,
     /// `userinfo_endpoint`, if the issuer has one.
     pub userinfo: Option<Url>,
+    /// `introspection_endpoint`, if the issuer has one.
+    pub introspection: Option<Url>,
+    /// Whether clients authenticate there with `client_secret_post`, because the issuer offers that and not
+    /// `client_secret_basic` (RFC 8414 §2).
+    pub introspection_by_post: bool,
 }
 
 impl Discovery {
@@ -61,6 +70,7 @@ impl Discovery {
     pub const fn of(&self, kind: EndpointKind) -> Option<&Url> {
         match kind {
             EndpointKind::Userinfo => self.userinfo.as_ref(),
+            EndpointKind::Introspection => self.introspection.as_ref(),
             EndpointKind::Discovery | EndpointKind::Jwks => None,
         }
     }
@@ -90,9 +100,16 @@ impl Discovery {
             let url = Url::parse(fields.get(name)?.as_str()?).ok()?;
             (url.scheme() == "https" || (!secure && url.scheme() == "http")).then_some(url)
         };
+        let methods = |name: &str| Some(lenient::texts(fields.get(name)?).collect::<Vec<_>>());
+        let methods = methods("introspection_endpoint_auth_methods_supported")
+            .or_else(|| methods("token_endpoint_auth_methods_supported"))
+            .unwrap_or_default();
         Ok(Self {
             jwks: url("jwks_uri").ok_or("the discovery document has no usable jwks_uri")?,
             userinfo: url("userinfo_endpoint"),
+            introspection: url("introspection_endpoint"),
+            introspection_by_post: methods.contains(&"client_secret_post")
+                && !methods.contains(&"client_secret_basic"),
         })
     }
 }
@@ -118,6 +135,32 @@ mod tests {
         assert!(read(&document("https://t/", "http://t/jwks")).is_err());
         assert!(read(&document("https://t/", "file:///etc/passwd")).is_err());
         assert!(read("[]").is_err() && read("<html>").is_err());
+    }
+
+    #[test]
+    fn how_to_introspect_is_as_the_document_says_and_by_basic_if_it_does_not_say() {
+        let read = |more: &str| {
+            let issuer = r#""issuer":"https://t/","jwks_uri":"https://t/jwks""#;
+            let text = format!(r#"{{{issuer},"introspection_endpoint":"https://t/i"{more}}}"#);
+            Discovery::read(text.as_bytes(), "https://t/").unwrap()
+        };
+        let of =
+            |name: &str, methods: &str| format!(r#","{name}_endpoint_auth_methods_supported":{methods}"#);
+        let (own, token) = (|methods| of("introspection", methods), |methods| of("token", methods));
+        let (basic, post) = (r#"["client_secret_basic"]"#, r#"["private_key_jwt","client_secret_post"]"#);
+        for (more, by_post) in [
+            (String::new(), false),
+            (own(basic), false),
+            (own(post), true),
+            (own(r#"["client_secret_post","client_secret_basic"]"#), false),
+            (token(post), true),
+            (own(basic) + &token(post), false),
+            (own(r#"["private_key_jwt"]"#), false),
+        ] {
+            assert_eq!(read(&more).introspection_by_post, by_post, "{more}");
+        }
+        assert_eq!(read("").introspection.unwrap().as_str(), "https://t/i");
+        assert_eq!(read(r#","introspection_endpoint":"https://evil/""#).introspection, None, "named twice");
     }
 
     #[test]

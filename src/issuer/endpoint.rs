@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::client::{CallError, Client, Reply};
 use super::outage::{Outage, StateHistory};
-use super::rejection::Rejection;
+use super::rejection::{self, Rejection};
 use crate::clock::{Clock, Timestamp};
 use crate::guard::breaker::{State, Transition};
 use crate::guard::{
@@ -46,6 +46,15 @@ pub enum CannotTell {
         /// When to ask again, if the answer says so.
         retry_after: Option<Duration>,
     },
+    /// The issuer refuses holdfast's own credentials as a client, whatever the token.
+    #[error(
+        "the issuer refuses holdfast's own client credentials (status {status}); check client_id and \
+         client_secret_file of the issuer's introspection, and whether that client may introspect"
+    )]
+    ClientRefused {
+        /// Which: 400, 401 or 403.
+        status: u16,
+    },
     /// An answer that cannot be used.
     #[error("the issuer's answer cannot be used: {0}")]
     Garbage(&'static str),
@@ -69,6 +78,7 @@ impl CannotTell {
             Self::Failed(error) => error.reason(),
             Self::RateLimited { .. } => "rate_limited",
             Self::Status { .. } => "upstream_status",
+            Self::ClientRefused { .. } => "client_refused",
             Self::Garbage(_) => "garbage",
             Self::Shared(error) => error.reason(),
             Self::Busy => "busy",
@@ -85,9 +95,11 @@ impl CannotTell {
                 *retry_after
             }
             Self::Busy | Self::Shared(_) => Duration::from_secs(1),
-            Self::Failed(_) | Self::Status { .. } | Self::Garbage(_) | Self::NoKeys(_) => {
-                Duration::from_secs(5)
-            }
+            Self::Failed(_)
+            | Self::Status { .. }
+            | Self::ClientRefused { .. }
+            | Self::Garbage(_)
+            | Self::NoKeys(_) => Duration::from_secs(5),
         };
         retry_after::bounded(wait)
     }
@@ -151,10 +163,15 @@ impl Endpoint {
         metrics: Arc<Metrics>,
     ) -> Self {
         let guard = Guard::new(settings, clock.clone());
-        let states = State::ALL.map(State::as_str);
-        metrics.has_guard(&issuer, name, &states, &SuppressReason::ALL.map(SuppressReason::as_str));
-        metrics.breaker_is(&issuer, name, State::Closed.as_str(), &states);
         Self { issuer, name, client, guard, clock, metrics, history: Arc::default() }
+    }
+
+    /// Adds the series of an endpoint that may be called to the metrics.
+    pub fn register(&self) {
+        let (states, reasons) =
+            (State::ALL.map(State::as_str), SuppressReason::ALL.map(SuppressReason::as_str));
+        self.metrics.has_guard(&self.issuer, self.name, &states, &reasons);
+        self.show_state(self.guard.status().state);
     }
 
     /// Its metric label.
@@ -235,6 +252,33 @@ impl Endpoint {
     ) -> Result<T, CannotTell> {
         let (admission, reply) = self.send(&call, priority, subject).await?;
         let (outcome, result) = self.judge(reply, read);
+        self.report(admission.finish(outcome));
+        result
+    }
+
+    /// As [`Self::call`], with our own credentials as a client. A refusal of these counts as a failure of the
+    /// endpoint, because no token can cause it. `read` gets the body of a 200, and also returns whether the
+    /// issuer accepts the token.
+    ///
+    /// # Errors
+    /// [`CannotTell`], with nothing learnt about the token.
+    pub async fn call_as_client<T>(
+        &self,
+        call: Request,
+        priority: Priority,
+        subject: Option<SubjectKey>,
+        read: impl FnOnce(&[u8]) -> Result<(CallOutcome, T), &'static str>,
+    ) -> Result<T, CannotTell> {
+        let (admission, reply) = self.send(&call, priority, subject).await?;
+        let refused =
+            reply.as_ref().ok().filter(|reply| rejection::refuses_client(reply)).map(|reply| reply.status);
+        let (outcome, result) = match refused {
+            Some(status) => (CallOutcome::Unreachable, Err(CannotTell::ClientRefused { status })),
+            None => match self.judge(reply, |answer| read(answer.of_a_document()?)) {
+                (_, Ok((outcome, value))) => (outcome, Ok(value)),
+                (outcome, Err(error)) => (outcome, Err(error)),
+            },
+        };
         self.report(admission.finish(outcome));
         result
     }

@@ -10,10 +10,12 @@ use crate::token::jwe::KeyFileError;
 #[derive(Debug, Error)]
 pub enum IssuerError {
     /// The shared secret cannot be read.
-    #[error("issuer {issuer}: secret_file {file}: {problem}")]
+    #[error("issuer {issuer}: {setting} {file}: {problem}")]
     Secret {
         /// The issuer.
         issuer: String,
+        /// The setting that names the file.
+        setting: &'static str,
         /// The file.
         file: PathBuf,
         /// What is wrong.

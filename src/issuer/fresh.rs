@@ -6,7 +6,8 @@
 //!
 //! **A half-open breaker** waits for a call as its probe. Without requests it would wait for ever. So a
 //! breaker that waits at two checks, [`IDLE`] apart, gets a probe. For `/userinfo` this is a call without a
-//! token, where a 401 counts as an answer. For the other two endpoints it is a fetch of the keys.
+//! token, where a 401 counts as an answer; for introspection a question about a token that nobody has issued.
+//! For the other two endpoints it is a fetch of the keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,6 @@ use tracing::{info, warn};
 
 use super::Issuer;
 use super::discovery::EndpointKind;
-use super::endpoint::Endpoint;
 use crate::guard::breaker::shortened;
 use crate::guard::{Priority, random_jitter};
 
@@ -94,7 +94,7 @@ impl Issuer {
 
     /// Probes the endpoints whose breakers wait for a probe and are in `waited`. Returns which ones wait now.
     pub async fn probe_idle(self: &Arc<Self>, waited: Waited) -> Waited {
-        let waits = self.endpoints().map(Endpoint::waits_for_a_probe);
+        let waits = EndpointKind::ALL.map(|kind| self.endpoint(kind).waits_for_a_probe());
         let idle = |kind: &EndpointKind| waits[*kind as usize] && waited[*kind as usize];
         let (fetched, asked): (Vec<_>, Vec<_>) =
             EndpointKind::ALL.into_iter().filter(idle).partition(|kind| kind.is_fetched());
@@ -104,7 +104,10 @@ impl Issuer {
         }
         let discovery = self.discovery.load_full();
         for kind in asked {
-            if let Some(url) = discovery.as_ref().and_then(|discovery| discovery.of(kind)) {
+            if kind == EndpointKind::Introspection {
+                // The breaker and the next request handle the result.
+                let _ = self.test_introspection(Priority::Background).await;
+            } else if let Some(url) = discovery.as_ref().and_then(|discovery| discovery.of(kind)) {
                 self.endpoint(kind).probe(Request::new(Method::GET, url.clone())).await;
             }
         }

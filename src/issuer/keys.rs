@@ -165,6 +165,16 @@ impl Issuer {
                  = false and foreign_tokens = \"refuse\""
             );
         }
+        if self.settings.introspection.is_some()
+            && found.introspection.is_none()
+            && self.discovery.load().is_none()
+        {
+            warn!(
+                issuer = &*self.name,
+                "the discovery document names no introspection_endpoint, so holdfast cannot have a foreign \
+                 token judged; remove [issuer.introspection] to ask /userinfo instead"
+            );
+        }
         self.discovery.store(Some(found.clone()));
         let fetched = || *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
         if self.settings.secret_file.is_some() {

@@ -7,7 +7,8 @@
 //! | `keys` | the keys: known, looked up, fetched |
 //! | `fresh` | calls without a request |
 //! | `outage` | the recent states of a breaker |
-//! | `discovery`, `jwks`, `userinfo` | the three kinds of call: where they go, what their answers mean |
+//! | `discovery`, `jwks`, `userinfo`, `introspection` | each kind of call: where it goes, what is answered |
+//! | `judge` | the question whether the issuer accepts a token |
 
 pub mod cause;
 pub mod client;
@@ -15,6 +16,8 @@ pub mod discovery;
 pub mod endpoint;
 mod error;
 mod fresh;
+mod introspection;
+mod judge;
 pub mod jwks;
 mod keys;
 pub mod outage;
@@ -22,7 +25,10 @@ pub mod rejection;
 pub mod settings;
 pub mod userinfo;
 
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
@@ -31,15 +37,15 @@ use self::discovery::{Discovery, EndpointKind};
 pub use self::endpoint::CannotTell;
 use self::endpoint::Endpoint;
 pub use self::error::IssuerError;
+use self::introspection::ClientCredentials;
 pub use self::jwks::KeyLookup;
 use self::jwks::KeySet;
-use self::settings::IssuerSettings;
-use self::userinfo::{Reach, UserinfoAnswer};
+use self::settings::{IntrospectionSettings, IssuerSettings};
+pub use self::userinfo::UserinfoQuery;
 use crate::clock::{Clock, Ticks, Timestamp};
-use crate::guard::{GuardSettings, Priority, Singleflight, SingleflightSettings, SubjectKey};
+use crate::guard::{GuardSettings, Singleflight, SingleflightSettings};
 use crate::private_file;
 use crate::telemetry::metrics::Metrics;
-use crate::token::json::Object;
 use crate::token::jwe::DecryptionKeys;
 
 /// The shortest shared secret, in bytes: as long as the hash (RFC 7518 §3.2).
@@ -68,6 +74,8 @@ pub struct IssuerContext {
     pub metrics: Arc<Metrics>,
     /// The settings of its guards.
     pub guard: GuardSettings,
+    /// `leeway`: tolerated clock skew.
+    pub leeway: Duration,
 }
 
 /// One configured issuer, with its keys as far as they are known.
@@ -76,7 +84,12 @@ pub struct Issuer {
     name: Arc<str>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    leeway: Duration,
     decryption: DecryptionKeys,
+    /// Holdfast as a client, if it introspects.
+    client: Option<ClientCredentials>,
+    /// Whether the issuer has refused these since they last worked.
+    client_refused: AtomicBool,
     keys: ArcSwapOption<KeySet>,
     discovery: ArcSwapOption<Discovery>,
     /// In the order of [`EndpointKind::ALL`].
@@ -107,12 +120,18 @@ impl Issuer {
         on_fetch: OnFetch,
     ) -> Result<Arc<Self>, IssuerError> {
         let name: Arc<str> = settings.url.as_str().into();
+        let failed = |setting, file: &Path, problem| IssuerError::Secret {
+            issuer: settings.url.clone(),
+            setting,
+            file: file.to_owned(),
+            problem,
+        };
         let decryption = DecryptionKeys::load(&settings.decryption_keys)
             .map_err(|problem| IssuerError::DecryptionKey { issuer: settings.url.clone(), problem })?;
         let keys = match &settings.secret_file {
-            Some(file) => Some(Arc::new(KeySet::of_secret(&read_secret(file).map_err(|problem| {
-                IssuerError::Secret { issuer: settings.url.clone(), file: file.clone(), problem }
-            })?))),
+            Some(file) => Some(Arc::new(KeySet::of_secret(
+                &read_secret(file).map_err(|problem| failed("secret_file", file, problem))?,
+            ))),
             None => previous
                 .filter(|previous| previous.settings.secret_file.is_none())
                 .and_then(|previous| previous.keys.load_full())
@@ -120,6 +139,13 @@ impl Issuer {
                 .and_then(|keys| KeySet::read(keys.document(), settings.pss_with_rs_keys).ok())
                 .map(Arc::new),
         };
+        let client =
+            settings.introspection.as_ref().map(|IntrospectionSettings { client_id, client_secret_file }| {
+                ClientCredentials::load(client_id, client_secret_file).map_err(|problem| {
+                    failed("introspection.client_secret_file", client_secret_file, problem)
+                })
+            });
+        let client = client.transpose()?;
         let endpoint = |kind: EndpointKind| match previous {
             Some(previous) => previous.endpoint(kind).clone(),
             None => Endpoint::new(
@@ -131,12 +157,15 @@ impl Issuer {
                 with.metrics.clone(),
             ),
         };
-        Ok(Arc::new(Self {
+        let issuer = Self {
             endpoints: EndpointKind::ALL.map(endpoint),
             settings,
             name,
             clock: with.clock.clone(),
             metrics: with.metrics.clone(),
+            leeway: with.leeway,
+            client,
+            client_refused: AtomicBool::new(false),
             decryption,
             keys: ArcSwapOption::new(keys),
             discovery: ArcSwapOption::new(previous.and_then(|previous| previous.discovery.load_full())),
@@ -145,7 +174,9 @@ impl Issuer {
             looks: Singleflight::new(SingleflightSettings::default()),
             looked: Mutex::new(None),
             on_fetch,
-        }))
+        };
+        issuer.endpoints().for_each(Endpoint::register);
+        Ok(Arc::new(issuer))
     }
 
     /// Its URL, as in `iss`, unless that is an alias.
@@ -166,73 +197,29 @@ impl Issuer {
         &self.decryption
     }
 
-    /// Its endpoints, in the order of [`EndpointKind::ALL`].
-    #[must_use]
-    pub fn endpoints(&self) -> [&Endpoint; EndpointKind::ALL.len()] {
-        self.endpoints.each_ref()
+    /// Its endpoints that may be called.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        let introspects = self.settings.introspection.is_some();
+        let kinds = EndpointKind::ALL.into_iter();
+        kinds
+            .filter(move |kind| introspects || *kind != EndpointKind::Introspection)
+            .map(|kind| self.endpoint(kind))
     }
 
     fn endpoint(&self, kind: EndpointKind) -> &Endpoint {
         &self.endpoints[kind as usize]
     }
 
-    /// Since when the breaker of `/userinfo` or of the keys is not closed; see [`Endpoint::outage`].
+    /// Since when the breaker of `/userinfo`, introspection or the keys is not closed; see
+    /// [`Endpoint::outage`].
     #[must_use]
     pub fn open_since(&self) -> Option<Timestamp> {
         let kinds = EndpointKind::ALL.into_iter().filter(|kind| *kind != EndpointKind::Discovery);
         kinds.filter_map(|kind| Some(self.endpoint(kind).outage()?.since)).min()
     }
-
-    /// Whether `/userinfo` may have the email of a verified token with these claims; [`Reach::None`] if it
-    /// may not be asked for that at all.
-    #[must_use]
-    pub fn reach(&self, claims: &Object) -> Reach {
-        if !self.settings.userinfo {
-            return Reach::None;
-        }
-        match self.discovery.load().as_ref().and_then(|found| found.userinfo.as_ref()) {
-            Some(endpoint) => Reach::of(claims, endpoint.as_str()),
-            // Not known yet: Auth0's.
-            None => Reach::of(claims, &format!("{}userinfo", self.settings.base)),
-        }
-    }
-
-    /// Asks `/userinfo`. The caller shares one call among equal queries, because it knows which ones are
-    /// equal.
-    ///
-    /// # Errors
-    /// [`CannotTell`], with nothing learnt about the token.
-    pub async fn ask(self: &Arc<Self>, query: UserinfoQuery) -> Result<UserinfoAnswer, CannotTell> {
-        if self.discovery.load().is_none() {
-            self.refresh(query.priority).await?;
-        }
-        let discovery = self.discovery.load_full();
-        let url = discovery
-            .as_ref()
-            .and_then(|discovery| discovery.userinfo.as_ref())
-            .ok_or(CannotTell::Garbage("the issuer's discovery document names no userinfo_endpoint"))?;
-        let subject = query.subject.as_deref();
-        let call = userinfo::call(url, &query.token)?;
-        self.endpoint(EndpointKind::Userinfo)
-            .call(call, query.priority, query.about, |answer| UserinfoAnswer::read(answer, subject))
-            .await
-    }
 }
 
-/// A query to `/userinfo`.
-#[derive(Clone)]
-pub struct UserinfoQuery {
-    /// The token, which is the credential for the query.
-    pub token: String,
-    /// The subject that the token names, if that was verified; the answer must be about it.
-    pub subject: Option<String>,
-    /// The subject of the issuer's per-user limit.
-    pub about: Option<SubjectKey>,
-    /// Whether a request waits for the answer.
-    pub priority: Priority,
-}
-
-fn read_secret(file: &std::path::Path) -> Result<Vec<u8>, String> {
+fn read_secret(file: &Path) -> Result<Vec<u8>, String> {
     let secret = private_file::read_line(file, MAX_SECRET_BYTES).map_err(|error| error.to_string())?;
     if secret.len() < MIN_SECRET_BYTES {
         return Err(format!("it has {} bytes; at least {MIN_SECRET_BYTES} are needed", secret.len()));

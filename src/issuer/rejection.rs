@@ -12,6 +12,7 @@
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde_json::Value;
 
+use super::client::Reply;
 use crate::token::json;
 
 /// What the issuer says about the token that was sent.
@@ -54,6 +55,19 @@ impl Rejection {
         } else {
             (!challenges.is_empty() || error.is_some()).then_some(Self::Uncertain)
         }
+    }
+}
+
+/// Whether an answer to a call with our own credentials as a client refuses these (RFC 6749 §5.2, RFC 7662
+/// §2.3), and not the request. A page of a firewall is neither.
+#[must_use]
+pub fn refuses_client(reply: &Reply) -> bool {
+    let body = json::object(&reply.body).ok();
+    let error = body.as_ref().and_then(|body| body.get("error")).and_then(Value::as_str);
+    match reply.status {
+        400 => matches!(error, Some("invalid_client" | "unauthorized_client")),
+        401 | 403 => error.is_some() || reply.headers.contains_key(WWW_AUTHENTICATE),
+        _ => false,
     }
 }
 
@@ -153,6 +167,34 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_refusal_of_a_client_is_one_that_speaks_of_clients_or_asks_for_credentials() {
+        let refuses = |status, challenge: &'static str, body: &'static str| {
+            let mut headers = HeaderMap::new();
+            if !challenge.is_empty() {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+            refuses_client(&Reply { status, headers, body: body.into() })
+        };
+        let invalid = r#"{"error":"invalid_client"}"#;
+        for (status, challenge, body) in [
+            (401, "Basic realm=\"x\"", ""),
+            (401, "", invalid),
+            (403, "", r#"{"error":"access_denied"}"#),
+            (400, "", invalid),
+            (400, "", r#"{"error":"unauthorized_client"}"#),
+            (401, "Bearer error=\"invalid_token\"", ""),
+        ] {
+            assert!(refuses(status, challenge, body), "{status} {challenge} {body}");
+        }
+        for (status, body) in
+            [(401, "<html>"), (403, ""), (400, r#"{"error":"invalid_request"}"#), (500, invalid)]
+        {
+            assert!(!refuses(status, "", body), "{status} {body}");
+        }
+        assert!(!refuses(200, "", invalid));
     }
 
     #[test]

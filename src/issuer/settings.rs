@@ -38,6 +38,8 @@ pub struct IssuerSettings {
     /// `foreign_tokens`: whether the issuer is asked about tokens that only it can judge. Default
     /// `ask-issuer`.
     pub foreign_tokens: ForeignTokens,
+    /// `[issuer.introspection]`: how the issuer is asked about them, if not at `/userinfo`. Default none.
+    pub introspection: Option<IntrospectionSettings>,
     /// `sender_constrained`: whether the sender of a token with `cnf` must prove that it has the key. Default
     /// `verify`.
     pub sender_constrained: SenderConstrained,
@@ -50,11 +52,20 @@ pub struct IssuerSettings {
     pub jwks_refresh: Duration,
 }
 
+/// `[issuer.introspection]`: holdfast as a client of the issuer (RFC 7662).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntrospectionSettings {
+    /// `client_id`.
+    pub client_id: String,
+    /// `client_secret_file`: at most 4096 bytes.
+    pub client_secret_file: PathBuf,
+}
+
 /// What to do with a token that only the issuer can judge: an opaque token, or a JWE without a key of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignTokens {
-    /// `/userinfo` is asked. Its audience cannot be checked: any application of the same tenant can obtain
-    /// one.
+    /// Introspection is asked if it is configured, else `/userinfo`. From the latter the audience cannot be
+    /// checked: any application of the same tenant can obtain such a token.
     AskIssuer,
     /// It is refused.
     Refuse,

@@ -7,9 +7,14 @@ use url::Url;
 
 use super::client::CallError;
 use super::endpoint::Answer;
-use super::rejection::Rejection;
+use crate::clock::Timestamp;
+use crate::guard::{Priority, SubjectKey};
 use crate::token::json::{self, Object};
 use crate::token::lenient;
+use crate::token::refusal::Refusal;
+
+/// What `/userinfo` says of a token that it does not accept.
+const REFUSAL: &str = "401 from /userinfo";
 
 /// Whether `/userinfo` may have the email of a token that was verified here.
 ///
@@ -57,6 +62,19 @@ pub fn call(endpoint: &Url, token: &str) -> Result<Request, CallError> {
     Ok(call)
 }
 
+/// A query about a token.
+#[derive(Clone)]
+pub struct UserinfoQuery {
+    /// The token. For `/userinfo` it is the credential, too.
+    pub token: String,
+    /// The subject that the token names, if that was verified; the answer must be about it.
+    pub subject: Option<String>,
+    /// The subject of the issuer's per-user limit.
+    pub about: Option<SubjectKey>,
+    /// Whether a request waits for the answer.
+    pub priority: Priority,
+}
+
 /// The issuer's answer about a token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UserinfoAnswer {
@@ -66,11 +84,19 @@ pub enum UserinfoAnswer {
         subject: String,
         /// All claims.
         claims: Object,
+        /// When the token was issued, if the answer says so; `/userinfo` does not.
+        issued_at: Option<Timestamp>,
+        /// When the token ends, if the answer says so; `/userinfo` does not.
+        expires_at: Option<Timestamp>,
     },
-    /// 401: it refuses the token. A definitive no.
-    Rejected(Rejection),
-    /// 403: it accepts the token, but not for this. A definitive no.
-    Forbidden(Rejection),
+    /// A definitive no.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for UserinfoAnswer {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl UserinfoAnswer {
@@ -82,15 +108,16 @@ impl UserinfoAnswer {
     pub fn read(answer: Answer<'_>, expected_subject: Option<&str>) -> Result<Self, &'static str> {
         let body = match answer {
             Answer::Good(body) => body,
-            Answer::Rejected { status: 403, rejection } => return Ok(Self::Forbidden(rejection)),
-            Answer::Rejected { rejection, .. } => return Ok(Self::Rejected(rejection)),
+            Answer::Rejected { status, rejection } => {
+                return Ok(Refusal::of_issuer(REFUSAL, status == 403, rejection.is_certain()).into());
+            }
         };
         let claims = json::object(body).map_err(|_| "the answer of /userinfo is not a JSON object")?;
         let subject = subject_of(&claims).ok_or("the answer of /userinfo has no subject")?.to_owned();
         if expected_subject.is_some_and(|expected| expected != subject) {
             return Err("the answer of /userinfo is about another subject");
         }
-        Ok(Self::Accepted { subject, claims })
+        Ok(Self::Accepted { subject, claims, issued_at: None, expires_at: None })
     }
 }
 
@@ -103,6 +130,7 @@ pub fn subject_of(claims: &Object) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rejection::Rejection;
     use super::*;
 
     #[test]
@@ -123,8 +151,8 @@ mod tests {
         }
         let rejected =
             |status| UserinfoAnswer::read(Answer::Rejected { status, rejection: Rejection::Certain }, None);
-        assert_eq!(rejected(401), Ok(UserinfoAnswer::Rejected(Rejection::Certain)));
-        assert_eq!(rejected(403), Ok(UserinfoAnswer::Forbidden(Rejection::Certain)));
+        assert_eq!(rejected(401), Ok(Refusal::of_issuer(REFUSAL, false, true).into()));
+        assert_eq!(rejected(403), Ok(Refusal::IssuerForbids { certain: true }.into()));
     }
 
     #[test]

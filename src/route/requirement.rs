@@ -32,7 +32,7 @@ pub enum Requirement {
     EmailDomain,
     /// `true`: the email is verified.
     Verified,
-    /// `checked`: the token was verified here, its audience with it.
+    /// `checked`: the audience was checked, because the token was verified here or introspection named it.
     Audience,
     /// The `url` of the issuer that vouches for the identity, byte for byte.
     Issuer,

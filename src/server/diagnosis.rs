@@ -73,7 +73,7 @@ pub struct Facts<'f> {
 pub struct EndpointFacts<'f> {
     /// The issuer's URL.
     pub issuer: &'f str,
-    /// The endpoint: `discovery`, `jwks` or `userinfo`.
+    /// The endpoint: a name of [`EndpointKind`](crate::issuer::discovery::EndpointKind).
     pub name: &'static str,
     /// The outage, if its breaker is not closed.
     pub outage: Option<Outage>,
@@ -147,6 +147,7 @@ fn about(endpoint: &EndpointFacts<'_>, reason: Reason) -> (Party, String) {
     let EndpointFacts { issuer, name, status, .. } = endpoint;
     let served = match *name {
         "userinfo" => "known users are answered from records, new opaque tokens get 503",
+        "introspection" => "known opaque tokens are answered from records, new ones get 503",
         _ => "tokens are verified with the known keys",
     };
     if status.forced_for.is_some() {

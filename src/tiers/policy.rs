@@ -13,7 +13,8 @@
 //! 2. A verdict on a foreign token is never served past the ceiling.
 //! 3. No tier extends a token's own life: after `exp` + leeway the token is refused, whatever records exist.
 //!    `expired_grace` is the only exception, and opt-in, for a token that expired while the breaker was
-//!    already open.
+//!    already open. A verdict on a foreign token ends exactly at `exp`: an introspection answer must not be
+//!    used past it (RFC 7662 §4).
 //! 4. A record from the future (the clock was wrong when it was written, or is now) has no known age. It is
 //!    never served without asking. If the issuer cannot tell, it is served as the **oldest permitted tier**,
 //!    on two conditions: that tier's role is outage, and the record is not further in the future than that
@@ -53,7 +54,7 @@ pub struct Known {
     pub kind: RecordKind,
     /// When the issuer or a signature last confirmed it.
     pub verified_at: Timestamp,
-    /// The `exp` of the judged token, if it can be read; without leeway.
+    /// The `exp` of the judged token, if it is known; without leeway.
     pub not_after: Option<Timestamp>,
 }
 
@@ -162,7 +163,14 @@ impl Policy {
         now: Timestamp,
         breaker_open_since: Option<Timestamp>,
     ) -> Plan {
-        let role_in_grace = match self.token_life(known.not_after, now, breaker_open_since) {
+        let life = match known.kind {
+            RecordKind::ForeignVerdict if now >= Self::verdict_ends(known) => TokenLife::Over,
+            RecordKind::ForeignVerdict => TokenLife::Good,
+            RecordKind::Profile | RecordKind::Keys => {
+                self.token_life(known.not_after, now, breaker_open_since)
+            }
+        };
+        let role_in_grace = match life {
             TokenLife::Over => return Plan::Refuse,
             TokenLife::Grace => Some(Role::Outage),
             TokenLife::Good => None,
@@ -184,7 +192,14 @@ impl Policy {
         }
     }
 
-    /// Where a token of this `exp` stands in its own life.
+    /// When a verdict on a foreign token must not be used any more (RFC 7662 §4): at its `exp`, without
+    /// leeway and grace. [`Timestamp::MAX`] for other records, and if the issuer named no `exp`.
+    #[must_use]
+    pub fn verdict_ends(known: &Known) -> Timestamp {
+        known.not_after.filter(|_| known.kind == RecordKind::ForeignVerdict).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Where a token of this `exp`, which was verified here, stands in its own life.
     #[must_use]
     pub fn token_life(
         &self,
@@ -235,7 +250,7 @@ impl Policy {
         let too_old = self.served_until(known).after(NEXT);
         let token_over =
             known.not_after.map(|end| end.after(self.limits.leeway).after(self.limits.expired_grace));
-        token_over.map_or(too_old, |over| over.min(too_old))
+        token_over.map_or(too_old, |over| over.min(too_old)).min(Self::verdict_ends(known))
     }
 
     /// The latest time at which a record may be served, if its token lives that long.

@@ -185,9 +185,11 @@ fn refuse_other_kinds(claims: &Object) -> Result<(), Refusal> {
     }
 }
 
-/// A `NumericDate` (RFC 7519 §2), in whole seconds or with a fraction. `None` if it is absent, an error if it
-/// cannot be used.
-pub(super) fn date(claims: &Object, claim: &'static str) -> Result<Option<Timestamp>, Refusal> {
+/// A `NumericDate` (RFC 7519 §2), in whole seconds or with a fraction. `None` if it is absent.
+///
+/// # Errors
+/// [`Refusal::ClaimUnfit`] if it cannot be used.
+pub fn date(claims: &Object, claim: &'static str) -> Result<Option<Timestamp>, Refusal> {
     match claims.get(claim).map(numeric_date) {
         None => Ok(None),
         Some(None) => Err(Refusal::ClaimUnfit { claim }),
@@ -244,7 +246,10 @@ fn own_or_namespaced<'c>(claims: &'c Object, name: &str) -> Option<&'c Value> {
 }
 
 /// RFC 7519 §4.1.3: a string or an array of strings. An array with anything else in it is not an audience.
-pub(super) fn check_audience(claims: &Object, configured: &[String]) -> Result<(), Refusal> {
+///
+/// # Errors
+/// [`Refusal::AudienceMismatch`] if none is configured, [`Refusal::ClaimUnfit`] if it cannot be read.
+pub fn check_audience(claims: &Object, configured: &[String]) -> Result<(), Refusal> {
     let is_ours = |audience: &str| configured.iter().any(|ours| ours == audience);
     let unfit = Refusal::ClaimUnfit { claim: "aud" };
     let found = match claims.get("aud") {

@@ -82,9 +82,11 @@ pub enum Refusal {
         /// Why it cannot be judged here.
         why: String,
     },
-    /// `/userinfo` answered 401.
-    #[error("the issuer does not accept the token (401 from /userinfo{local})")]
+    /// `/userinfo` answered 401, or introspection that the token is not active.
+    #[error("the issuer does not accept the token ({said}{local})")]
     IssuerRejects {
+        /// The issuer's words.
+        said: &'static str,
         /// Why it was not judged here, to go into brackets; empty if it was.
         local: String,
         /// Whether the issuer gave a reason, which proves that the refusal is its own.
@@ -119,6 +121,26 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The refusal of the issuer, in its words; `forbids`: by a 403 of `/userinfo`; `certain`: with a reason.
+    #[must_use]
+    pub fn of_issuer(said: &'static str, forbids: bool, certain: bool) -> Self {
+        match forbids {
+            true => Self::IssuerForbids { certain },
+            false => Self::IssuerRejects { said, local: String::new(), certain },
+        }
+    }
+
+    /// The same, with the reason why the token was not judged here.
+    #[must_use]
+    pub fn not_judged_here(self, why: &str) -> Self {
+        match self {
+            Self::IssuerRejects { said, certain, .. } => {
+                Self::IssuerRejects { said, local: format!("; not judged here, because {why}"), certain }
+            }
+            other => other,
+        }
+    }
+
     /// The metric label.
     #[must_use]
     pub fn reason(&self) -> &'static str {
@@ -146,7 +168,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the issuer itself refused, at `/userinfo`.
+    /// Whether the issuer itself refused, at `/userinfo` or by introspection.
     #[must_use]
     pub fn is_the_issuers(&self) -> bool {
         matches!(self, Self::IssuerRejects { .. } | Self::IssuerForbids { .. })

@@ -145,7 +145,7 @@ impl Stage {
 
     /// The status of the guard of `/userinfo`.
     pub fn userinfo(&self) -> GuardStatus {
-        self.issuer().endpoints().into_iter().find(|endpoint| endpoint.name() == "userinfo").unwrap().status()
+        self.issuer().endpoints().find(|endpoint| endpoint.name() == "userinfo").unwrap().status()
     }
 
     pub fn userinfo_is_open(&self) -> bool {

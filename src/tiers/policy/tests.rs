@@ -95,15 +95,16 @@ fn a_ceiling_outside_the_table_is_refused() {
 }
 
 #[test]
-fn a_token_is_refused_from_exp_plus_leeway_on_whatever_is_known_of_it() {
+fn a_token_is_refused_from_exp_plus_leeway_on_and_a_foreign_one_from_exp_on_whatever_is_known_of_it() {
     let policy = Policy::default();
     let exp = NOW.after(secs(100));
     for kind in KINDS {
         let record = Known { not_after: Some(exp), ..known(kind, NOW) };
-        let last = exp.after(secs(30)).before(Duration::from_millis(1));
+        let end = exp.after(if kind == RecordKind::ForeignVerdict { secs(0) } else { secs(30) });
+        let last = end.before(Duration::from_millis(1));
         assert_eq!(policy.before_asking(&record, last, None), Plan::Serve(TierIndex::YOUNGEST));
         for breaker in [None, Some(NOW)] {
-            assert_eq!(policy.before_asking(&record, exp.after(secs(30)), breaker), Plan::Refuse);
+            assert_eq!(policy.before_asking(&record, end, breaker), Plan::Refuse);
         }
     }
 }
@@ -315,9 +316,15 @@ proptest! {
         breaker in prop::option::of(any_time()),
     ) {
         let known = Known { not_after: Some(exp), ..known };
-        let past = NOW >= exp.after(policy.limits.leeway);
+        let Limits { leeway, expired_grace, .. } = match known.kind {
+            RecordKind::ForeignVerdict => {
+                Limits { leeway: Duration::ZERO, expired_grace: Duration::ZERO, ..policy.limits }
+            }
+            RecordKind::Profile | RecordKind::Keys => policy.limits,
+        };
+        let past = NOW >= exp.after(leeway);
         let excused = breaker.is_some_and(|since| since <= exp)
-            && NOW < exp.after(policy.limits.leeway).after(policy.limits.expired_grace);
+            && NOW < exp.after(leeway).after(expired_grace);
         let plan = policy.before_asking(&known, NOW, breaker);
         if past && !excused {
             for answer in ANSWERS {
