@@ -101,6 +101,30 @@ impl Ticks {
     }
 }
 
+/// Two generations of what counts for a limited time. Things are dropped with their generation and not one by
+/// one, so each counts for one to two times as long as a generation lasts.
+#[derive(Debug, Default)]
+pub struct Generations<T> {
+    /// What was added since this generation began.
+    pub younger: T,
+    /// What was added in the generation before.
+    pub older: T,
+    since: Ticks,
+}
+
+impl<T: Default> Generations<T> {
+    /// Begins a new generation, if the younger one has lasted for `lasting`.
+    pub fn rotate(&mut self, now: Ticks, lasting: Duration) {
+        let age = now.since(self.since);
+        if age >= lasting {
+            let younger = std::mem::take(&mut self.younger);
+            // After twice the time, the younger one is over as well.
+            self.older = if age < 2 * lasting { younger } else { T::default() };
+            self.since = now;
+        }
+    }
+}
+
 /// Where `now` comes from: the machine, or a test. Cheap to clone; clones of a held clock share its time.
 #[derive(Clone)]
 pub struct Clock(Source);

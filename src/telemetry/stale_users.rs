@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use crate::clock::{Ticks, Timestamp};
+use crate::clock::{Generations, Ticks, Timestamp};
 
 /// Half of the window in which a user counts.
 const HALF: Duration = Duration::from_secs(5 * 60);
@@ -25,10 +25,7 @@ pub struct StaleUsers {
     hasher: RandomState,
     /// The tiers of all configurations since the start; the position is the number of a tier.
     tiers: Vec<String>,
-    younger: Half,
-    older: Half,
-    /// When the younger half began.
-    since: Ticks,
+    halves: Generations<Half>,
 }
 
 /// The users whose last stale answer was in one half of the window.
@@ -44,31 +41,31 @@ impl StaleUsers {
     /// Counts a user who was served from `tier` because the issuer could not be asked. The record can be
     /// served until `end`.
     pub fn served(&mut self, user: User<'_>, tier: &str, end: Timestamp, now: Ticks) {
-        self.rotate(now);
+        self.halves.rotate(now, HALF);
         let user = self.removed(user);
         let tier = self.number_of(tier);
-        self.younger.insert(user, tier, end);
+        self.halves.younger.insert(user, tier, end);
     }
 
     /// Stops counting a user whose record the issuer has confirmed.
     pub fn confirmed(&mut self, user: User<'_>) {
-        if !self.younger.tier_of.is_empty() || !self.older.tier_of.is_empty() {
+        if !self.halves.younger.tier_of.is_empty() || !self.halves.older.tier_of.is_empty() {
             self.removed(user);
         }
     }
 
     /// Each tier with the number of its users. At most 100,000 users are counted in five minutes.
     pub fn by_tier(&mut self, now: Ticks) -> impl Iterator<Item = (&str, u64)> {
-        self.rotate(now);
-        let (younger, older) = (&self.younger, &self.older);
+        self.halves.rotate(now, HALF);
+        let (younger, older) = (&self.halves.younger, &self.halves.older);
         let tiers = self.tiers.iter().enumerate();
         tiers.map(|(tier, name)| (name.as_str(), younger.count(tier) + older.count(tier)))
     }
 
     /// When the first of these users can be served no longer; `None` if nobody is served stale.
     pub fn first_end(&mut self, now: Ticks) -> Option<Timestamp> {
-        self.rotate(now);
-        [self.younger.first_end, self.older.first_end].into_iter().flatten().min()
+        self.halves.rotate(now, HALF);
+        [self.halves.younger.first_end, self.halves.older.first_end].into_iter().flatten().min()
     }
 
     /// Counts a tier from now on, also while it has no users.
@@ -79,21 +76,11 @@ impl StaleUsers {
         })
     }
 
-    /// Drops users who are out of the window.
-    fn rotate(&mut self, now: Ticks) {
-        let age = now.since(self.since);
-        if age >= HALF {
-            let younger = std::mem::take(&mut self.younger);
-            self.older = if age < 2 * HALF { younger } else { Half::default() };
-            self.since = now;
-        }
-    }
-
     /// Removes a user, and returns its hash.
     fn removed(&mut self, user: User<'_>) -> u64 {
         let user = self.hasher.hash_one(user);
-        self.younger.remove(user);
-        self.older.remove(user);
+        self.halves.younger.remove(user);
+        self.halves.older.remove(user);
         user
     }
 }

@@ -7,7 +7,7 @@ use csv_core::{ReadRecordResult, Reader};
 use holdfast::token::json::Object;
 use serde_json::Value;
 
-use super::input::{Found, Input, MAX_USER_BYTES, unreadable};
+use super::input::{Found, Input, MAX_USER_BYTES, skip, unreadable};
 
 /// The most columns.
 const MAX_COLUMNS: usize = 1024;
@@ -93,7 +93,9 @@ impl Csv {
 
     /// Reads a row into the buffers. Returns its line and its number of fields.
     fn row(&mut self) -> Found<usize> {
-        self.skip_line_ends()?;
+        // So that the number of the line is that of the row.
+        let skipped = skip(&mut self.input, &mut self.line, |byte| matches!(byte, b'\n' | b'\r'));
+        skipped.map_err(|error| unreadable(self.line, &error))?;
         let (line, mut length, mut width, mut fits) = (self.line, 0, 0, true);
         loop {
             let chunk = self.input.fill_buf().map_err(|error| unreadable(self.line, &error))?;
@@ -120,19 +122,6 @@ impl Csv {
                 }
                 ReadRecordResult::End => return Ok(None),
             }
-        }
-    }
-
-    /// Skips line ends between rows, so that the line number of the row is right.
-    fn skip_line_ends(&mut self) -> Result<(), String> {
-        loop {
-            let chunk = self.input.fill_buf().map_err(|error| unreadable(self.line, &error))?;
-            match chunk.first() {
-                Some(b'\n') => self.line += 1,
-                Some(b'\r') => {}
-                _ => return Ok(()),
-            }
-            self.input.consume(1);
         }
     }
 }

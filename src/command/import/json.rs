@@ -2,7 +2,9 @@
 //!
 //! This finds only where a user begins and ends. The strict JSON reader parses it.
 
-use super::input::{Found, Input, MAX_USER_BYTES, unreadable};
+use std::io::{self, BufRead as _, Read as _};
+
+use super::input::{Found, Input, MAX_USER_BYTES, skip, unreadable};
 
 const TOO_LONG: &str = "it is longer than 256 KiB";
 
@@ -22,35 +24,30 @@ impl Lines {
     pub(super) fn read(&mut self) -> Found<&[u8]> {
         loop {
             self.text.clear();
-            let (mut any, mut too_long, mut ended) = (false, false, false);
-            while !ended {
-                let chunk = self.input.fill_buf().map_err(|error| unreadable(self.line, &error))?;
-                if chunk.is_empty() {
-                    break;
-                }
-                any = true;
-                let end = chunk.iter().position(|byte| *byte == b'\n');
-                let part = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
-                too_long |= self.text.len() + part.len() > MAX_USER_BYTES;
-                if !too_long {
-                    self.text.extend_from_slice(part);
-                }
-                let taken = part.len() + usize::from(end.is_some());
-                ended = end.is_some();
-                self.input.consume(taken);
-            }
-            if !any {
+            let line = self.line;
+            let is_too_long = self.read_line().map_err(|error| unreadable(line, &error))?;
+            if self.text.is_empty() {
                 return Ok(None);
             }
-            let line = self.line;
             self.line += 1;
-            if too_long {
+            if is_too_long {
                 return Ok(Some((line, Err(TOO_LONG))));
             }
             if !self.text.trim_ascii().is_empty() {
                 return Ok(Some((line, Ok(&self.text))));
             }
         }
+    }
+
+    /// Reads a line with its end, and says whether it is too long. Of a long line only the beginning is kept.
+    fn read_line(&mut self) -> io::Result<bool> {
+        let most = MAX_USER_BYTES as u64 + 1;
+        self.input.by_ref().take(most).read_until(b'\n', &mut self.text)?;
+        let is_too_long = self.text.len() as u64 == most && !self.text.ends_with(b"\n");
+        if is_too_long {
+            self.input.skip_until(b'\n')?;
+        }
+        Ok(is_too_long)
     }
 }
 
@@ -146,16 +143,10 @@ impl Elements {
     }
 
     fn nothing_follows(&mut self) -> Found<&[u8]> {
-        loop {
-            let chunk = self.input.fill_buf().map_err(|error| unreadable(self.line, &error))?;
-            match chunk.first().copied() {
-                None => return Ok(None),
-                Some(byte) if byte.is_ascii_whitespace() => {
-                    self.line += u64::from(byte == b'\n');
-                    self.input.consume(1);
-                }
-                Some(_) => return Err(format!("line {}: something follows the array", self.line)),
-            }
+        match skip(&mut self.input, &mut self.line, u8::is_ascii_whitespace) {
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => Err(format!("line {}: something follows the array", self.line)),
+            Err(error) => Err(unreadable(self.line, &error)),
         }
     }
 }

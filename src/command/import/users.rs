@@ -12,7 +12,7 @@ use holdfast::token::json::{self as strict, Object};
 use serde_json::Value;
 
 use super::csv::Csv;
-use super::input::{Input, MAX_USER_BYTES};
+use super::input::{Input, MAX_USER_BYTES, skip};
 use super::json::{Elements, Lines};
 
 /// The longest claims of a user, in bytes. An email has 254, a subject 255.
@@ -58,24 +58,15 @@ impl Users {
             start.clear();
         }
         let mut input: Input = Box::new(io::Cursor::new(start).chain(input));
-        let mut lines = 0;
-        let first = loop {
-            let byte = input.fill_buf()?.first().copied();
-            match byte {
-                Some(byte) if byte.is_ascii_whitespace() => {
-                    lines += u64::from(byte == b'\n');
-                    input.consume(1);
-                }
-                first => break first,
-            }
-        };
+        let mut line = 1;
+        let first = skip(&mut input, &mut line, u8::is_ascii_whitespace)?;
         Ok(match first {
             Some(b'[') => {
                 input.consume(1);
-                Self::Elements(Elements::new(input, lines + 1))
+                Self::Elements(Elements::new(input, line))
             }
-            Some(b'{') => Self::Lines(Lines::new(input, lines + 1)),
-            Some(_) => Self::Csv(Box::new(Csv::new(input, lines + 1))),
+            Some(b'{') => Self::Lines(Lines::new(input, line)),
+            Some(_) => Self::Csv(Box::new(Csv::new(input, line))),
             None => Self::End,
         })
     }

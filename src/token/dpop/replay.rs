@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::clock::Ticks;
+use crate::clock::{Generations, Ticks};
 
 /// The most proofs that are remembered in each of the two sets: 4,000 requests a second with the default
 /// `dpop.proof_age`, in about 20 MB.
@@ -46,28 +46,14 @@ pub enum Replay {
 
 /// The proofs that were used.
 #[derive(Debug, Default)]
-pub struct ReplayCache(Mutex<Sets>);
-
-#[derive(Debug, Default)]
-struct Sets {
-    younger: HashSet<ProofId>,
-    older: HashSet<ProofId>,
-    /// When `younger` was begun.
-    since: Ticks,
-}
+pub struct ReplayCache(Mutex<Generations<HashSet<ProofId>>>);
 
 impl ReplayCache {
     /// Records a proof that is valid for `keep` from now, and says whether it is a replay.
     #[must_use]
     pub fn check(&self, id: ProofId, now: Ticks, keep: Duration) -> Replay {
         let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.since(sets.since) >= keep {
-            // After twice the time, the younger set has expired as well.
-            let is_over = now.since(sets.since) >= keep * 2;
-            let younger = std::mem::take(&mut sets.younger);
-            sets.older = if is_over { HashSet::new() } else { younger };
-            sets.since = now;
-        }
+        sets.rotate(now, keep);
         if sets.older.contains(&id) || sets.younger.contains(&id) {
             Replay::Replayed
         } else if sets.younger.len() >= MAX_PROOFS {
