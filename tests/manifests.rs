@@ -17,6 +17,8 @@ mod support;
 mod external_auth;
 #[path = "manifests/ingress_nginx.rs"]
 mod ingress_nginx;
+#[path = "contract/marks.rs"]
+mod marks;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,6 +69,29 @@ fn every_manifest_is_valid_by_the_published_schema_of_its_kind() {
     let resources = String::from_utf8_lossy(&output.stdout).lines().count();
     let separators = |name: &&str| 1 + example(name).lines().filter(|line| *line == "---").count();
     assert_eq!(resources, MANIFESTS.iter().map(separators).sum::<usize>());
+}
+
+/// With the lines that the marks `[with sender]` are for, taken in as their reader does.
+#[test]
+fn the_manifests_for_bound_tokens_are_valid_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let with_sender = |name: &str| marks::with(&["sender"], &example(name));
+    for (name, lines) in [
+        ("traefik/kubernetes.yaml", vec!["- DPoP", "- X-Forwarded-Tls-Client-Cert"]),
+        ("ingress-nginx/ingress.yaml", vec!["auth-tls-verify-client: optional_no_ca"]),
+        ("gateway-api/externalauth.yaml", vec!["allowedHeaders: [DPoP, X-Forwarded-Proto]"]),
+    ] {
+        let manifest = with_sender(name);
+        for line in lines {
+            assert!(manifest.lines().any(|own| !own.contains('#') && own.contains(line)), "{name}: {line}");
+        }
+        let file = directory.path().join("manifest.yaml");
+        std::fs::write(&file, manifest).unwrap();
+        let output = validate([file]);
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    ingress_nginx::ingresses(&with_sender("ingress-nginx/ingress.yaml")).unwrap();
+    external_auth::path(&with_sender("gateway-api/externalauth.yaml"), ":4180").unwrap();
 }
 
 #[test]
@@ -170,7 +195,7 @@ fn one_command_adds_a_header_to_every_list_of_every_example() {
     run(Command::new("scripts/add-header.sh").arg("X-Auth-Colour").arg(copy.path()));
     let (added, last) = (named(copy.path(), "x.auth.colour"), named(copy.path(), "x.auth.source"));
     assert_eq!(added, last);
-    assert_eq!(added.len(), 11, "{added:?}");
+    assert_eq!(added.len(), 12, "{added:?}");
     for (file, line) in [
         ("nginx/snippets/headers.conf", "proxy_set_header X-Auth-Colour $holdfast_colour;\n"),
         ("nginx/snippets/answer.conf", "auth_request_set $holdfast_colour $upstream_http_x_auth_colour;\n"),

@@ -8,7 +8,7 @@ use crate::support::yaml::{documents, text};
 
 /// The annotations that an example may have: those about external authentication, by the controller's
 /// documentation (`annotations.md`) and its template. None whose name ends in `-snippet` is here, on purpose.
-const ANNOTATIONS: [&str; 20] = [
+const ANNOTATIONS: [&str; 23] = [
     "auth-always-set-cookie",
     "auth-keepalive",
     "auth-keepalive-requests",
@@ -20,6 +20,9 @@ const ANNOTATIONS: [&str; 20] = [
     "auth-response-headers",
     "auth-signin",
     "auth-signin-redirect-param",
+    "auth-tls-pass-certificate-to-upstream",
+    "auth-tls-secret",
+    "auth-tls-verify-client",
     "auth-url",
     "cors-allow-credentials",
     "cors-allow-headers",
