@@ -19,6 +19,7 @@ use crate::answers::Answers;
 use crate::clock::Clock;
 use crate::config::{Fingerprint, Settings};
 use crate::decision::Anonymous;
+use crate::fleet::Fleet;
 use crate::guard::SingleflightSettings;
 use crate::identity::Identities;
 use crate::issuer::client::{Client, ClientError};
@@ -110,6 +111,7 @@ pub struct Instance {
     client: Client,
     archive: Option<Arc<Archive>>,
     subscriber: Option<Arc<Subscriber>>,
+    fleet: Option<Arc<Fleet>>,
     revocation_task: Arc<RevocationTask>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -281,6 +283,14 @@ impl Instance {
                 ))
             })
             .collect();
+        let fleet = match previous {
+            Some(previous) => previous.fleet.clone(),
+            None => archive
+                .as_ref()
+                .and_then(|archive| Fleet::start(archive, clock.clone(), metrics.clone()))
+                .map(Arc::new),
+        };
+        fleet.iter().for_each(|fleet| fleet.serve(&issuers));
         let forgets = || archive.as_ref().and_then(|archive| archive.forgets());
         let former_forgets = archive.as_ref().and_then(|archive| archive.former_forgets());
         let subscriber = match previous {
@@ -328,6 +338,7 @@ impl Instance {
             client,
             archive,
             subscriber,
+            fleet,
             tasks,
         };
         instance.metrics.condition.configured(&instance.hash, instance.clock.now());

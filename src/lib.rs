@@ -40,6 +40,7 @@ pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod decision;
+pub mod fleet;
 pub mod guard;
 pub mod identity;
 pub mod inspect;

@@ -79,7 +79,8 @@ impl Admission {
         if transition.is_some_and(|transition| transition.to == State::Open) {
             parts.subject_backoff.forgive_all(now);
             drop(parts);
-            self.guard.0.opened.notify_waiters();
+            self.guard.0.changed.notify_waiters();
+            self.guard.tell();
         }
         transition
     }

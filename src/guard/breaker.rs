@@ -37,6 +37,10 @@ const JITTER_PART: u32 = 5;
 /// How long a caller is told to wait while another call is the probe: about as long as the probe takes.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
+/// How often the advice of another instance is followed: seldom enough that instances which are wrong, or a
+/// Redis that repeats old messages, slow few calls.
+const ADVICE_INTERVAL: Duration = Duration::from_secs(30);
+
 /// The longest time for which an operator may force a state: a forgotten one must end by itself.
 pub const LONGEST_FORCED: Duration = Duration::from_secs(24 * 3600);
 
@@ -111,6 +115,8 @@ pub enum Reason {
     WaitOver,
     /// Enough probes succeeded.
     Recovered,
+    /// Another instance has opened its breaker.
+    Advised,
     /// An operator forced it.
     Forced,
     /// An operator reset it.
@@ -129,6 +135,7 @@ impl Reason {
             Self::ProbeSlow => "probe_slow",
             Self::WaitOver => "wait_over",
             Self::Recovered => "recovered",
+            Self::Advised => "advised",
             Self::Forced => "forced",
             Self::Reset => "reset",
         }
@@ -183,6 +190,8 @@ pub struct Breaker {
     /// Openings since the breaker was last closed: the exponent of the next one.
     openings: u32,
     last: Option<Change>,
+    /// When the advice of another instance is followed again.
+    next_advice: Option<Ticks>,
 }
 
 /// The latest change of the phase: when, and why.
@@ -216,6 +225,7 @@ impl Breaker {
             failures_in_a_row: 0,
             openings: 0,
             last: None,
+            next_advice: None,
             settings,
         }
     }
@@ -359,6 +369,18 @@ impl Breaker {
             }
             ForcedState::Closed => self.close(Some(until), Reason::Forced, now),
         }
+    }
+
+    /// Another instance has opened its breaker. A closed one becomes half-open, unless an operator forced it:
+    /// it finds out for itself with a few probes, one at a time, and not with all its calls. This happens at
+    /// most once in 30 s.
+    pub fn advise(&mut self, now: Ticks) -> Option<Transition> {
+        let is_closed = matches!(self.phase, Phase::Closed { .. }) && self.forced_until(now).is_none();
+        if !is_closed || self.next_advice.is_some_and(|next| now < next) {
+            return None;
+        }
+        self.next_advice = Some(now.after(ADVICE_INTERVAL));
+        Some(self.enter(Phase::HalfOpen { successes: 0, probe: None }, Reason::Advised, None, now))
     }
 
     /// Closes the breaker, forgets all results and ends a forced state, at an operator's request.

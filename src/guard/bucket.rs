@@ -19,16 +19,15 @@ const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     price: Duration,
-    burst: u32,
+    /// The most tokens that it holds.
+    size: f64,
     full_at: Ticks,
 }
 
 impl Bucket {
     /// A full bucket of `burst` tokens (at least 1), which grow back at `rate` a second.
     pub fn full(rate: f64, burst: u32) -> Self {
-        // Rounded up to the clock's unit, so that the rate is never exceeded.
-        let micros = (1_000_000.0 / rate.clamp(*RATES.start(), *RATES.end())).ceil();
-        Self { price: Duration::from_micros(micros as u64), burst: burst.max(1), full_at: Ticks::ZERO }
+        Self { price: price(rate), size: f64::from(burst.max(1)), full_at: Ticks::ZERO }
     }
 
     /// The time in which one token grows back.
@@ -36,14 +35,9 @@ impl Bucket {
         self.price
     }
 
-    /// The most tokens that it holds.
-    pub fn burst(&self) -> u32 {
-        self.burst
-    }
-
     /// All its tokens, in time.
     pub fn capacity(&self) -> Duration {
-        self.price.saturating_mul(self.burst)
+        self.price.mul_f64(self.size)
     }
 
     /// The tokens that it holds at `now`, in time.
@@ -63,16 +57,24 @@ impl Bucket {
         self.full_at = self.full_at.max(now).after(charge);
     }
 
-    /// Changes the rate. The number of missing tokens stays the same, rounded up to the clock's unit.
-    pub fn set_rate(&mut self, rate: f64, now: Ticks) {
-        let Self { price, .. } = Self::full(rate, self.burst);
+    /// Changes the rate and the most tokens that it holds (at least one). It holds, or owes, as many tokens
+    /// as before, rounded down to the clock's unit, as far as they fit.
+    pub fn resize(&mut self, rate: f64, size: f64, now: Ticks) {
+        let (price, size) = (price(rate), size.max(1.0));
         let missing = self.full_at.since(now).as_micros() as f64 / self.price.as_micros() as f64;
-        let missing = (missing * price.as_micros() as f64).ceil() as u64;
-        (self.price, self.full_at) = (price, now.after(Duration::from_micros(missing)));
+        let missing = ((missing + size - self.size).max(0.0) * price.as_micros() as f64).ceil() as u64;
+        *self = Self { price, size, full_at: now.after(Duration::from_micros(missing)) };
     }
 
     /// Returns tokens that were taken and not used.
     pub fn give_back(&mut self, charge: Duration) {
         self.full_at = self.full_at.before(charge);
     }
+}
+
+/// The time in which a token grows back at this rate, rounded up to the clock's unit, so that the rate is
+/// never exceeded.
+fn price(rate: f64) -> Duration {
+    let micros = (1_000_000.0 / rate.clamp(*RATES.start(), *RATES.end())).ceil();
+    Duration::from_micros(micros as u64)
 }

@@ -19,13 +19,20 @@
 //!
 //! **Learned downward.** `X-RateLimit-Remaining` can only lower what may be spent until the tenant's reset,
 //! since other programs share that limit. It never raises the rate above the configured one.
+//!
+//! **Instances share it.** Each has a share of rate and burst ([`Budget::set_share`]); see
+//! [`share`](super::share). A share that changes makes no tokens: a smaller bucket loses those that do not
+//! fit, and a larger one fills at its rate.
 
-use std::fmt;
+mod settings;
+
 use std::time::Duration;
 
+pub use self::settings::{BudgetSettings, Plan};
 use super::bucket::Bucket;
 use super::first_seen::Trust;
 use super::retry_after;
+use super::share::Share;
 use crate::clock::Ticks;
 
 /// The longest `Retry-After` that results from callers who go first.
@@ -35,84 +42,8 @@ const LONGEST_PROMISE: Duration = Duration::from_secs(300);
 const GROWTH_INTERVAL: Duration = Duration::from_secs(1);
 const GROWTH_PART: f64 = 0.1;
 
-/// How many calls may be made. [`Budget::new`] brings values out of range into range.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BudgetSettings {
-    /// The Auth0 plan that `rate` and `burst` come from, if they are not set; empty if no plan is set.
-    pub plan: &'static str,
-    /// Calls a second in the long run (default 4: with the burst this is 260 in any one minute, where Auth0's
-    /// smallest plan allows 300 to all programs of the tenant together).
-    pub rate: f64,
-    /// The highest rate that may be tried, if it is more than `rate` (default none). While calls wait, the
-    /// current rate grows by a tenth of `rate` each second. At a 429 of the tenant it is halved, but not
-    /// below `rate`. (Additive increase, multiplicative decrease, as TCP does it: RFC 5681 §3.1.)
-    pub rate_max: Option<f64>,
-    /// Calls that may be made at once after a quiet time (default 20; at least 1).
-    pub burst: u32,
-    /// The longest time that a call waits for its turn (default 2 s; zero: it is refused at once).
-    pub wait: Duration,
-    /// The share of the bucket that background calls and distrusted first-seen tokens may use; the rest is
-    /// kept for foreground calls (default 0.5; 0 to 1, where 0 refuses them all).
-    pub background_share: f64,
-    /// The share of rate and burst that first-seen tokens may use however many of them the issuer rejects
-    /// (default 0.5; 0 to 1, but always at least one call).
-    pub first_seen_share: f64,
-}
-
-impl Default for BudgetSettings {
-    fn default() -> Self {
-        let Plan { name: plan, rate, burst } = Plan::UNKNOWN;
-        let wait = Duration::from_secs(2);
-        Self { plan, rate, rate_max: None, burst, wait, background_share: 0.5, first_seen_share: 0.5 }
-    }
-}
-
-impl fmt::Display for BudgetSettings {
-    /// The settings in words, and how many new users they admit.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plan, rate, burst, wait, .. } = self;
-        let plan = if plan.is_empty() { "no plan set".to_owned() } else { format!("plan {plan}") };
-        let wait = humantime::format_duration(*wait);
-        write!(
-            f,
-            "{plan}: {burst} new users at once, then {rate} a second; a call waits for its turn for up to \
-             {wait}"
-        )
-    }
-}
-
-/// What an Auth0 plan allows us to spend ("Rate Limit Policy", 2026-08). Each leaves a fifth of the sustained
-/// limit, and a part of the burst, to the tenant's other programs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Plan {
-    /// Its name in the configuration.
-    pub name: &'static str,
-    /// Calls a second in the long run.
-    pub rate: f64,
-    /// Calls at once after a quiet time.
-    pub burst: u32,
-}
-
-impl Plan {
-    /// The rate and burst if no plan is set.
-    pub const UNKNOWN: Self = Self { name: "", rate: 4.0, burst: 20 };
-
-    /// The plans that have a name.
-    pub const ALL: [Self; 3] = [
-        // 300 at once, 300 a minute.
-        Self { name: "free", rate: 4.0, burst: 100 },
-        // 25 at once, 25 a second.
-        Self { name: "essentials", rate: 20.0, burst: 20 },
-        // 100 a second.
-        Self { name: "enterprise", rate: 80.0, burst: 80 },
-    ];
-
-    /// The plan of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|plan| plan.name == name)
-    }
-}
+/// By which factor a share must grow to be taken over.
+const GROWTH_STEP: f64 = 1.05;
 
 /// Who wants to make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -152,6 +83,10 @@ pub struct Reservation {
     held: Duration,
     /// What it holds of the bucket of first-seen tokens.
     place: Duration,
+    /// The price of a call when it was made.
+    price: Duration,
+    /// Which share of the budget it was made under.
+    revision: u64,
 }
 
 /// The budget of one endpoint of one issuer.
@@ -161,8 +96,14 @@ pub struct Budget {
     /// The bucket of first-seen tokens. It is as fast as the main bucket; with less trust each call costs
     /// more.
     line: Bucket,
-    /// The part of the main bucket that is kept for the foreground.
-    reserve: Duration,
+    /// Calls at once after a quiet time, as configured.
+    burst: u32,
+    /// How many of them are kept for the foreground.
+    reserved: u32,
+    /// The share of this instance, if several share the budget.
+    share: Share,
+    /// How often the share has changed.
+    revision: u64,
     /// The share of first-seen tokens without any trust.
     floor: f64,
     longest_wait: Duration,
@@ -207,9 +148,12 @@ impl Budget {
     pub fn new(settings: &BudgetSettings) -> Self {
         let rate = if settings.rate.is_nan() { BudgetSettings::default().rate } else { settings.rate };
         let main = Bucket::full(rate, settings.burst);
-        let below = main.burst() - part(main.burst(), settings.background_share);
+        let burst = settings.burst.max(1);
         Self {
-            reserve: main.price() * below,
+            burst,
+            reserved: burst - part(burst, settings.background_share),
+            share: Share::WHOLE,
+            revision: 0,
             floor: share(settings.first_seen_share).max(1e-6),
             longest_wait: settings.wait,
             main,
@@ -230,7 +174,7 @@ impl Budget {
         if *rate < *most && now >= *next {
             *next = now.after(GROWTH_INTERVAL);
             *rate = (*rate + *least * GROWTH_PART).min(*most);
-            self.set_rate(now);
+            self.resize(now);
         }
     }
 
@@ -240,16 +184,73 @@ impl Budget {
         *next = now.after(GROWTH_INTERVAL);
         if *rate > *least {
             *rate = (*rate / 2.0).max(*least);
-            self.set_rate(now);
+            self.resize(now);
         }
     }
 
-    fn set_rate(&mut self, now: Ticks) {
-        let price = self.main.price();
-        self.main.set_rate(self.search.rate, now);
-        self.line.set_rate(self.search.rate, now);
-        // As many calls as before are kept for the foreground.
-        self.reserve = self.reserve.mul_f64(self.main.price().as_secs_f64() / price.as_secs_f64());
+    fn resize(&mut self, now: Ticks) {
+        let (rate, size) = (self.search.rate * self.share.part, self.share.of_burst(self.burst));
+        self.main.resize(rate, size, now);
+        self.line.resize(rate, size, now);
+    }
+
+    /// Sets the share of rate and burst that this instance may use. Reservations that were made before have
+    /// to be renewed. Returns whether the share has changed: it grows only by more than a twentieth, so
+    /// that calls that wait do not renew their reservations all the time.
+    pub fn set_share(&mut self, share: Share, now: Ticks) -> bool {
+        let grows_little = share.instances == self.share.instances
+            && share.part > self.share.part
+            && share.part < self.share.part * GROWTH_STEP;
+        if share == self.share || grows_little {
+            return false;
+        }
+        self.share = share;
+        self.revision += 1;
+        self.resize(now);
+        true
+    }
+
+    /// The share of rate and burst that this instance may use.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
+    /// Calls a second in the long run, for all instances together.
+    #[must_use]
+    pub fn whole_rate(&self) -> f64 {
+        self.search.rate
+    }
+
+    /// Whether the share is the one that this reservation was made under.
+    #[must_use]
+    pub fn is_current(&self, reservation: Reservation) -> bool {
+        reservation.revision == self.revision
+    }
+
+    /// Makes a reservation anew if the share has changed since; `due` is the end of its wait.
+    ///
+    /// # Errors
+    /// [`Refused`] if the call would wait for longer than the longest wait of a call, from its beginning on.
+    /// Then nothing is reserved.
+    pub fn renew(
+        &mut self,
+        reservation: Reservation,
+        due: Ticks,
+        trust: Trust,
+        now: Ticks,
+    ) -> Result<(Reservation, Duration), Refused> {
+        if self.is_current(reservation) {
+            return Ok((reservation, due.since(now)));
+        }
+        self.cancel(reservation);
+        let (mut renewed, wait) = self.reserve(reservation.priority, trust, 0, now)?;
+        renewed.since = reservation.since;
+        if now.since(reservation.since) + wait > self.longest_wait {
+            self.cancel(renewed);
+            return Err(Refused { retry_after: wait, exhausted: Exhausted::Main });
+        }
+        Ok((renewed, wait))
     }
 
     /// Reserves one call, and says how long until it may leave: zero if it may at once. `ahead` callers of
@@ -283,7 +284,9 @@ impl Budget {
         if wait > Duration::ZERO {
             self.grow(now);
         }
-        let mut reservation = Reservation { priority, since: now, held: Duration::ZERO, place };
+        let (price, revision) = (self.main.price(), self.revision);
+        let mut reservation =
+            Reservation { priority, since: now, held: Duration::ZERO, place, price, revision };
         self.line.take(place, now);
         if wait.is_zero() || priority == Priority::Foreground {
             reservation.held = self.main.price();
@@ -327,8 +330,13 @@ impl Budget {
 
     /// Returns a reservation whose call was not made.
     pub fn cancel(&mut self, reservation: Reservation) {
-        self.main.give_back(reservation.held);
-        self.line.give_back(reservation.place);
+        let price = self.main.price();
+        let now_worth = |charge: Duration| match price == reservation.price {
+            true => charge,
+            false => charge.mul_f64(price.as_secs_f64() / reservation.price.as_secs_f64()),
+        };
+        self.main.give_back(now_worth(reservation.held));
+        self.line.give_back(now_worth(reservation.place));
     }
 
     /// Learns from an answer that the tenant accepts `remaining` more calls until its limit is reset in
@@ -365,7 +373,7 @@ impl Budget {
         BudgetStatus {
             available: self.available(now),
             rate: 1.0 / self.main.price().as_secs_f64(),
-            burst: self.main.burst(),
+            burst: self.burst,
             learned: learned.map(|ceiling| (ceiling.calls, ceiling.until.since(now))),
         }
     }
@@ -379,10 +387,11 @@ impl Budget {
 
     /// What a call of this priority must leave in the main bucket.
     fn reserve_against(&self, priority: Priority, trust: Trust) -> Duration {
+        let reserve = self.main.price().mul_f64(f64::from(self.reserved) * self.share.part);
         match priority {
             Priority::Foreground => Duration::ZERO,
-            Priority::Background => self.reserve,
-            Priority::FirstSeen => self.reserve.mul_f64(1.0 - trust.as_share()),
+            Priority::Background => reserve,
+            Priority::FirstSeen => reserve.mul_f64(1.0 - trust.as_share()),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use super::budget::{Budget, BudgetStatus};
 use super::first_seen::{FirstSeen, Trust};
 use super::promises::Promises;
 use super::settings::GuardSettings;
+use super::share::{Demand, Share};
 use super::subject_backoff::SubjectBackoff;
 use crate::clock::{Clock, Ticks};
 
@@ -51,8 +52,11 @@ pub(super) struct Shared {
     /// Whether calls wait for their turn at all.
     pub(super) waits: bool,
     pub(super) parts: Mutex<Parts>,
-    /// Notified when the breaker opens, for calls that wait for their turn.
-    pub(super) opened: Notify,
+    /// Notified when the breaker opens or the share of the budget changes, for calls that wait for their
+    /// turn.
+    pub(super) changed: Notify,
+    /// Notified when the other instances should be told at once.
+    pub(super) news: OnceLock<Arc<Notify>>,
 }
 
 pub(super) struct Parts {
@@ -61,6 +65,7 @@ pub(super) struct Parts {
     pub(super) subject_backoff: SubjectBackoff,
     pub(super) first_seen: FirstSeen,
     pub(super) promises: Promises,
+    pub(super) demand: Demand,
     /// How many calls wait for their turn.
     pub(super) waiting: usize,
 }
@@ -85,10 +90,11 @@ impl Guard {
             budget: Budget::new(&settings.budget),
             subject_backoff: SubjectBackoff::new(settings.subject_backoff),
             promises: Promises::default(),
+            demand: Demand::default(),
             waiting: 0,
         };
-        let (parts, opened) = (Mutex::new(parts), Notify::new());
-        Self(Arc::new(Shared { clock, jitter, user_limit, waits, parts, opened }))
+        let (parts, changed, news) = (Mutex::new(parts), Notify::new(), OnceLock::new());
+        Self(Arc::new(Shared { clock, jitter, user_limit, waits, parts, changed, news }))
     }
 
     /// Forces the breaker into a state for a time, at an operator's request. `lasting` is limited to
@@ -98,7 +104,7 @@ impl Guard {
         let until = now.after(lasting.min(breaker::LONGEST_FORCED));
         let transition = parts.breaker.force(forced, until, now);
         drop(parts);
-        self.0.opened.notify_waiters();
+        self.0.changed.notify_waiters();
         transition
     }
 
@@ -107,6 +113,45 @@ impl Guard {
         let (mut parts, now) = self.lock();
         parts.first_seen.reset();
         parts.breaker.reset(now)
+    }
+
+    /// Notifies `news` from now on when the other instances should be told something at once. Only the first
+    /// call has an effect.
+    pub fn notify(&self, news: &Arc<Notify>) {
+        // It is the same for the life of the process.
+        let _ = self.0.news.set(news.clone());
+    }
+
+    /// What the other instances are told now: the share of the budget that this one needs, and whether its
+    /// breaker is open because of what the issuer did.
+    #[must_use]
+    pub fn news(&self) -> (f64, bool) {
+        let (mut parts, now) = self.lock();
+        let rate = parts.budget.whole_rate();
+        let is_open = parts.breaker.state(now) == State::Open && parts.breaker.forced_until(now).is_none();
+        (parts.demand.tell(rate, now), is_open)
+    }
+
+    /// Sets the share of the budget that this instance may use.
+    pub fn set_share(&self, share: Share) {
+        let (mut parts, now) = self.lock();
+        if parts.budget.set_share(share, now) {
+            drop(parts);
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    /// Another instance has opened its breaker: see [`Breaker::advise`].
+    pub fn advise(&self) -> Option<Transition> {
+        let (mut parts, now) = self.lock();
+        parts.breaker.advise(now)
+    }
+
+    /// Tells the other instances at once.
+    pub(super) fn tell(&self) {
+        if let Some(news) = self.0.news.get() {
+            news.notify_one();
+        }
     }
 
     /// The current status.

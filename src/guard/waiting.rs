@@ -10,6 +10,7 @@ use super::admission::Admission;
 use super::breaker::{self, Permit};
 use super::budget::{Exhausted, Priority, Refused, Reservation};
 use super::caller::Caller;
+use super::share::Share;
 use super::state::{Guard, Parts};
 use super::subject_backoff::SubjectKey;
 use super::suppressed::{SuppressReason, Suppressed};
@@ -88,7 +89,11 @@ impl Guard {
         if matches!(step, Ok(Step::Waits(..))) {
             parts.waiting += 1;
         }
+        let lacks_share = !matches!(step, Ok(Step::Granted(_))) && parts.lacks_share(now);
         drop(parts);
+        if lacks_share {
+            self.tell();
+        }
         match step.map_err(|suppressed| self.later(suppressed))? {
             Step::Granted(permit) => Ok(Scheduled::Now(self.admission(caller, permit, now, now))),
             Step::Waits(reservation, wait) => Ok(Scheduled::Later(Waiting {
@@ -119,22 +124,23 @@ impl Guard {
 }
 
 impl Waiting {
-    /// Waits until it is this call's turn, or the breaker opens.
+    /// Waits until it is this call's turn, the breaker opens, or the share of the budget changes.
     pub async fn until_due(&self) {
         let shared = &self.guard.0;
-        let mut opened = pin!(shared.opened.notified());
-        // Enabled before the breaker is checked, so that an opening in between is not missed.
-        opened.as_mut().enable();
-        let is_refused = {
+        let mut changed = pin!(shared.changed.notified());
+        // Enabled before the parts are checked, so that a change in between is not missed.
+        changed.as_mut().enable();
+        let is_over = {
             let (parts, now) = self.guard.lock();
-            parts.breaker.refusal(now).is_some()
+            let is_current = self.reservation.is_some_and(|reservation| parts.budget.is_current(reservation));
+            parts.breaker.refusal(now).is_some() || !is_current
         };
-        if is_refused {
+        if is_over {
             return;
         }
         tokio::select! {
             () = shared.clock.sleep_until(self.due) => {}
-            () = opened => {}
+            () = changed => {}
         }
     }
 
@@ -197,8 +203,12 @@ impl Parts {
         }
         let trust = self.first_seen.trust(now);
         let (mut reservation, wait) = match waited {
-            Some((reservation, due)) => (reservation, due.since(now)),
+            Some((reservation, due)) => match self.budget.renew(reservation, due, trust, now) {
+                Ok(reserved) => reserved,
+                Err(refused) => return Err(self.promise(caller, refused, now)),
+            },
             None => {
+                self.demand.count(now);
                 let ahead = self.promises.ahead(caller, now);
                 match self.budget.reserve(caller.priority, trust, ahead, now) {
                     Ok(reserved) => {
@@ -226,6 +236,11 @@ impl Parts {
             self.budget.cancel(reservation);
             breaker_open(refused)
         })
+    }
+
+    /// Whether this instance needs more of the budget than it has, and the others do not know it yet.
+    fn lacks_share(&self, now: Ticks) -> bool {
+        self.budget.share() != Share::WHOLE && self.demand.has_risen(self.budget.whole_rate(), now)
     }
 
     /// Refuses a caller because the budget is spent. The caller is told when to come back, and then goes

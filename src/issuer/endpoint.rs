@@ -1,5 +1,7 @@
 //! One endpoint of one issuer, behind its guard: the only way to make a call.
 
+mod fleet;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

@@ -160,6 +160,7 @@ fn about(endpoint: &EndpointFacts<'_>, reason: Reason) -> (Party, String) {
     let (party, what) = match reason {
         Reason::RateLimited => (Party::TenantLimit, "limits our tenant (429)"),
         Reason::SlowCalls | Reason::ProbeSlow => (Party::Issuer, "is too slow"),
+        Reason::Advised => (Party::Issuer, "is probed, because it fails for another instance,"),
         Reason::Forced | Reason::Reset => (Party::Operator, "is not called, as an operator decided"),
         Reason::Failures | Reason::ProbeFailed | Reason::WaitOver | Reason::Recovered => {
             (Party::Issuer, "does not answer")

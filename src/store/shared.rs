@@ -23,6 +23,7 @@ mod framing;
 mod lease;
 mod link;
 mod names;
+mod news;
 mod notice;
 mod pending;
 mod primary;
@@ -68,6 +69,9 @@ use crate::tiers::secret::InstanceSecret;
 /// How many messages of other instances may wait to be applied in this instance.
 const MAX_FORGETS: usize = 1024;
 
+/// How many notices of other instances about themselves may wait. Newer ones replace them.
+const MAX_NEWS: usize = 1024;
+
 /// The shared store. Dropping it ends its task, and waiting writes are lost: see [`SharedStore::flush`].
 pub struct SharedStore {
     shared: Arc<Shared>,
@@ -104,6 +108,7 @@ impl SharedStore {
             writing: tokio::sync::Mutex::new(()),
             health: watch::Sender::new(Health::Starting),
             forgets: broadcast::Sender::new(MAX_FORGETS),
+            news: broadcast::Sender::new(MAX_NEWS),
             waiters: Waiters::default(),
             leases: AtomicU64::new(0),
             settings,

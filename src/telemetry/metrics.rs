@@ -78,6 +78,8 @@ declare! {
         budget_rate: GaugeVec = new.float_gauges(
             "budget_rate", "Calls a second that the budget allows in the long run.",
             &["issuer", "endpoint"])?,
+        fleet_instances: Gauge = new.float_gauge(
+            "fleet_instances", "Instances that share the budgets through Redis, this one included.")?,
         singleflight_joined: IntCounter = new.counter(
             "singleflight_joined_total", "Callers that shared the call of another caller.")?,
         leases: IntCounterVec = new.counters(
@@ -191,6 +193,11 @@ impl Metrics {
         self.budget_rate.with_label_values(&[issuer, endpoint]).set(rate);
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.budget_waiting.with_label_values(&[issuer, endpoint]).set(waiting);
+    }
+
+    /// How many instances share the budgets.
+    pub fn instances_are(&self, count: usize) {
+        self.fleet_instances.set(count as f64);
     }
 
     /// An issuer is no longer configured: its series are removed, also the last state of its breakers.

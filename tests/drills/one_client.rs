@@ -96,7 +96,7 @@ async fn two_hundred_new_tokens_at_eight_instances_cost_one_call_each() {
         }
         fleet
     };
-    let together = fleet(scene.config("").replace("[budget]\nburst = 100\n", budget)).await;
+    let together = fleet(scene.config("").replace("[budget]\nburst = 1000\n", budget)).await;
     for running in &together {
         crate::scene::connected(running).await;
     }

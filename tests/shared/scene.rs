@@ -56,9 +56,9 @@ impl Scene {
             false => format!("secret_file = \"{}\"\n", secret.display()),
         };
         let redis = self.redis.url();
-        // The clock stands, so the budget is never refilled.
+        // The clock stands, so the budget, which instances share, is never refilled.
         format!(
-            "[store]\nredis = \"{redis}\"\n{secret}{timeout}{store}\n[budget]\nburst = 100\n{}",
+            "[store]\nredis = \"{redis}\"\n{secret}{timeout}{store}\n[budget]\nburst = 1000\n{}",
             issuer(&self.tenant, "")
         )
     }

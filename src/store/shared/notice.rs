@@ -1,4 +1,5 @@
-//! Notices between instances about the end of a lease. A notice is of use only now.
+//! Notices between instances: the end of a lease, and what an instance needs of the budgets. A notice is of
+//! use only now.
 //!
 //! Notices use the channel of [`Forget`](super::forget::Forget) and are sealed like those messages, but for
 //! another place, so that neither is taken for the other. A notice says when it was sent. A notice that was
@@ -8,6 +9,7 @@ use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::guard::peers::InstanceNews;
 use crate::tiers::digest::DIGEST_LENGTH;
 use crate::tiers::policy::{FUTURE_TOLERANCE, is_from_the_future};
 use crate::tiers::record::Family;
@@ -39,7 +41,7 @@ pub enum SharedResult {
 }
 
 /// A notice to the other instances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Notice {
     /// The lease under `key` has ended.
     LeaseEnded {
@@ -48,6 +50,8 @@ pub(super) enum Notice {
         /// The result of the call.
         result: SharedResult,
     },
+    /// What an instance needs of the budgets, and which of its breakers are open.
+    Instance(InstanceNews),
 }
 
 impl Notice {

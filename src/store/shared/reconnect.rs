@@ -169,6 +169,8 @@ fn read(shared: &Shared, message: &[u8]) -> Option<Forget> {
     }
     match Notice::open(&shared.sealer, message, shared.clock.now()) {
         Some(Notice::LeaseEnded { key, result }) => shared.waiters.notify(&key, result),
+        // Without a receiver an instance is still being built.
+        Some(Notice::Instance(news)) => drop(shared.news.send(news)),
         None => shared.metrics.store_failed("shared", "message"),
     }
     None

@@ -14,6 +14,7 @@ use super::pending::Pending;
 use super::settings::SharedSettings;
 use super::waiters::Waiters;
 use crate::clock::Clock;
+use crate::guard::peers::InstanceNews;
 use crate::telemetry::metrics::Metrics;
 use crate::tiers::seal::Sealer;
 
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) writing: tokio::sync::Mutex<()>,
     pub(super) health: watch::Sender<Health>,
     pub(super) forgets: broadcast::Sender<Forget>,
+    /// What other instances tell about themselves.
+    pub(super) news: broadcast::Sender<InstanceNews>,
     /// The requests that wait for the call of another instance.
     pub(super) waiters: Waiters,
     /// How many leases this process has tried to acquire.
