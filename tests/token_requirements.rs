@@ -12,6 +12,7 @@ use holdfast::clock::Clock;
 use holdfast_devtenant::{Tenant, TokenBuilder, User};
 use serde_json::json;
 use support::Reply;
+use support::dpop::Prover;
 use support::service::{Running, decryption_keys, held_clock, issuer, request, tenant, value};
 
 /// An agent's token for an application, after a login of a certain kind.
@@ -237,7 +238,6 @@ async fn a_profile_from_userinfo_adds_no_claim_to_the_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_is_not_sent_to_the_login_page_for_another_login() {
     let tenant = tenant().await;
-    let files = tempfile::tempdir().unwrap();
     let login = "[login]\nurl = \"https://login.example.com/\"\nanswer = \"redirect\"\n";
     let auth = "trusted_peers = [\"127.0.0.1\"]\nforwarded = \"x-forwarded\"\n";
     let holdfast = Running::start_with_auth(auth, &(issuer(&tenant, "") + login), Clock::system()).await;
@@ -248,5 +248,47 @@ async fn a_browser_is_not_sent_to_the_login_page_for_another_login() {
     let token = mint(&tenant).build().unwrap();
     let reply = holdfast.raw(&request("/auth?max_age=1", &(browser.to_owned() + &bearer(&token)))).await;
     assert_eq!(reply.status, 401, "{reply:?}");
-    drop(files);
+}
+
+/// The profile is old and the issuer is down: what the token says is known all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_an_outage_a_route_that_requires_another_claim_is_answered_from_the_record() {
+    let tenant = tenant().await;
+    tenant.add_user(User::new("auth0|bob").email("bob@example.com"));
+    let clock = held_clock(&tenant);
+    let holdfast = Running::start(&issuer(&tenant, ""), clock.clone()).await;
+    let token = tenant.mint().subject("auth0|bob").claim("azp", "my-client").build().unwrap();
+    assert_eq!(holdfast.ask(&token).await.status, 200);
+    tenant.go_down().await;
+    clock.advance(Duration::from_secs(13 * 3_600));
+    for round in 0..2 {
+        for (query, status) in [("", 200), ("?claim=/azp:my-client", 200), ("?claim=/azp:other", 403)] {
+            let reply = holdfast.ask_at(&format!("/auth{query}"), &token).await;
+            assert_eq!(reply.status, status, "{round} {query}: {reply:?}");
+            let tier = (status == 200).then_some("emergency");
+            assert_eq!(value(&reply, "x-auth-tier"), tier, "{round} {query}: {reply:?}");
+        }
+    }
+}
+
+/// A proof is good once, so it must not be spent twice on the way to one answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_token_that_is_judged_once_more_needs_one_proof_only() {
+    let tenant = tenant().await;
+    let auth = "trusted_peers = [\"127.0.0.1\"]\nforwarded = \"x-forwarded\"\n";
+    let holdfast = Running::start_with_auth(auth, &issuer(&tenant, ""), Clock::system()).await;
+    let prover = Prover::new();
+    let token = mint(&tenant).claim("cnf", prover.cnf()).build().unwrap();
+    let ask = async |query: &str, proof: &str| {
+        let lines = format!(
+            "Authorization: DPoP {token}\r\nDPoP: {proof}\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: a.example\r\nX-Forwarded-Uri: /x\r\n"
+        );
+        holdfast.raw(&request(&format!("/auth{query}"), &lines)).await.status
+    };
+    for (query, status) in [("", 200), ("?claim=/azp:my-client", 200), ("?claim=/azp:other", 403)] {
+        let proof = prover.proof(&token, "GET", "https://a.example/x", tenant.time()).sign();
+        assert_eq!(ask(query, &proof).await, status, "{query}");
+        assert_eq!(ask(query, &proof).await, 401, "{query}: the proof was used");
+    }
 }
