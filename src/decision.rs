@@ -426,7 +426,6 @@ mod tests {
         let who = identity(
             r#"{"scope":"read write","permissions":["p:1"],"https://ns/roles":["admin"],"org_id":"org_1"}"#,
         );
-        let pass = pass(&who, "").unwrap();
         let table = TierTable::default();
         let unmet = |what| Err(Rejection::Unmet(Unmet::Requirement(what)));
         let bad = |what| Err(Rejection::Bad(BadRequirement::Value(what)));
@@ -462,6 +461,9 @@ mod tests {
             ("Scope=read", Err(Rejection::Bad(BadRequirement::Unknown("Scope".into())))),
             ("x=1", Err(Rejection::Bad(BadRequirement::Unknown("x".into())))),
         ] {
+            let asked = Pass::claims_asked(&Required::Query(query), None);
+            let serving = serving(TierIndex::YOUNGEST, false);
+            let pass = Pass::new(&who, &rules(""), (&table, serving), &asked).unwrap();
             assert_eq!(pass.meets(in_query(query), &table, NOW), expected, "{query}");
         }
     }

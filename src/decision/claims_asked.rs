@@ -1,9 +1,10 @@
-//! Which requirements of claims an answer can tell.
+//! Which requirements of claims, and of the issuer, an answer can tell.
 //!
-//! An answer in memory does not hold the claims of its token. It holds, for each requirement of a claim that
-//! routes have asked this token for, whether it is met. So the memory of an answer depends on the routes that
-//! the token is used on, and not on the token; other answers take no more memory than without such
-//! requirements. A token that comes to a route with another such requirement is judged once more.
+//! An answer in memory holds neither the claims of its token nor its issuer. It holds, for each such
+//! requirement that routes have asked this token for, whether it is met. So the memory of an answer depends
+//! on the routes that the token is used on, and not on the token; other answers take no more memory than
+//! without such requirements. A token that comes to a route with another such requirement is judged once
+//! more.
 
 use super::packed::{Flag, Mark, Packed, Packing};
 use crate::identity::Identity;
@@ -14,7 +15,10 @@ use crate::token::{lenient, pointer};
 const MET: char = '+';
 const UNMET: char = '-';
 
-/// The requirements of claims that a new answer is to tell.
+/// The longest issuer that can be asked for, in bytes.
+const MAX_ISSUER: usize = 2048;
+
+/// The requirements of claims and of the issuer that a new answer is to tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClaimsAsked(Vec<String>);
 
@@ -22,38 +26,50 @@ impl ClaimsAsked {
     /// Those of the route, and those that the answer before could tell, as far as there is room.
     pub(super) fn new(required: &Required<'_>, before: Option<&Packed>) -> Self {
         let mut asked = Vec::new();
-        let mut add = |text: &str| {
-            if asked.len() < MAX_CLAIMS && claim(text).is_some() && !asked.iter().any(|own| own == text) {
+        let mut add = |text: &str, room: usize| {
+            if asked.len() < room && is_askable(text) && !asked.iter().any(|own| own == text) {
                 asked.push(text.to_owned());
             }
         };
-        required.each_claim(&mut add);
+        required.each_claim(|text| add(text, 2 * MAX_CLAIMS));
         let told = before.into_iter().flat_map(|packed| packed.marked(Mark::Claim));
-        told.filter_map(|told| std::str::from_utf8(told.get(1..)?).ok()).for_each(add);
+        let told = told.filter_map(|told| std::str::from_utf8(told.get(1..)?).ok());
+        told.for_each(|text| add(text, MAX_CLAIMS));
         Self(asked)
     }
 
-    /// Packs whether each is met. Of a token whose claims are not known, nothing is.
+    /// Packs whether each is met. Of a token whose claims are not known, no claim is.
     pub(super) fn pack(&self, identity: &Identity, packing: &mut Packing) {
-        for text in self.0.iter().filter(|_| identity.own_claims) {
-            let is_met = claim(text).is_some_and(|(place, wanted)| {
-                let value = pointer::at(&identity.claims, place);
-                value.is_some_and(|value| lenient::scalars(value).any(|found| found == wanted))
-            });
+        for text in &self.0 {
+            let is_met = match claim(text) {
+                None => *identity.issuer == **text,
+                Some(_) if !identity.own_claims => continue,
+                Some((place, wanted)) => {
+                    let value = pointer::at(&identity.claims, place);
+                    value.is_some_and(|value| lenient::scalars(value).any(|found| found == wanted))
+                }
+            };
             packing.fact(&format!("{}{text}", if is_met { MET } else { UNMET }), Mark::Claim);
         }
     }
 }
 
-/// Whether the route's requirements of claims are known to be met or not.
-pub(super) fn are_told(required: &Required<'_>, packed: &Packed) -> bool {
-    let mut told = true;
-    // What cannot be understood is an error without any claims.
-    required.each_claim(|text| told &= is_met(text, packed).is_some() || claim(text).is_none());
-    told || !packed.head().is(Flag::OwnClaims)
+/// Whether an answer can tell it: a claim, which begins with a slash, or an issuer, which does not.
+fn is_askable(text: &str) -> bool {
+    claim(text).is_some() || (text.starts_with("http") && text.len() <= MAX_ISSUER)
 }
 
-/// Whether this requirement of a claim is met, if that was asked before.
+/// Whether the route's requirements of claims and of the issuer are known to be met or not.
+pub(super) fn are_told(required: &Required<'_>, packed: &Packed) -> bool {
+    let (mut told, own_claims) = (true, packed.head().is(Flag::OwnClaims));
+    required.each_claim(|text| {
+        // What cannot be understood is an error without any claims.
+        told &= is_met(text, packed).is_some() || !is_askable(text) || (text.starts_with('/') && !own_claims);
+    });
+    told
+}
+
+/// Whether this requirement is met, if that was asked before.
 pub(super) fn is_met(text: &str, packed: &Packed) -> Option<bool> {
     let told = packed.marked(Mark::Claim).find(|told| told.get(1..) == Some(text.as_bytes()))?;
     Some(told.first() == Some(&(MET as u8)))
@@ -287,6 +303,27 @@ mod tests {
         assert!(two.tells_claims(&Required::Query(&both)));
         assert_eq!(two.meets(in_query(&both), &TierTable::default(), NOW), Ok(()));
         assert_eq!(plain.weight(), pass(&who, "scope=x", None).weight());
+    }
+
+    #[test]
+    fn the_issuer_is_told_if_it_is_asked_for_of_a_foreign_token_as_well() {
+        let long = format!("https://{}", "x".repeat(MAX_ISSUER));
+        for own_claims in [true, false] {
+            let mut who = identity("{}");
+            who.own_claims = own_claims;
+            for (query, expected) in [
+                ("issuer=https://t/", Ok(())),
+                ("issuer=https://other/&issuer=https://t/", Ok(())),
+                ("issuer=https://other/", unmet("issuer")),
+                (&format!("issuer={long}"), unmet("issuer")),
+            ] {
+                assert_eq!(judge(&who, query), expected, "{query}");
+                let plain = pass(&who, "", None);
+                assert_eq!(plain.tells_claims(&Required::Query(query)), query.len() > 1_000, "{query}");
+                // Before it is made anew, it is not met.
+                assert_eq!(plain.meets(in_query(query), &TierTable::default(), NOW), unmet("issuer"));
+            }
+        }
     }
 
     #[test]

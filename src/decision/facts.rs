@@ -33,7 +33,6 @@ pub(super) fn pack(identity: &Identity, packing: &mut Packing) {
     for org in ["org_id", "org_name"].into_iter().filter_map(text) {
         packing.fact(org, Mark::Org);
     }
-    packing.fact(&identity.issuer, Mark::Issuer);
     if identity.own_claims {
         if let Some(acr) = claims::acr(all) {
             packing.fact(acr, Mark::Acr);
@@ -120,7 +119,7 @@ fn meets(packed: &Packed, requirement: Requirement, value: &str, table: &TierTab
         Requirement::EmailDomain => email(is_of_domain),
         Requirement::Verified => packed.head().is(Flag::EmailVerified),
         Requirement::Audience => packed.head().is(Flag::AudienceChecked),
-        Requirement::Issuer => has(Mark::Issuer),
+        Requirement::Issuer => claims_asked::is_met(value, packed) == Some(true),
         // The instance checks this before, because the answer does not know it.
         Requirement::Revocation => true,
         Requirement::Claim => false,

@@ -27,7 +27,7 @@ const BUFFER_OVERHEAD: usize = 48;
 pub(super) enum Mark {
     /// `act`: somebody acts for the user. The text is empty.
     Actor = 0xc1,
-    /// A requirement of a claim, after `+` if it is met, and `-` if not.
+    /// A requirement of a claim or of the issuer, after `+` if it is met, and `-` if not.
     Claim = 0xf5,
     /// How the user logged in.
     Acr,
@@ -38,7 +38,6 @@ pub(super) enum Mark {
     Permission,
     Role,
     Org,
-    Issuer,
     /// The token's binding: `k` and the thumbprint of a key, `c` and the thumbprint of a certificate, or `i`
     /// if the binding is ignored.
     Binding,

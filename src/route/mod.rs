@@ -115,7 +115,7 @@ impl Required<'_> {
         !matches!(self, Self::Nothing) && !self.values_of(Requirement::Revocation.name()).is_empty()
     }
 
-    /// Calls `each` with the value of each requirement of a claim.
+    /// Calls `each` with the value of each requirement of a claim and of the issuer.
     pub fn each_claim(&self, each: impl FnMut(&str)) {
         match self {
             Self::Nothing => {}
@@ -143,7 +143,9 @@ fn each_claim<V: Borrow<str>>(
     asked: impl Iterator<Item = Result<(Requirement, V), BadRequirement>>,
     mut each: impl FnMut(&str),
 ) {
-    let claims = asked.flatten().filter(|(requirement, _)| *requirement == Requirement::Claim);
+    let claims = asked
+        .flatten()
+        .filter(|(requirement, _)| matches!(requirement, Requirement::Claim | Requirement::Issuer));
     claims.for_each(|(_, value)| each(value.borrow()));
 }
 
