@@ -448,7 +448,7 @@ async fn nginx_as_it_is_without_keepalive_works_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_that_are_too_long_for_an_answer_are_a_403_and_never_an_error_of_nginx() {
     let rows = "[headers]\nX-A = \"a\"\nX-B = \"b\"\nX-C = \"c\"\n";
-    let stack = Stack::start_with(Changes { holdfast: rows, ..Changes::default() }).await;
+    let stack = Stack::start_with(Changes { holdfast: rows.to_owned(), ..Changes::default() }).await;
     let token = |length: usize| {
         let minting = stack.tenant.mint().email_direct("alice@example.com");
         // What is not ASCII takes six bytes in a header.
@@ -478,7 +478,7 @@ async fn claims_that_are_too_long_for_an_answer_are_a_403_and_never_an_error_of_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_cookie_twice_passes_and_two_different_ones_do_not() {
     let stack = Stack::start_with(Changes {
-        holdfast: "[credential]\ncookie = \"session\"\n",
+        holdfast: "[credential]\ncookie = \"session\"\n".to_owned(),
         nginx: vec![("# proxy_set_header Cookie $http_cookie;", "proxy_set_header Cookie $http_cookie;")],
         ..Changes::default()
     })

@@ -7,9 +7,16 @@
 
 mod support;
 
+#[path = "nginx/stack.rs"]
+#[allow(dead_code, reason = "tests/nginx.rs uses all of it")]
+mod stack;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use stack::{Changes, Stack};
 use support::dpop::Prover;
 use support::node::{Node, packages};
 use support::service::{request, value};
@@ -18,6 +25,9 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 const API: &str = "https://api.example.com";
+
+/// Every kind of character that must be encoded in a form.
+const CLIENT_SECRET: &str = "s3cret: with+all %kinds&of=\"characters\n";
 
 /// Without an email there is a 200, too.
 const EMAIL_IS_OPTIONAL: &str = "[headers]\n\"X-User-Email\" = { claim = \"email\", default = \"-\" }\n";
@@ -53,6 +63,40 @@ impl Provider {
     /// A JWT of this user for the API, with this signature.
     async fn user(&mut self, id: &str, alg: &str) -> String {
         self.token(json!({ "do": "user", "id": id, "resource": true, "alg": alg })).await
+    }
+
+    /// A token that is opaque, for `/userinfo` alone, of this client.
+    async fn opaque(&mut self, id: &str, client: &str) -> String {
+        self.token(json!({ "do": "user", "id": id, "client": client })).await
+    }
+
+    /// A token that is opaque, and for the API.
+    async fn opaque_for_the_api(&mut self, id: &str) -> String {
+        self.token(json!({ "do": "user", "id": id, "resource": true, "format": "opaque" })).await
+    }
+
+    /// The keys that open what it encrypts for holdfast, and the secret of holdfast as a client, in private files
+    /// of this directory; with the lines of `[[issuer]]` that name the keys, and the table that names the secret.
+    async fn secrets(&mut self, directory: &Path) -> (String, String) {
+        let jwks = self.command(json!({ "do": "jwks" })).await.to_string();
+        let path = |name: &str, text: &str| {
+            let file = directory.join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            file.display().to_string()
+        };
+        let (keys, secret) = (path("keys.json", &jwks), path("client", CLIENT_SECRET));
+        (
+            format!("decryption_keys = [\"{keys}\"]\n"),
+            format!(
+                "[issuer.introspection]\nclient_id = \"holdfast:1\"\nclient_secret_file = \"{secret}\"\n"
+            ),
+        )
+    }
+
+    /// How often introspection was called since this was asked the last time.
+    async fn introspections(&mut self) -> u64 {
+        self.command(json!({ "do": "calls" })).await["introspections"].as_u64().unwrap()
     }
 
     /// How often `/userinfo` was called since this was asked the last time.
@@ -250,4 +294,150 @@ async fn a_logout_that_the_provider_sends_ends_the_session_and_the_tokens_that_n
     })
     .await;
     assert_eq!(holdfast.ask(&jwt).await.status, 401, "the login since does not revive it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn introspection_tells_audience_scope_and_end_of_an_opaque_token_and_userinfo_its_email() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let files = tempfile::tempdir().unwrap();
+    let (_, introspection) = provider.secrets(files.path()).await;
+    for method in ["client_secret_basic", "client_secret_post"] {
+        provider.command(json!({ "do": "auth_method", "method": method })).await;
+        let (_directory, holdfast) = provider.holdfast(&(introspection.clone() + EMAIL_IS_OPTIONAL)).await;
+        provider.introspections().await;
+        let (api, plain) =
+            (provider.opaque_for_the_api("alice").await, provider.opaque("alice", "web").await);
+        let ask = async |token: &str, path: &str| {
+            let line = format!("Authorization: Bearer {token}\r\n");
+            exchange(TcpStream::connect(holdfast.auth_tcp()).await.unwrap(), &request(path, &line)).await
+        };
+        // One is bound to the API, and `/userinfo` refuses it; the other is for `/userinfo`, and names no audience.
+        for (token, found, checked) in [(&api, "-", 200), (&plain, "alice@example.com", 403)] {
+            let reply = ask(token, "/auth?scope=openid").await;
+            assert_eq!(email(&reply), (200, Some(found)), "{method}: {reply:?} {}", holdfast.log());
+            assert_eq!(value(&reply, "x-user-id"), Some("alice"));
+            assert_eq!(ask(token, "/auth?audience=checked").await.status, checked, "{method}");
+        }
+        assert_eq!(provider.introspections().await, 2, "{method}");
+        // A new instance, which remembers nothing: the provider has ended the token meanwhile.
+        provider.command(json!({ "do": "revoke", "token": api })).await;
+        let (_other, other) = provider.holdfast(&(introspection.clone() + EMAIL_IS_OPTIONAL)).await;
+        for token in [&api, &"x".repeat(api.len())] {
+            assert_eq!(other.ask(token).await.status, 401, "{method}: {}", other.log());
+        }
+        assert_eq!(answered(&other, "issuer_rejects").await, 2, "{method}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn userinfo_that_is_signed_or_encrypted_counts_if_it_verifies_and_is_no_answer_if_not() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let files = tempfile::tempdir().unwrap();
+    let (keys, _) = provider.secrets(files.path()).await;
+    let (_directory, holdfast) = provider.holdfast(&keys).await;
+    for client in ["signed-RS256", "signed-PS256", "signed-ES256", "signed-EdDSA", "sealed"] {
+        let token = provider.opaque("alice", client).await;
+        let reply = holdfast.ask(&token).await;
+        assert_eq!(email(&reply), (200, Some("alice@example.com")), "{client}: {reply:?} {}", holdfast.log());
+        assert_eq!(value(&reply, "x-user-id"), Some("alice"));
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let iss = provider.issuer.clone();
+    let good =
+        json!({ "iss": iss, "aud": "any", "sub": "alice", "email": "alice@example.com", "exp": now + 60 });
+    let with = |name: &str, value: Value| {
+        let mut payload = good.clone();
+        payload[name] = value;
+        payload
+    };
+    for (what, header, payload, status) in [
+        ("good", json!({}), good.clone(), 200),
+        ("another issuer", json!({}), with("iss", "https://evil.example.com".into()), 503),
+        ("no issuer", json!({}), with("iss", Value::Null), 503),
+        ("expired", json!({}), with("exp", (now - 60).into()), 503),
+        ("no subject", json!({}), with("sub", Value::Null), 503),
+        ("an ID token", json!({}), with("nonce", "n".into()), 503),
+        ("an access token", json!({ "typ": "at+jwt" }), good.clone(), 503),
+        ("no signature", json!({ "alg": "none" }), good.clone(), 503),
+        ("another algorithm", json!({ "alg": "HS256" }), good.clone(), 503),
+        ("not its algorithm", json!({ "alg": "PS256" }), good.clone(), 503),
+        ("an unknown key", json!({ "kid": "unknown" }), good.clone(), 503),
+    ] {
+        provider.command(json!({ "do": "userinfo", "header": header, "payload": payload })).await;
+        let (_directory, holdfast) = provider.holdfast("").await;
+        let token = provider.opaque("alice", "signed-RS256").await;
+        let reply = holdfast.ask(&token).await;
+        assert_eq!(reply.status, status, "{what}: {reply:?} {}", holdfast.log());
+        if status == 503 {
+            assert_eq!(answered(&holdfast, "garbage").await, 1, "{what}");
+            if what != "no subject" {
+                holdfast.told("/userinfo gives no usable answer").await;
+            }
+        }
+    }
+    // What is encrypted to a key that is not here is no answer, either.
+    provider.command(json!({ "do": "userinfo" })).await;
+    let (_directory, without_keys) = provider.holdfast("").await;
+    let token = provider.opaque("alice", "sealed").await;
+    assert_eq!(without_keys.ask(&token).await.status, 503);
+    without_keys.told("no key in decryption_keys opens it").await;
+    // Keys that the provider has changed since are fetched for it.
+    provider.command(json!({ "do": "rotate" })).await;
+    let token = provider.opaque("alice", "signed-ES256").await;
+    assert_eq!(email(&holdfast.ask(&token).await), (200, Some("alice@example.com")), "{}", holdfast.log());
+}
+
+/// The example for nginx, with the provider in place of Auth0.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_token_of_the_provider_passes_through_nginx_and_no_forged_one_does() {
+    let Some(mut provider) = Provider::start().await else { return };
+    let files = tempfile::tempdir().unwrap();
+    let (keys, introspection) = provider.secrets(files.path()).await;
+    let algorithms = "algorithms = [\"RS256\", \"PS256\", \"ES256\", \"EdDSA\"]\n";
+    let stack = async |introspection: &str| {
+        let holdfast = format!("{algorithms}{keys}{introspection}{EMAIL_IS_OPTIONAL}");
+        let issuer = Some(provider.issuer.clone());
+        Stack::start_with(Changes { holdfast, issuer, ..Changes::default() }).await
+    };
+    let (by_userinfo, by_introspection) = (stack("").await, stack(&introspection).await);
+    let mut tokens = vec![("of a machine".to_owned(), provider.machine().await, "machine")];
+    for alg in ["RS256", "PS256", "ES256", "EdDSA"] {
+        tokens.push((alg.to_owned(), provider.user("alice", alg).await, "alice"));
+    }
+    for (alg, enc) in [
+        ("RSA-OAEP-256", "A256GCM"),
+        ("ECDH-ES", "A256GCM"),
+        ("ECDH-ES+A256KW", "A128CBC-HS256"),
+        ("A256KW", "A256GCM"),
+        ("dir", "A256GCM"),
+    ] {
+        let encrypt = json!({ "alg": alg, "enc": enc });
+        let command = json!({ "do": "user", "id": "alice", "resource": true, "encrypt": encrypt });
+        tokens.push((format!("{alg} {enc}"), provider.token(command).await, "alice"));
+    }
+    for (client, what) in
+        [("web", "opaque"), ("signed-ES256", "signed userinfo"), ("sealed", "sealed userinfo")]
+    {
+        tokens.push((what.to_owned(), provider.opaque("alice", client).await, "alice"));
+    }
+    let mut asked = vec![(&by_userinfo, tokens.clone())];
+    tokens.push(("opaque, for the API".to_owned(), provider.opaque_for_the_api("alice").await, "alice"));
+    asked.push((&by_introspection, tokens));
+    for (stack, tokens) in asked {
+        for front in &stack.fronts {
+            for (what, token, subject) in &tokens {
+                let page = front.get(token).await;
+                let line = format!("X-User-Id: {subject}");
+                assert!(page.status == 200 && page.body.lines().any(|own| own == line), "{what}: {page:?}");
+                let (start, end) = token.split_at(token.len() - 8);
+                let forged = format!("{start}{}", end.chars().rev().collect::<String>());
+                assert_eq!(front.get(&forged).await.status, 401, "{what}, forged");
+            }
+        }
+    }
+    provider.command(json!({ "do": "rotate" })).await;
+    for alg in ["RS256", "EdDSA"] {
+        let token = provider.user("bob", alg).await;
+        assert_eq!(by_userinfo.fronts[0].get(&token).await.status, 200, "{alg}, under a new key");
+    }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Issuer;
 use super::discovery::{Discovery, EndpointKind};
-use super::endpoint::CannotTell;
+use super::endpoint::{Answer, CannotTell};
 use super::introspection::{self, Expected, TEST_TOKEN};
+use super::signed::{self, Unread};
 use super::userinfo::{self, Reach, UserinfoAnswer, UserinfoQuery};
 use crate::guard::{CallOutcome, Priority};
 use crate::token::json::Object;
@@ -42,9 +43,64 @@ impl Issuer {
             .ok_or(CannotTell::Garbage("the issuer's discovery document names no userinfo_endpoint"))?;
         let subject = query.subject.as_deref();
         let call = userinfo::call(url, &query.token)?;
-        self.endpoint(EndpointKind::Userinfo)
-            .call(call, query.priority, query.about, |answer| UserinfoAnswer::read(answer, subject))
-            .await
+        let read = |answer: Answer<'_>| match answer {
+            Answer::Good(body) => match self.signed_or_plain(body) {
+                Ok(claims) => UserinfoAnswer::accepted(claims, subject).map(Ok),
+                Err(Unread::UnknownKey) => Ok(Err(body.to_vec())),
+                Err(Unread::Bad(what)) => Err(what),
+            },
+            Answer::Rejected { status, rejection } => Ok(Ok(UserinfoAnswer::refused(status, rejection))),
+        };
+        let said =
+            match self.endpoint(EndpointKind::Userinfo).call(call, query.priority, query.about, read).await {
+                Ok(Err(body)) => self.with_newer_keys(&body, subject).await,
+                Ok(Ok(answer)) => Ok(answer),
+                Err(error) => Err(error),
+            };
+        self.report_signature(&said);
+        said
+    }
+
+    /// Reads an answer whose key was not known, after another look at the issuer's keys.
+    async fn with_newer_keys(
+        self: &Arc<Self>,
+        body: &[u8],
+        subject: Option<&str>,
+    ) -> Result<UserinfoAnswer, CannotTell> {
+        self.look_again().await?;
+        let claims = self.signed_or_plain(body).map_err(|unread| match unread {
+            Unread::UnknownKey => CannotTell::Garbage(signed::NO_KEY),
+            Unread::Bad(what) => CannotTell::Garbage(what),
+        })?;
+        UserinfoAnswer::accepted(claims, subject).map_err(CannotTell::Garbage)
+    }
+
+    fn signed_or_plain(&self, body: &[u8]) -> Result<Object, Unread> {
+        let keys = self.keys.load_full();
+        let rules = signed::Rules {
+            settings: &self.settings,
+            decryption: &self.decryption,
+            keys: keys.as_deref(),
+            leeway: self.leeway,
+            now: (self.clock.now(), self.clock.ticks()),
+        };
+        signed::claims(body, rules)
+    }
+
+    /// Says once that signed answers do not verify, and once that they do again.
+    fn report_signature(&self, said: &Result<UserinfoAnswer, CannotTell>) {
+        let issuer = &*self.name;
+        match said {
+            Err(CannotTell::Garbage(what))
+                if signed::OF_JWTS.contains(what) && !self.userinfo_unverified.swap(true, Relaxed) =>
+            {
+                warn!(issuer, "/userinfo gives no usable answer: {what}");
+            }
+            Ok(UserinfoAnswer::Accepted { .. }) if self.userinfo_unverified.swap(false, Relaxed) => {
+                info!(issuer, "/userinfo gives usable answers again");
+            }
+            _ => {}
+        }
     }
 
     /// Asks whether the issuer accepts a foreign token: by introspection if that is configured, else at

@@ -103,7 +103,7 @@ impl Issuer {
     /// the issuer made since then. If it were "cannot tell", one forged token a minute would turn the
     /// refusals for all old keys into 503s, and holders of such tokens would not be sent to log in again.
     /// Issuers publish keys before they sign with them, so a key is rarely that new.
-    async fn look_again(self: &Arc<Self>) -> Result<(), CannotTell> {
+    pub(super) async fn look_again(self: &Arc<Self>) -> Result<(), CannotTell> {
         if let Some(result) = self.looked_just_now() {
             return result;
         }

@@ -8,6 +8,7 @@
 //! | `fresh` | calls without a request |
 //! | `outage` | the recent states of a breaker |
 //! | `discovery`, `jwks`, `userinfo`, `introspection` | each kind of call: where it goes, what is answered |
+//! | `signed` | answers of `/userinfo` that are signed or encrypted |
 //! | `judge` | the question whether the issuer accepts a token |
 
 pub mod cause;
@@ -23,6 +24,7 @@ mod keys;
 pub mod outage;
 pub mod rejection;
 pub mod settings;
+mod signed;
 pub mod userinfo;
 
 use std::path::Path;
@@ -90,6 +92,8 @@ pub struct Issuer {
     client: Option<ClientCredentials>,
     /// Whether the issuer has refused these since they last worked.
     client_refused: AtomicBool,
+    /// Whether a signed answer of `/userinfo` has not verified since one last did.
+    userinfo_unverified: AtomicBool,
     keys: ArcSwapOption<KeySet>,
     discovery: ArcSwapOption<Discovery>,
     /// In the order of [`EndpointKind::ALL`].
@@ -166,6 +170,7 @@ impl Issuer {
             leeway: with.leeway,
             client,
             client_refused: AtomicBool::new(false),
+            userinfo_unverified: AtomicBool::new(false),
             decryption,
             keys: ArcSwapOption::new(keys),
             discovery: ArcSwapOption::new(previous.and_then(|previous| previous.discovery.load_full())),

@@ -6,10 +6,10 @@ use serde_json::Value;
 use url::Url;
 
 use super::client::CallError;
-use super::endpoint::Answer;
+use super::rejection::Rejection;
 use crate::clock::Timestamp;
 use crate::guard::{Priority, SubjectKey};
-use crate::token::json::{self, Object};
+use crate::token::json::Object;
 use crate::token::lenient;
 use crate::token::refusal::Refusal;
 
@@ -100,24 +100,23 @@ impl From<Refusal> for UserinfoAnswer {
 }
 
 impl UserinfoAnswer {
-    /// Reads an answer. If the token's own subject is known, the answer must be about the
-    /// same (§5.3.2 demands it).
+    /// The acceptance that these claims are. If the token's own subject is known, they must be about the same
+    /// (§5.3.2 demands it).
     ///
     /// # Errors
-    /// What is wrong with the answer; then nothing in it counts.
-    pub fn read(answer: Answer<'_>, expected_subject: Option<&str>) -> Result<Self, &'static str> {
-        let body = match answer {
-            Answer::Good(body) => body,
-            Answer::Rejected { status, rejection } => {
-                return Ok(Refusal::of_issuer(REFUSAL, status == 403, rejection.is_certain()).into());
-            }
-        };
-        let claims = json::object(body).map_err(|_| "the answer of /userinfo is not a JSON object")?;
+    /// What is wrong with the claims; then nothing in them counts.
+    pub fn accepted(claims: Object, expected_subject: Option<&str>) -> Result<Self, &'static str> {
         let subject = subject_of(&claims).ok_or("the answer of /userinfo has no subject")?.to_owned();
         if expected_subject.is_some_and(|expected| expected != subject) {
             return Err("the answer of /userinfo is about another subject");
         }
         Ok(Self::Accepted { subject, claims, issued_at: None, expires_at: None })
+    }
+
+    /// The refusal that a 401 or 403 is.
+    #[must_use]
+    pub fn refused(status: u16, rejection: Rejection) -> Self {
+        Refusal::of_issuer(REFUSAL, status == 403, rejection.is_certain()).into()
     }
 }
 
@@ -130,29 +129,20 @@ pub fn subject_of(claims: &Object) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rejection::Rejection;
     use super::*;
+    use crate::token::json;
 
     #[test]
-    fn only_a_whole_answer_about_the_right_subject_counts() {
-        let read = |body: &str| UserinfoAnswer::read(Answer::Good(body.as_bytes()), Some("auth0|a"));
+    fn only_an_answer_about_the_right_subject_counts() {
+        let read =
+            |body: &str| UserinfoAnswer::accepted(json::object(body.as_bytes()).unwrap(), Some("auth0|a"));
         assert!(matches!(read(r#"{"sub":"auth0|a"}"#), Ok(UserinfoAnswer::Accepted { .. })));
-        for body in [
-            r#"{"sub":"auth0|b"}"#,
-            r#"{"sub":7}"#,
-            r#"{"sub":""}"#,
-            "{}",
-            "[]",
-            "<html>",
-            "",
-            r#"{"sub":"auth0|a","sub":"auth0|a"}"#,
-        ] {
+        for body in [r#"{"sub":"auth0|b"}"#, r#"{"sub":7}"#, r#"{"sub":""}"#, "{}"] {
             assert!(read(body).is_err(), "{body}");
         }
-        let rejected =
-            |status| UserinfoAnswer::read(Answer::Rejected { status, rejection: Rejection::Certain }, None);
-        assert_eq!(rejected(401), Ok(Refusal::of_issuer(REFUSAL, false, true).into()));
-        assert_eq!(rejected(403), Ok(Refusal::IssuerForbids { certain: true }.into()));
+        let refused = |status| UserinfoAnswer::refused(status, Rejection::Certain);
+        assert_eq!(refused(401), Refusal::of_issuer(REFUSAL, false, true).into());
+        assert_eq!(refused(403), Refusal::IssuerForbids { certain: true }.into());
     }
 
     #[test]

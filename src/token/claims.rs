@@ -33,7 +33,8 @@ impl AuthenticatedPayload {
     }
 
     /// All claims, taken out.
-    pub(super) fn into_claims(self) -> Object {
+    #[must_use]
+    pub fn into_claims(self) -> Object {
         self.0
     }
 

@@ -198,6 +198,8 @@ pub enum TokenUse {
     /// A logout token (OpenID Connect Back-Channel Logout 1.0 §2.4), or a JWT that does not say more, as
     /// Auth0 sends it.
     Logout,
+    /// The signed answer of `/userinfo` (OpenID Connect Core 1.0 §5.3.2).
+    Userinfo,
 }
 
 impl TokenUse {
@@ -210,6 +212,7 @@ impl TokenUse {
             Self::Access => Err(Refusal::NotAnAccessToken("its `typ` is neither JWT nor at+jwt")),
             Self::Logout if fits("logout+jwt") => Ok(()),
             Self::Logout => Err(Refusal::NotALogoutToken("its `typ` is neither JWT nor logout+jwt")),
+            Self::Userinfo => Err(Refusal::NotAnAccessToken("its `typ` is not JWT")),
         }
     }
 }

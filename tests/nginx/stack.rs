@@ -39,7 +39,9 @@ pub struct Changes {
     /// Another backend than the echo.
     pub backend: Option<SocketAddr>,
     /// Further lines of holdfast.toml, which ends in a table of its issuer.
-    pub holdfast: &'static str,
+    pub holdfast: String,
+    /// Another issuer than the tenant.
+    pub issuer: Option<String>,
     /// Further replacements in nginx's files.
     pub nginx: Vec<(&'static str, &'static str)>,
 }
@@ -59,7 +61,7 @@ impl Stack {
             .replace("127.0.0.1:4180", "127.0.0.1:0")
             .replace("127.0.0.1:9180", "127.0.0.1:0")
             .replace("/run/holdfast/auth.sock", &path("holdfast.sock"))
-            .replace("http://127.0.0.1:4190/", &tenant.issuer());
+            .replace("http://127.0.0.1:4190/", &changes.issuer.unwrap_or_else(|| tenant.issuer()));
         let config = format!("{}\n{}", holdfast_files.text("holdfast.toml"), changes.holdfast);
         let holdfast = Holdfast::start(directory.path(), &config, 2).await.ready().await;
 
