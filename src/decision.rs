@@ -103,7 +103,7 @@ impl Decision {
 pub struct Pass(Packed);
 
 impl Pass {
-    /// Prepares an allow for `identity`, which can tell whether the claims in `asked` are met.
+    /// Prepares an allow for `identity`. It holds whether each claim requirement in `asked` is met.
     ///
     /// # Errors
     /// [`Unmet::Header`], if a required header has no value, and [`Unmet::TooLarge`], if the headers are too
@@ -146,16 +146,16 @@ impl Pass {
         Ok(Self(packing.finish(head)))
     }
 
-    /// What the next answer for the token is to tell of its claims: what the route requires, and what
-    /// `before` could tell.
+    /// The claim requirements that the next answer for the token must cover: those of the route, and those
+    /// that the answer `before` covers.
     #[must_use]
     pub fn claims_asked(required: &Required<'_>, before: Option<&Self>) -> ClaimsAsked {
         ClaimsAsked::new(required, before.map(|pass| &pass.0))
     }
 
-    /// Whether it can tell if the route's requirements of claims are met.
+    /// Whether it covers the route's claim requirements: it holds whether each of them is met.
     #[must_use]
-    pub fn tells_claims(&self, required: &Required<'_>) -> bool {
+    pub fn covers_claims(&self, required: &Required<'_>) -> bool {
         claims_asked::are_told(required, &self.0)
     }
 

@@ -51,7 +51,7 @@ use crate::verifier::{Issuers, Verifier};
 pub struct Instance {
     /// The settings.
     pub settings: Settings,
-    /// What distinguishes the settings from those of another instance.
+    /// Tells these settings from another instance's.
     pub fingerprint: Fingerprint,
     /// The hash of all settings.
     pub hash: String,

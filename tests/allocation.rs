@@ -78,7 +78,7 @@ fn from_the_credential_to_the_answer_nothing_is_allocated() {
         instance.metrics.found_in_memory();
         instance.metrics.allowed_from_memory();
         instance.tier_hits.memory(pass.tier()).inc();
-        assert!(pass.tells_claims(&REQUIRED));
+        assert!(pass.covers_claims(&REQUIRED));
         pass.meets_required(&REQUIRED, instance.identities.policy().table(), now).unwrap();
         let answer = instance.responder.allow(headers, &pass, now, false);
         instance.metrics.request_duration.observe(instance.clock.ticks().since(started).as_secs_f64());

@@ -98,7 +98,7 @@ impl HeaderRule {
     }
 }
 
-/// Claims of which holdfast itself tells the value.
+/// Claims whose value holdfast determines itself: always one text.
 const ONE_TEXT: [&str; 4] = ["email", "email_verified", "iss", "sub"];
 
 /// The identity headers when `[headers]` is not set, and the rows that stay when it is.
@@ -114,7 +114,7 @@ fn default_headers() -> Vec<HeaderRule> {
         .collect()
 }
 
-/// What stands between the items of a list. Items are percent-encoded, so it cannot be a part of that.
+/// The character between the items of a list. Items are percent-encoded, so that no item contains it.
 fn join(text: &str) -> Result<char, String> {
     let mut all = text.chars();
     match (all.next(), all.next()) {

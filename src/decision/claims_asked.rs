@@ -272,7 +272,7 @@ mod tests {
             let unknowable = Err(Rejection::Unmet(Unmet::Unknowable(name)));
             assert_eq!(judge(&who, query), unknowable, "{query}");
             let plain = pass(&who, "", None);
-            assert!(plain.tells_claims(&Required::Query(query)), "nothing more could be learnt: {query}");
+            assert!(plain.covers_claims(&Required::Query(query)), "nothing more could be learnt: {query}");
             assert_eq!(plain.meets(in_query(query), &TierTable::default(), NOW), unknowable, "{query}");
         }
         who.at_jwt = false;
@@ -292,15 +292,15 @@ mod tests {
         let (first, second) = ("claim=/a:1&claim=/a:2", "claim=/b:2");
         let both = format!("{first}&{second}");
         let plain = pass(&who, "", None);
-        assert!(plain.tells_claims(&Required::Query("scope=x&email=a@x.org")));
-        assert!(plain.tells_claims(&Required::Query("claim=nonsense")), "an error needs no claims");
-        assert!(!plain.tells_claims(&Required::Query(first)));
+        assert!(plain.covers_claims(&Required::Query("scope=x&email=a@x.org")));
+        assert!(plain.covers_claims(&Required::Query("claim=nonsense")), "an error needs no claims");
+        assert!(!plain.covers_claims(&Required::Query(first)));
         // Before it is made anew, it is not met.
         assert_eq!(plain.meets(in_query(first), &TierTable::default(), NOW), unmet("claim"));
         let one = pass(&who, first, Some(&plain));
-        assert!(one.tells_claims(&Required::Query(first)) && !one.tells_claims(&Required::Query(second)));
+        assert!(one.covers_claims(&Required::Query(first)) && !one.covers_claims(&Required::Query(second)));
         let two = pass(&who, second, Some(&one));
-        assert!(two.tells_claims(&Required::Query(&both)));
+        assert!(two.covers_claims(&Required::Query(&both)));
         assert_eq!(two.meets(in_query(&both), &TierTable::default(), NOW), Ok(()));
         assert_eq!(plain.weight(), pass(&who, "scope=x", None).weight());
     }
@@ -319,7 +319,7 @@ mod tests {
             ] {
                 assert_eq!(judge(&who, query), expected, "{query}");
                 let plain = pass(&who, "", None);
-                assert_eq!(plain.tells_claims(&Required::Query(query)), query.len() > 1_000, "{query}");
+                assert_eq!(plain.covers_claims(&Required::Query(query)), query.len() > 1_000, "{query}");
                 // Before it is made anew, it is not met.
                 assert_eq!(plain.meets(in_query(query), &TierTable::default(), NOW), unmet("issuer"));
             }
@@ -333,7 +333,7 @@ mod tests {
         for number in 0..200 {
             let query = format!("claim=/a:{number}");
             latest = pass(&who, &query, Some(&latest));
-            assert!(latest.tells_claims(&Required::Query(&query)), "{number}");
+            assert!(latest.covers_claims(&Required::Query(&query)), "{number}");
         }
         assert!(latest.weight() < 1_024, "{}", latest.weight());
         assert!(latest.0.marked(Mark::Claim).count() == MAX_CLAIMS);

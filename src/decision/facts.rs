@@ -85,7 +85,7 @@ pub(super) fn meet<V: Borrow<str>>(
     }
 }
 
-/// Whether only the token itself can tell it. The issuer's word about a foreign token is about its subject.
+/// Whether it is about the token itself. The issuer's answer for a foreign token is about its subject.
 fn is_of_the_token(requirement: Requirement) -> bool {
     use Requirement::{Acr, Actor, Claim, MaxAge, Typ};
     matches!(requirement, Claim | Acr | MaxAge | Typ | Actor)

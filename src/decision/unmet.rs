@@ -32,8 +32,8 @@ pub enum Unmet {
     /// A route requirement is not met.
     #[error("the route requires another {0}")]
     Requirement(&'static str),
-    /// The route requires what only a token that is verified here can tell.
-    #[error("the route requires {0}, which nobody but the issuer knows of a token that only it can judge")]
+    /// The route requires a claim that holdfast reads only from a token that it verifies itself.
+    #[error("the route requires {0}, which holdfast cannot read from a token that only the issuer can judge")]
     Unknowable(&'static str),
     /// The route requires another login, or a younger one (RFC 9470).
     #[error("the route requires another login{0}")]
@@ -54,7 +54,7 @@ pub struct StepUp {
     pub max_age: String,
 }
 
-/// What is required, after a comma each.
+/// Each requirement, after a comma.
 impl fmt::Display for StepUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let one_of = [(", with acr ", &self.acr_values), (", within seconds: ", &self.max_age)];
@@ -65,7 +65,7 @@ impl fmt::Display for StepUp {
     }
 }
 
-/// The most values of `acr` in a challenge, which a proxy must be able to take.
+/// The most values of `acr` in a challenge, so that its header fits into a proxy's buffers.
 const MAX_ACRS: usize = 16;
 
 /// Why an allow is not valid on a route.

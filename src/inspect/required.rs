@@ -11,7 +11,7 @@ use crate::route::requirement::{Requirement, claim};
 use crate::tiers::table::TierTable;
 use crate::token::{claims, pointer};
 
-/// A row for each required claim, and for each other requirement that only the token can tell.
+/// A row for each required claim, and for each other requirement about the token itself.
 pub(super) fn rows(
     required: &Required<'_>,
     pass: &Pass,
@@ -32,9 +32,7 @@ pub(super) fn rows(
         for (place, values) in groups {
             let all = &identity.claims;
             let found = match requirement {
-                _ if !identity.own_claims => {
-                    "only the issuer can judge the token, so nobody else knows".to_owned()
-                }
+                _ if !identity.own_claims => "unknown: only the issuer can judge this token".to_owned(),
                 Claim => pointer::at(all, place).map_or_else(|| "absent".to_owned(), shown),
                 Acr => claims::acr(all)
                     .map_or_else(|| "absent, or not one text".to_owned(), |acr| shown(&acr.into())),

@@ -13,8 +13,8 @@ use thiserror::Error;
 use crate::tiers::table::TierTable;
 use crate::token::pointer;
 
-/// A name that may be required. Of several that are not met, the first in this order is told: a login, which
-/// may meet the last ones, is asked for only if it would be enough.
+/// A name that may be required. If several are not met, the first in this order is reported. `Acr` and
+/// `MaxAge` are last, so that the client is asked for another login only if that is enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
     /// A value of the `scope` claim.
@@ -65,8 +65,8 @@ pub enum BadRequirement {
     /// No such value.
     #[error("an invalid value of the requirement {0}")]
     Value(&'static str),
-    /// More claims than are looked at.
-    #[error("more than {MAX_CLAIMS} requirements of claims")]
+    /// More than [`MAX_CLAIMS`].
+    #[error("more than {MAX_CLAIMS} requirements named claim")]
     TooManyClaims,
     /// The header that should hold them is missing, empty, repeated or not text.
     #[error("not exactly one header with requirements (or `any`); the proxy must set it on every request")]
@@ -164,7 +164,7 @@ impl BadRequirement {
     }
 }
 
-/// The most requirements of claims for one request. Each is kept in the answer.
+/// The most claim requirements for one request. Each is kept in the answer.
 pub const MAX_CLAIMS: usize = 32;
 
 /// The longest value of `claim` with its pointer, in bytes.

@@ -128,7 +128,7 @@ async fn identify(
     let ready = instance.answers.get(&digest).filter(|pass| pass.holds_at(now));
     let is_young = |pass: &Pass| pass.cannot_be_younger() || !required.is_younger_than(pass.tier(), table);
     match ready {
-        Some(pass) if is_young(&pass) && pass.tells_claims(required) => {
+        Some(pass) if is_young(&pass) && pass.covers_claims(required) => {
             match instance.senders.check(pass.binding(), sender).await {
                 Ok(()) => (Decision::Allow(pass), AnswerOrigin::Before(now)),
                 Err(unproven) => (unproven.into(), AnswerOrigin::Before(now)),
@@ -143,7 +143,7 @@ async fn identify(
 }
 
 /// Verifies a token, resolves the email, decides and remembers. Runs if memory has no answer, or none that is
-/// fresh enough and can tell what is required.
+/// fresh enough and covers what is required.
 async fn judge(
     instance: &Instance,
     sender: Sender<'_>,

@@ -58,7 +58,7 @@ impl Observer {
         self.permits.clone().try_acquire_owned().ok()
     }
 
-    /// The event for status pages at this time. All pages share one.
+    /// The event that all status pages get at this time.
     #[must_use]
     pub fn event(&self, now: Instant) -> Bytes {
         let mut event = self.event.lock().unwrap_or_else(PoisonError::into_inner);

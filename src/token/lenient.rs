@@ -43,7 +43,7 @@ pub fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The same of each item of a list; of anything else, a list of one.
+/// [`scalar`] of each item of a list. A value that is no list counts as a list of one.
 pub fn scalars(value: &Value) -> impl Iterator<Item = Cow<'_, str>> {
     items(value).iter().filter_map(scalar)
 }

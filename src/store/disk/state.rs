@@ -17,7 +17,7 @@ pub(super) struct Shared {
     /// The open database; `None` while the store is degraded.
     pub(super) engine: ArcSwapOption<Engine>,
     pub(super) queue: Queue,
-    /// What was counted since the start.
+    /// The counts since the start.
     counted: Mutex<DiskStats>,
     /// What to do when the disk recovers, before a record is written.
     pub(super) when_back: OnceLock<Box<dyn Fn() + Send + Sync>>,
