@@ -37,7 +37,8 @@ impl Bucket {
 
     /// All its tokens, in time.
     pub fn capacity(&self) -> Duration {
-        self.price.mul_f64(self.size)
+        // In the clock's unit: a wait that is shorter would be over at once, and not be over.
+        Duration::from_micros((self.price.as_micros() as f64 * self.size) as u64)
     }
 
     /// The tokens that it holds at `now`, in time.
@@ -49,7 +50,8 @@ impl Bucket {
     /// charge that is larger than the bucket needs a full bucket.
     pub fn wait(&self, charge: Duration, reserve: Duration, now: Ticks) -> Duration {
         let wanted = reserve.saturating_add(charge).saturating_add(self.full_at.since(now));
-        wanted.saturating_sub(self.capacity().max(charge))
+        let wait = wanted.saturating_sub(self.capacity().max(charge));
+        Duration::from_micros(u64::try_from(wait.as_nanos().div_ceil(1_000)).unwrap_or(u64::MAX))
     }
 
     /// Takes `charge`, even before it has grown back.
@@ -77,4 +79,20 @@ impl Bucket {
 fn price(rate: f64) -> Duration {
     let micros = (1_000_000.0 / rate.clamp(*RATES.start(), *RATES.end())).ceil();
     Duration::from_micros(micros as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_comes_back_after_the_wait_gets_a_token_in_a_bucket_of_any_size() {
+        for size in [1.0, 1.3, 2.5, 3.000_1, 17.7] {
+            let mut bucket = Bucket::full(20.0, 20);
+            bucket.resize(7.3, size, Ticks::ZERO);
+            (0..50).for_each(|_| bucket.take(bucket.price(), Ticks::ZERO));
+            let now = Ticks::ZERO.after(bucket.wait(bucket.price(), Duration::ZERO, Ticks::ZERO));
+            assert_eq!(bucket.wait(bucket.price(), Duration::ZERO, now), Duration::ZERO, "{size}");
+        }
+    }
 }
