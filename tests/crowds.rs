@@ -13,6 +13,8 @@ mod drill;
 
 #[path = "drills/crowd.rs"]
 mod crowd;
+#[path = "drills/fleet_rush.rs"]
+mod fleet_rush;
 #[path = "drills/garbage.rs"]
 mod garbage;
 #[path = "drills/picture.rs"]

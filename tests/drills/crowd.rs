@@ -58,6 +58,10 @@ pub struct Crowd {
     known: Vec<String>,
     /// How many garbage tokens are sent in each step, and how many were.
     garbage: (u64, u64),
+    /// Calls a second, and at once, of all instances together.
+    budget: Option<(f64, u32)>,
+    /// How many calls there were before.
+    calls_before: Option<u64>,
 }
 
 /// Who asked.
@@ -79,7 +83,14 @@ impl Crowd {
             now: Duration::ZERO,
             known: Vec::new(),
             garbage: (0, 0),
+            budget: None,
+            calls_before: None,
         }
+    }
+
+    /// All instances together have this budget. Otherwise it is the one that is configured.
+    pub fn of_a_fleet(rate: f64, burst: u32) -> Self {
+        Self { budget: Some((rate, burst)), ..Self::new() }
     }
 
     /// So many garbage tokens are sent a second, each once.
@@ -115,16 +126,17 @@ impl Crowd {
     /// Lets time pass until everybody is in, or it is this time. After each step no more calls were made than
     /// the budget has.
     pub async fn come_until(mut self, end: Duration, stage: &mut Stage) -> Self {
-        let budget = stage.userinfo().budget;
-        let calls_before = stage.calls();
+        let configured = stage.service.instance().settings.guard.budget.clone();
+        let (rate, burst) = *self.budget.get_or_insert((configured.rate, configured.burst));
+        let calls_before = *self.calls_before.get_or_insert_with(|| stage.calls());
         while self.now <= end && self.visitors.iter().any(|visitor| visitor.let_in.is_none()) {
             self.ask_what_is_due(stage);
             self.settle(stage).await;
             let calls = stage.calls() - calls_before;
-            let most = f64::from(budget.burst) + budget.rate * self.now.as_secs_f64();
+            let most = f64::from(burst) + rate * self.now.as_secs_f64();
             assert!(calls as f64 <= most, "{calls} calls in {:?}, where the budget has {most}", self.now);
             let sent_away = self.visitors.iter().map(|visitor| visitor.told.len()).sum();
-            let (time, let_in, waiting) = (self.now, self.let_in(), stage.userinfo().waiting);
+            let (time, let_in, waiting) = (self.now, self.let_in(), stage.waiting());
             self.moments.push(Moment { time, let_in, sent_away, calls });
             self.now += STEP;
             stage.advance_by(STEP);
@@ -166,7 +178,11 @@ impl Crowd {
                     let (who, asked, reply) = answered.unwrap();
                     self.answered(stage, who, asked, reply);
                 }
-                if self.under_way.len() == stage.userinfo().waiting {
+                // Instances of a fleet have heard of each other's shares.
+                let shared: f64 = stage.guards().iter().map(|guard| guard.budget.rate).sum();
+                if self.under_way.len() == stage.waiting()
+                    && self.budget.is_none_or(|(rate, _)| shared <= 1.001 * rate)
+                {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;

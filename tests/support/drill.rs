@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use holdfast::clock::{Clock, Timestamp};
@@ -33,6 +34,9 @@ pub struct Stage {
     pub service: Service,
     /// Where users ask: sockets, because a flood of TCP connections uses up the machine's ports.
     socket: PathBuf,
+    /// Further instances, each with its socket. Users ask one after the other.
+    others: Vec<(Service, PathBuf)>,
+    asked: AtomicUsize,
     front: Option<Front>,
     tally: Tally,
     _directory: TempDir,
@@ -119,18 +123,34 @@ impl Stage {
     async fn start(drill: &'static str, config: &str, tenant: Tenant, clock: Clock) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("auth.sock");
-        let text = format!(
-            "[auth]\nlisten = [\"127.0.0.1:0\", \"unix:{}\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [[issuer]]\nurl = \"{}\"\naudience = [\"{}\"]\nalgorithms = [\"ES256\"]\n{config}",
-            socket.display(),
-            tenant.issuer(),
-            tenant.audience()
-        );
-        let service = Service::start(Source::text("drill.toml", &text), clock.clone()).await.unwrap();
-        let tally = Tally::of(drill);
-        let stage = Self { tenant, clock, service, socket, front: None, tally, _directory: directory };
-        until("keys", async || stage.issuer().is_ready().then_some(())).await;
-        stage
+        let service = started(&socket, config, &tenant, &clock).await;
+        let (others, asked, tally) = (Vec::new(), AtomicUsize::new(0), Tally::of(drill));
+        Self { tenant, clock, service, socket, others, asked, front: None, tally, _directory: directory }
+    }
+
+    /// With further instances, of this configuration, up to so many.
+    pub async fn in_a_fleet_of(mut self, instances: usize, config: &str) -> Self {
+        for number in 1..instances {
+            let socket = self._directory.path().join(format!("auth-{number}.sock"));
+            let service = started(&socket, config, &self.tenant, &self.clock).await;
+            self.others.push((service, socket));
+        }
+        self
+    }
+
+    /// All instances.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        std::iter::once(&self.service).chain(self.others.iter().map(|(service, _)| service))
+    }
+
+    /// The status of the guard of `/userinfo` at each instance.
+    pub fn guards(&self) -> Vec<GuardStatus> {
+        self.services().map(userinfo_of).collect()
+    }
+
+    /// How many calls wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.guards().iter().map(|guard| guard.waiting).sum()
     }
 
     /// Puts nginx in front, which is what users then ask.
@@ -145,7 +165,7 @@ impl Stage {
 
     /// The status of the guard of `/userinfo`.
     pub fn userinfo(&self) -> GuardStatus {
-        self.issuer().endpoints().find(|endpoint| endpoint.name() == "userinfo").unwrap().status()
+        userinfo_of(&self.service)
     }
 
     pub fn userinfo_is_open(&self) -> bool {
@@ -227,7 +247,9 @@ impl Stage {
 
     /// One request, made when it is polled; give its result to [`Stage::told`].
     pub fn request(&self, token: &str) -> impl Future<Output = (Reply, Duration)> + Send + 'static {
-        let socket = self.front.as_ref().map_or(&self.socket, |front| &front.socket).clone();
+        let next = self.asked.fetch_add(1, Ordering::Relaxed) % (1 + self.others.len());
+        let own = next.checked_sub(1).map_or(&self.socket, |other| &self.others[other].1);
+        let socket = self.front.as_ref().map_or(own, |front| &front.socket).clone();
         let request = format!(
             "GET /auth HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
         );
@@ -261,6 +283,27 @@ impl Stage {
     pub fn row(&self) {
         self.tally.row(self.calls());
     }
+}
+
+/// An instance that listens at this socket and knows the keys.
+async fn started(socket: &Path, config: &str, tenant: &Tenant, clock: &Clock) -> Service {
+    let text = format!(
+        "[auth]\nlisten = [\"127.0.0.1:0\", \"unix:{}\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [[issuer]]\nurl = \"{}\"\naudience = [\"{}\"]\nalgorithms = [\"ES256\"]\n{config}",
+        socket.display(),
+        tenant.issuer(),
+        tenant.audience()
+    );
+    let service = Service::start(Source::text("drill.toml", &text), clock.clone()).await.unwrap();
+    let issuer = service.instance().issuers.iter().next().unwrap().clone();
+    until("keys", async || issuer.is_ready().then_some(())).await;
+    service
+}
+
+fn userinfo_of(service: &Service) -> GuardStatus {
+    let instance = service.instance();
+    let issuer = instance.issuers.iter().next().unwrap();
+    issuer.endpoints().find(|endpoint| endpoint.name() == "userinfo").unwrap().status()
 }
 
 #[derive(Debug)]
