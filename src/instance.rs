@@ -398,6 +398,9 @@ impl Instance {
         for issuer in self.issuers.iter() {
             let settings = issuer.settings();
             let foreign = match settings.foreign_tokens {
+                ForeignTokens::AskIssuer if settings.introspection.is_some() => {
+                    "asked about by introspection (RFC 7662)"
+                }
                 ForeignTokens::AskIssuer => {
                     "asked about at /userinfo; their audience cannot be checked, so any application of the \
                      tenant can obtain one (routes can require audience=checked)"

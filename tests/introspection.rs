@@ -433,6 +433,7 @@ async fn wrong_credentials_are_said_once_in_the_log_and_by_check_and_the_secret_
     let log = holdfast.log();
     let errors = log.lines().filter(|line| line.contains("ERROR") && line.contains("client credentials"));
     assert_eq!(errors.count(), 1, "{log}");
+    assert!(log.contains("foreign tokens are asked about by introspection"), "{log}");
     for text in [&log, &said] {
         for secret in ["s3cret", "czNjcmV0", "opaque0"] {
             assert!(!text.contains(secret), "{secret}: {text}");

@@ -154,7 +154,7 @@ async fn the_start_says_for_each_issuer_what_becomes_of_tokens_that_only_it_can_
     for words in ["their audience cannot be checked", "any application of the tenant", "audience=checked"] {
         assert!(first.contains(words) && !second.contains(words), "{words}: {log}");
     }
-    assert!(second.contains("tokens that only it can judge are refused"), "{log}");
+    assert!(second.contains("foreign tokens are refused"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,7 +35,7 @@ pub struct BreakerRequest {
     pub action: Action,
     /// The issuer, as it is configured; without it, every issuer.
     pub issuer: Option<String>,
-    /// `discovery`, `jwks` or `userinfo`; without it, all three.
+    /// `discovery`, `jwks`, `userinfo` or `introspection`; without it, all of them.
     pub endpoint: Option<String>,
     /// How long a forced state lasts, as `90s` or `2h`: from one second to [`LONGEST_FORCED`]. Default:
     /// [`FORCED_FOR`].
