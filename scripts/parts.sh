@@ -74,7 +74,7 @@ name_the_dead() {
     done
 }
 
-# Stops the parts, the last one first: whoever asks before who is asked.
+# Stops the parts, the last one first: a client stops before its server.
 stop() {
     local i pid wait_no_longer
     trap '' INT TERM HUP

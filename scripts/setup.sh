@@ -132,7 +132,7 @@ need_rust_tools() {
     cargo clippy --version >/dev/null 2>&1 || fail "clippy is missing. Run 'rustup component add clippy'."
 }
 
-# stamp FILE...: what a directory was made from; it is made anew if that changes, or if it was never finished.
+# stamp FILE...: what a directory was made from; it is made again if that changes, or if it was never finished.
 stamp() { cat scripts/setup.sh "$@" | sha256sum | cut -d' ' -f1; }
 is_current() { [ "$(cat "$1/.stamp" 2>/dev/null)" = "$2" ]; }
 

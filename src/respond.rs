@@ -92,7 +92,7 @@ impl Responder {
         Some(answer)
     }
 
-    /// An allow. `headers` is the request's own map, emptied and filled anew: hyper keeps it from request to
+    /// An allow. `headers` is the request's own map, emptied and filled again: hyper keeps it from request to
     /// request, so that an answer needs no memory of its own.
     pub fn allow(&self, mut headers: HeaderMap, pass: &Pass, now: Timestamp, close: bool) -> Answer {
         headers.clear();

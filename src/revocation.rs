@@ -12,7 +12,7 @@
 //! stores the epoch at which it was checked, and two stripes: one for its subject, one for its session
 //! ([`Checked`]). A revocation writes its epoch to its stripe. So a cache hit only compares epochs: one
 //! atomic load if nothing was revoked since, a few more otherwise. If a stripe is newer than the answer, the
-//! answer is made anew, and then the set decides. Two identities that share a stripe cost one such check.
+//! answer is made again, and then the set decides. Two identities that share a stripe cost one such check.
 //! They never cause a wrong answer.
 
 mod check;

@@ -192,7 +192,7 @@ async fn bodies_that_come_slowly_are_read_in_bounded_number_and_later_all_is_wel
     let (tenant, running, _) = start().await;
     let token = logout(&tenant, "j").build().unwrap();
     let address = running.auth;
-    // More than are read at once, and each opened anew when it has timed out.
+    // More than are read at once, and each opened again when it has timed out.
     let slow: Vec<_> = (0..300)
         .map(|_| {
             tokio::spawn(async move {

@@ -22,7 +22,7 @@ fn assert_alice(reply: &Reply, source: &str, what: &str) {
     assert_eq!(value(reply, "x-auth-source"), Some(source), "{what}");
 }
 
-/// Every shape of a token that only the tenant can judge, anew at each call.
+/// Every shape of a token that only the tenant can judge, again at each call.
 fn foreign_tokens(tenant: &Tenant) -> [(&'static str, String); 2] {
     [
         ("the tenant's own dir token", tenant.mint().tenant_dir_jwe().build().unwrap()),

@@ -311,7 +311,7 @@ async fn what_is_misused_does_nothing() {
     assert!(said.contains("another holdfast is running on"), "{said}");
 }
 
-/// Whoever reaches the listener over loopback may make holdfast forget, but may not say who is who.
+/// A client that reaches the listener over loopback may make holdfast forget, but may not say who is who.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_token_for_orders_a_running_holdfast_takes_no_import() {
     let scene = Scene::new("").await;

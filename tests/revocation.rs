@@ -264,7 +264,7 @@ async fn an_opaque_token_that_its_issuer_vouches_for_again_stays_revoked() {
     let (tenant, running, clock) = start("").await;
     let opaque = tenant.mint().subject(ALICE).expires_in(30 * 86_400).opaque().build().unwrap();
     assert_eq!(running.ask(&opaque).await.status, 200);
-    // Asked about anew: the record is younger than the token's first sight.
+    // Asked about again: the record is younger than the token's first sight.
     pass(&tenant, &clock, Duration::from_secs(13 * 3600));
     assert_eq!(running.ask(&opaque).await.status, 200);
     let before = humantime::format_rfc3339_seconds(

@@ -125,7 +125,7 @@ async fn the_end_does_not_wait_for_a_reader_either() {
 /// A pipe in which there is no room, and its other end.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
-    // Opened anew, so that it alone does not block. Down to single bytes, since the room may be less than a
+    // Opened again, so that it alone does not block. Down to single bytes, since the room may be less than a
     // page.
     let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
     let filler = tokio::net::unix::pipe::OpenOptions::new().open_sender(path).unwrap();

@@ -19,5 +19,5 @@ const service = createServer(async (request, response) => {
   await transport.handleRequest(request, response);
 });
 
-// Only the proxy may reach it: whoever else could would be any user.
+// Only the proxy may reach it: any other client could claim to be any user.
 service.listen(4192, '127.0.0.1');

@@ -295,7 +295,7 @@ mod tests {
         assert!(plain.covers_claims(&Required::Query("scope=x&email=a@x.org")));
         assert!(plain.covers_claims(&Required::Query("claim=nonsense")), "an error needs no claims");
         assert!(!plain.covers_claims(&Required::Query(first)));
-        // Before it is made anew, it is not met.
+        // Before it is made again, it is not met.
         assert_eq!(plain.meets(in_query(first), &TierTable::default(), NOW), unmet("claim"));
         let one = pass(&who, first, Some(&plain));
         assert!(one.covers_claims(&Required::Query(first)) && !one.covers_claims(&Required::Query(second)));
@@ -320,7 +320,7 @@ mod tests {
                 assert_eq!(judge(&who, query), expected, "{query}");
                 let plain = pass(&who, "", None);
                 assert_eq!(plain.covers_claims(&Required::Query(query)), query.len() > 1_000, "{query}");
-                // Before it is made anew, it is not met.
+                // Before it is made again, it is not met.
                 assert_eq!(plain.meets(in_query(query), &TierTable::default(), NOW), unmet("issuer"));
             }
         }

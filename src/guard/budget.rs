@@ -228,7 +228,7 @@ impl Budget {
         reservation.revision == self.revision
     }
 
-    /// Makes a reservation anew if the share has changed since; `due` is the end of its wait.
+    /// Makes a reservation again if the share has changed since; `due` is the end of its wait.
     ///
     /// # Errors
     /// [`Refused`] if the call would wait for longer than the longest wait of a call, from its beginning on.

@@ -5,7 +5,7 @@
 //! So each record has its own point in the first part ([`SPREAD`]) of the ages at which records are
 //! revalidated. Until that point it answers without revalidation.
 //!
-//! **The point is drawn once**, from the record and a random seed of the instance. It is not drawn anew at
+//! **The point is drawn once**, from the record and a random seed of the instance. It is not drawn again at
 //! each lookup: a record that is looked up every ten seconds would be revalidated at the first low one of
 //! many draws. `verified_at` is part of the draw, so that no record is always the last.
 

@@ -113,9 +113,9 @@ impl Lookup for Verdict {
 }
 
 impl Verdict {
-    /// Whether the record is usable. A record with unreadable claims is not. Nor is a verdict of another
-    /// issuer, or on a token for another audience, which may come from a former configuration or from an
-    /// instance with another one: an issuer or audience that is not configured admits nobody.
+    /// Whether the record is usable. A record with unreadable claims is not, and neither is a verdict of an
+    /// issuer or for an audience that is not configured. Such a verdict comes from a former configuration or
+    /// from an instance with another one, and admits nobody.
     fn is_of_use(&self, record: &VerdictRecord) -> bool {
         record.issuer == **self.issuer.name()
             && claims(record).is_some_and(|claims| self.issuer.is_for_us(&claims).is_ok())

@@ -113,7 +113,7 @@ pub type OnFetch = Box<dyn Fn(&str, FetchedKeys) + Send + Sync>;
 impl Issuer {
     /// An issuer. It takes over the public keys and the guards of `previous`, so that a reload of the
     /// configuration neither forgets an outage or a forced state, nor fetches known keys; changed settings of
-    /// the guards have no effect then. Files of keys and secrets are read anew.
+    /// the guards have no effect then. Files of keys and secrets are read again.
     ///
     /// # Errors
     /// [`IssuerError`], if a file of secrets or keys cannot be used.

@@ -48,7 +48,7 @@ pub struct IssuerSettings {
     /// `bare_claims`: whether a JWE under a *shared* key may carry claims without a nested JWS. Default
     /// false.
     pub bare_claims: bool,
-    /// `jwks_refresh`: how often the keys are fetched anew. Default 10 min.
+    /// `jwks_refresh`: how often the keys are fetched again. Default 10 min.
     pub jwks_refresh: Duration,
 }
 

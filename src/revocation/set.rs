@@ -189,7 +189,7 @@ impl RevocationSet {
     }
 
     /// Merges many deny records into the set, such as those of the disk, but for expired ones. Afterwards
-    /// every cached answer is checked anew.
+    /// every cached answer is checked again.
     pub fn apply_all(&self, records: &[(RevocationKey, Denial)]) {
         let (now, ticks) = (self.clock.now(), self.clock.ticks());
         let longest = records.iter().map(|(_, denial)| denial.until.since(denial.changed_at).as_secs()).max();

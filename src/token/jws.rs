@@ -33,7 +33,7 @@ pub struct VerificationKey {
 /// A key in the form that its checks need.
 enum Material {
     /// An RSA key, parsed once for each algorithm that it may be used with. jsonwebtoken, over the same
-    /// library, parses it anew for each signature, which is a fifth of the cost of a new token.
+    /// library, parses it again for each signature, which is a fifth of the cost of a new token.
     Rsa(Vec<(SignatureAlgorithm, ParsedPublicKey)>),
     /// Any other key.
     Library(DecodingKey),

@@ -157,7 +157,7 @@ impl Load {
                     let port = ports[number].load(SeqCst);
                     // So that the machine has time for what is measured.
                     tokio::time::sleep(Duration::from_millis(2)).await;
-                    // Whoever is killed breaks connections; those tell nothing.
+                    // A killed instance breaks connections; those tell nothing.
                     let address = SocketAddr::from(([127, 0, 0, 1], port));
                     let Ok(stream) = TcpStream::connect(address).await else { continue };
                     match status(stream, &request).await {

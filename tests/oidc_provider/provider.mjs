@@ -14,10 +14,10 @@
 //   {"do": "jwks"}                           the private keys that open what is encrypted for holdfast, as a JWK set
 //   {"do": "userinfo", "payload", "header"}  from now on /userinfo answers with this, signed by the provider's RSA key;
 //                                            without a payload, with what the provider says
-//   {"do": "auth_method", "method"}          starts it anew: clients authenticate by this method alone
+//   {"do": "auth_method", "method"}          starts it again: clients authenticate by this method alone
 //   {"do": "logout", "id", "sid", "uri"}     sends a logout token for the client `web` to this address; the
 //                                            answer is {} if it is accepted
-//   {"do": "rotate"}                         starts the provider anew, with other keys, at the same address
+//   {"do": "rotate"}                         starts the provider again, with other keys, at the same address
 //   {"do": "calls"}                          the calls of /userinfo and of introspection since the last time that this was
 //                                            asked
 //

@@ -46,8 +46,7 @@ impl Scene {
         write_secret(&self.files.path().join(name), &[byte; 32])
     }
 
-    /// `[store]` and the issuer. Whoever is to find something in Redis waits long for it: the machine may be
-    /// slow.
+    /// `[store]` and the issuer. The timeout of Redis is long by default, since the machine may be slow.
     pub fn config(&self, store: &str) -> String {
         let secret = self.files.path().join("secret");
         let timeout = if store.contains("redis_timeout") { "" } else { "redis_timeout = \"10s\"\n" };

@@ -2,7 +2,7 @@
 //
 //   node browser.mjs MODULES CHROMIUM URL
 //
-// {"view": {"width", "height", "scheme"}}   opens the page anew in a window of that size and colour scheme
+// {"view": {"width", "height", "scheme"}}   opens the page again in a window of that size and colour scheme
 // {"until": SENTENCE}                       waits until the headline contains SENTENCE; answers what the page says
 // {"axe": true}                             the violations that axe-core finds
 // {"keys": N}                               presses Tab N times; answers the ids of the elements with focus

@@ -185,7 +185,7 @@ impl RedisServer {
         let _ = std::fs::remove_file(self.socket());
     }
 
-    /// Starts it anew, empty.
+    /// Starts it again, empty.
     pub async fn restart(&mut self) {
         self.child = spawn(self.directory.path(), &self.options).unwrap();
         assert!(self.answers().await, "redis-server ended");

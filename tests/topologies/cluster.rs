@@ -223,7 +223,7 @@ async fn a_slot_that_is_moved_under_load_takes_all_that_is_shared_along() {
         (!target.records("verdicts").await.is_empty()).then_some(())
     })
     .await;
-    // Whoever hears that the slot has moved connects to the new node, and meanwhile goes on without Redis.
+    // An instance that hears that the slot has moved connects to the new node. Until then it needs no Redis.
     until("b revokes", async || {
         (order(&b, "/revoke", "{\"subject\": \"auth0|dave\"}").await.status == 200).then_some(())
     })

@@ -96,7 +96,7 @@ fn ten_failures_in_a_row_open_it_however_far_apart_they_are() {
     }
     let opened = call(&mut breaker, FAILED, at(9 * hour)).unwrap();
     assert_eq!((opened.reason, opened.open_for), (Reason::Failures, Some(secs(5))));
-    // Closed again, it begins to count anew.
+    // Closed again, it counts from zero.
     for _ in 0..3 {
         call(&mut breaker, FINE, at(10 * hour));
     }
@@ -113,7 +113,7 @@ fn a_failure_that_says_how_long_to_wait_is_not_tried_again_sooner() {
         let opened = (0..10).find_map(|_| call(&mut breaker, outcome, at(0))).unwrap();
         assert_eq!((opened.reason, opened.open_for), (Reason::Failures, Some(secs(expected))));
     }
-    // Nor does it keep the openings from growing.
+    // The openings grow all the same.
     let outcome = Outcome::Failure { until: Some(secs(1)) };
     assert_eq!(call(&mut opened(), outcome, at(5_000)).unwrap().open_for, Some(secs(10)));
 }
@@ -538,7 +538,7 @@ proptest! {
         World::after(steps)?;
     }
 
-    /// Whatever happened, and whoever vanished with a permit: within the longest opening, a lease and three
+    /// Whatever happened, and whichever caller vanished with a permit: in the longest opening, a lease and 3
     /// calls it is closed again.
     #[test]
     fn once_the_upstream_is_well_it_always_recovers(steps in prop::collection::vec(step(), 0..400)) {

@@ -173,7 +173,7 @@ fn budget() -> BudgetSettings {
 }
 
 proptest! {
-    /// Over any stretch of time, whoever tells whom when, and also when Redis goes and comes back.
+    /// Over any stretch of time, in any order of notices, and also when Redis goes and comes back.
     #[test]
     fn a_fleet_makes_no_more_calls_than_one_instance_may(
         (instances, events) in (1_usize..9)

@@ -121,7 +121,7 @@ pub fn restore(settings: &DiskSettings, clock: &Clock, from: &Path) -> Result<Op
     let noted = kept::newest_first(&layout).into_iter().rev().map(|kept| Deleted::since(&kept.path));
     let deleted = noted.filter(|noted| *noted != Deleted::Unknown).reduce(Deleted::and);
     let deleted = deleted.unwrap_or(Deleted::These(Vec::new()));
-    // Nor may it undo what was revoked since.
+    // It may not undo what was revoked since.
     let deleted = deleted.and(Deleted::These(revocations(held.as_ref())));
     copy_and_check(&layout, settings, clock, from, CopyMode::Nothing, &deleted)?;
     if held.is_none() {

@@ -383,7 +383,7 @@ fn a_purge_takes_what_the_store_was_before_with_it() {
     store.purge(&[Family::Verdicts]).unwrap();
     assert_eq!(former(), 0);
     drop(store);
-    // The file that names the others has their first and last keys until it is written anew.
+    // The file that names the others has their first and last keys until it is written again.
     drop(fixture.open());
     assert_eq!(files_with(root, b"to-be-purged"), Vec::<PathBuf>::new());
 }

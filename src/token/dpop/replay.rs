@@ -16,8 +16,8 @@ use crate::clock::{Generations, Ticks};
 /// `dpop.proof_age`, in about 20 MB.
 const MAX_PROOFS: usize = 400_000;
 
-/// The identity of a proof: a digest of its key and its `jti`. 128 bits are enough: whoever finds two proofs
-/// with the same digest only gets one of their own requests refused.
+/// The identity of a proof: a digest of its key and its `jti`. 128 bits are enough: an attacker who finds two
+/// proofs with the same digest only gets one of their own requests refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProofId([u8; 16]);
 
