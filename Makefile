@@ -44,6 +44,10 @@ test: setup-test check-format check-lints check-docs check-licences check-script
 test-long: test ## the same, with 100 crashes of the disk store in place of 20: for a nightly job
 	HOLDFAST_CRASH_ROUNDS=100 cargo test --release --locked --test crash
 
+.PHONY: instructions
+instructions: setup-test ## counts the instructions of each kind of answer and writes benches/instructions.toml anew
+	HOLDFAST_INSTRUCTIONS=write cargo test --release --locked --test instructions -- --nocapture
+
 .PHONY: drills
 drills: setup-test ## outages, storms and floods: prints answers and calls, and draws docs/images/*.svg
 	@echo "| drill                                        | requests |       200/401/503 |    calls | longest wait |"

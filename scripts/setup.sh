@@ -69,6 +69,7 @@ need_to_test() {
     need chromium has chromium
     need systemd has systemd-analyze
     need strace has strace
+    need valgrind has valgrind # callgrind counts instructions
     need fakeroot has fakeroot
     need nodejs has_node
     need npm has npm
@@ -78,6 +79,7 @@ need_to_test() {
 need_to_bench() {
     need_to_run
     need wrk has wrk
+    need valgrind has valgrind
     need python3-venv find_python # Traefik
 }
 
