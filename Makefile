@@ -55,15 +55,24 @@ drills: setup-test ## outages, storms and floods: prints answers and calls, and 
 	cargo bench --profile release --locked --bench flood
 
 .PHONY: bench
-bench: ## measures: against floors, in a flood, in an outage, and with wrk; see benches/ and scripts/bench.sh
+bench: ## measures answers from memory beside a bare server: ten minutes; QUICK=1: one, and writes nothing
+	@scripts/setup.sh bench
+	cargo bench --profile release --locked --bench answers
+
+.PHONY: bench-parts
+bench-parts: ## measures the parts against their floors, and in a flood and an outage; see benches/
 	@scripts/setup.sh bench
 	cargo bench --profile release --locked --bench floor --bench flood --bench guard --bench revocation --bench tiers
-	@scripts/bench.sh
 
 .PHONY: bench-proxies
 bench-proxies: ## measures: through nginx and Traefik, without auth, with a bare auth server, with holdfast
 	@scripts/setup.sh bench
 	@scripts/bench-proxies.sh
+
+.PHONY: bench-peers
+bench-peers: ## measures: beside oauth2-proxy and a constant, directly and through nginx; needs Go, and a network at first
+	@scripts/setup.sh bench
+	@scripts/bench-peers.sh
 
 .PHONY: deb
 deb: ## makes a Debian package, target/debian/*.deb
@@ -121,7 +130,7 @@ check-licences:
 
 check-scripts:
 	@for script in scripts/setup.sh scripts/docs.sh scripts/msrv.sh scripts/add-header.sh; do sh -n "$$script" || exit 1; done
-	@for script in scripts/run.sh scripts/bench.sh scripts/bench-proxies.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
+	@for script in scripts/run.sh scripts/bench-proxies.sh scripts/bench-peers.sh scripts/parts.sh .ci/run; do bash -n "$$script" || exit 1; done
 
 # Parts of `test` come one after the other also under `make -j`: they share cargo's lock, and the first failure counts.
 .NOTPARALLEL:

@@ -8,8 +8,6 @@
 mod scene;
 
 use std::hint::black_box;
-use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,7 +38,7 @@ use openssl::encrypt::Decrypter;
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::rsa::Padding;
-use scene::{Client, Scene, bare_server, request};
+use scene::{Client, Scene, request};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 
@@ -55,7 +53,6 @@ fn main() {
     signatures(&scene);
     proofs();
     encryption(&scene);
-    requests(&scene);
 }
 
 /// Digest and lookup of a token with a prepared answer.
@@ -148,28 +145,6 @@ fn encryption(scene: &Scene) {
     ]);
     row("nested JWE / bare OpenSSL decryption and bare signature check", whole, openssl, "1.25");
     row("nested JWE / the same with the decryption of aws-lc-rs", whole, aws_lc, "");
-}
-
-/// Answers a second on one thread; `wrk` asks.
-fn requests(scene: &Scene) {
-    let (ours, bare) = (single_thread(), single_thread());
-    let (_service, holdfast) = ours.0.block_on(scene.holdfast());
-    let floor = bare.0.block_on(bare_server());
-    let (_ours, _bare) = (ours.run(), bare.run());
-    let token = scene.token();
-    Client::connect(holdfast).warm_up(&request(&token));
-    let mut rates = [0_f64; 2];
-    for _ in 0..3 {
-        for (rate, address) in rates.iter_mut().zip([holdfast, floor]) {
-            match wrk(address, &token) {
-                Some(measured) => *rate = rate.max(measured),
-                None => return println!("wrk is not installed: answers a second not measured"),
-            }
-        }
-    }
-    let [ours, bare] = rates;
-    let what = "answers/s from memory / a bare hyper server";
-    println!("{what:<62} {ours:>10.0}/s {bare:>10.0}/s {:>7.3}", ours / bare);
 }
 
 /// What the verifier does with a token, without waiting for threads.
@@ -342,30 +317,4 @@ fn bytes_of(tag: &hmac::Tag) -> [u8; 32] {
 
 fn server_runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-}
-
-/// A server's runtime, of one thread, so that both servers have the same.
-struct SingleThread(Runtime);
-
-fn single_thread() -> SingleThread {
-    SingleThread(Builder::new_current_thread().enable_all().build().unwrap())
-}
-
-impl SingleThread {
-    /// Serves on a thread of its own until the process ends.
-    fn run(self) -> std::thread::JoinHandle<()> {
-        std::thread::spawn(move || self.0.block_on(std::future::pending()))
-    }
-}
-
-/// Answers a second; `None` if there is no `wrk`.
-fn wrk(address: SocketAddr, token: &str) -> Option<f64> {
-    let output = Command::new("wrk")
-        .args(["-t1", "-c32", "-d3s", "-H", &format!("Authorization: Bearer {token}")])
-        .arg(format!("http://{address}/auth"))
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(!text.contains("Non-2xx"), "{text}");
-    text.lines().find_map(|line| line.strip_prefix("Requests/sec:")?.trim().parse().ok())
 }

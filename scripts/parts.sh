@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What run.sh and bench.sh share: parts that are started in the background, waited for, and stopped again. To be sourced
+# What run.sh and bench-proxies.sh share: parts that are started in the background, waited for, and stopped again. To be sourced
 # by bash, from the repository's root.
 #
 # Each part is known by its pid, and only what was started here is ever stopped. All files are in $dir, which goes away

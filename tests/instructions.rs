@@ -29,8 +29,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// The counted growth that fails, as a factor.
 const TOLERANCE: f64 = 1.03;
-/// Without optimisation the floor takes several times as many.
-const NOT_OPTIMISED: f64 = 1.5;
+/// Without optimisation of our own crate alone, the floor takes half as many again.
+const NOT_OPTIMISED: f64 = 1.25;
 /// Set to `write` by `make instructions`.
 const VARIABLE: &str = "HOLDFAST_INSTRUCTIONS";
 const FILE: &str = "benches/instructions.toml";

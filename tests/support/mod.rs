@@ -176,9 +176,29 @@ impl Holdfast {
 
     /// The most memory that it ever had, in bytes.
     pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it has now, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        value.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How long its threads have run so far.
+    pub fn processor_time(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let ran = tasks.map(|task| {
+            // A thread may end meanwhile.
+            let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap_or_default();
+            text.split(' ').next().unwrap().parse().unwrap_or(0)
+        });
+        Duration::from_nanos(ran.sum())
     }
 
     /// Waits until it has ended by itself, and gives its exit code.
