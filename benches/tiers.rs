@@ -290,15 +290,13 @@ fn written(table: &mut Table) {
 fn growth(curve: &[Point], table: &mut Table) {
     let [first, .., last] = curve else { return };
     for (column, (first, last)) in first.columns.iter().zip(&last.columns).enumerate() {
-        if let (Some([ours, bare]), Some([ours_then, bare_then])) = (first, last) {
-            let (before, after) = (ours / bare, ours_then / bare_then);
-            table.row(
-                &format!("{}: ratio to bare, most / fewest identities", Point::COLUMNS[column]),
-                [format!("{after:.2}"), format!("{before:.2}")],
-                after / before,
-                Bound::ratio(after / before, 1.5),
-            );
-        }
+        let (before, after) = (first[0] / first[1], last[0] / last[1]);
+        table.row(
+            &format!("{}: ratio to bare, most / fewest identities", Point::COLUMNS[column]),
+            [format!("{after:.2}"), format!("{before:.2}")],
+            after / before,
+            Bound::ratio(after / before, 1.5),
+        );
     }
 }
 
@@ -385,7 +383,7 @@ impl Disk {
             digester: digester(),
             clock,
             policy: Policy::default(),
-            runtime: Builder::new_current_thread().build().unwrap(),
+            runtime: Builder::new_current_thread().enable_time().build().unwrap(),
         }
     }
 
@@ -505,11 +503,10 @@ impl Disk {
     /// floor's.
     fn curve(&self, count: usize) -> Point {
         const FEW_BLOCKS: usize = 128 * 1024;
-        // Ten million ready-made answers are more than a machine of this size should hold.
-        let in_memory = (count <= 1_000_000).then(|| {
+        let in_memory = {
             let (walk, bare) = (Memory::with(count), BareMemory::with(count));
             in_turns(count, [&mut |numbers| walk.hit(numbers), &mut |numbers| bare.hit(numbers)]).map(best)
-        });
+        };
         self.copy_to_bare();
         let all: Vec<_> = (0..count).collect();
         let others = |numbers: &[usize]| numbers.iter().map(|number| number + (1 << 40)).collect::<Vec<_>>();
@@ -543,7 +540,7 @@ impl Disk {
             }],
         )
         .map(best);
-        Point { count, columns: [in_memory, Some(cached), Some(files), Some(absent)] }
+        Point { count, columns: [in_memory, cached, files, absent] }
     }
 
     fn look_up(&self, archive: &Archive, numbers: &[usize], there: bool) {
@@ -566,7 +563,7 @@ impl Disk {
 /// A row of the curve: what a lookup takes and what the floor takes, in seconds.
 struct Point {
     count: usize,
-    columns: [Option<[f64; 2]>; 4],
+    columns: [[f64; 2]; 4],
 }
 
 impl Point {
@@ -576,10 +573,8 @@ impl Point {
 impl std::fmt::Display for Point {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:>12}", self.count)?;
-        for column in self.columns {
-            let text = column.map_or("-".to_owned(), |[ours, bare]| {
-                format!("{} / {} = {:.2}", micros(ours), micros(bare), ours / bare)
-            });
+        for [ours, bare] in self.columns {
+            let text = format!("{} / {} = {:.2}", micros(ours), micros(bare), ours / bare);
             write!(f, " | {text:>29}")?;
         }
         Ok(())
