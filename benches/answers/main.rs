@@ -55,6 +55,7 @@ struct Plan {
     closed: Duration,
     open: Duration,
     most_tokens: usize,
+    new_tokens: usize,
 }
 
 /// What differs from the base row.
@@ -77,9 +78,15 @@ fn main() {
     }
     let quick = std::env::var("QUICK").is_ok_and(|value| !value.is_empty() && value != "0");
     let plan = if quick {
-        Plan { rounds: 2, closed: millis(250), open: millis(300), most_tokens: 100_000 }
+        Plan { rounds: 2, closed: millis(250), open: millis(300), most_tokens: 100_000, new_tokens: 500 }
     } else {
-        Plan { rounds: 5, closed: millis(1000), open: millis(1500), most_tokens: 1_000_000 }
+        Plan {
+            rounds: 5,
+            closed: millis(1000),
+            open: millis(1500),
+            most_tokens: 1_000_000,
+            new_tokens: 5_000,
+        }
     };
     let started = Instant::now();
     let bench = Bench::new(plan);
@@ -91,6 +98,7 @@ fn main() {
             eprintln!("{:4.0} s: {}", started.elapsed().as_secs_f64(), scenario.name);
         }
     }
+    results.first_sight = bench.first_sight();
     results.scaling = bench.scaling();
     results.instructions = bench.instructions();
     results.seconds = started.elapsed().as_secs();
@@ -105,6 +113,8 @@ fn millis(count: u64) -> Duration {
 enum Kind {
     Floor,
     Holdfast,
+    /// holdfast with an issuer that signs with RS256, whose tokens may be encrypted.
+    Signed,
 }
 
 struct Bench {
@@ -134,10 +144,13 @@ impl Bench {
         let authority = Authority::new("bench CA");
         let ca = authority.file(directory.path(), "ca.pem");
         let server = authority.server(directory.path(), "server");
-        // As private as the certificate's key.
-        let secret = directory.path().join("secret");
-        std::fs::copy(&server.key, &secret).unwrap();
-        std::fs::write(&secret, SECRET).unwrap();
+        for (name, content) in [("secret", &SECRET[..]), ("jwe.pem", tenant.jwe_private_key_pem().as_bytes())]
+        {
+            // As private as the certificate's key.
+            let file = directory.path().join(name);
+            std::fs::copy(&server.key, &file).unwrap();
+            std::fs::write(&file, content).unwrap();
+        }
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
         let client = Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
@@ -180,18 +193,20 @@ impl Bench {
         ]
     }
 
-    fn config(&self) -> String {
+    fn config(&self, kind: Kind) -> String {
         let path = |name: &str| self.directory.path().join(name);
+        let issuer = match kind {
+            Kind::Signed => format!("decryption_keys = [{:?}]\n", path("jwe.pem")),
+            _ => format!("algorithms = [\"HS256\"]\nsecret_file = {:?}\n", path("secret")),
+        };
         format!(
             "[auth]\nlisten = [\"127.0.0.1:0\", \"unix:{}\", \"tls:127.0.0.1:0\"]\n\
              [auth.tls]\ncertificate = {:?}\nkey = {:?}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [store]\nmemory = \"1GiB\"\n\
-             [[issuer]]\nurl = \"{}\"\naudience = [\"api\"]\nalgorithms = [\"HS256\"]\nsecret_file = {:?}\n",
+             [store]\nmemory = \"1GiB\"\n[[issuer]]\nurl = \"{}\"\naudience = [\"api\"]\n{issuer}",
             path("holdfast.sock").display(),
             path("server.pem"),
             path("server.key"),
             self.tenant.issuer(),
-            path("secret"),
         )
     }
 
@@ -201,8 +216,8 @@ impl Bench {
                 let _ = std::fs::remove_file(self.directory.path().join("floor.sock"));
                 vec![std::env::current_exe().unwrap(), "floor".into(), self.directory.path().into()]
             }
-            Kind::Holdfast => {
-                std::fs::write(self.directory.path().join("holdfast.toml"), self.config()).unwrap();
+            Kind::Holdfast | Kind::Signed => {
+                std::fs::write(self.directory.path().join("holdfast.toml"), self.config(kind)).unwrap();
                 [env!("CARGO_BIN_EXE_holdfast"), "serve", "--config", "holdfast.toml"]
                     .map(Into::into)
                     .to_vec()
@@ -300,6 +315,26 @@ impl Bench {
         measured
     }
 
+    /// The processor time of an answer to a token that was never seen, in seconds: RS256, and the same in a JWE
+    /// (RSA-OAEP-256, A256GCM).
+    fn first_sight(&self) -> [f64; 2] {
+        let server = self.start(Kind::Signed, "0", 1);
+        [false, true].map(|is_encrypted| {
+            let requests: Vec<_> = (0..self.plan.new_tokens)
+                .map(|number| {
+                    let subject = format!("auth0|{number:08}-{is_encrypted}");
+                    let token = self.tenant.mint().subject(subject).email_direct("alice@example.com");
+                    request(&if is_encrypted { token.nested_jwe() } else { token }.build().unwrap())
+                })
+                .collect();
+            let order: Vec<u32> = (0..u32::try_from(requests.len()).unwrap()).collect();
+            let (way, busy) = (&server.ways[0], server.process.processor_time());
+            let load = Load { way, connections: 16, requests: &requests, order: &order, status: 200 };
+            let answers = load.run(Pace::Once).latencies.len();
+            (server.process.processor_time().saturating_sub(busy)).as_secs_f64() / answers as f64
+        })
+    }
+
     /// What two cores can do beside one: server and load together have one core, or two with twice as many
     /// threads, so that the load costs the same for each request.
     fn scaling(&self) -> Option<Scaling> {
@@ -347,7 +382,7 @@ impl Bench {
         };
         let floor = Counter::program(&self.runtime, &self.program(Kind::Floor));
         let floor = counted(&floor, false, 200);
-        let holdfast = Counter::holdfast(&self.runtime, &self.config());
+        let holdfast = Counter::holdfast(&self.runtime, &self.config(Kind::Holdfast));
         let (hit, denial) = (counted(&holdfast, false, 200), counted(&holdfast, true, 401));
         Some(Instructions { floor, hit, denial })
     }
