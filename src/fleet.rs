@@ -27,7 +27,8 @@ use crate::verifier::Issuers;
 /// How often the others are told, at least.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The shortest time between two notices, unless another instance is new.
+/// The shortest time between two notices. All instances hear each notice: if each newly heard instance were
+/// answered by a notice of its own, a fleet that starts at once would send the cube of its size.
 const GAP: Duration = Duration::from_millis(100);
 
 /// The task. It ends when this is dropped.
@@ -89,6 +90,10 @@ impl Member {
         let archive = self.archive.clone();
         let former = archive.former().and_then(|former| former.shared());
         let Some(shared) = archive.shared() else { return };
+        // An instance that others know without its endpoints would have no part of any budget in their sums.
+        while lock(&self.endpoints).is_empty() {
+            self.news.notified().await;
+        }
         loop {
             self.apply();
             shared.connected().await;
@@ -135,7 +140,7 @@ impl Member {
                 match news {
                     Ok(news) => {
                         if self.hear(news) {
-                            due = told;
+                            due = due.min(told + GAP);
                         }
                     }
                     Err(RecvError::Lagged(_)) => {}
@@ -175,8 +180,8 @@ impl Member {
     }
 
     fn apply(&self) {
-        self.metrics.instances_are(self.peers.count());
         lock(&self.endpoints).iter().for_each(|endpoint| endpoint.set_share(self.peers.share(endpoint.id())));
+        self.metrics.instances_are(self.peers.count());
     }
 
     /// The time by which instances are silent: the machine's, also in tests that hold the clock.

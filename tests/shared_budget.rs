@@ -8,7 +8,7 @@
 mod scene;
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast::guard::{ForcedState, GuardStatus, Reason, State};
 use holdfast::issuer::endpoint::Endpoint;
@@ -98,6 +98,30 @@ async fn four_instances_spend_one_burst() {
     }
     assert!((8..=BURST).contains(&all), "{all}");
     assert_eq!(scene.tenant.calls().userinfo, all as u64);
+}
+
+/// Every notice is delivered to every instance, so a fleet that answers each newcomer by a notice of its own would
+/// drown its Redis when it starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_that_starts_at_once_tells_no_more_than_ten_times_a_second() {
+    const INSTANCES: usize = 32;
+    let Some(scene) = Scene::new().await else { return };
+    let started = Instant::now();
+    let starting: Vec<_> = (0..INSTANCES)
+        .map(|_| {
+            let (config, clock) = (scene.config(""), scene.clock.clone());
+            tokio::spawn(async move { Running::start_without_keys(&config, clock).await })
+        })
+        .collect();
+    let mut fleet = Vec::new();
+    for running in starting {
+        fleet.push(running.await.unwrap());
+    }
+    know_each_other(&fleet, INSTANCES).await;
+    let each = scene.redis.carried_out("publish").await / INSTANCES as u64;
+    let most = 1 + started.elapsed().as_millis() / 100;
+    println!("{each} notices of each instance in {:?}", started.elapsed());
+    assert!(u128::from(each) <= most, "{each} notices of each instance in {:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
