@@ -91,16 +91,18 @@ fn main() {
     let started = Instant::now();
     let bench = Bench::new(plan);
     let mut results = Results { cores: bench.cores, ..Results::default() };
-    {
-        let servers = [Kind::Floor, Kind::Holdfast].map(|kind| bench.start(kind, "0", 1));
-        for scenario in bench.scenarios() {
-            results.measured.push(bench.measure(&scenario, &servers, &mut results.memory));
-            eprintln!("{:4.0} s: {}", started.elapsed().as_secs_f64(), scenario.name);
-        }
-    }
+    let told = |what: &str| eprintln!("{:4.0} s: {what}", started.elapsed().as_secs_f64());
     results.first_sight = bench.first_sight();
+    told("new tokens");
     results.scaling = bench.scaling();
+    told("two cores");
     results.instructions = bench.instructions();
+    told("instructions");
+    let servers = [Kind::Floor, Kind::Holdfast].map(|kind| bench.start(kind, "0", 1));
+    for scenario in bench.scenarios() {
+        results.measured.push(bench.measure(&scenario, &servers, &mut results.memory));
+        told(&scenario.name);
+    }
     results.seconds = started.elapsed().as_secs();
     results.show(!quick);
 }
@@ -247,6 +249,11 @@ impl Bench {
         Server { process, ways }
     }
 
+    /// Ends it, and waits until it has: the next one takes its socket, and the cores.
+    fn stop(&self, mut server: Server) {
+        self.runtime.block_on(server.process.kill());
+    }
+
     /// Requests of as many users, each with a token of about this many bytes.
     fn requests(&self, scenario: &Scenario) -> Vec<Vec<u8>> {
         let (issuer, now) = (self.tenant.issuer(), self.tenant.time());
@@ -319,7 +326,7 @@ impl Bench {
     /// (RSA-OAEP-256, A256GCM).
     fn first_sight(&self) -> [f64; 2] {
         let server = self.start(Kind::Signed, "0", 1);
-        [false, true].map(|is_encrypted| {
+        let costs = [false, true].map(|is_encrypted| {
             let requests: Vec<_> = (0..self.plan.new_tokens)
                 .map(|number| {
                     let subject = format!("auth0|{number:08}-{is_encrypted}");
@@ -332,7 +339,9 @@ impl Bench {
             let load = Load { way, connections: 16, requests: &requests, order: &order, status: 200 };
             let answers = load.run(Pace::Once).latencies.len();
             (server.process.processor_time().saturating_sub(busy)).as_secs_f64() / answers as f64
-        })
+        });
+        self.stop(server);
+        costs
     }
 
     /// What two cores can do beside one: server and load together have one core, or two with twice as many
@@ -364,6 +373,7 @@ impl Bench {
                         loads.into_iter().map(|load| load.join().unwrap().rate()).sum()
                     });
                     pair.of(number).push(rate);
+                    self.stop(server);
                 }
             }
         }
@@ -382,8 +392,9 @@ impl Bench {
         };
         let floor = Counter::program(&self.runtime, &self.program(Kind::Floor));
         let floor = counted(&floor, false, 200);
-        let holdfast = Counter::holdfast(&self.runtime, &self.config(Kind::Holdfast));
+        let mut holdfast = Counter::holdfast(&self.runtime, &self.config(Kind::Holdfast));
         let (hit, denial) = (counted(&holdfast, false, 200), counted(&holdfast, true, 401));
+        self.runtime.block_on(holdfast.server.kill());
         Some(Instructions { floor, hit, denial })
     }
 }
