@@ -399,6 +399,12 @@ async fn the_email_that_introspection_does_not_name_comes_from_userinfo_for_the_
         assert_eq!((reply.status, value(&reply, "x-user-email")), expected, "{token}: {reply:?}");
     }
     assert_eq!(provider.answers.lock().unwrap().userinfo_calls, 4);
+    // A claim of the token that only has the name under which the answer of `/userinfo` is kept.
+    provider.accepts(json!({ "email": null, "scope": "read", "userinfo": { "email": "root@example.com" } }));
+    let reply = running.ask_at("/auth?claim=/sub:alice", "f").await;
+    assert_eq!((reply.status, value(&reply, "x-user-email")), (200, Some("-")), "{reply:?}");
+    let reply = running.ask_at("/auth?claim=/userinfo/email:root@example.com", "f").await;
+    assert_eq!(reply.status, 403, "{reply:?}");
 }
 
 async fn check(directory: &Path) -> (bool, String) {

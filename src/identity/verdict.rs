@@ -158,6 +158,8 @@ impl Verdict {
         let since = identities.stores.epoch(&self.digest);
         let no = match self.issuer.judge(query.clone()).await? {
             UserinfoAnswer::Accepted { subject, mut claims, issued_at, expires_at } => {
+                // The place of what `/userinfo` is asked for below, whatever the answer has there itself.
+                claims.remove(USERINFO);
                 self.complete(identities, &subject, &mut claims, query).await?;
                 let found =
                     identities.find_email(&self.issuer, describes_email(identities, &self.issuer, &claims));

@@ -112,8 +112,8 @@ pub struct Expected<'e> {
     pub leeway: Duration,
 }
 
-/// Reads an answer (§2.2). The answer decides about the token together with `exp`, `nbf`, `iss`, `aud`,
-/// `token_type` and `cnf`, as far as it has them; `sub` it must have.
+/// Reads an answer (§2.2). The answer decides about the token together with `exp`, `nbf`, `iat`, `iss`,
+/// `aud`, `token_type` and `cnf`, as far as it has them; `sub` it must have.
 ///
 /// # Errors
 /// What is wrong with the answer; then nothing in it counts.
@@ -159,10 +159,12 @@ fn accept(claims: Object, expected: Expected<'_>, now: Timestamp) -> Result<User
     if let Some(expired) = expires_at.filter(|end| now >= *end) {
         return Err(Refusal::Expired { ago_secs: now.since(expired).as_secs() });
     }
-    if let Some(start) = date(&claims, "nbf")?.filter(|start| *start > now.after(leeway)) {
-        return Err(Refusal::NotYetValid { claim: "nbf", in_secs: start.since(now).as_secs() });
-    }
     let issued_at = date(&claims, "iat")?;
+    for (claim, start) in [("nbf", date(&claims, "nbf")?), ("iat", issued_at)] {
+        if let Some(start) = start.filter(|start| *start > now.after(leeway)) {
+            return Err(Refusal::NotYetValid { claim, in_secs: start.since(now).as_secs() });
+        }
+    }
     is_for_us(&claims, settings)?;
     let subject = subject_of(&claims).ok_or(Refusal::ClaimUnfit { claim: "sub" })?.to_owned();
     let binding = Binding::of(&claims, settings.sender_constrained)?;
@@ -231,6 +233,7 @@ mod tests {
             r#","aud":"https://api""#,
             r#","aud":["https://other","https://api"]"#,
             r#","iss":"https://t/","exp":1800000001,"nbf":1800000030,"iat":1799999999"#,
+            r#","iat":1800000030"#,
             r#","token_type":"bearer","token_use":"access_token""#,
             r#","token_type":"DPoP","cnf":{"jkt":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#,
         ] {
@@ -244,6 +247,7 @@ mod tests {
             (r#","exp":"1900000000""#, "claim_unfit"),
             (r#","exp":-1"#, "claim_unfit"),
             (r#","nbf":1800000031"#, "not_yet_valid"),
+            (r#","iat":1800000031,"auth_time":1800000031"#, "not_yet_valid"),
             (r#","iat":"x""#, "claim_unfit"),
             (r#","aud":"https://other""#, "audience_mismatch"),
             (r#","aud":[]"#, "audience_mismatch"),
