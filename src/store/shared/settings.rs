@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _};
+use url::Url;
 
 use super::error::SharedError;
 use crate::private_file;
@@ -26,7 +27,12 @@ impl RedisAddress {
                        or unix:///run/redis.sock?db=0&user=name&pass=password";
         // A fragment could switch off the check of the server's certificate.
         let known = ["redis://", "rediss://", "unix://"].iter().any(|scheme| url.starts_with(scheme));
-        if !known || url.contains('#') {
+        // Other parameters would be ignored: with `?password=…`, the login would be without a password.
+        let parameters: &[&str] =
+            if url.starts_with("unix://") { &["db", "user", "pass", "protocol"] } else { &["protocol"] };
+        let is_read = Url::parse(url)
+            .is_ok_and(|url| url.query_pairs().all(|(name, _)| parameters.contains(&name.as_ref())));
+        if !known || !is_read || url.contains('#') {
             return Err(allowed.to_owned());
         }
         let address = Self(url.to_owned());
@@ -155,11 +161,16 @@ mod tests {
             "redis://:hunter2@host/zero",
             "rediss://:hunter2@host/#insecure",
             "unix://host/hunter2",
+            "redis://host?password=hunter2",
+            "redis://host/0?pass=hunter2",
+            "unix:///run/redis.sock?password=hunter2",
         ] {
             let error = RedisAddress::parse(bad).unwrap_err();
             assert!(error.contains("rediss://") && !error.contains("hunter2"), "{bad}: {error}");
         }
-        for good in ["redis://host", "rediss://name:pass@host:1234/2", "unix:///run/redis.sock?db=1"] {
+        for good in
+            ["redis://host", "rediss://name:pass@host:1234/2", "unix:///run/redis.sock?db=1&user=a&pass=b"]
+        {
             assert!(RedisAddress::parse(good).is_ok(), "{good}");
         }
     }
