@@ -172,6 +172,13 @@ async fn a_sentinel_that_is_down_or_names_a_replica_is_passed_over() {
     says(&lost, "the server that the sentinels name is not a primary yet").await;
     let nobody = start(config(&scene, &[1, right.1]).replace(NAME, "others")).await;
     says(&nobody, "the sentinels know no primary named \"others\"; check store.redis_sentinel_master").await;
+    // A sentinel that is down, or too slow, at the first look, and then says what is wrong.
+    let (mut late, late_port) = sentinel(port).await.unwrap();
+    late.kill().await;
+    let waits = start(config(&scene, &[late_port]).replace(NAME, "others")).await;
+    says(&waits, "the shared store is degraded").await;
+    late.restart().await;
+    says(&waits, "still degraded: the sentinels know no primary named \"others\"").await;
     let found = start(config(&scene, &[1, misled.1, right.1])).await;
     says(&found, "records are shared through Redis").await;
     scene.redis.has("keys", 1).await;

@@ -45,6 +45,11 @@ pub enum SharedError {
 }
 
 impl SharedError {
+    /// Whether a server says what is wrong. That tells more than the fact that one is down or slow.
+    pub(super) const fn is_by_a_server(&self) -> bool {
+        !matches!(self, Self::Redis(_) | Self::Timeout | Self::Disconnected)
+    }
+
     /// The metric label.
     #[must_use]
     pub const fn reason(&self) -> &'static str {

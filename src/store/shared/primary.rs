@@ -113,9 +113,7 @@ async fn primary(sentinels: &Sentinels, password: Option<&str>) -> Result<Connec
             }
         }
     }
-    // The reply of a server tells more than the fact that another one is down.
-    let is_telling = |error: &SharedError| !matches!(error, SharedError::Redis(_) | SharedError::Timeout);
-    let telling = problems.iter().position(is_telling).unwrap_or_default();
+    let telling = problems.iter().position(SharedError::is_by_a_server).unwrap_or_default();
     Err(problems.into_iter().nth(telling).unwrap_or(SharedError::Disconnected))
 }
 

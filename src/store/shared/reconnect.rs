@@ -46,15 +46,17 @@ type Marked = (Family, [u8; DIGEST_LENGTH]);
 /// The task.
 pub(super) struct ReconnectTask {
     shared: Arc<Shared>,
+    /// Whether the log has what Redis or a sentinel itself says is wrong, since it was last well.
+    is_explained: bool,
 }
 
 impl ReconnectTask {
     pub(super) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, is_explained: false }
     }
 
     /// Works until the task is aborted.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut pause = SHORTEST_PAUSE;
         loop {
             let started = Instant::now();
@@ -97,12 +99,19 @@ impl ReconnectTask {
         }
     }
 
-    fn disconnected(&self, error: &SharedError) {
+    /// Logs the first error, and later once what a server itself says: a sentinel that was only slow at
+    /// first may name the mistake in the settings.
+    fn disconnected(&mut self, error: &SharedError) {
         self.shared.connection.store(None);
         self.shared.waiters.cancel_all();
+        let explains = error.is_by_a_server();
         if self.shared.health.send_replace(Health::Down) != Health::Down {
             self.shared.metrics.store_failed("shared", "degraded");
             tracing::warn!("the shared store is degraded; holdfast goes on without it: {error}");
+            self.is_explained = explains;
+        } else if explains && !self.is_explained {
+            tracing::warn!("the shared store is still degraded: {error}");
+            self.is_explained = true;
         }
     }
 
