@@ -115,34 +115,23 @@ impl Member {
             if let Err(error) = self.tell(shared, former).await {
                 return error;
             }
-            let told = Instant::now();
-            let held = self.clock.clone();
-            let mut a_second = pin!(held.sleep_until(held.ticks().after(INTERVAL)));
-            let mut due = told + INTERVAL;
-            let mut is_over = false;
-            while Instant::now() < due {
+            let mut interval = pin!(passed(&self.clock, INTERVAL));
+            let mut gap = pin!(passed(&self.clock, GAP));
+            let mut is_wanted = false;
+            loop {
                 let news = tokio::select! {
                     () = shared.disconnected() => return "Redis is unreachable".to_owned(),
-                    () = tokio::time::sleep_until(due.into()) => continue,
+                    () = &mut interval => break,
+                    () = &mut gap, if is_wanted => break,
                     () = self.news.notified() => {
-                        due = due.min(told + GAP);
-                        continue;
-                    }
-                    // A clock that a test moves is faster than the machine's.
-                    () = &mut a_second, if !is_over => {
-                        is_over = true;
-                        due = due.min(told + GAP);
+                        is_wanted = true;
                         continue;
                     }
                     news = heard.recv() => news,
                     news = next_of(&mut heard_by_former) => news,
                 };
                 match news {
-                    Ok(news) => {
-                        if self.hear(news) {
-                            due = due.min(told + GAP);
-                        }
-                    }
+                    Ok(news) => is_wanted |= self.hear(news),
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return "the store is closed".to_owned(),
                 }
@@ -187,6 +176,17 @@ impl Member {
     /// The time by which instances are silent: the machine's, also in tests that hold the clock.
     fn now(&self) -> Ticks {
         Ticks::from_elapsed(self.started.elapsed())
+    }
+}
+
+/// Ends when this time has passed from now on, by the machine's clock or by one that a test moves.
+fn passed(clock: &Clock, time: Duration) -> impl Future<Output = ()> + use<> {
+    let (clock, due, sleep) = (clock.clone(), clock.ticks().after(time), tokio::time::sleep(time));
+    async move {
+        tokio::select! {
+            () = sleep => {}
+            () = clock.sleep_until(due) => {}
+        }
     }
 }
 
