@@ -15,6 +15,7 @@ PATH="$PATH:/usr/local/go/bin"
 version=v7.15.6
 peer="${XDG_CACHE_HOME:-$HOME/.cache}/holdfast/go/bin/oauth2-proxy"
 rounds="${ROUNDS:-5}"
+SECONDS_EACH="${SECONDS_EACH:-3}"
 audience="https://api.example.com"
 
 # Builds oauth2-proxy from its module, once.
@@ -33,19 +34,17 @@ on() {
     if [ "$(nproc)" -lt 2 ]; then "$@"; else taskset -c "$cores" "$@"; fi
 }
 
-# start_nginx_with NAME PORT LOCATIONS: an nginx on that port.
+# start_nginx_with NAME PORT LOCATIONS: an nginx on that port, with one worker.
 start_nginx_with() {
     local name="$1" as=""
     if [ "$(id -u)" = 0 ]; then as="user root;"; fi
     mkdir "$dir/$name"
     cat >"$dir/$name/nginx.conf" <<END
 pid nginx.pid;
-worker_processes ${4:-1};
 events {}
 http {
     access_log off;
     keepalive_requests 1000000;
-    upstream backend { server 127.0.0.1:$echo_port; keepalive 32; }
     server {
         listen 127.0.0.1:$2;
         $3
@@ -76,18 +75,6 @@ start_front() {
     upstream auth_$1 { server ${address%%/*}; keepalive 32;"
 }
 
-# one_round NAME URL: a line "rate p99" in $dir/NAME.figures.
-one_round() {
-    on 1 wrk -t 1 -c "${CONNECTIONS:-32}" -d "${SECONDS_EACH:-3}s" --latency -H "Authorization: Bearer $token" "$2" >"$dir/wrk.out"
-    ! grep -q Non-2xx "$dir/wrk.out" || fail "$1: $(grep Non-2xx "$dir/wrk.out")"
-    awk '/Requests\/sec/ { rate = $2 } $1 == "99%" {
-        slow = $2 * ($2 ~ /us$/ ? 0.001 : $2 ~ /ms$/ ? 1 : 1000)
-    } END { print rate, slow }' "$dir/wrk.out" >>"$dir/$1.figures"
-}
-
-# The line in the middle, by rate.
-median() { sort -n "$dir/$1.figures" | sed -n "$((rounds / 2 + 1))p"; }
-
 build_peer
 build
 prepare
@@ -117,7 +104,7 @@ for name in constant holdfast oauth2-proxy; do
 done
 for front in "" front-; do
     for ((round = 0; round < rounds; round++)); do
-        for name in constant holdfast oauth2-proxy; do one_round "$front$name" "${urls[$front$name]}"; done
+        for name in constant holdfast oauth2-proxy; do one_round "$front$name" "${urls[$front$name]}" on 1; done
     done
     echo "${front:+through nginx, }requests a second and 99th percentile, beside an nginx that says 200:"
     read -r floor floor_slow <<<"$(median "${front}constant")"

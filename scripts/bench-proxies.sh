@@ -62,16 +62,6 @@ start_front() {
     until_ok "$name answers" curl -sf "http://127.0.0.1:$front_port/public/"
 }
 
-# one_round NAME URL: a line "rate p99" in $dir/NAME.figures.
-one_round() {
-    wrk -t 1 -c "${CONNECTIONS:-32}" -d "${SECONDS_EACH:-5}s" --latency -H "Authorization: Bearer $token" "$2" >"$dir/wrk.out"
-    ! grep -q Non-2xx "$dir/wrk.out" || fail "$1: $(grep Non-2xx "$dir/wrk.out")"
-    awk '/Requests\/sec/ { rate = $2 } $1 == "99%" { slow = $2 } END { print rate, slow }' "$dir/wrk.out" >>"$dir/$1.figures"
-}
-
-# The line in the middle, by rate.
-median() { sort -n "$dir/$1.figures" | sed -n "$((rounds / 2 + 1))p"; }
-
 as=""
 if [ "$(id -u)" = 0 ]; then as="user root;"; fi
 build
@@ -93,6 +83,6 @@ for proxy in nginx traefik; do
         if [ "$what" = bare ]; then floor="$rate"; fi
         ratio=""
         if [ "$what" = holdfast ]; then ratio="$(awk "BEGIN { printf \"  %.2f of the bare one\", $rate / $floor }")"; fi
-        printf '%-8s auth server: %-9s %9.0f requests/s   99%% %-9s%s\n' "$proxy" "$what" "$rate" "$slow" "$ratio"
+        printf '%-8s auth server: %-9s %9.0f requests/s   99%% %7.2f ms%s\n' "$proxy" "$what" "$rate" "$slow" "$ratio"
     done
 done

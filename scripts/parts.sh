@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What run.sh and bench-proxies.sh share: parts that are started in the background, waited for, and stopped again. To be sourced
-# by bash, from the repository's root.
+# What run.sh, bench-proxies.sh and bench-peers.sh share: parts that are started in the background, waited for, and
+# stopped again, and rounds of wrk. To be sourced by bash, from the repository's root.
 #
 # Each part is known by its pid, and only what was started here is ever stopped. All files are in $dir, which goes away
 # with the parts.
@@ -127,3 +127,18 @@ start_nginx() {
     start nginx nginx -e stderr -p "$dir" -c nginx.conf -g "daemon off; $as"
     until_ok "nginx answers" curl -sf "http://127.0.0.1:$tcp_port/public/"
 }
+
+# one_round NAME URL [COMMAND...]: wrk asks URL with $token, started by COMMAND. Adds a line to $dir/NAME.figures: the rate
+# and the 99th percentile in ms.
+one_round() {
+    local name="$1" url="$2"
+    shift 2
+    "$@" wrk -t 1 -c "${CONNECTIONS:-32}" -d "${SECONDS_EACH:-5}s" --latency -H "Authorization: Bearer $token" "$url" >"$dir/wrk.out"
+    ! grep -q Non-2xx "$dir/wrk.out" || fail "$name: $(grep Non-2xx "$dir/wrk.out")"
+    awk '/Requests\/sec/ { rate = $2 } $1 == "99%" {
+        slow = $2 * ($2 ~ /us$/ ? 0.001 : $2 ~ /ms$/ ? 1 : 1000)
+    } END { print rate, slow }' "$dir/wrk.out" >>"$dir/$name.figures"
+}
+
+# The line of NAME.figures in the middle, by rate.
+median() { sort -n "$dir/$1.figures" | sed -n "$((rounds / 2 + 1))p"; }
