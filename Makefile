@@ -45,7 +45,7 @@ test-long: test ## the same, with 100 crashes of the disk store in place of 20: 
 	HOLDFAST_CRASH_ROUNDS=100 cargo test --release --locked --test crash
 
 .PHONY: instructions
-instructions: setup-test ## counts the instructions of each kind of answer and writes benches/instructions.toml anew
+instructions: setup-test ## counts the instructions of each kind of answer and writes benches/instructions.toml
 	HOLDFAST_INSTRUCTIONS=write cargo test --release --locked --test instructions -- --nocapture
 
 .PHONY: drills

@@ -154,7 +154,7 @@ impl Member {
         Ok(())
     }
 
-    /// Applies what another instance told. Returns whether it should be told something at once.
+    /// Applies what another instance told. Returns whether it is new, so that it should be told soon.
     fn hear(&mut self, news: InstanceNews) -> bool {
         let heard = self.peers.heard(news, self.now());
         if heard.is_new {

@@ -79,7 +79,7 @@ fn no_answer_takes_more_instructions_than_recorded() {
     assert!(
         !grown,
         "an answer takes more instructions than {FILE} says:\n{table}If the floor has grown, too, the cause is \
-         hyper, tokio or the allocator. If it is worth it, `make instructions` writes the file anew: commit it \
+         hyper, tokio or the allocator. If it is worth it, `make instructions` writes the file again: commit it \
          with the change, and say why."
     );
 }

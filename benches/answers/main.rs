@@ -1,11 +1,11 @@
 //! `make bench`: holdfast beside the [`floor`], a bare hyper server, in turns in one run.
 //!
 //! Both are processes with one answering thread on the first core; the load is on the second, if there is one.
-//! One thing at a time differs from the base row: 64 connections over TCP with one token of 900 bytes. Each answer comes from
-//! memory. The median of the rounds counts, and the spread is shown with it.
+//! One thing at a time differs from the base row: 64 connections over TCP with one token of 900 bytes. Each
+//! answer comes from memory. The median of the rounds counts, and the spread is shown with it.
 //!
 //! Writes `benches/answers.json` and the part of `benches/RESULTS.md` between its marks. `QUICK=1` measures in
-//! two minutes, and writes neither.
+//! about a minute, and writes neither.
 
 #![allow(
     clippy::unwrap_used,

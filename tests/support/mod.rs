@@ -164,8 +164,7 @@ impl Holdfast {
 
     /// Sends it a signal by name, such as `TERM` or `HUP`.
     pub async fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let status = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
+        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().await.unwrap();
         assert!(status.success());
     }
 
